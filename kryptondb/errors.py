@@ -1,0 +1,113 @@
+"""Every error a user can meet: one class a stage, one message that names the thing and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """Where a piece of a statement stands in the text it came from.
+
+    `start` and `end` are character offsets into the whole text (end exclusive); `line` and `column` count from 1.
+    """
+
+    start: int
+    end: int
+    line: int
+    column: int
+
+
+class Error(Exception):
+    """Base of all KryptonDB errors.
+
+    Args:
+        message: one sentence that names the thing that is wrong.
+        position: where in the text, when the error has a place there.
+        hint: the remedy, a sentence of its own (expected words, nearest names, what to run).
+        text: the whole source text; a caller that knows it may add it later with `locate`.
+    """
+
+    def __init__(
+        self, message: str, *, position: Position | None = None, hint: str | None = None, text: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.position = position
+        self.hint = hint
+        self.text = text
+
+    @property
+    def line(self) -> int | None:
+        """The line, from 1, or None for an error without a place in the text."""
+        return self.position.line if self.position else None
+
+    @property
+    def column(self) -> int | None:
+        """The column, from 1, or None for an error without a place in the text."""
+        return self.position.column if self.position else None
+
+    def locate(self, text: str) -> Error:
+        """Adds the source text, if none is known yet, so that the message can show the line; returns self."""
+        if self.text is None:
+            self.text = text
+        return self
+
+    def __str__(self) -> str:
+        where = f"line {self.position.line}, column {self.position.column}: " if self.position else ""
+        parts = [f"{where}{self.message}"]
+        if self.position and self.text is not None:
+            parts.extend(self._excerpt(self.text, self.position))
+        if self.hint:
+            parts.append(self.hint)
+        return "\n".join(parts)
+
+    @staticmethod
+    def _excerpt(text: str, position: Position) -> list[str]:
+        lines = text.split("\n")
+        if not 1 <= position.line <= len(lines):
+            return []
+        line = lines[position.line - 1].replace("\t", " ").rstrip("\r")
+        before = position.column - 1
+        width = max(1, min(position.end - position.start, len(line) - before))
+        first = max(0, before - 60)  # a very long line is shown from a little before the caret
+        return ["    " + line[first : first + 160], "    " + " " * (before - first) + "^" * min(width, 160)]
+
+
+class ParseError(Error):
+    """The text is not a statement: says what was expected at the caret."""
+
+
+class BindError(Error):
+    """A name, option, label or value in a statement means nothing here: names the nearest that does."""
+
+
+class ModelError(Error):
+    """A model cannot be built, loaded or traced."""
+
+
+class ImageError(Error):
+    """A picture cannot be read: names the file and why."""
+
+
+class PlanError(Error):
+    """A promise or hint cannot be kept, or asks for what this version does not do yet."""
+
+
+class ExecutionError(Error):
+    """A plan failed while it ran."""
+
+
+class CatalogError(Error):
+    """The catalog file cannot be opened, read or written."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The sentence `Did you mean "x" or "y"?` for the nearest known names, or None when nothing is near."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold(), list(by_folded), n=3, cutoff=0.6)
+    if not near:
+        return None
+    return "Did you mean " + " or ".join(f'"{by_folded[found]}"' for found in near) + "?"
