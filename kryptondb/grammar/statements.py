@@ -1,0 +1,305 @@
+"""What a text means: frozen dataclasses, one a statement or expression, that keep their place in the text.
+
+Positions never take part in comparison, so that a statement printed and parsed again is equal to itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kryptondb.errors import Position
+
+
+@dataclass(frozen=True)
+class Node:
+    """Anything that stands somewhere in a text. `str(node)` is its canonical SQL."""
+
+    position: Position | None = field(default=None, compare=False, repr=False, kw_only=True)
+
+    def __str__(self) -> str:
+        from kryptondb.grammar.unparse import unparse
+
+        return unparse(self)
+
+
+# Expressions
+
+
+@dataclass(frozen=True)
+class Expression(Node):
+    """A value in a WHERE clause, a select list or an option."""
+
+
+@dataclass(frozen=True)
+class Literal(Expression):
+    """NULL, TRUE, FALSE, a number or a string, as the Python value."""
+
+    value: None | bool | int | float | str
+
+
+@dataclass(frozen=True)
+class ListLiteral(Expression):
+    """A parenthesised list `(a, b, ...)` as an option's value or an argument: sizes, colours, labels, files."""
+
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Parameter(Expression):
+    """`?` (index from 0, name None) or `$name` (name set, index None): bound when the statement runs."""
+
+    name: str | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class Column(Expression):
+    """A column, or any bare identifier in an argument or option (`chest`, `"My Model"`): the name without quotes."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Call(Expression):
+    """A function of arguments: the aggregates `min max avg sum count`, the scalars `abs round`. `count(*)` has star."""
+
+    function: str  # lower case
+    arguments: tuple[Expression, ...] = ()
+    star: bool = False
+    distinct: bool = False
+
+
+@dataclass(frozen=True)
+class Unary(Expression):
+    """`-x` or `NOT x`."""
+
+    operator: str  # '-' or 'NOT'
+    operand: Expression
+
+
+@dataclass(frozen=True)
+class Binary(Expression):
+    """`a op b` with op one of `+ - * / %  = <> < <= > >=  AND OR`."""
+
+    operator: str
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True)
+class Between(Expression):
+    """`value [NOT] BETWEEN low AND high`."""
+
+    value: Expression
+    low: Expression
+    high: Expression
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class In(Expression):
+    """`value [NOT] IN (a, b, ...)`."""
+
+    value: Expression
+    items: tuple[Expression, ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class IsNull(Expression):
+    """`value IS [NOT] NULL`."""
+
+    value: Expression
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class Like(Expression):
+    """`value [NOT] LIKE 'pattern'`, with `%` and `_`."""
+
+    value: Expression
+    pattern: Expression
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class TopK(Expression):
+    """`TOP k`: the k most probable classes of the unoccluded image."""
+
+    k: int
+
+
+@dataclass(frozen=True)
+class AllClasses(Expression):
+    """`ALL`: every class of the model."""
+
+
+# Select list
+
+
+@dataclass(frozen=True)
+class Star(Expression):
+    """`*`: every column."""
+
+
+@dataclass(frozen=True)
+class HeatMap(Expression):
+    """`HEATMAP`: the cells of one image and class as a grid."""
+
+
+@dataclass(frozen=True)
+class Prediction(Expression):
+    """`PREDICTION`: the unoccluded top classes and probabilities."""
+
+
+@dataclass(frozen=True)
+class SelectItem(Node):
+    """One output column."""
+
+    expression: Expression
+    alias: str | None = None
+
+
+# Clauses
+
+
+@dataclass(frozen=True)
+class Option(Node):
+    """`name => value` (or `name value` in a COPY clause, canonical there without the arrow). Name in lower case."""
+
+    name: str
+    value: Expression
+
+
+@dataclass(frozen=True)
+class TableFunction(Node):
+    """`occlude(model, images, option => value, ...)` or `redundancy(model, ...)`; function in lower case."""
+
+    function: str
+    arguments: tuple[Expression, ...]
+    options: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True)
+class Promise(Node):
+    """`WITH SSIM >= s [CONFIDENCE c] [AND TIME <= n SECONDS]`; what is not asked is None."""
+
+    ssim: float | None = None
+    confidence: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class OrderItem(Node):
+    """`expression [ASC | DESC] [NULLS FIRST | NULLS LAST]`."""
+
+    expression: Expression
+    descending: bool = False
+    nulls_first: bool | None = None
+
+
+# Statements
+
+
+@dataclass(frozen=True)
+class Statement(Node):
+    """One thing to do."""
+
+
+@dataclass(frozen=True)
+class Select(Statement):
+    """`SELECT items FROM source [WHERE] [GROUP BY] [ORDER BY] [LIMIT] [WITH promise] [USING hints]`.
+
+    WITH and USING may also stand before WHERE in a text; the canonical order is the one above.
+    """
+
+    items: tuple[SelectItem, ...]
+    source: TableFunction
+    where: Expression | None = None
+    group_by: tuple[Expression, ...] = ()
+    order_by: tuple[OrderItem, ...] = ()
+    limit: int | Parameter | None = None
+    promise: Promise | None = None
+    hints: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSource(Node):
+    """Where a model comes from: `kind` is 'torchvision', 'timm', 'pretrained' or 'file'; `name` the string given."""
+
+    kind: str
+    name: str | Parameter
+
+
+@dataclass(frozen=True)
+class CreateModel(Statement):
+    """`CREATE [OR REPLACE] MODEL name FROM source [WITH (option => value, ...)]`."""
+
+    name: str
+    source: ModelSource
+    options: tuple[Option, ...] = ()
+    replace: bool = False
+
+
+@dataclass(frozen=True)
+class DropModel(Statement):
+    """`DROP MODEL [IF EXISTS] name`."""
+
+    name: str
+    if_exists: bool = False
+
+
+@dataclass(frozen=True)
+class Show(Statement):
+    """`SHOW MODELS | PROFILES | SETTINGS | SAMPLES`; `what` in lower case."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Describe(Statement):
+    """`DESCRIBE name`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Analyze(Statement):
+    """`ANALYZE model USING images [WITH (option => value, ...)]`."""
+
+    model: str
+    images: Expression
+    options: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True)
+class DropProfiles(Statement):
+    """`DROP PROFILES model`."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class Explain(Statement):
+    """`EXPLAIN [ANALYZE] [FORMAT text | json] select`."""
+
+    select: Select
+    analyze: bool = False
+    format: str = "text"
+
+
+@dataclass(frozen=True)
+class Copy(Statement):
+    """`COPY (select) TO 'path' [(FORMAT png, ...)]`."""
+
+    select: Select
+    path: str | Parameter
+    options: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True)
+class Set(Statement):
+    """`SET name = value`."""
+
+    name: str
+    value: Expression
