@@ -1,0 +1,52 @@
+"""A decoded picture: a name and its pixels."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The most pixels a picture may have: a size above it is refused before anything is allocated. As float32 RGB a picture
+# of this size takes about 1 GB; the largest radiographs and mammographs have a quarter of it.
+PIXEL_LIMIT = 80_000_000
+
+
+def printable(path: str | Path) -> str:
+    """A path as text that any terminal and any table takes: bytes in it that are not UTF-8 become question marks."""
+    return os.fspath(path).encode("utf-8", "replace").decode("utf-8")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a file or an array looks like, before any model's preprocessing.
+
+    `pixels` is H x W x C float32 in 0..1, upright (EXIF orientation applied), without alpha; C is 1 (grey) or 3 (RGB).
+    `name` is what the `image` column shows: the path as it was found, a sample's name, or where an array stood.
+    """
+
+    name: str
+    pixels: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3 or self.pixels.shape[2] not in (1, 3) or 0 in self.pixels.shape:
+            raise ValueError(f"pixels must be H x W x 1 or H x W x 3, not {' x '.join(map(str, self.pixels.shape))}")
+        if self.pixels.dtype != np.float32:
+            raise ValueError(f"pixels must be float32, not {self.pixels.dtype}")
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
+        return int(self.pixels.shape[2])

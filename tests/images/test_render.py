@@ -1,0 +1,170 @@
+"""The figure: colours over the right pixels, important regions prominent, every size and value drawable."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from kryptondb.images import Picture
+from kryptondb.images.colours import colours, emphasis, limits
+from kryptondb.images.preprocess import Preprocess
+from kryptondb.images.render import blend, overlay
+
+
+def _grey(height: int, width: int, channels: int = 3) -> Picture:
+    return Picture("grey", np.full((height, width, channels), 0.5, dtype=np.float32))
+
+
+def _difference(picture: Picture, preprocess: Preprocess, heatmap: NDArray[np.floating]) -> NDArray[np.int64]:
+    """How far each pixel's colour is from what a map of zeros leaves."""
+    geometry: dict[str, Any] = {"patch": (8, 8), "stride": (4, 4)}
+    empty = blend(picture, preprocess, np.zeros_like(heatmap), **geometry)
+    changed: NDArray[np.int64] = np.abs(blend(picture, preprocess, heatmap, **geometry).astype(int) - empty).sum(2)
+    return changed
+
+
+@pytest.mark.parametrize("preprocess", [Preprocess(64, 64), Preprocess(64, 64, resize=80, crop=True)])
+@pytest.mark.parametrize("size", [(150, 150), (120, 260), (260, 120)])
+def test_a_single_hot_cell_colours_the_pixels_its_patch_covers(preprocess: Preprocess, size: tuple[int, int]) -> None:
+    heatmap = np.zeros((15, 15))
+    heatmap[4, 9] = 0.5
+    changed = _difference(_grey(*size), preprocess, heatmap)
+    top, left, height, width = preprocess.window(*size)
+    y, x = top + (4 * 4 + 4) * height / 64, left + (9 * 4 + 4) * width / 64
+    hottest = np.argwhere(changed >= 0.98 * changed.max()).mean(axis=0) + 0.5
+    assert hottest == pytest.approx((y, x), abs=1.5)
+    ys, xs = np.nonzero(changed > 5)
+    assert ys.min() >= y - 4.5 * height / 64
+    assert ys.max() < y + 4.5 * height / 64
+    assert xs.min() >= x - 4.5 * width / 64
+    assert xs.max() < x + 4.5 * width / 64
+
+
+def test_a_positive_drop_is_warm_and_bright_a_negative_one_cold_and_none_leaves_the_photograph() -> None:
+    heatmap = np.zeros((15, 15))
+    heatmap[3, 3], heatmap[11, 11] = 0.5, -0.5
+    drawn = blend(_grey(64, 64), Preprocess(64, 64), heatmap, patch=(8, 8), stride=(4, 4)).astype(int)
+    hot, cold, calm = drawn[16, 16], drawn[48, 48], drawn[16, 48]
+    assert hot[0] > hot[2] + 50
+    assert cold[2] > cold[0] + 50
+    assert hot.sum() > calm.sum() + 100
+    assert np.ptp(calm) == 0
+
+
+def test_nan_cells_let_the_photograph_through() -> None:
+    heatmap = np.full((15, 15), np.nan)
+    heatmap[:5] = 1
+    for values in ("drop", "score"):
+        drawn = blend(_grey(64, 64), Preprocess(64, 64), heatmap, patch=(8, 8), stride=(4, 4), values=values)
+        assert np.ptp(drawn[40:]) == 0
+        assert np.ptp(drawn[:10], axis=2).max() > 30
+
+
+def test_what_the_model_does_not_see_is_darker() -> None:
+    drawn = blend(_grey(50, 100), Preprocess(50, 50, crop=True), np.zeros((9, 9)), patch=(10, 10), stride=(5, 5))
+    assert drawn[:, :25].max() < drawn[:, 25:75].min()
+    assert drawn[:, 75:].max() < drawn[:, 25:75].min()
+
+
+def test_a_drop_has_symmetric_limits_and_a_score_its_own_range() -> None:
+    heatmap = np.array([[0.1, -0.3], [np.nan, 0.2]])
+    assert limits(heatmap, "drop") == (-0.3, 0.3)
+    assert limits(heatmap, "score") == (-0.3, 0.2)
+    for values in ("drop", "score"):
+        for constant in (np.zeros((2, 2)), np.full((2, 2), 0.7), np.full((2, 2), np.nan)):
+            low, high = limits(constant, values)
+            assert low < high
+    with pytest.raises(ValueError, match="'drop' or 'score', not 'drops'.*Did you mean"):
+        limits(heatmap, "drops")
+
+
+def test_score_colours_rise_evenly_in_lightness_and_drop_colours_from_the_middle_outwards() -> None:
+    def lightness(values: str, low: float) -> NDArray[np.floating]:
+        shades: NDArray[np.floating] = colours(np.linspace(low, 1, 65), values, low, 1) @ np.array(
+            [0.2126, 0.7152, 0.0722]
+        )
+        return shades
+
+    assert (np.diff(lightness("score", 0)) < 0).all()
+    drop = lightness("drop", -1)
+    assert (np.diff(drop[36:]) > -0.5).all()
+    assert (np.diff(drop[:29]) < 0.5).all()
+    assert emphasis(np.array([0.0, 1.0, np.nan, -1.0]), "drop", -1, 1).tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("values", ["drop", "score"])
+@pytest.mark.parametrize(
+    ("height", "width", "channels"), [(30, 40, 1), (1, 1, 3), (5, 400, 3), (400, 5, 1), (900, 2000, 1)]
+)
+def test_every_picture_size_gives_a_figure(values: str, height: int, width: int, channels: int) -> None:
+    heatmap = np.random.default_rng(0).standard_normal((4, 4))
+    figure = overlay(
+        _grey(height, width, channels), Preprocess(32, 32, resize=36, crop=True) if height > 1 else Preprocess(32, 32),
+        heatmap, patch=(8, 8), stride=(8, 8), title="tabby 0.5\na second line", values=values,
+    )  # fmt: skip
+    assert figure.mode == "RGB"
+    assert 300 < figure.width < 2200
+    assert 200 < figure.height < 2200
+    assert figure.getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_the_figure_shows_the_same_pixels_as_the_blend() -> None:
+    picture, preprocess = _grey(600, 800), Preprocess(64, 64)
+    heatmap = np.random.default_rng(0).standard_normal((15, 15))
+    figure = np.asarray(overlay(picture, preprocess, heatmap, patch=(8, 8), stride=(4, 4), title="a"))
+    inner = blend(picture, preprocess, heatmap, patch=(8, 8), stride=(4, 4))[100:400, 200:700]
+    windows = np.argwhere((figure == inner[0, 0]).all(axis=2))
+    assert any(np.array_equal(figure[y : y + 300, x : x + 500], inner) for y, x in windows)
+
+
+def test_titles_of_any_length_and_script_are_drawn_without_a_warning(cat: Picture) -> None:
+    heatmap = np.zeros((4, 4))
+    geometry: dict[str, Any] = {"patch": (56, 56), "stride": (56, 56)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for title in (
+            "",
+            "a",
+            "cost $5 to $7 0.4",
+            "a" * 900,
+            "very long label " * 90 + "0.77",
+            "猫 0.9",
+            "x\n" + "y " * 900,
+        ):
+            overlay(cat, Preprocess(224, 224), heatmap, title=title, **geometry)
+
+
+def test_a_common_scale_makes_two_figures_comparable(cat: Picture) -> None:
+    heatmap = np.random.default_rng(0).random((4, 4))
+    options: dict[str, Any] = {"patch": (56, 56), "stride": (56, 56)}
+    whole = blend(cat, Preprocess(224, 224), heatmap, **options, scale=(-1, 1))
+    half = blend(cat, Preprocess(224, 224), heatmap / 2, **options, scale=(-0.5, 0.5))
+    assert np.abs(whole.astype(int) - half).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"values": "heat"}, "'drop' or 'score'"),
+        ({"opacity": 1.5}, "opacity"),
+        ({"heatmap": np.zeros(4)}, "rows x cols"),
+        ({"heatmap": np.zeros((0, 4))}, "rows x cols"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, object], message: str) -> None:
+    defaults = {"heatmap": np.zeros((4, 4)), "patch": (8, 8), "stride": (8, 8), "title": ""}
+    with pytest.raises(ValueError, match=message):
+        overlay(_grey(9, 9), Preprocess(32, 32), **{**defaults, **arguments})  # type: ignore[arg-type]
+
+
+def test_the_overlay_can_be_saved_as_png(tmp_path: object, cat: Picture) -> None:
+    figure = overlay(cat, Preprocess(224, 224), np.eye(14), patch=(16, 16), stride=(16, 16), title="cat 0.77")
+    path = f"{tmp_path}/a.png"
+    figure.save(path)
+    with Image.open(path) as image:
+        assert image.size == figure.size
