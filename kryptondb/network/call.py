@@ -1,0 +1,73 @@
+"""One operator of an exported graph on its way to become a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kryptondb.network.graph import Axes, Node, Ref, Rule
+
+
+@dataclass
+class Call:
+    """One operator of the exported graph, its arguments as templates.
+
+    Attributes:
+        index, name, operator: as the node's.
+        function: the ATen overload.
+        args, kwargs: with `Ref` where a node's value goes.
+        shape: of the result for a batch of one (empty for numbers).
+        batch_dim: which dimension of the result is the batch, None when none or not alone.
+        nodes: everything before it.
+        sole_use: whether an earlier node is read by this one only.
+    """
+
+    index: int
+    name: str
+    operator: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    shape: tuple[int, ...]
+    batch_dim: int | None
+    nodes: Sequence[Node]
+    input_refs: tuple[int, ...] = field(default=())
+
+    def node(self, rule: Rule, **more: Any) -> Node:
+        """A node for this call with everything that is the same for all rules."""
+        fields: dict[str, Any] = {
+            "name": self.name,
+            "operator": self.operator,
+            "inputs": self.input_refs,
+            "shape": self.shape,
+            "function": self.function,
+            "args": self.args,
+            "kwargs": self.kwargs,
+        }
+        fields.update(more)
+        return Node(self.index, rule=rule, **fields)
+
+    def arg(self, place: int, default: Any = None, name: str | None = None) -> Any:
+        """A positional or named argument, or its default."""
+        if place < len(self.args):
+            return self.args[place]
+        return self.kwargs.get(name, default) if name else default
+
+    def source(self, place: int = 0) -> Node | None:
+        """The node behind an argument, or None when the argument is a plain value."""
+        value = self.arg(place)
+        return self.nodes[value.index] if isinstance(value, Ref) else None
+
+
+def dense(call: Call, reason: str) -> Node:
+    """A node that needs the whole picture."""
+    return call.node(Rule.DENSE, reason=reason)
+
+
+def picture(call: Call, place: int = 0) -> Node | None:
+    """The input as a picture in batch, channels, height, width order, or None."""
+    source = call.source(place)
+    if source is None or source.axes != Axes(0, 2, 3) or len(source.shape) != 4:
+        return None
+    return source

@@ -1,0 +1,285 @@
+"""An exported graph -> nodes of the network algebra.
+
+What is done here is plumbing: parameters become constants, batch norm folds into the convolution before it, dropout
+disappears, results of `chunk` and `split` become slices, writes in place become values of their own.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.fx import Node as FxNode
+
+from kryptondb.network.aliases import IDENTITIES, aliased_writes, writes_in_place
+from kryptondb.network.call import Call
+from kryptondb.network.classify import classify
+from kryptondb.network.exported import (
+    NUMBER_FUNCTIONS,
+    CannotTrace,
+    batch_dim,
+    constant_name,
+    module_path,
+    operator_name,
+    refs_in,
+    shape_for_one,
+)
+from kryptondb.network.fold import folded_batch_norm
+from kryptondb.network.graph import Axes, Extent, Node, Ref, Rule
+
+aten = torch.ops.aten
+
+_ASSERTIONS = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size"}
+
+
+class Importer:
+    """Walks an exported graph once and builds nodes."""
+
+    def __init__(self, exported: torch.export.ExportedProgram) -> None:
+        self.exported = exported
+        self.graph = exported.graph
+        self.nodes: list[Node] = []
+        self.value: dict[FxNode, Any] = {}  # what stands for an exported node now: a Ref, a plain value, or parts
+        self.literal = aliased_writes(self.graph)
+
+    def run(self) -> tuple[tuple[Node, ...], int]:
+        signature = self.exported.graph_signature
+        if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
+            raise CannotTrace("the network changes its own buffers while it runs")
+        constants = self._constants()
+        users_inputs = [name for name in signature.user_inputs if isinstance(name, str)]
+        output: Ref | None = None
+        for fx in self.graph.nodes:
+            if fx.op == "placeholder":
+                if fx.name in users_inputs:
+                    self.value[fx] = self._add(
+                        Node(0, "image", "input", Rule.INPUT, shape=shape_for_one(fx), axes=Axes(0, 2, 3))
+                    )
+                elif fx.name in constants:
+                    self.value[fx] = self._constant(constants[fx.name], constant_name(signature, fx.name))
+                else:
+                    raise CannotTrace(f"the network takes another input, {fx.name}")
+            elif fx.op == "call_function":
+                self._call(fx)
+            elif fx.op == "output":
+                results = [value for value in fx.args[0] if value is not None]
+                if len(results) != 1 or not isinstance(self.value.get(results[0]), Ref):
+                    raise CannotTrace("the network returns more than one tensor")
+                output = self.value[results[0]]
+            else:
+                raise CannotTrace(f"the graph holds a {fx.op} ({fx.target})")
+        assert output is not None
+        return _pruned(self.nodes, output.index)
+
+    def _constants(self) -> dict[str, torch.Tensor]:
+        signature = self.exported.graph_signature
+        found: dict[str, torch.Tensor] = {}
+        for name, target in (*signature.inputs_to_parameters.items(), *signature.inputs_to_buffers.items()):
+            tensor = self.exported.state_dict.get(target)
+            found[name] = self.exported.constants[target] if tensor is None else tensor
+        for name, target in signature.inputs_to_lifted_tensor_constants.items():
+            found[name] = self.exported.constants[target]
+        return {name: tensor.detach() for name, tensor in found.items()}
+
+    def _add(self, node: Node) -> Ref:
+        index = len(self.nodes)
+        self.nodes.append(replace(node, index=index))
+        return Ref(index)
+
+    def _constant(self, tensor: torch.Tensor, name: str) -> Ref:
+        if tensor.ndim == 4:  # convolutions are fastest with weights in the order of their images
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        return self._add(
+            Node(0, name, "constant", Rule.CONSTANT, shape=tuple(tensor.shape), constant=tensor, fresh=True)
+        )
+
+    def _call(self, fx: FxNode) -> None:
+        name = operator_name(fx)
+        if name in _ASSERTIONS:
+            return
+        if name in IDENTITIES and not (fx.args[2] if len(fx.args) > 2 else fx.kwargs.get("train", False)):
+            self.value[fx] = self._template(fx.args[0])
+            return
+        if not hasattr(fx.target, "_schema") and fx.target not in NUMBER_FUNCTIONS:
+            raise CannotTrace(f"the graph calls {name}")
+        source = fx.args[0] if fx.args and isinstance(fx.args[0], FxNode) else None
+        if name == "sym_size" and source is not None and fx.args[1] == 0 and batch_dim(source) == 0:
+            self.value[fx] = Extent.BATCH
+            return
+        if name == "getitem" and source is not None and isinstance(self.value[source], tuple):
+            self.value[fx] = self.value[source][fx.args[1]]
+            return
+        literal = fx in self.literal
+        if not literal and name in ("chunk", "split", "split_with_sizes", "unbind") and self._parts(fx, name):
+            return
+        call = self._as_call(fx, name)
+        if literal:
+            node = call.node(Rule.DENSE, reason="writes into part of a tensor in place")
+        elif writes_in_place(name):
+            call.operator = name[:-1]
+            functional = getattr(aten, call.operator, None)
+            if functional is None:
+                raise CannotTrace(f"the network writes in place with {name}")
+            overload: Any = fx.target
+            call.function = getattr(functional, overload._overloadname, None) or functional
+            node = classify(call)
+        elif name == "max_pool2d_with_indices":
+            call.operator, call.function = "max_pool2d", aten.max_pool2d.default
+            ref = self._add(classify(call))
+            self.value[fx] = (ref, None)
+            return
+        elif name == "batch_norm":
+            node = self._batch_norm(call, fx)
+        else:
+            node = classify(call)
+        ref = self._add(node)
+        self.value[fx] = ref
+        if not literal and name.endswith("_") and source is not None:
+            self._redirect(source, ref)
+
+    def _redirect(self, source: FxNode, ref: Ref) -> None:
+        """After a write in place the old name stands for the new value too."""
+        old = self.value[source]
+        for fx, value in self.value.items():
+            if value == old:
+                self.value[fx] = ref
+
+    def _as_call(self, fx: FxNode, name: str) -> Call:
+        args = tuple(self._template(arg) for arg in fx.args)
+        kwargs = {key: self._template(value) for key, value in fx.kwargs.items() if value is not None}
+        refs = tuple(dict.fromkeys(refs_in((args, tuple(kwargs.values())))))
+        return Call(
+            index=len(self.nodes),
+            name=module_path(fx) or fx.name,
+            operator=name,
+            function=fx.target,  # type: ignore[arg-type]  # call_function nodes hold callables
+            args=args,
+            kwargs=kwargs,
+            shape=shape_for_one(fx),
+            batch_dim=batch_dim(fx),
+            nodes=self.nodes,
+            input_refs=tuple(index for index in refs),
+        )
+
+    def _template(self, value: Any) -> Any:
+        if isinstance(value, FxNode):
+            known = self.value[value]
+            if isinstance(known, tuple):
+                raise CannotTrace("several results of one operator are used together")
+            return known
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._template(item) for item in value)
+        if isinstance(value, slice):
+            raise CannotTrace("the graph holds a slice object")
+        return value
+
+    def _parts(self, fx: FxNode, name: str) -> bool:
+        """`chunk`, `split` and `unbind` along channels as slices; False when the algebra cannot say."""
+        source = self.nodes[self._template(fx.args[0]).index]
+        uses = [use for use in fx.users if use.target is operator.getitem]
+        if source.axes is None or any(not isinstance(use.args[1], int) for use in uses):
+            return False
+        unbinds = name == "unbind"
+        place = 1 if unbinds else 2
+        along: Any = fx.args[place] if len(fx.args) > place else fx.kwargs.get("dim", 0)
+        dim = int(along) % len(source.shape)
+        if dim in (source.axes.batch, source.axes.y, source.axes.x):
+            return False
+        refs, start = [], 0
+        for piece in fx.meta["val"]:
+            size = 1 if unbinds else int(piece.shape[dim])
+            bounds = (start,) if unbinds else (start, start + size)
+            call = Call(
+                index=len(self.nodes),
+                name=module_path(fx) or fx.name,
+                operator="select" if unbinds else "slice",
+                function=aten.select.int if unbinds else aten.slice.Tensor,
+                args=(Ref(source.index), dim, *bounds),
+                kwargs={},
+                shape=tuple(size if isinstance(size, int) else 1 for size in piece.shape),
+                batch_dim=0,
+                nodes=self.nodes,
+                input_refs=(source.index,),
+            )
+            refs.append(self._add(classify(call)))
+            start += size
+        self.value[fx] = tuple(refs)
+        return True
+
+    def _batch_norm(self, call: Call, fx: FxNode) -> Node:
+        """Folds batch norm into the convolution before it when nothing else reads that."""
+        if call.arg(5, False, "training"):
+            return call.node(Rule.DENSE, reason="normalizes over the batch")
+        source = fx.args[0]
+        convolution = call.source()
+        if (
+            convolution is not None
+            and convolution.rule is Rule.WINDOW
+            and convolution.operator in ("conv2d", "convolution")
+            and isinstance(source, FxNode)
+            and len(source.users) == 1
+        ):
+            weight_ref = convolution.args[1]
+            bias_ref = convolution.args[2] if len(convolution.args) > 2 else None
+            before = self._value_of(weight_ref)
+            gamma, beta, mean, variance = (self._value_of(call.arg(place)) for place in (1, 2, 3, 4))
+            if before is not None and mean is not None and variance is not None:
+                bias = self._value_of(bias_ref)
+                epsilon = float(call.arg(7, 1e-5, "eps"))
+                return self._refit(convolution, *folded_batch_norm(before, bias, gamma, beta, mean, variance, epsilon))
+        return classify(call)
+
+    def _value_of(self, value: Any) -> torch.Tensor | None:
+        return self.nodes[value.index].constant if isinstance(value, Ref) else None
+
+    def _refit(self, convolution: Node, weight: torch.Tensor, bias: torch.Tensor) -> Node:
+        """The convolution again, with other weights; the old node is left unread and pruned later."""
+        weight_ref = self._constant(weight, f"{convolution.name}.weight")
+        bias_ref = self._constant(bias, f"{convolution.name}.bias")
+        assert convolution.window is not None
+
+        def refitted(args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (args[0], weight_ref, bias_ref, *args[3:])
+
+        return replace(
+            convolution,
+            inputs=(convolution.args[0].index, weight_ref.index, bias_ref.index),
+            args=refitted(convolution.args),
+            kwargs={key: value for key, value in convolution.kwargs.items() if key not in ("weight", "bias")},
+            window=replace(convolution.window, args=refitted(convolution.window.args)),
+        )
+
+
+def _pruned(nodes: list[Node], output: int) -> tuple[tuple[Node, ...], int]:
+    """Without what the output does not need (folded weights), and numbered again. Writes in place stay."""
+    needed = {output}
+    for node in reversed(nodes):
+        if node.index in needed or writes_in_place(node.operator):
+            needed.add(node.index)
+            needed.update(node.inputs)
+    kept = [node for node in nodes if node.index in needed]
+    number = {node.index: place for place, node in enumerate(kept)}
+
+    def moved(template: Any) -> Any:
+        if isinstance(template, Ref):
+            return Ref(number[template.index])
+        if isinstance(template, (list, tuple)):
+            return type(template)(moved(item) for item in template)
+        return template
+
+    renumbered = []
+    for node in kept:
+        window = node.window and replace(node.window, args=moved(node.window.args))
+        renumbered.append(
+            replace(
+                node,
+                index=number[node.index],
+                inputs=tuple(number[i] for i in node.inputs),
+                args=moved(node.args),
+                kwargs={key: moved(value) for key, value in node.kwargs.items()},
+                window=window,
+            )
+        )
+    return tuple(renumbered), number[output]

@@ -1,0 +1,185 @@
+"""Operators that read a window around each location: convolutions, pooling, constant pads, slices of the picture."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from kryptondb.network.call import Call, dense, picture
+from kryptondb.network.graph import Node, Rule, Window
+from kryptondb.network.windows import (
+    average_counts,
+    conv_window,
+    conv_window_of,
+    pair,
+    pool_window,
+    shift_window,
+    sum_windows,
+    take_every,
+)
+
+aten = torch.ops.aten
+
+
+def convolution_2d(call: Call) -> Node:
+    """`aten.conv2d(x, weight, bias, stride, padding, dilation, groups)`."""
+    weight = call.source(1)
+    if weight is None or weight.constant is None:
+        return dense(call, "its weights are computed from the image")
+    out, per_group, kh, kw = (tuple(weight.shape) + (0, 0, 0, 0))[:4]
+    source = picture(call)
+    flops = 2.0 * per_group * kh * kw * out
+    if source is None or len(weight.shape) != 4:
+        return call.node(Rule.DENSE, flops=flops * _locations(call.shape), reason="its input is not a picture any more")
+    bias, stride, padding = call.arg(2), call.arg(3, [1, 1], "stride"), call.arg(4, [0, 0], "padding")
+    dilation, groups = call.arg(5, [1, 1], "dilation"), call.arg(6, 1, "groups")
+    window = conv_window(source, call.shape, (kh, kw), stride, padding, dilation)
+    args = (call.args[0], call.args[1], bias, list(pair(stride)), [0, 0], list(pair(dilation)), groups)
+    return call.node(
+        Rule.WINDOW,
+        axes=source.axes,
+        window=Window(window.y, window.x, 0.0, args, function=torch.conv2d),
+        flops=flops,
+        fresh=True,
+    )
+
+
+def convolution(call: Call) -> Node:
+    """`aten.convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)`."""
+    transposed, groups = call.arg(6), call.arg(8)
+    weight = call.source(1)
+    if transposed or weight is None or len(weight.shape) != 4:
+        return dense(call, "a transposed convolution" if transposed else "not a two-dimensional convolution")
+    call.args = (*call.args[:6], groups)
+    call.function = aten.conv2d.default
+    return convolution_2d(call)
+
+
+def _locations(shape: tuple[int, ...]) -> int:
+    locations = 1
+    for size in shape[2:]:
+        locations *= size
+    return locations
+
+
+def max_pool(call: Call) -> Node:
+    """`aten.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)`."""
+    source = picture(call)
+    if source is None:
+        return dense(call, "its input is not a picture any more")
+    kernel, stride = call.arg(1), call.arg(2, [], "stride")
+    dilation = call.arg(4, [1, 1], "dilation")
+    window = pool_window(
+        source, call.shape, kernel, stride, call.arg(3, [0, 0], "padding"), dilation, outside=-float("inf")
+    )
+    args = (call.args[0], list(pair(kernel)), [window.y.stride, window.x.stride], [0, 0], list(pair(dilation)), False)
+    return call.node(
+        Rule.WINDOW,
+        axes=source.axes,
+        window=Window(window.y, window.x, window.outside, args, function=torch.max_pool2d),
+        fresh=True,
+    )
+
+
+def average_pool(call: Call) -> Node:
+    """`aten.avg_pool2d(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override)`."""
+    source = picture(call)
+    if source is None:
+        return dense(call, "its input is not a picture any more")
+    kernel, stride, padding = call.arg(1), call.arg(2, [], "stride"), pair(call.arg(3, [0, 0], "padding"))
+    count_padding, divisor = call.arg(5, True, "count_include_pad"), call.arg(6, None, "divisor_override")
+    window = pool_window(source, call.shape, kernel, stride, padding, [1, 1], outside=0.0)
+    return call.node(Rule.WINDOW, axes=source.axes, window=_averaging(call, window, padding, count_padding, divisor))
+
+
+def _averaging(
+    call: Call, window: Window, padding: tuple[int, int], count_padding: bool, divisor: int | None
+) -> Window:
+    """An average over windows: a constant divisor where every window is whole, else counts by row and column."""
+    kernel, stride = [window.y.size, window.x.size], [window.y.stride, window.x.stride]
+    if divisor:
+        counts_y = torch.full((window.y.outputs,), float(divisor), dtype=torch.float64)
+        counts_x = torch.ones(window.x.outputs, dtype=torch.float64)
+    else:
+        counts_y = average_counts(window.y, padding[0], count_padding)
+        counts_x = average_counts(window.x, padding[1], count_padding)
+    whole = not divisor and bool((counts_y == kernel[0]).all()) and bool((counts_x == kernel[1]).all())
+    if whole:
+        args = (call.args[0], kernel, stride)
+        return Window(window.y, window.x, 0.0, args, function=torch.nn.functional.avg_pool2d)
+    args = (call.args[0], kernel, stride)
+    return Window(window.y, window.x, 0.0, args, counts=(counts_y, counts_x), function=sum_windows)
+
+
+def adaptive_average_pool(call: Call) -> Node:
+    """`aten.adaptive_avg_pool2d(x, size)`: a mean, a plain pooling, or dense where windows differ in size."""
+    source = picture(call)
+    if source is None:
+        return dense(call, "its input is not a picture any more")
+    rows, cols = pair(call.arg(1))
+    if (rows, cols) == (1, 1):
+        return call.node(Rule.AVERAGE, args=(call.args[0], [1, 1]))
+    if source.height % rows or source.width % cols:
+        return dense(call, f"its windows differ in size ({source.height} x {source.width} to {rows} x {cols})")
+    kernel = (source.height // rows, source.width // cols)
+    window = conv_window_of(source, call.shape, kernel, kernel, (0, 0), (1, 1), 0.0)
+    return call.node(Rule.WINDOW, axes=source.axes, window=_averaging(call, window, (0, 0), True, None), fresh=True)
+
+
+def pad(call: Call) -> Node:
+    """`aten.pad(x, [left, right, top, bottom, ...], mode, value)` and `aten.constant_pad_nd(x, pads, value)`."""
+    source = call.source()
+    pads = list(call.arg(1))
+    if call.operator == "pad":
+        mode, value = call.arg(2, "constant", "mode"), call.arg(3, 0.0, "value")
+    else:
+        mode, value = "constant", call.arg(2, 0.0, "value")
+    if source is None or source.axes is None:
+        return dense(call, "its input is not a picture any more")
+    if mode != "constant":
+        return dense(call, f"pads with {mode}ed picture" if mode == "reflect" else f"pads in mode {mode}")
+    ndim = len(source.shape)
+    before = {ndim - 1 - i // 2: pads[i] for i in range(0, len(pads), 2)}
+    after = {ndim - 1 - i // 2: pads[i + 1] for i in range(0, len(pads), 2)}
+    padded = {d for d in before if before[d] or after[d]}
+    sides = {source.axes.y, source.axes.x}
+    if not padded & sides and source.axes.batch not in padded:
+        return call.node(Rule.LOCAL, axes=source.axes, fresh=True)
+    if padded - sides:
+        return dense(call, "pads channels and sides at once")
+    axes = source.axes
+    window = shift_window(source, call.shape, axes.y, axes.x, (before.get(axes.y, 0), before.get(axes.x, 0)), (1, 1))
+    function = partial(take_every, y_dim=axes.y, x_dim=axes.x, y_stride=1, x_stride=1)
+    return call.node(
+        Rule.WINDOW,
+        axes=axes,
+        window=Window(window.y, window.x, float(value or 0.0), (call.args[0],), function=function),
+    )
+
+
+def take_slice(call: Call) -> Node:
+    """`aten.slice(x, dim, start, end, step)`: of channels local, of the picture a window."""
+    source = call.source()
+    if source is None or source.axes is None:
+        return dense(call, "its input is not a picture any more")
+    dim = call.arg(1, 0, "dim") % len(source.shape)
+    start, end, step = call.arg(2, None, "start") or 0, call.arg(3, None, "end"), call.arg(4, 1, "step")
+    axes = source.axes
+    if dim not in (axes.batch, axes.y, axes.x):
+        return call.node(Rule.LOCAL, axes=axes)
+    if source.shape == call.shape and start == 0 and step == 1:
+        return call.node(Rule.LOCAL, axes=axes, function=_same, args=(call.args[0],), kwargs={})
+    if dim == axes.batch or not all(isinstance(v, (int, type(None))) for v in (start, end, step)):
+        return dense(call, "takes part of the batch")
+    start = max(0, start + source.shape[dim] if start < 0 else start)
+    before = (-start, 0) if dim == axes.y else (0, -start)
+    stride = (step, 1) if dim == axes.y else (1, step)
+    window = shift_window(source, call.shape, axes.y, axes.x, before, stride)
+    function = partial(take_every, y_dim=axes.y, x_dim=axes.x, y_stride=stride[0], x_stride=stride[1])
+    return call.node(Rule.WINDOW, axes=axes, window=Window(window.y, window.x, 0.0, (call.args[0],), function=function))
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -1,0 +1,168 @@
+"""Operators at each location by itself, over channels or between branches, and the mean over all locations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kryptondb.network.call import Call, dense
+from kryptondb.network.graph import Axes, Node, Ref, Rule
+
+
+def mean(call: Call) -> Node:
+    """`aten.mean(x, dims, keepdim)`: over the whole picture a running sum."""
+    source = call.source()
+    dims, keepdim = call.arg(1), call.arg(2, False, "keepdim")
+    if source is None or source.axes is None or not dims:
+        return dense(call, "a mean over everything")
+    ndim = len(source.shape)
+    over = {d % ndim for d in dims}
+    if over == {source.axes.y, source.axes.x} and source.axes.batch == 0:
+        return call.node(Rule.AVERAGE)
+    if over & {source.axes.batch, source.axes.y, source.axes.x}:
+        return dense(call, "a mean over one side of the picture")
+    return _reduce(call, source, over, keepdim)
+
+
+def reduction(call: Call) -> Node:
+    """A sum, maximum or the like over dimensions that are all channels."""
+    source = call.source()
+    dims, keepdim = call.arg(1), call.arg(2, False, "keepdim")
+    if source is None or source.axes is None or dims is None or dims == []:
+        return dense(call, "reduces the whole picture")
+    ndim = len(source.shape)
+    over = {d % ndim for d in ([dims] if isinstance(dims, int) else dims)}
+    if over & {source.axes.batch, source.axes.y, source.axes.x}:
+        return dense(call, "reduces the whole picture")
+    return _reduce(call, source, over, keepdim)
+
+
+def _reduce(call: Call, source: Node, over: set[int], keepdim: bool) -> Node:
+    assert source.axes is not None
+
+    def moved(axis: int) -> int:
+        return axis if keepdim else axis - sum(d < axis for d in over)
+
+    axes = Axes(moved(source.axes.batch), moved(source.axes.y), moved(source.axes.x))
+    return call.node(Rule.LOCAL, axes=axes, fresh=True)
+
+
+def pointwise(call: Call, in_place: Callable[..., Any] | None = None) -> Node:
+    """An operator of one picture and numbers."""
+    source = call.source()
+    others = [call.nodes[index] for index in call.input_refs if source is None or index != source.index]
+    if source is None or source.axes is None:
+        return call.node(Rule.DENSE, reason="its input is not a picture any more", fresh=True)
+    if any(other.shape != () or other.constant is None for other in others):
+        return dense(call, "puts several tensors together place by place")
+    return call.node(Rule.LOCAL, axes=source.axes, in_place=in_place, fresh=True)
+
+
+def _over_channels(call: Call, dims: Sequence[int], flops: float = 0.0) -> Node:
+    """An operator that works along some dimensions at each location: local when all of them are channels."""
+    source = call.source()
+    if source is None or source.axes is None:
+        return call.node(Rule.DENSE, flops=flops, reason="its input is not a picture any more", fresh=True)
+    ndim = len(source.shape)
+    if {d % ndim for d in dims} & {source.axes.batch, source.axes.y, source.axes.x}:
+        return call.node(Rule.DENSE, flops=flops, reason="works along the height or width of the picture", fresh=True)
+    return call.node(Rule.LOCAL, axes=source.axes, flops=flops / (source.height * source.width), fresh=True)
+
+
+def linear(call: Call) -> Node:
+    """`aten.linear(x, weight, bias)` over the last dimension, which is channels in channels-last networks."""
+    source, weight = call.source(), call.source(1)
+    if source is None or weight is None or weight.constant is None:
+        return dense(call, "its weights are computed from the image")
+    elements = 1
+    for size in source.shape:
+        elements *= size
+    return _over_channels(call, [-1], flops=2.0 * elements * weight.shape[0])
+
+
+def layer_norm(call: Call) -> Node:
+    """`aten.layer_norm(x, shape, ...)` over the last dimensions."""
+    return _over_channels(call, [-1 - d for d in range(len(call.arg(1)))])
+
+
+def along_one_dimension(call: Call, place: int = 1, default: int = -1) -> Node:
+    """An operator along one dimension that keeps the shape (softmax) or shrinks it (glu)."""
+    return _over_channels(call, [call.arg(place, default, "dim")])
+
+
+def batch_norm(call: Call) -> Node:
+    """`aten.batch_norm` in eval mode that no convolution could take in."""
+    source = call.source()
+    if source is None or source.axes is None or len(source.shape) != 4 or source.axes != Axes(0, 2, 3):
+        return dense(call, "its input is not a picture any more")
+    return call.node(Rule.LOCAL, axes=source.axes, fresh=True)
+
+
+def prelu(call: Call) -> Node:
+    """`aten.prelu(x, weight)`, a slope a channel."""
+    source = call.source()
+    if source is None or source.axes is None or 1 in (source.axes.y, source.axes.x):
+        return dense(call, "its input is not a picture any more")
+    return call.node(Rule.LOCAL, axes=source.axes, fresh=True)
+
+
+def binary(call: Call, in_place: Callable[..., Any] | None = None) -> Node:
+    """Arithmetic between two values: with a number or channel constants local, between branches a merge."""
+    left, right = call.source(0), call.source(1)
+    operands = [node for node in (left, right) if node is not None and node.shape != ()]
+    pictures = [node for node in operands if node.axes is not None]
+    if not pictures:
+        return call.node(Rule.DENSE, reason="its input is not a picture any more", in_place=None, fresh=True)
+    ndim = len(call.shape)
+    shifted = {node.index: _broadcast(node, ndim) for node in pictures}
+    axes = next(iter(shifted.values()))
+    assert axes is not None
+    if any(other != axes for other in shifted.values()):
+        return dense(call, "joins branches whose dimensions are in different orders")
+    for node in operands:
+        offset = ndim - len(node.shape)
+        extents = [node.shape[a - offset] if a >= offset else 1 for a in (axes.y, axes.x)]
+        whole = extents == [call.shape[axes.y], call.shape[axes.x]]
+        if node.axes is not None and not whole:
+            return dense(call, "stretches one branch over the other")
+        if node.axes is None and extents != [1, 1]:
+            return dense(call, "joins the picture with values that differ from place to place and have no region")
+        if node.axes is None and node.rule is not Rule.CONSTANT:
+            return dense(call, f"scales every place by {node.name or node.operator}, which changes with any of them")
+    if left is None or left.axes is None or left.shape != call.shape:
+        in_place = None
+    rule = Rule.MERGE if len(pictures) > 1 and left is not right else Rule.LOCAL
+    return call.node(
+        rule, axes=axes, in_place=in_place if rule is Rule.LOCAL or len(pictures) == 2 else None, fresh=True
+    )
+
+
+def _broadcast(node: Node, ndim: int) -> Axes | None:
+    if node.axes is None:
+        return None
+    offset = ndim - len(node.shape)
+    return Axes(node.axes.batch + offset, node.axes.y + offset, node.axes.x + offset)
+
+
+def concatenate(call: Call) -> Node:
+    """`aten.cat(parts, dim)` along channels."""
+    parts = [call.nodes[ref.index] for ref in call.args[0] if isinstance(ref, Ref)]
+    dim = call.arg(1, 0, "dim") % max(len(call.shape), 1)
+    axes = parts[0].axes if parts else None
+    if axes is None or any(part.axes != axes for part in parts):
+        return dense(call, "joins values that are not pictures of the same order")
+    if dim in (axes.batch, axes.y, axes.x):
+        return dense(call, "puts pictures beside each other")
+    rule = Rule.MERGE if len({part.index for part in parts}) > 1 else Rule.LOCAL
+    return call.node(rule, axes=axes, fresh=True)
+
+
+def stack(call: Call) -> Node:
+    """`aten.stack(parts, dim)` along a new channel dimension."""
+    parts = [call.nodes[ref.index] for ref in call.args[0] if isinstance(ref, Ref)]
+    dim = call.arg(1, 0, "dim") % max(len(call.shape), 1)
+    axes = parts[0].axes if parts else None
+    if axes is None or any(part.axes != axes for part in parts) or dim <= axes.batch:
+        return dense(call, "joins values that are not pictures of the same order")
+    moved = Axes(axes.batch, axes.y + (dim <= axes.y), axes.x + (dim <= axes.x))
+    return call.node(Rule.MERGE, axes=moved, fresh=True)

@@ -1,0 +1,93 @@
+"""Local operators: convolution, pooling, constant padding and slicing as sliding windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from kryptondb.network.graph import AxisWindow, Node, Window
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """An ATen size argument as (vertical, horizontal)."""
+    if isinstance(value, int):
+        return value, value
+    values = list(value)
+    return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def conv_window(
+    source: Node, shape: tuple[int, ...], kernel: tuple[int, int], stride: Any, padding: Any, dilation: Any
+) -> Window:
+    """The windows of a convolution; `padding` is a size, a pair, or ATen's 'same' or 'valid'."""
+    strides, dilations = pair(stride), pair(dilation)
+    if padding == "valid":
+        before = (0, 0)
+    elif padding == "same":  # torch puts the odd cell behind
+        before = (dilations[0] * (kernel[0] - 1) // 2, dilations[1] * (kernel[1] - 1) // 2)
+    else:
+        before = pair(padding)
+    y, x = (
+        AxisWindow(dilations[a] * (kernel[a] - 1) + 1, strides[a], before[a], size, shape[2 + a])
+        for a, size in enumerate((source.height, source.width))
+    )
+    return Window(y, x, 0.0, args=())
+
+
+def pool_window(
+    source: Node, shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dilation: Any, outside: float
+) -> Window:
+    """The windows of a pooling; an empty stride is the kernel (ATen's convention)."""
+    kernels = pair(kernel)
+    strides = pair(stride) if stride != [] and stride is not None else kernels
+    return conv_window_of(source, shape, kernels, strides, pair(padding), pair(dilation), outside)
+
+
+def conv_window_of(
+    source: Node,
+    shape: tuple[int, ...],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    before: tuple[int, int],
+    dilation: tuple[int, int],
+    outside: float,
+) -> Window:
+    """Windows from plain pairs, with what a cell outside the picture holds."""
+    window = conv_window(source, shape, kernel, stride, before, dilation)
+    return Window(window.y, window.x, outside, args=())
+
+
+def average_counts(axis: AxisWindow, padding: int, count_padding: bool) -> torch.Tensor:
+    """How many cells each output of an average pooling counts along one axis, float64 [outputs].
+
+    As torch counts: with `count_include_pad` the cells of the padded picture, without it the picture's own; a window
+    that `ceil_mode` lets hang over the padding's end never counts what is beyond.
+    """
+    start = torch.arange(axis.outputs, dtype=torch.float64) * axis.stride - axis.before
+    end = torch.clamp(start + axis.size, max=axis.inputs + padding)
+    if not count_padding:
+        start, end = torch.clamp(start, min=0), torch.clamp(end, max=axis.inputs)
+    return torch.clamp(end - start, min=1)
+
+
+def sum_windows(read: torch.Tensor, kernel: list[int], stride: list[int]) -> torch.Tensor:
+    """The sums of all windows of a read window, [n, C, h, w]; average pooling divides them by its counts."""
+    return torch.nn.functional.avg_pool2d(read, kernel, stride, divisor_override=1)
+
+
+def take_every(read: torch.Tensor, y_dim: int, x_dim: int, y_stride: int, x_stride: int) -> torch.Tensor:
+    """Every `stride`-th row and column of a read window: what padding and slicing do to one."""
+    index = [slice(None)] * read.ndim
+    index[y_dim] = slice(None, None, y_stride)
+    index[x_dim] = slice(None, None, x_stride)
+    return read[tuple(index)]
+
+
+def shift_window(
+    source: Node, shape: tuple[int, ...], y_dim: int, x_dim: int, before: tuple[int, int], stride: tuple[int, int]
+) -> Window:
+    """A pad (positive `before`) or a slice (negative `before`, the start) as windows of one cell."""
+    y = AxisWindow(1, stride[0], before[0], source.height, shape[y_dim])
+    x = AxisWindow(1, stride[1], before[1], source.width, shape[x_dim])
+    return Window(y, x, 0.0, args=())

@@ -1,0 +1,269 @@
+"""Small networks for tests: random ones that hypothesis draws, and torchvision's families made cheap and talkative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torchvision
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+FAMILIES = {
+    "alexnet": 64,
+    "vgg11": 32,
+    "vgg11_bn": 32,
+    "resnet18": 48,
+    "resnext50_32x4d": 48,
+    "wide_resnet50_2": 48,
+    "squeezenet1_1": 48,
+    "densenet121": 48,
+    "googlenet": 48,
+    "inception_v3": 96,
+    "mobilenet_v2": 48,
+    "mobilenet_v3_small": 48,
+    "mnasnet0_5": 48,
+    "shufflenet_v2_x0_5": 48,
+    "regnet_y_400mf": 48,
+    "efficientnet_b0": 48,
+    "efficientnet_v2_s": 48,
+    "convnext_tiny": 48,
+    "vit_b_32": 64,
+    "swin_t": 64,
+    "maxvit_t": 224,
+}
+
+
+def family(name: str, classes: int = 8) -> nn.Module:
+    """A torchvision network with random weights whose probabilities move when the picture does."""
+    options: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if name.startswith("vit"):
+        options["image_size"] = FAMILIES[name]
+    torch.manual_seed(len(name))
+    module = getattr(torchvision.models, name)(weights=None, num_classes=classes, **options).eval()
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.8, 1.2)
+            nn.init.uniform_(layer.bias, -0.2, 0.2)
+        elif isinstance(layer, (nn.Linear, nn.Conv2d)):
+            nn.init.kaiming_normal_(layer.weight)
+    # Running statistics that fit the weights, as training leaves them: else activations grow from layer to layer until
+    # rounding alone decides what the network says.
+    for norm in norms:
+        norm.train()
+        norm.momentum = None
+    with torch.no_grad():
+        module(torch.randn(6, 3, FAMILIES[name], FAMILIES[name]))
+    for norm in norms:  # divides by the size of what comes, not by its spread, which may be next to nothing
+        norm.running_var += norm.running_mean**2
+        norm.running_mean *= 0.5
+    return module.eval()
+
+
+def standardized(module: nn.Module, image: torch.Tensor) -> nn.Module:
+    """The module with its scores brought to a mean of 0 and a deviation of 2: no class takes all probability."""
+    with torch.inference_mode():
+        scores = module(torch.cat([image, torch.randn_like(image), torch.zeros_like(image)]))
+    return _Standardized(module, scores.mean(), scores.std().clamp(min=1e-6) / 2).eval()
+
+
+class _Standardized(nn.Module):
+    def __init__(self, module: nn.Module, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        super().__init__()
+        self.module = module
+        self.mean, self.deviation = float(mean), float(deviation)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.module(x) - self.mean) / self.deviation
+
+
+class ToChannelsLast(nn.Module):
+    """A block that works in channels-last, as ConvNeXt does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.linear = nn.Linear(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + functional.gelu(self.linear(self.norm(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+
+
+class Shuffle(nn.Module):
+    """Channels shuffled in two groups, as ShuffleNet does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        return x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+
+
+class HalfAndHalf(nn.Module):
+    """One half of the channels goes on as it is."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept, changed = x.chunk(2, dim=1)
+        return torch.cat([kept, self.inner(changed)], dim=1)
+
+
+class Branches(nn.Module):
+    """Two branches put together by `how`: add, sub, mul, cat."""
+
+    def __init__(self, how: str, left: nn.Module, right: nn.Module) -> None:
+        super().__init__()
+        self.how, self.left, self.right = how, left, right
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.left(x), self.right(x)
+        if self.how == "cat":
+            return torch.cat([left, right], dim=1)
+        if self.how == "add_":
+            left = left.clone()
+            left += right
+            return torch.relu_(left)
+        return {"add": torch.add, "sub": torch.sub, "mul": torch.mul}[self.how](left, right)
+
+
+class Pad(nn.Module):
+    """A constant pad or crop on each side."""
+
+    def __init__(self, pads: tuple[int, int, int, int], value: float, mode: str = "constant") -> None:
+        super().__init__()
+        self.pads, self.value, self.mode = pads, value, mode
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.pad(x, self.pads, self.mode, self.value if self.mode == "constant" else None)
+
+
+class Slice(nn.Module):
+    """Part of the picture."""
+
+    def __init__(self, top: int, left: int, step: int) -> None:
+        super().__init__()
+        self.top, self.left, self.step = top, left, step
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :, self.top :: self.step, self.left :]
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation: every place is scaled by something that depends on all of them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(self.linear(functional.adaptive_avg_pool2d(x, 1)))
+
+
+class Mean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean([2, 3])
+
+
+class Nhwc(nn.Module):
+    """A network that takes images of height by width by channels."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x.permute(0, 2, 3, 1).permute(0, 3, 1, 2))
+
+
+_sizes = st.integers(1, 3)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn, channels: int, out: int | None = None, same: bool = False) -> nn.Module:
+    """A convolution with its batch norm and activation, or without."""
+    out = out or draw(st.sampled_from([2, 4, 6]))
+    kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    dilation = draw(st.sampled_from([1, 1, 2]))
+    groups = draw(st.sampled_from([g for g in (1, 2, channels) if channels % g == 0 and out % g == 0]))
+    if same:
+        conv = nn.Conv2d(channels, out, kernel, padding="same", dilation=dilation, groups=groups)
+    else:
+        stride = (draw(_sizes), draw(_sizes))
+        padding = (draw(st.integers(0, 2)), draw(st.integers(0, 2)))
+        conv = nn.Conv2d(channels, out, kernel, stride, padding, dilation, groups, bias=draw(st.booleans()))
+    norm = nn.BatchNorm2d(out)
+    nn.init.uniform_(norm.running_mean, -0.2, 0.2)
+    nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    act = draw(st.sampled_from([nn.ReLU(inplace=True), nn.Hardswish(), nn.SiLU(), nn.GELU(), nn.Identity()]))
+    return nn.Sequential(conv, norm, act) if draw(st.booleans()) else nn.Sequential(conv, act)
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> nn.Module:
+    kernel = draw(st.integers(2, 3))
+    stride, padding = draw(st.integers(1, 4)), draw(st.integers(0, kernel // 2))
+    ceil = draw(st.booleans())
+    if draw(st.booleans()):
+        return nn.MaxPool2d(kernel, stride, padding, dilation=draw(st.integers(1, 2)), ceil_mode=ceil)
+    return nn.AvgPool2d(kernel, stride, padding, ceil_mode=ceil, count_include_pad=draw(st.booleans()))
+
+
+@st.composite
+def small_cnns(draw: st.DrawFn, max_blocks: int = 4) -> tuple[nn.Module, tuple[int, int, int]]:
+    """A random CNN in eval mode, float64, and its input shape."""
+    torch.manual_seed(draw(st.integers(0, 2**16)))
+    shape = (draw(st.sampled_from([1, 3])), draw(st.integers(7, 22)), draw(st.integers(7, 22)))
+    layers: list[nn.Module] = [nn.Conv2d(shape[0], 4, 3, padding=1)]
+    channels = 4
+    for _ in range(draw(st.integers(1, max_blocks))):
+        kind = draw(
+            st.sampled_from(
+                ["conv", "conv", "pool", "branches", "branches", "shuffle", "half", "last", "pad", "slice", "gate"]
+            )
+        )
+        if kind == "conv":
+            out = draw(st.sampled_from([2, 4, 6]))
+            layers.append(draw(convolutions(channels, out)))
+            channels = out
+        elif kind == "pool":
+            layers.append(draw(pools()))
+        elif kind == "branches":
+            how = draw(st.sampled_from(["add", "add_", "sub", "mul", "cat"]))
+            left = draw(convolutions(channels, channels, same=True))
+            right = draw(st.one_of(st.just(nn.Identity()), convolutions(channels, channels, same=True)))
+            layers.append(Branches(how, left, right))
+            channels *= 2 if how == "cat" else 1
+        elif kind == "shuffle":
+            layers.append(Shuffle())
+        elif kind == "half":
+            layers.append(HalfAndHalf(draw(convolutions(channels // 2, channels // 2, same=True))))
+        elif kind == "last":
+            layers.append(ToChannelsLast(channels))
+        elif kind == "pad":
+            pads = tuple(draw(st.integers(-1, 2)) for _ in range(4))
+            layers.append(Pad(pads, draw(st.sampled_from([0.0, 1.5]))))  # type: ignore[arg-type]
+        elif kind == "slice":
+            layers.append(Slice(draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(st.integers(1, 2))))
+        else:
+            layers.append(Gate(channels))
+    head = draw(st.sampled_from(["mean", "average", "flatten", "pool"]))
+    body = nn.Sequential(*layers).double().eval()
+    try:
+        with torch.inference_mode():
+            out_shape = body(torch.zeros(1, *shape, dtype=torch.float64)).shape
+    except RuntimeError:
+        from hypothesis import reject
+
+        reject()
+    if head == "flatten":
+        tail: list[nn.Module] = [nn.Flatten(), nn.Linear(out_shape[1:].numel(), 5)]
+    elif head == "average":
+        tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5)]
+    elif head == "pool":
+        tail = [nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(4 * channels, 5)]
+    else:
+        tail = [Mean(), nn.Linear(channels, 5)]
+    return nn.Sequential(body, *tail).double().eval(), shape
