@@ -1,0 +1,31 @@
+"""What the database remembers: models, settings and the rates of its devices, in one SQLite file.
+
+`Catalog` is the file, `Settings` and `ModelStore` are the two views of it that a session holds, `build_model` turns a
+source and its options into a `Model` without remembering anything.
+"""
+
+from __future__ import annotations
+
+from kryptondb.catalog.build import build_model
+from kryptondb.catalog.describe import describe_network, summary_line
+from kryptondb.catalog.model import Model
+from kryptondb.catalog.model_store import MODEL_COLUMNS, ModelStore
+from kryptondb.catalog.options import OPTION_NAMES, ModelOptions
+from kryptondb.catalog.settings import SETTINGS, Setting, Settings
+from kryptondb.catalog.store import Catalog, ModelRecord
+
+__all__ = [
+    "MODEL_COLUMNS",
+    "OPTION_NAMES",
+    "SETTINGS",
+    "Catalog",
+    "Model",
+    "ModelOptions",
+    "ModelRecord",
+    "ModelStore",
+    "Setting",
+    "Settings",
+    "build_model",
+    "describe_network",
+    "summary_line",
+]

@@ -1,0 +1,101 @@
+"""From a source and its options to a `Model`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from kryptondb.catalog import exported, pretrained, torchvision_models
+from kryptondb.catalog.built import Built
+from kryptondb.catalog.labels import resolve_labels
+from kryptondb.catalog.model import Model, count_classes, fingerprint, freeze, parameter_count
+from kryptondb.catalog.options import ModelOptions, absolute
+from kryptondb.catalog.preprocessing import with_options
+from kryptondb.errors import BindError, ModelError, did_you_mean
+
+
+def build_model(name: str, kind: str, source: str, options: Mapping[str, object]) -> Model:
+    """Builds the model that `CREATE MODEL name FROM kind('source') WITH (options)` means; nothing is remembered.
+
+    Args:
+        kind: 'torchvision', 'file', 'pretrained' or 'timm'.
+        source: an architecture's name, or a path.
+        options: Python values, as `ModelOptions.parse` takes them.
+
+    Raises:
+        BindError: a kind, architecture or option that there is not.
+        ModelError: the model cannot be built as asked.
+    """
+    builder = SOURCES.get(kind)
+    if builder is None:
+        raise BindError(
+            f'no model source "{kind}"', hint=did_you_mean(kind, SOURCES) or f"There is {', '.join(SOURCES)}."
+        )
+    parsed = ModelOptions.parse(options)
+    return finish(name, builder(source, parsed), parsed)
+
+
+def finish(name: str, built: Built, options: ModelOptions) -> Model:
+    """Counts classes, resolves labels and preprocessing, and takes the fingerprint."""
+    module = freeze(built.module)
+    preprocess = with_options(built.preprocess, options)
+    shape = (preprocess.channel_count, preprocess.height, preprocess.width)
+    classes = count_classes(module, shape, name, built.batch)
+    if options.classes not in (None, classes):
+        raise ModelError(
+            f'model "{name}" gives {classes:,} scores, not {options.classes:,}',
+            hint=f"classes => {classes} is what it has.",
+        )
+    labels = resolve_labels(options.labels, classes, built.labels)
+    files = built.files + ((options.labels,) if isinstance(options.labels, str) else ())
+    return Model(
+        name=name,
+        architecture=built.architecture,
+        module=module,
+        preprocess=preprocess,
+        labels=labels,
+        fingerprint=fingerprint(built.structure, module, preprocess),
+        parameters=parameter_count(module),
+        weights=built.weights,
+        classes=classes,
+        files=files,
+    )
+
+
+def absolute_source(kind: str, source: str) -> str:
+    """The source as the catalog remembers it: a file's path made absolute, a name as it is."""
+    return absolute(source) if kind == "file" else source
+
+
+def _file(source: str, options: ModelOptions) -> Built:
+    """A model file, by its suffix."""
+    path = absolute(source)
+    suffix = Path(path).suffix.lower()
+    if suffix == ".pt2":
+        return exported.build(path, options)
+    if suffix == ".onnx":
+        raise ModelError(
+            f"ONNX files are not available in this version: {source}",
+            hint="Use torch.export.save and a .pt2 file, or torchvision('name') WITH (weights => 'file.pth').",
+        )
+    if suffix in (".pth", ".pt", ".safetensors"):
+        raise ModelError(
+            f"{source} is no model by itself: a {suffix} file holds weights without an architecture",
+            hint=f"CREATE MODEL name FROM torchvision('resnet18') WITH (weights => '{source}').",
+        )
+    raise ModelError(f"{source} is not a model file", hint="Model files end in .pt2 (saved by torch.export.save).")
+
+
+def _timm(source: str, options: ModelOptions) -> Built:
+    raise ModelError(
+        f"timm models are not available in this version: timm('{source}')",
+        hint="From Python, db.register(name, timm.create_model(...)) works with any module.",
+    )
+
+
+SOURCES: dict[str, Callable[[str, ModelOptions], Built]] = {
+    "torchvision": torchvision_models.build,
+    "file": _file,
+    "pretrained": pretrained.build,
+    "timm": _timm,
+}

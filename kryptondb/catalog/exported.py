@@ -1,0 +1,190 @@
+"""`'file.pt2'`: a program saved by `torch.export.save`, loaded without trusting it.
+
+`torch.export.load` unpickles sample inputs, custom objects and odd tensors, evaluates symbolic sizes as Python, builds
+Python source from the names in the graph, and loads compiled libraries. So the file itself is never given to it. Its
+records are read here as plain bytes, everything that could be executed is refused or left out (program_check.py), and a
+new archive in memory with nothing but a checked graph and raw tensors is what torch loads.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.catalog.built import Built
+from kryptondb.catalog.options import PREPROCESS_OPTIONS, ModelOptions
+from kryptondb.catalog.program_check import InputShape, check_payloads, check_program
+from kryptondb.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_RECORDS = 200_000
+MAX_PROGRAM_BYTES = 256 << 20  # of the graph's JSON: MaxViT's is 4 MB
+MAX_ARCHIVE_BYTES = 16 << 30
+DEFAULT_SIDE = 224  # of a program that takes any size, when size => is not given
+EXPORT_HINT = (
+    "Export it again: torch.export.save(torch.export.export(model.eval(), (images,),"
+    " dynamic_shapes=({0: torch.export.Dim('batch')},)), 'file.pt2')."
+)
+
+
+def build(path: str, options: ModelOptions) -> Built:
+    """Loads an exported program that takes one float32 picture batch [N, C, H, W].
+
+    Raises ModelError when the file is missing, damaged, holds anything that would have to be executed to be loaded, or
+    takes other inputs than the options say.
+    """
+    options.only("an exported program", "labels", "classes", *PREPROCESS_OPTIONS)
+    if not Path(path).is_file():
+        raise ModelError(f"the model file {path} does not exist")
+    archive, program, shape = _checked_archive(path)
+    module = _load(archive, path)
+    return Built(
+        architecture="exported program",
+        structure=program,
+        module=module,
+        preprocess=_preprocess(shape, options, path),
+        weights=path,
+        files=(path,),
+    )
+
+
+def _preprocess(shape: InputShape, options: ModelOptions, path: str) -> Any:
+    """Pixels in 0..1 at the program's own size: it does not say how it wants them normalized."""
+    from kryptondb.images.preprocess import Preprocess
+
+    channels, height, width = shape
+    name = {1: "L", 3: "RGB"}.get(channels or 3)
+    if name is None:
+        raise ModelError(f"{path} reads {channels} channels; pictures have 3 (RGB) or 1 (L)")
+    if channels is not None and options.channels not in (None, name):
+        raise ModelError(f"{path} reads {channels} channels, so channels => '{name}'")
+    wanted = options.size or (height or DEFAULT_SIDE, width or DEFAULT_SIDE)
+    if (height or wanted[0], width or wanted[1]) != wanted:
+        raise ModelError(f"{path} reads {height} x {width} pixels, not {wanted[0]} x {wanted[1]}", hint=EXPORT_HINT)
+    return Preprocess(height=wanted[0], width=wanted[1], channels=options.channels or name)
+
+
+def _checked_archive(path: str) -> tuple[bytes, str, InputShape]:
+    """A new archive with the checked records of the file, the graph in text, and the input's shape."""
+    try:
+        if Path(path).stat().st_size > MAX_ARCHIVE_BYTES:
+            raise ModelError(f"{path} is larger than {MAX_ARCHIVE_BYTES >> 30} GiB")
+        with zipfile.ZipFile(path) as source:
+            records = _records(source, path)
+            program = _json(source, records, "models/model.json", path)
+            configs = {
+                kind: _json(source, records, f"data/{kind}/model_{kind}_config.json", path)
+                for kind in ("weights", "constants")
+            }
+            clean, shape = check_program(program, path)
+            text = json.dumps(clean, sort_keys=True)
+            target = io.BytesIO()
+            with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as output:
+
+                def write(name: str, data: bytes) -> None:
+                    output.writestr(zipfile.ZipInfo(f"model/{name}"), data)
+
+                for name in ("archive_format", "archive_version", ".data/version", "byteorder"):
+                    write(name, _small(source, records, name, path))
+                write("models/model.json", text.encode())
+                write("data/sample_inputs/model.pt", b"")  # a pickle in the file: left out
+                for kind, config in configs.items():
+                    sizes = {
+                        n.rpartition("/")[2]: e.file_size for n, e in records.items() if n.startswith(f"data/{kind}/")
+                    }
+                    payloads = check_payloads(config, sizes, kind, path)
+                    write(f"data/{kind}/model_{kind}_config.json", json.dumps(payloads).encode())
+                    for record in sorted({entry["path_name"] for entry in payloads["config"].values()}):
+                        write(f"data/{kind}/{record}", source.read(records[f"data/{kind}/{record}"]))
+            return target.getvalue(), text, shape
+    except (zipfile.BadZipFile, OSError, ValueError, RecursionError, NotImplementedError) as error:
+        raise ModelError(f"{path} is not a sound exported program: {error}", hint=EXPORT_HINT) from error
+
+
+def _records(source: zipfile.ZipFile, path: str) -> dict[str, zipfile.ZipInfo]:
+    """The archive's records by name behind its own folder; refuses what torch would not have written."""
+    entries = source.infolist()
+    if len(entries) > MAX_RECORDS:
+        raise ModelError(f"{path} holds {len(entries):,} records, more than {MAX_RECORDS:,}")
+    if any("/code/" in entry.filename or entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise ModelError(f"{path} is a TorchScript archive, not an exported program", hint=EXPORT_HINT)
+    records: dict[str, zipfile.ZipInfo] = {}
+    for entry in entries:
+        name = entry.filename.partition("/")[2]
+        stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+        if not stored or entry.flag_bits & 1 or name in records:
+            raise ModelError(f"{path} is compressed, encrypted or ambiguous, which torch.export.save does not write")
+        if name.startswith("data/aotinductor/"):
+            raise ModelError(f"{path} holds compiled code, which KryptonDB does not run", hint=EXPORT_HINT)
+        records[name] = entry
+    if sum(entry.file_size for entry in entries) > Path(path).stat().st_size:  # records that share their bytes
+        raise ModelError(f"{path} would grow when unpacked, which torch.export.save does not write")
+    if "models/model.json" not in records:
+        raise ModelError(f"{path} is not an exported program of this torch", hint=EXPORT_HINT)
+    return records
+
+
+def _small(source: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo], name: str, path: str) -> bytes:
+    """A record of a few letters that says what the archive is."""
+    allowed = {"archive_format": b"pt2", "byteorder": b"little"}
+    if name not in records or records[name].file_size > 16:
+        raise ModelError(f"{path} is not an exported program of this torch: no {name}", hint=EXPORT_HINT)
+    data = source.read(records[name])
+    if data != allowed.get(name, data) or not (name in allowed or data.strip().isdigit()):
+        raise ModelError(f"{path} is not an exported program: its {name} is {data!r}", hint=EXPORT_HINT)
+    return data
+
+
+def _json(source: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo], name: str, path: str) -> dict[str, Any]:
+    """A JSON object out of the archive, of bounded size."""
+    if name not in records:
+        raise ModelError(f"{path} was saved by another version of torch: it has no {name}", hint=EXPORT_HINT)
+    if records[name].file_size > MAX_PROGRAM_BYTES:
+        raise ModelError(f"{path} has a graph of more than {MAX_PROGRAM_BYTES >> 20} MiB")
+    value = json.loads(source.read(records[name]))
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} is not a sound exported program: {name} holds no object")
+    return value
+
+
+def _load(archive: bytes, path: str) -> torch.nn.Module:
+    """The checked archive as a module. Input guards are left out: `count_classes` tries it on a batch."""
+    import torch
+
+    with _torch_log() as warnings:
+        try:
+            program = torch.export.load(io.BytesIO(archive))
+            module: torch.nn.Module = program.module(check_guards=False)
+            return module
+        except Exception as error:  # torch raises whatever it meets in a graph that does not hold together
+            lines = str(warnings[0] if warnings else error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(f"{path} cannot be loaded: {lines[0][:300]}", hint=EXPORT_HINT) from error
+
+
+@contextmanager
+def _torch_log() -> Iterator[list[BaseException]]:
+    """Catches the tracebacks that `torch.export.load` logs instead of raising them."""
+    caught: list[BaseException] = []
+
+    class Catch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1] is not None:
+                caught.append(record.exc_info[1])
+
+    logger = logging.getLogger("torch.export")
+    handler, propagate = Catch(), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield caught
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate

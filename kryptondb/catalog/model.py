@@ -1,0 +1,200 @@
+"""A model: a module that nobody else holds, how pictures get into it, its class labels, and its fingerprint."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.catalog.options import MAX_CLASSES
+from kryptondb.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+    from kryptondb.images.preprocess import Preprocess
+
+OWN_SOURCES = ("torch.", "torchvision.", "builtins.")  # classes that a version of a library fixes
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A classifier, ready to run.
+
+    Attributes:
+        name: as the user wrote it.
+        architecture: 'torchvision resnet18', a class name, or 'exported program'.
+        module: in eval mode, float32, on the CPU, without gradients; [N, C, H, W] normalized -> [N, classes] scores.
+        preprocess: from a picture to [C, H, W].
+        labels: one a class.
+        fingerprint: sha256 in hex over architecture, weights and preprocessing.
+        parameters: how many numbers the module learned.
+        weights: where they come from: a path, 'random', 'registered', or a name.
+        classes: how many scores there are.
+        files: absolute paths of the files that it was built from (source, weights, labels).
+    """
+
+    name: str
+    architecture: str
+    module: torch.nn.Module
+    preprocess: Preprocess
+    labels: tuple[str, ...]
+    fingerprint: str
+    parameters: int
+    weights: str
+    classes: int
+    files: tuple[str, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.preprocess.channel_count, self.preprocess.height, self.preprocess.width
+
+
+def own_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """A frozen deep copy on the CPU, in float32; the original is not touched. ModelError when it cannot be copied."""
+    try:
+        copied = copy.deepcopy(module)
+    except Exception as error:  # whatever a module's own __deepcopy__ or its attributes raise
+        raise ModelError(
+            f"the module {type(module).__name__} cannot be copied: {error}",
+            hint="Register a module that copy.deepcopy takes, for example a fresh one with load_state_dict.",
+        ) from error
+    return freeze(copied.to(device="cpu").float())
+
+
+def freeze(module: torch.nn.Module) -> torch.nn.Module:
+    """The same module in eval mode and without gradients."""
+    try:
+        module.eval()
+    except NotImplementedError:  # an exported graph has its mode built in
+        for part in module.modules():
+            part.training = False
+    return module.requires_grad_(False)
+
+
+def count_classes(module: torch.nn.Module, shape: tuple[int, int, int], name: str, batch: int = 2) -> int:
+    """How many scores the module gives: one pass over `batch` black inputs.
+
+    Raises ModelError when it fails on that input or gives anything but one float tensor [N, classes].
+    """
+    import torch
+
+    size = " x ".join(str(side) for side in (batch, *shape))
+    try:
+        with torch.no_grad():
+            output = module(torch.zeros(batch, *shape))
+    except Exception as error:  # the module's own code
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f'model "{name}" fails on an input of {size}: {first[:200]}',
+            hint="Set size => and channels => to the input it was made for; it must take any number of images.",
+        ) from error
+    if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[0] != batch or not output.shape[1]:
+        raise ModelError(
+            f'model "{name}" gives {_described(output)} for {batch} images, not one tensor [{batch}, classes]',
+            hint="Wrap it in a module that returns the scores of the classes alone.",
+        )
+    if not output.is_floating_point():
+        raise ModelError(f'model "{name}" gives {output.dtype} scores, not floating point ones')
+    if output.shape[1] > MAX_CLASSES:
+        raise ModelError(f'model "{name}" gives {output.shape[1]:,} scores an image, more than {MAX_CLASSES:,}')
+    return int(output.shape[1])
+
+
+def parameter_count(module: torch.nn.Module) -> int:
+    """How many numbers the module learned."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def fingerprint(structure: str, module: torch.nn.Module, preprocess: Preprocess) -> str:
+    """sha256 in hex over architecture, weights and preprocessing: equal models, equal answers.
+
+    Args:
+        structure: what the architecture is, in text that differs where the computation does.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+
+    def add(text: str) -> None:
+        data = text.encode()
+        digest.update(len(data).to_bytes(8, "little"))  # so that no two lists of texts run together alike
+        digest.update(data)
+
+    add("kryptondb model 1")
+    add(structure)
+    add(preprocess.to_json())
+    for name, tensor in sorted(_tensors(module), key=lambda item: item[0]):
+        add(f"{name} {tensor.dtype} {tuple(tensor.shape)}")
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def module_structure(module: torch.nn.Module) -> str:
+    """A module's computation as text: its tree, and what torch's own classes do not show there.
+
+    Of every other class, the source, and the numbers and words that its modules keep as plain attributes.
+    """
+    import torch
+
+    parts = [re.sub(r" at 0x[0-9a-f]+", "", repr(module))]
+    for kind in sorted({base for part in module.modules() for base in type(part).__mro__}, key=_qualified):
+        if not _qualified(kind).startswith(OWN_SOURCES):
+            methods = [_source(value) for value in vars(kind).values() if inspect.isfunction(value)]
+            parts.append("\n".join([_qualified(kind), *methods]))
+    for path, part in module.named_modules():
+        if not _qualified(type(part)).startswith(OWN_SOURCES):
+            for name, value in sorted(vars(part).items()):
+                if inspect.isfunction(value) or (_is_plain(value) and name != "training"):
+                    parts.append(f"{path}.{name} = {_source(value) if inspect.isfunction(value) else value!r}")
+    parts.extend(part.code for part in module.modules() if isinstance(part, torch.fx.GraphModule))
+    return "\n".join(parts)
+
+
+def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    import torch
+
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)  # those outside the state dict count as well
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if isinstance(value, torch.Tensor):  # a constant that was never registered as a buffer
+                yield f"{path}.{name}", value
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(_is_plain(item) for item in value)
+    return isinstance(value, (bool, int, float, str))
+
+
+def _qualified(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _source(function: FunctionType) -> str:
+    """The function's source; for one typed at a prompt, its code."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        code = function.__code__
+        return f"{code.co_name} {code.co_code.hex()} {code.co_names} {[c for c in code.co_consts if _is_plain(c)]}"
+
+
+def _described(output: Any) -> str:
+    """What came back instead of scores, in words."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return "a tensor of " + (" x ".join(str(side) for side in output.shape) or "one number")
+    if isinstance(output, (tuple, list)):
+        return f"a {type(output).__name__} of {len(output)} ({', '.join(_described(item) for item in output[:3])})"
+    if isinstance(output, dict):
+        return f"a {type(output).__name__} with {', '.join(str(key) for key in list(output)[:5])}"
+    return f"a {type(output).__name__}"

@@ -1,0 +1,199 @@
+"""What may follow WITH in CREATE MODEL: the options' names, and their values checked and made plain."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from kryptondb.errors import BindError, did_you_mean
+
+MAX_CLASSES = 100_000
+MAX_SIDE = 8192  # pixels of a model's input; one float32 RGB input of that size is 800 MB
+WEIGHT_WORDS = ("default", "random")
+
+Size = tuple[int, int]
+Resize = int | Size
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options of one model; None where not given. Paths are absolute.
+
+    Attributes:
+        weights: 'default', 'random', or the path of a `.pth`, `.pt` or `.safetensors` file.
+        labels: the path of a file with one label a line, or the labels.
+        classes: how many classes the model has.
+        size: height and width of the input.
+        mean, std: one number, or one a channel.
+        scale: what the brightest pixel maps to before mean and std.
+        channels: 'RGB' or 'L'.
+        resize: the short side, or (height, width), before the crop.
+        crop: whether the centre is cut out.
+    """
+
+    weights: str | None = None
+    labels: str | tuple[str, ...] | None = None
+    classes: int | None = None
+    size: Size | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    scale: float | None = None
+    channels: str | None = None
+    resize: Resize | None = None
+    crop: bool | None = None
+
+    @classmethod
+    def parse(cls, options: Mapping[str, object]) -> ModelOptions:
+        """Checks option values as they come from SQL, Python or the catalog's JSON.
+
+        Raises BindError for a name that is no option (with the nearest) or a value that it does not take; the message
+        begins with `option "name"`.
+        """
+        values: dict[str, Any] = {}
+        for name, value in options.items():
+            key = name.casefold()
+            if key not in _PARSERS:
+                raise BindError(
+                    f'option "{name}" is unknown for a model',
+                    hint=did_you_mean(name, OPTION_NAMES) or f"The options are {', '.join(OPTION_NAMES)}.",
+                )
+            try:
+                values[key] = _PARSERS[key](value)
+            except ValueError as error:
+                raise BindError(f'option "{key}" cannot be {_shown(value)}', hint=f"It takes {error}.") from None
+        crop = values.get("crop")
+        if isinstance(crop, tuple):  # torchvision's way to say it: resize => 256, crop => 224
+            if values.setdefault("size", crop) != crop:
+                raise BindError(
+                    'option "crop" is not the size of the input', hint="Give size => alone, or crop => true."
+                )
+            values["crop"] = True
+        return cls(**values)
+
+    def given(self) -> dict[str, Any]:
+        """The options that were given, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+    def only(self, kind: str, *names: str) -> None:
+        """Raises BindError when an option was given that a kind of source does not take."""
+        for name in self.given():
+            if name not in names:
+                raise BindError(f'option "{name}" does not apply to {kind}', hint=f"It takes {', '.join(names)}.")
+
+
+def absolute(path: str) -> str:
+    """The path with `~` expanded, made absolute from the current folder: what the catalog remembers."""
+    return str(Path(path).expanduser().absolute())  # links are kept: what they point to may change
+
+
+def _shown(value: object) -> str:
+    text = repr(list(value)) if isinstance(value, tuple) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _whole(value: object, most: int, what: str) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{what} from 1 to {most:,}")
+    return value
+
+
+def _weights(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("'default', 'random', or the path of a .pth, .pt or .safetensors file")
+    word = value.strip().casefold()
+    return word if word in WEIGHT_WORDS else absolute(value)
+
+
+def _labels(value: object) -> str | tuple[str, ...]:
+    if isinstance(value, str) and value.strip():
+        return absolute(value)
+    if hasattr(value, "__fspath__"):
+        return absolute(os.fspath(value))
+    items = value if isinstance(value, (list, tuple)) and len(value) <= MAX_CLASSES else ()
+    if items and all(isinstance(item, (str, int, float)) and not isinstance(item, bool) for item in items):
+        return tuple(str(item).strip() for item in items)
+    raise ValueError(f"the path of a file with one label a line, or a list of at most {MAX_CLASSES:,} labels")
+
+
+def _classes(value: object) -> int:
+    return _whole(value, MAX_CLASSES, "a whole number")
+
+
+def _size(value: object) -> Size:
+    what = "one whole number, or (height, width), each"
+    if isinstance(value, (list, tuple)):
+        if len(value) != 2:
+            raise ValueError(f"{what} from 1 to {MAX_SIDE:,}")
+        return _whole(value[0], MAX_SIDE, what), _whole(value[1], MAX_SIDE, what)
+    side = _whole(value, MAX_SIDE, what)
+    return side, side
+
+
+def _resize(value: object) -> Resize:
+    if isinstance(value, (list, tuple)):
+        return _size(value)
+    return _whole(value, MAX_SIDE, "the short side, or (height, width), each")
+
+
+def _crop(value: object) -> bool | Size:
+    if isinstance(value, bool):
+        return value
+    try:
+        return _size(value)
+    except ValueError:
+        raise ValueError("true, false, or the size that is cut out, such as 224") from None
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError("a number, or one number a channel")
+    return float(value)
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    if isinstance(value, (list, tuple)):
+        if len(value) not in (1, 3):
+            raise ValueError("one number, or one a channel")
+        return tuple(_number(item) for item in value)
+    return (_number(value),)
+
+
+def _std(value: object) -> tuple[float, ...]:
+    numbers = _numbers(value)
+    if min(numbers) <= 0:
+        raise ValueError("numbers above 0")
+    return numbers
+
+
+def _scale(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError("a number above 0, such as 1 or 255")
+    return float(value)
+
+
+def _channels(value: object) -> str:
+    if isinstance(value, str) and value.strip().upper() in ("RGB", "L"):
+        return value.strip().upper()
+    raise ValueError("'RGB' or 'L'")
+
+
+_PARSERS: dict[str, Callable[[object], Any]] = {
+    "weights": _weights,
+    "labels": _labels,
+    "classes": _classes,
+    "size": _size,
+    "mean": _numbers,
+    "std": _std,
+    "scale": _scale,
+    "channels": _channels,
+    "resize": _resize,
+    "crop": _crop,
+}
+OPTION_NAMES: tuple[str, ...] = tuple(_PARSERS)
+PREPROCESS_OPTIONS = ("size", "mean", "std", "scale", "channels", "resize", "crop")

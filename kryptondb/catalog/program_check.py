@@ -1,0 +1,396 @@
+"""Checks the graph of an exported program, so that loading and running it computes on tensors and does nothing else.
+
+Everything is allowed by name or refused. Of what passes, only plain data is kept: node metadata, guards (Python source)
+and custom fields are left out. What torch would do with the rest, and why it is checked:
+
+- names of values become identifiers in generated Python source;
+- `expr_str` (symbolic sizes) is evaluated by sympy as Python source;
+- `target` is looked up from the torch module: only ATen operators that compute, and arithmetic on sizes, pass;
+- tree specs may name a module to import: only tuple, list and dict pass;
+- payloads may be pickles: only raw tensors pass.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from kryptondb.catalog.program_text import clean_tree_spec, is_identifier, is_size_expression, words
+from kryptondb.errors import ModelError
+
+InputShape = tuple[int | None, int | None, int | None]  # channels, height, width; None where any will do
+
+FLOAT32 = 7  # torch's ScalarType numbers, as the file has them
+STRIDED = 7
+VIEW_ELEMENTS = 1 << 24  # of a tensor that repeats its bytes (stride 0)
+
+# aten operators that begin with an underscore are torch's own internals; these are what exports of models contain.
+INTERNAL = words(
+    """_adaptive_avg_pool2d _adaptive_avg_pool3d _assert_scalar _assert_tensor_metadata _log_softmax
+    _native_batch_norm_legit _native_batch_norm_legit_no_training _safe_softmax
+    _scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention
+    _scaled_dot_product_flash_attention_for_cpu _softmax _to_copy _unsafe_index _unsafe_view _upsample_bicubic2d_aa
+    _upsample_bilinear2d_aa _weight_norm _weight_norm_interface
+    __and__ __or__ __xor__ __lshift__ __rshift__"""
+)
+FILES = frozenset({"from_file", "save", "load", "dump", "warn"})  # aten operators that reach outside
+STRING_ARGUMENTS = words(
+    "approximate assert_msg equation indexing mode msg ord padding padding_mode reduce reduction rounding_mode side"
+)
+TRAINING_FLAGS = ("training", "train")  # of batch norm and dropout
+ARITHMETIC = words("abs add and_ eq floordiv ge getitem gt le lt mod mul ne neg not_ or_ pos sub truediv")
+SYMBOLIC = re.compile(r"torch\.(_?sym_[a-z_]+)|math\.(ceil|floor|trunc|sqrt)")
+ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)", re.ASCII)
+NO_GRAD = "torch.ops.higher_order.wrap_with_set_grad_enabled"
+NOTHING = {"as_none": True}
+NOT_FINITE = ("Infinity", "-Infinity", "NaN")
+VERIFIERS = ("TRAINING", "ATEN")
+
+
+def check_program(program: dict[str, Any], path: str) -> tuple[dict[str, Any], InputShape]:
+    """A copy of a serialized `ExportedProgram` that holds checked, plain data only, and the shape of its one input.
+
+    Raises ModelError, naming what was found, for anything not allowed.
+    """
+    return _Check(path).program(program)
+
+
+def check_payloads(config: dict[str, Any], sizes: dict[str, int], kind: str, path: str) -> dict[str, Any]:
+    """A checked copy of the list of weights or constants: raw tensors, inside their records, on the CPU.
+
+    Args:
+        sizes: bytes of each record of this kind in the archive.
+        kind: 'weights' or 'constants'.
+    """
+    check = _Check(path)
+    prefix = "weight" if kind == "weights" else "tensor"
+    checked: dict[str, Any] = {}
+    for name, entry in check.mapping(config.get("config")).items():
+        entry = check.mapping(entry)
+        record = entry.get("path_name")
+        if entry.get("use_pickle") is not False or not isinstance(record, str):
+            raise check.refused(f"{kind} that are pickled ({_short(name)})")
+        if not re.fullmatch(rf"{prefix}_\d{{1,9}}", record) or record not in sizes:
+            raise check.refused(f"a record of {kind} called {_short(record)}")
+        meta = check.tensor_meta(entry.get("tensor_meta"))
+        numbers = [[side.get("as_int") for side in meta[key]] for key in ("sizes", "strides")]
+        if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in (*numbers[0], *numbers[1])):
+            raise check.refused(f"{kind} of symbolic or negative size")
+        if math.prod(numbers[0]) > max(sizes[record], VIEW_ELEMENTS) or (not sizes[record] and math.prod(numbers[0])):
+            raise check.refused(f"a tensor ({_short(name)}) larger than its record")
+        checked[check.dotted(name)] = {
+            "path_name": record,
+            "is_param": bool(entry.get("is_param")),
+            "use_pickle": False,
+            "tensor_meta": meta,
+        }
+    return {"config": checked}
+
+
+class _Check:
+    """One pass over a program; every method returns a clean copy of its argument or refuses the file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def refused(self, what: str) -> ModelError:
+        return ModelError(
+            f"{self.path} is refused: it holds {what}",
+            hint="KryptonDB loads programs of ATen operators and plain tensors only; nothing in the file was run.",
+        )
+
+    # Leaves
+
+    def mapping(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.refused(f"{type(value).__name__} where an object belongs")
+        return value
+
+    def sequence(self, value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.refused(f"{type(value).__name__} where a list belongs")
+        return value
+
+    def identifier(self, value: Any) -> str:
+        if not is_identifier(value):
+            raise self.refused(f"the name {_short(value)}")
+        return str(value)
+
+    def dotted(self, value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(r"[\w.-]{0,512}", value, re.ASCII):
+            return value
+        raise self.refused(f"the name {_short(value)}")
+
+    def plain(self, value: Any) -> Any:
+        """Numbers, booleans, None and lists of them."""
+        if value is None or isinstance(value, (bool, int, float)) or value in NOT_FINITE:
+            return value
+        return [self.plain(item) for item in self.sequence(value)]
+
+    def size_expression(self, value: Any) -> str:
+        if not isinstance(value, str) or not is_size_expression(value):
+            raise self.refused(f"the symbolic size {_short(value)}")
+        return value
+
+    def tree_spec(self, value: Any) -> str:
+        spec = clean_tree_spec(value)
+        if spec is None:
+            raise self.refused(f"inputs or outputs of the structure {_short(value)}")
+        return spec
+
+    # Sizes and tensors
+
+    def size(self, value: Any) -> dict[str, Any]:
+        """A SymInt, SymBool or SymFloat."""
+        value = self.mapping(value)
+        if "as_expr" not in value:
+            return {self._tag(value): self.plain(next(iter(value.values())))}
+        expression = self.mapping(value["as_expr"])
+        hint = expression.get("hint")
+        if hint is not None:
+            hint = {self._tag(self.mapping(hint)): self.plain(next(iter(hint.values())))}
+        return {"as_expr": {"expr_str": self.size_expression(expression.get("expr_str")), "hint": hint}}
+
+    def _tag(self, value: dict[str, Any]) -> str:
+        if len(value) != 1 or next(iter(value)) not in ("as_int", "as_float", "as_bool"):
+            raise self.refused(f"a size given as {_short(list(value))}")
+        return next(iter(value))
+
+    def tensor_meta(self, value: Any) -> dict[str, Any]:
+        value = self.mapping(value)
+        if value.get("layout") != STRIDED or not isinstance(value.get("dtype"), int):
+            raise self.refused("a tensor that is not a dense one")
+        return {
+            "dtype": value["dtype"],
+            "sizes": [self.size(side) for side in self.sequence(value.get("sizes"))],
+            "requires_grad": bool(value.get("requires_grad")),
+            "device": {"type": "cpu", "index": None},  # wherever it was exported: it is loaded on the CPU
+            "strides": [self.size(side) for side in self.sequence(value.get("strides"))],
+            "storage_offset": self.size(value.get("storage_offset")),
+            "layout": STRIDED,
+        }
+
+    # The graph
+
+    def argument(self, value: Any, operator: str = "", name: str = "") -> dict[str, Any]:
+        """An argument of a node, an input or an output; `operator` and `name` say where, for strings and subgraphs."""
+        value = self.mapping(value)
+        if len(value) != 1:
+            raise self.refused("an argument without one type")
+        ((tag, inner),) = value.items()
+        rules: dict[str, Callable[[Any], Any]] = {
+            "as_tensor": self._tensor_name,
+            "as_tensors": lambda v: [self._tensor_name(item) for item in self.sequence(v)],
+            "as_nested_tensors": lambda v: [
+                [self._tensor_name(i) for i in self.sequence(row)] for row in self.sequence(v)
+            ],
+            "as_optional_tensor": self.argument,
+            "as_optional_tensors": lambda v: [self.argument(item) for item in self.sequence(v)],
+            "as_device": lambda v: {"type": "cpu", "index": None},
+        }
+        if tag in ("as_sym_int", "as_sym_float", "as_sym_bool"):
+            return {tag: self._symbol(inner)}
+        if tag in ("as_sym_ints", "as_sym_floats", "as_sym_bools"):
+            return {tag: [self._symbol(item) for item in self.sequence(inner)]}
+        if tag in rules:
+            return {tag: rules[tag](inner)}
+        if tag in ("as_none", "as_int", "as_float", "as_bool", "as_scalar_type", "as_memory_format", "as_layout"):
+            return {tag: self.plain(inner)}
+        if tag in ("as_ints", "as_floats", "as_bools", "as_int_lists", "as_float_lists"):
+            return {tag: self.plain(self.sequence(inner))}
+        if tag == "as_string" and isinstance(inner, str) and ATEN.fullmatch(operator) and name in STRING_ARGUMENTS:
+            return {tag: inner}
+        if tag == "as_graph" and operator == NO_GRAD:
+            inner = self.mapping(inner)
+            return {tag: {"name": self.identifier(inner.get("name")), "graph": self.graph(inner.get("graph"))}}
+        raise self.refused(f"an argument of type {_short(tag)}" + (f" for {_short(operator)}" if operator else ""))
+
+    def _tensor_name(self, value: Any) -> dict[str, str]:
+        return {"name": self.identifier(self.mapping(value).get("name"))}
+
+    def _symbol(self, value: Any) -> dict[str, Any]:
+        value = self.mapping(value)
+        if list(value) == ["as_name"]:
+            return {"as_name": self.identifier(value["as_name"])}
+        return {self._tag(value): self.plain(next(iter(value.values())))}
+
+    def operator(self, value: Any) -> str:
+        import torch
+
+        if not isinstance(value, str):
+            raise self.refused("an operator without a name")
+        aten = ATEN.fullmatch(value)
+        if aten:
+            name, overload = aten.groups()
+            if name in FILES or (name.startswith("_") and name not in INTERNAL):
+                raise self.refused(f"the operator {_short(value)}")
+            if isinstance(getattr(getattr(torch.ops.aten, name, None), overload, None), torch._ops.OpOverload):
+                return value
+            raise ModelError(
+                f"{self.path} uses the operator {_short(value)}, which this torch {torch.__version__} does not have"
+            )
+        symbolic = SYMBOLIC.fullmatch(value)
+        if (symbolic and (symbolic[2] or hasattr(torch, symbolic[1]))) or value == NO_GRAD:
+            return value
+        if value.startswith("_operator.") and value[len("_operator.") :] in ARITHMETIC:
+            return value
+        raise self.refused(f"the operator {_short(value)}")
+
+    def node(self, value: Any) -> dict[str, Any]:
+        value = self.mapping(value)
+        operator = self.operator(value.get("target"))
+        inputs = []
+        for item in self.sequence(value.get("inputs")):
+            item = self.mapping(item)
+            name = item.get("name")
+            name = self.identifier(name) if name else ""
+            inputs.append(
+                {
+                    "name": name,
+                    "arg": self.argument(item.get("arg"), operator, name),
+                    "kind": self.plain(item.get("kind")),
+                }
+            )
+        given = {item["name"]: item["arg"] for item in inputs}
+        # Batch norm without running statistics (its own choice, not a mode) reads the batch in eval mode as well.
+        if (
+            any(given.get(flag) == {"as_bool": True} for flag in TRAINING_FLAGS)
+            and given.get("running_mean") != NOTHING
+        ):
+            raise ModelError(
+                f"{self.path} was exported in training mode ({operator.removeprefix('torch.ops.')})",
+                hint="Call model.eval() before torch.export.export.",
+            )
+        return {
+            "target": operator,
+            "inputs": inputs,
+            "outputs": [self.argument(item) for item in self.sequence(value.get("outputs"))],
+            "metadata": {},
+            "is_hop_single_tensor_return": self.plain(value.get("is_hop_single_tensor_return")),
+            "name": None if value.get("name") is None else self.identifier(value["name"]),
+        }
+
+    def graph(self, value: Any) -> dict[str, Any]:
+        value = self.mapping(value)
+        if value.get("custom_obj_values"):
+            raise self.refused("custom objects")
+
+        def values(key: str, rule: Callable[[Any], Any]) -> dict[str, Any]:
+            return {self.identifier(name): rule(item) for name, item in self.mapping(value.get(key, {})).items()}
+
+        return {
+            "inputs": [self.argument(item) for item in self.sequence(value.get("inputs"))],
+            "outputs": [self.argument(item) for item in self.sequence(value.get("outputs"))],
+            "nodes": [self.node(item) for item in self.sequence(value.get("nodes"))],
+            "tensor_values": values("tensor_values", self.tensor_meta),
+            "sym_int_values": values("sym_int_values", self.size),
+            "sym_bool_values": values("sym_bool_values", self.size),
+            "sym_float_values": values("sym_float_values", self.size),
+            "is_single_tensor_return": bool(value.get("is_single_tensor_return")),
+            "custom_obj_values": {},
+        }
+
+    # The signature
+
+    def input_spec(self, value: Any) -> dict[str, Any]:
+        value = self.mapping(value)
+        if len(value) != 1:
+            raise self.refused("an input without one kind")
+        ((kind, inner),) = value.items()
+        inner = self.mapping(inner)
+        if kind == "user_input":
+            return {kind: {"arg": self.argument(inner.get("arg"))}}
+        names = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
+        if kind not in names:
+            raise self.refused(f"an input of kind {_short(kind)}")
+        spec: dict[str, Any] = {
+            "arg": self._tensor_name(inner.get("arg")),
+            names[kind]: self.dotted(inner.get(names[kind])),
+        }
+        if kind == "buffer":
+            spec["persistent"] = bool(inner.get("persistent", True))
+        return {kind: spec}
+
+    def output_spec(self, value: Any) -> dict[str, Any]:
+        value = self.mapping(value)
+        if list(value) == ["user_output"]:
+            return {"user_output": {"arg": self.argument(self.mapping(value["user_output"]).get("arg"))}}
+        if list(value) == ["buffer_mutation"]:
+            raise ModelError(
+                f"{self.path} changes its own state when it runs: it was exported in training mode",
+                hint="Call model.eval() before torch.export.export.",
+            )
+        raise self.refused(f"an output of kind {_short(list(value))}")
+
+    def call(self, value: Any) -> dict[str, Any]:
+        """The entry for the whole program in the list of module calls; those for its parts are not needed."""
+        signature = self.mapping(self.mapping(value).get("signature"))
+        names = signature.get("forward_arg_names")
+        return {
+            "fqn": "",
+            "signature": {
+                "inputs": [self.argument(item) for item in self.sequence(signature.get("inputs"))],
+                "outputs": [self.argument(item) for item in self.sequence(signature.get("outputs"))],
+                "in_spec": self.tree_spec(signature.get("in_spec")),
+                "out_spec": self.tree_spec(signature.get("out_spec")),
+                "forward_arg_names": [self.identifier(name) for name in self.sequence(names)] if names else None,
+            },
+        }
+
+    def program(self, value: dict[str, Any]) -> tuple[dict[str, Any], InputShape]:
+        module = self.mapping(value.get("graph_module"))
+        signature = self.mapping(module.get("signature"))
+        graph = self.graph(module.get("graph"))
+        inputs = [self.input_spec(item) for item in self.sequence(signature.get("input_specs"))]
+        calls = [c for c in self.sequence(module.get("module_call_graph")) if self.mapping(c).get("fqn") == ""]
+        if len(calls) != 1:
+            raise self.refused(f"{len(calls)} main programs")
+        verifiers = self.sequence(value.get("verifiers", []))
+        if any(name not in VERIFIERS for name in verifiers):
+            raise self.refused(f"a graph in the dialect {_short(verifiers)}")
+        version = self.mapping(value.get("schema_version"))
+        ranges = self.mapping(value.get("range_constraints", {}))
+        clean = {
+            "graph_module": {
+                "graph": graph,
+                "signature": {
+                    "input_specs": inputs,
+                    "output_specs": [self.output_spec(item) for item in self.sequence(signature.get("output_specs"))],
+                },
+                "module_call_graph": [self.call(calls[0])],
+                "metadata": {},
+                "treespec_namedtuple_fields": {},
+            },
+            "opset_version": {
+                self.identifier(k): self.plain(v) for k, v in self.mapping(value.get("opset_version")).items()
+            },
+            "range_constraints": {
+                self.identifier(name): {
+                    key: self.plain(self.mapping(limits).get(key)) for key in ("min_val", "max_val")
+                }
+                for name, limits in ranges.items()
+            },
+            "schema_version": {key: self.plain(version.get(key)) for key in ("major", "minor")},
+            "verifiers": verifiers,
+            "torch_version": "",
+            "guards_code": [],
+        }
+        return clean, self._input_shape(inputs, graph)
+
+    def _input_shape(self, inputs: list[dict[str, Any]], graph: dict[str, Any]) -> InputShape:
+        """(C, H, W) of the one picture batch the program takes; None for a size that is free."""
+        user = [spec["user_input"]["arg"] for spec in inputs if "user_input" in spec]
+        if len(user) != 1 or "as_tensor" not in user[0]:
+            raise ModelError(f"{self.path} takes {len(user)} inputs, not one batch of pictures")
+        meta = graph["tensor_values"].get(user[0]["as_tensor"]["name"])
+        if meta is None or len(meta["sizes"]) != 4 or meta["dtype"] != FLOAT32:
+            raise ModelError(f"{self.path} does not take float32 pictures [N, C, H, W]")
+        channels, height, width = (side.get("as_int") for side in meta["sizes"][1:])
+        return channels, height, width
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

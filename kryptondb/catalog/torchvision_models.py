@@ -1,0 +1,230 @@
+"""`torchvision('resnet18')`: every classification architecture of torchvision; weights from a file, its own or none."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.catalog.built import Built
+from kryptondb.catalog.labels import imagenet_labels
+from kryptondb.catalog.options import ModelOptions
+from kryptondb.catalog.weights import load_state, read_state
+from kryptondb.errors import BindError, ModelError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from kryptondb.images.preprocess import Preprocess
+
+SEED = 0  # of weights => 'random': the same numbers, and so the same fingerprint, every time
+PROBE_SECONDS = 8.0  # how long 'default' tries to reach torchvision's server before it says that it cannot
+WITH_AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}  # heads that only train
+IMAGENET_CLASSES = 1000
+
+
+@functools.lru_cache(maxsize=1)
+def architectures() -> tuple[str, ...]:
+    """The names of torchvision's classification architectures."""
+    from kryptondb.images.torchvision_guard import declare_missing_operators
+
+    declare_missing_operators()  # before torchvision, everywhere
+    import torchvision
+
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+def build(source: str, options: ModelOptions) -> Built:
+    """Builds an architecture. Without `weights` it gets torchvision's own, downloaded once and kept by torch.
+
+    Raises BindError for an unknown architecture (with the nearest names), ModelError when weights do not fit or cannot
+    be downloaded.
+    """
+    name = source.strip().lower()
+    if name not in architectures():
+        raise BindError(
+            f'torchvision has no classification architecture "{source}"',
+            hint=did_you_mean(source, architectures()) or "For example 'resnet18', 'vgg16' or 'efficientnet_b0'.",
+        )
+    weights = options.weights or "default"
+    classes = options.classes or IMAGENET_CLASSES
+    published = _published(name)
+    if weights == "default":
+        _check_default(name, options, classes, published)
+    module = _random(name, classes, options)
+    files: tuple[str, ...] = ()
+    said = f"random (seed {SEED})"
+    if weights == "default":
+        load_state(module, read_state(_download(name, published)), str(published), WITH_AUXILIARY.get(name, ()))
+        said = f"torchvision {published.name}"
+    elif weights != "random":
+        load_state(module, read_state(weights), weights, WITH_AUXILIARY.get(name, ()))
+        said, files = weights, (weights,)
+    return Built(
+        architecture=f"torchvision {name}",
+        structure=f"torchvision {name} classes={classes} channels={options.channels or 'RGB'} {_extra(name, options)}",
+        module=module,
+        preprocess=default_preprocess(name),
+        weights=said,
+        labels=imagenet_labels(),
+        files=files,
+        batch=1,
+    )
+
+
+def default_preprocess(name: str) -> Preprocess:
+    """How torchvision evaluates this architecture: resize, centre crop, mean and std; nothing is downloaded."""
+    from kryptondb.images.preprocess import Preprocess
+
+    transforms = _published(name).transforms()
+    side = int(transforms.crop_size[0])
+    # torchvision feeds these two ImageNet statistics and then maps them to (p - 0.5) / 0.5 inside the network
+    # (`transform_input`); the network is built without that layer, so the mapping is done here.
+    half = name in WITH_AUXILIARY
+    return Preprocess(
+        height=side,
+        width=side,
+        mean=(0.5,) * 3 if half else tuple(transforms.mean),
+        std=(0.5,) * 3 if half else tuple(transforms.std),
+        resize=int(transforms.resize_size[0]),
+        crop=True,
+        interpolation="bicubic" if transforms.interpolation.value == "bicubic" else "bilinear",
+    )
+
+
+def _published(name: str) -> Any:
+    """The best weights torchvision has for an architecture: a WeightsEnum member with url, meta and transforms."""
+    from kryptondb.images.torchvision_guard import declare_missing_operators
+
+    declare_missing_operators()
+    from torchvision.models import get_model_weights
+
+    return get_model_weights(name).DEFAULT
+
+
+def _extra(name: str, options: ModelOptions) -> dict[str, Any]:
+    """What an architecture must be told besides the class count: transformers have their input size built in."""
+    if name in WITH_AUXILIARY:
+        return {"aux_logits": False, "init_weights": False}  # its truncated normals come from scipy: 30 s
+    if name.startswith("vit_"):
+        height, width = options.size or (_side(name), _side(name))
+        if height != width:
+            raise BindError('option "size" must be square for a vision transformer', hint="Give one number.")
+        return {"image_size": height}
+    if name.startswith("maxvit"):
+        return {"input_size": options.size or (_side(name), _side(name))}
+    return {}
+
+
+def _side(name: str) -> int:
+    return int(_published(name).transforms().crop_size[0])
+
+
+def _random(name: str, classes: int, options: ModelOptions) -> torch.nn.Module:
+    """The architecture with weights drawn from a fixed seed; the caller's random numbers are left as they were."""
+    import torch
+    from torchvision.models import get_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        try:
+            module: torch.nn.Module = get_model(name, weights=None, num_classes=classes, **_extra(name, options))
+        except Exception as error:  # an input size that the architecture does not take
+            raise ModelError(f"torchvision {name} cannot be built: {str(error).splitlines()[0]}") from error
+        if name in WITH_AUXILIARY:  # its own initialization was left out; without any, signals fade to nothing
+            for part in module.modules():
+                if isinstance(part, torch.nn.Conv2d):
+                    torch.nn.init.kaiming_normal_(part.weight)
+        if options.channels == "L":
+            _single_channel_stem(module, name)
+    return module
+
+
+def _single_channel_stem(module: torch.nn.Module, name: str) -> None:
+    """Replaces the first convolution, in place, by one that reads a single channel."""
+    import torch
+
+    for path, part in module.named_modules():
+        if isinstance(part, torch.nn.Conv2d) and part.in_channels == 3 and part.groups == 1:
+            stem = torch.nn.Conv2d(
+                1,
+                part.out_channels,
+                part.kernel_size,  # type: ignore[arg-type]
+                part.stride,  # type: ignore[arg-type]
+                part.padding,  # type: ignore[arg-type]
+                part.dilation,  # type: ignore[arg-type]
+                bias=part.bias is not None,
+            )
+            torch.nn.init.kaiming_normal_(stem.weight)
+            parent, _, child = path.rpartition(".")
+            setattr(module.get_submodule(parent), child, stem)
+            return
+    raise ModelError(f"torchvision {name} has no stem that could read one channel", hint="channels => 'RGB' works.")
+
+
+def _check_default(name: str, options: ModelOptions, classes: int, published: Any) -> None:
+    """Refuses options that its own weights do not fit: other classes, one channel, another size of a transformer."""
+    if classes != IMAGENET_CLASSES:
+        raise ModelError(
+            f"torchvision's weights for {name} have {IMAGENET_CLASSES:,} classes, not {classes:,}",
+            hint="Give weights => 'file.pth' of a network with that many classes, or weights => 'random'.",
+        )
+    if options.channels == "L":
+        raise ModelError(
+            f"torchvision's weights for {name} read RGB, not one channel",
+            hint="Leave channels => out (grey pictures become RGB), or give weights => 'file.pth' or 'random'.",
+        )
+    side = int(published.transforms().crop_size[0])
+    if name.startswith(("vit_", "maxvit")) and options.size not in (None, (side, side)):
+        raise ModelError(f"torchvision's weights for {name} need size => {side}")
+
+
+def _download(name: str, published: Any) -> str:
+    """The path of torchvision's file in torch's cache, downloaded and checked against its hash where it is not there.
+
+    torch would unpickle it; here it is only fetched, and read like any other weights file. Raises ModelError, within
+    about `PROBE_SECONDS`, when the server cannot be reached.
+    """
+    import torch
+
+    url = str(published.url)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / url.rpartition("/")[2]
+    if path.is_file():
+        return str(path)
+    failure = _unreachable(url)
+    if failure is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
+            torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=False)
+            return str(path)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:  # network, disk, a hash that does not match
+            failure = str(error) or type(error).__name__
+    raise ModelError(
+        f"torchvision's weights for {name} cannot be downloaded: {failure}",
+        hint=f"Give weights => 'file.pth' or weights => 'random', or put {url} into {folder}.",
+    )
+
+
+def _unreachable(url: str) -> str | None:
+    """Why a server does not answer, or None when it does. A thread, since name look-ups know no time limit."""
+    import urllib.request
+
+    answer: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "torch.hub"})
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
+                answer.append(None)
+        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+            answer.append(str(error) or type(error).__name__)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answer[0] if answer else f"no answer within {PROBE_SECONDS:g} seconds"

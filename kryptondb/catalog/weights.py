@@ -1,0 +1,201 @@
+"""Weights from a file: `.pth`, `.pt` (only tensors are unpickled) or `.safetensors`, fitted to a module by name."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_SAFETENSORS_HEADER = 64 << 20  # bytes of JSON; a network of 100,000 tensors needs 15 MB
+NAMED = 3  # how many tensors of a kind a message names
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")  # where training scripts put the state
+PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
+SAVE_HINT = "Save the state with torch.save(model.state_dict(), 'file.pth') or safetensors.torch.save_file."
+
+# torchvision's DenseNet files on its download server still have the names of its first version: norm.1 for norm1.
+_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+
+State = dict[str, "torch.Tensor"]
+
+
+def read_state(path: str) -> State:
+    """The tensors of a weights file by name, on the CPU.
+
+    Nothing in the file is ever executed: torch's weights-only reader or safetensors. Raises ModelError when the file is
+    missing, is something else (TorchScript, an exported program), holds more than tensors, or is damaged.
+    """
+    suffix = Path(path).suffix.lower()
+    if not Path(path).is_file():
+        raise ModelError(f"the weights file {path} does not exist")
+    if suffix == ".safetensors":
+        return _named_tensors(_read_safetensors(path), path)
+    if suffix in (".pth", ".pt"):
+        return _named_tensors(_read_torch(path), path)
+    raise ModelError(f"weights come from .pth, .pt or .safetensors files, not {Path(path).name}", hint=SAVE_HINT)
+
+
+def load_state(module: torch.nn.Module, state: State, path: str, ignored: tuple[str, ...] = ()) -> None:
+    """Copies a state into a module, strictly: every tensor of the module has to be there in its shape, and no other.
+
+    Args:
+        ignored: prefixes of names that may be in the file without need (auxiliary heads that only train).
+
+    Raises ModelError that names the first tensors of each kind of misfit and says how many there are.
+    """
+    import torch
+
+    wanted = module.state_dict()  # shares its memory with the module
+    state = _fitting_names(state, wanted)
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(ignored)} if ignored else state
+    # Files from before torch 0.4.1 have no such counters, and inference reads none.
+    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in wanted]
+    shapes = [
+        f"{name} is {_shape(state[name])}, expected {_shape(wanted[name])}"
+        for name in wanted
+        if name in state and not _fits(state[name], wanted[name])
+    ]
+    if not (missing or unexpected or shapes):
+        try:
+            with torch.no_grad():  # not load_state_dict: MNASNet's wants a version, which safetensors cannot keep
+                for name, tensor in state.items():
+                    wanted[name].copy_(tensor)
+        except Exception as error:  # sparse, quantized or meta tensors: each has its own error in torch
+            raise ModelError(
+                f"the weights {path} hold tensors of a kind that cannot be copied: {_sentence(error)}"
+            ) from error
+        return
+    parts = [
+        f"{len(found)} {what} ({_first(found)})"
+        for found, what in ((shapes, "of another shape"), (missing, "missing"), (unexpected, "unexpected"))
+        if found
+    ]
+    raise ModelError(
+        f"the weights {path} do not fit: of {len(wanted)} tensors {', '.join(parts)}",
+        hint=_misfit_hint(state, wanted, missing, unexpected),
+    )
+
+
+def _misfit_hint(state: State, wanted: State, missing: list[str], unexpected: list[str]) -> str:
+    """The remedy: the right class count where only the head differs, else the right architecture."""
+    differing = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
+    heads = {int(state[name].shape[0]) for name in differing if state[name].ndim}
+    last_axes_agree = all(state[name].shape[1:] == wanted[name].shape[1:] for name in differing)
+    if differing and not missing and not unexpected and len(heads) == 1 and last_axes_agree:
+        return f"If only the classifier differs: classes => {heads.pop()}."
+    first = next(iter(wanted))
+    if differing and differing[0] == first and not missing and not unexpected:
+        return "If only the number of input channels differs: channels => 'L' for 1, 'RGB' for 3."
+    return "Name the architecture, classes and channels that these weights were trained with."
+
+
+def _read_safetensors(path: str) -> Mapping[str, Any]:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise ModelError(f"{path} needs the safetensors package", hint="pip install safetensors") from None
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        start = file.read(8)
+    header = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+    if header > min(MAX_SAFETENSORS_HEADER, size - 8):
+        raise ModelError(f"{path} is not a safetensors file: its header would be {header:,} bytes of {size:,}")
+    try:
+        return safetensors.torch.load_file(path, device="cpu")
+    except Exception as error:  # safetensors raises its own and plain Exceptions for damaged files
+        raise ModelError(f"{path} is not a sound safetensors file: {_sentence(error)}") from error
+
+
+def _read_torch(path: str) -> Any:
+    import torch
+
+    if zipfile.is_zipfile(path):
+        _check_archive(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # UnpicklingError, RuntimeError, EOFError, MemoryError, ...: whatever is in the file
+        text = str(error)
+        if "Unsupported" in text or "weights_only" in text or "WeightsUnpickler" in text or "GLOBAL" in text:
+            found = re.search(r"(?:Unsupported|Trying to|GLOBAL|Can only)[^\n]{0,160}", text)
+            what = f": {found[0].rstrip(' .')}" if found else ""
+            raise ModelError(
+                f"{path} holds more than weights, and KryptonDB never unpickles{what}", hint=SAVE_HINT
+            ) from None
+        raise ModelError(f"{path} is not a sound weights file: {_sentence(error)}", hint=SAVE_HINT) from error
+
+
+def _check_archive(path: str) -> None:
+    """Refuses TorchScript and exported programs by name, and archives that grow when unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ModelError(f"{path} is not a sound weights file: {error}", hint=SAVE_HINT) from error
+    names = [entry.filename.partition("/")[2] for entry in entries]  # behind the archive's own folder
+    if "archive_format" in names or any(name.startswith("models/") for name in names):
+        raise ModelError(
+            f"{path} is an exported program, not weights",
+            hint="Rename it to end in .pt2 and use it as the source: CREATE MODEL name FROM 'file.pt2'.",
+        )
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        raise ModelError(
+            f"{path} is a TorchScript archive, which holds code; weights => takes tensors only",
+            hint="Save its weights with torch.save(torch.jit.load('file.pt').state_dict(), 'file.pth').",
+        )
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)  # torch.save never compresses
+    if packed or sum(entry.file_size for entry in entries) > Path(path).stat().st_size:
+        raise ModelError(f"{path} would grow when unpacked, which torch.save does not write", hint=SAVE_HINT)
+
+
+def _named_tensors(value: object, path: str) -> State:
+    """The state dict inside what a file holds: itself, or under one of the keys that training scripts use."""
+    import torch
+
+    for _ in range(3):
+        if not isinstance(value, Mapping):
+            break
+        inner = next((value[key] for key in WRAPPERS if isinstance(value.get(key), Mapping)), None)
+        if inner is None:
+            break
+        value = inner
+    if isinstance(value, Mapping):
+        tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
+        if tensors:
+            return {_DENSENET.sub(r"\1\2", name): tensor for name, tensor in tensors.items()}
+    raise ModelError(f"{path} holds no named tensors but {type(value).__name__}", hint=SAVE_HINT)
+
+
+def _fitting_names(state: State, wanted: State) -> State:
+    """The state without a prefix that all its names have and that the module's names have not."""
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state) and not any(name.startswith(prefix) for name in wanted):
+            state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
+    return state
+
+
+def _fits(tensor: torch.Tensor, wanted: torch.Tensor) -> bool:
+    return tensor.shape == wanted.shape and (tensor.is_floating_point() or not wanted.is_floating_point())
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    kind = "" if tensor.is_floating_point() else f" of {str(tensor.dtype).removeprefix('torch.')}"
+    return (" x ".join(str(side) for side in tensor.shape) or "a number") + kind
+
+
+def _first(found: list[str]) -> str:
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return "; ".join(found[:NAMED]) + more
+
+
+def _sentence(error: BaseException) -> str:
+    """The first line of a library's message, short."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

@@ -1,0 +1,132 @@
+"""What may follow WITH in CREATE MODEL, and the preprocessing it makes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kryptondb.catalog.options import OPTION_NAMES, ModelOptions
+from kryptondb.catalog.preprocessing import describe_preprocess, with_options
+from kryptondb.errors import BindError
+from kryptondb.images.preprocess import Preprocess
+
+DEFAULT = Preprocess(224, 224, mean=(0.5, 0.4, 0.3), std=(0.2,), resize=256, crop=True)
+
+
+def test_values_from_sql_become_plain_values() -> None:
+    options = ModelOptions.parse(
+        {"CLASSES": 4.0, "size": (64, 48.0), "mean": 0.5, "std": (1, 2, 3), "scale": 255, "channels": "l", "crop": True}
+    )
+    assert options.given() == {
+        "classes": 4,
+        "size": (64, 48),
+        "mean": (0.5,),
+        "std": (1.0, 2.0, 3.0),
+        "scale": 255.0,
+        "channels": "L",
+        "crop": True,
+    }
+
+
+def test_options_survive_the_catalogs_json() -> None:
+    options = ModelOptions.parse({"labels": ("a", "b", 3), "size": 32, "resize": (40, 50), "weights": "random"})
+    assert ModelOptions.parse(json.loads(json.dumps(options.given()))) == options
+    assert options.labels == ("a", "b", "3")
+
+
+def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ModelOptions.parse({"weights": "w/net.pth", "labels": Path("labels.txt")})
+    assert options.weights == str(tmp_path / "w" / "net.pth")
+    assert options.labels == str(tmp_path / "labels.txt")
+    assert ModelOptions.parse({"weights": "Random"}).weights == "random"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("classes", 0),
+        ("classes", 10**9),
+        ("classes", True),
+        ("classes", "ten"),
+        ("size", 10**6),
+        ("size", (1, 2, 3)),
+        ("size", (8, "x")),
+        ("size", -4),
+        ("mean", "grey"),
+        ("mean", (1, 2)),
+        ("mean", float("nan")),
+        ("std", 0),
+        ("std", (1, 1, -1)),
+        ("scale", 0),
+        ("scale", float("inf")),
+        ("channels", "CMYK"),
+        ("labels", ()),
+        ("labels", (None,)),
+        ("labels", 5),
+        ("weights", ""),
+        ("weights", 7),
+        ("resize", 0),
+        ("crop", "centre"),
+    ],
+)
+def test_other_values_are_refused_by_name_with_what_it_takes(name: str, value: object) -> None:
+    with pytest.raises(BindError, match=f'^option "{name}" cannot be .*\nIt takes '):
+        ModelOptions.parse({name: value})
+
+
+def test_an_unknown_option_names_the_nearest() -> None:
+    with pytest.raises(BindError, match='option "lables" is unknown for a model\nDid you mean "labels"'):
+        ModelOptions.parse({"lables": "a.txt"})
+    with pytest.raises(BindError, match=", ".join(OPTION_NAMES)):
+        ModelOptions.parse({"zzz": 1})
+
+
+def test_an_option_that_a_source_does_not_take_is_refused() -> None:
+    with pytest.raises(BindError, match='option "weights" does not apply to an exported program'):
+        ModelOptions.parse({"weights": "random"}).only("an exported program", "labels")
+
+
+def test_without_options_the_default_preprocessing_stays() -> None:
+    assert with_options(DEFAULT, ModelOptions()) == DEFAULT
+
+
+def test_a_new_size_keeps_the_proportion_of_resize_to_crop() -> None:
+    changed = with_options(DEFAULT, ModelOptions.parse({"size": 112}))
+    assert (changed.height, changed.width, changed.resize, changed.crop) == (112, 112, 128, True)
+
+
+def test_grey_input_takes_the_average_of_the_colours_statistics() -> None:
+    changed = with_options(DEFAULT, ModelOptions.parse({"channels": "L"}))
+    assert changed.mean == (pytest.approx(0.4),) and changed.std == (pytest.approx(0.2),)
+
+
+def test_crop_false_shows_the_whole_picture() -> None:
+    changed = with_options(DEFAULT, ModelOptions.parse({"crop": False}))
+    assert (changed.resize, changed.crop) == (None, False)
+
+
+def test_resize_and_crop_may_be_said_as_in_torchvision() -> None:
+    changed = with_options(replace(DEFAULT, resize=None, crop=False), ModelOptions.parse({"resize": 100, "crop": 90}))
+    assert (changed.height, changed.width, changed.resize, changed.crop) == (90, 90, 100, True)
+    whole = with_options(DEFAULT, ModelOptions.parse({"size": (30, 40), "resize": (30, 40)}))
+    assert (whole.resize, whole.crop) == ((30, 40), False)
+    with pytest.raises(BindError, match='option "crop" is not the size'):
+        ModelOptions.parse({"size": 80, "crop": 90})
+
+
+def test_options_that_contradict_each_other_are_named() -> None:
+    with pytest.raises(BindError, match="the options mean, channels do not go together: mean has 3"):
+        with_options(DEFAULT, ModelOptions.parse({"channels": "L", "mean": (1, 2, 3)}))
+    with pytest.raises(BindError, match="the options resize, crop do not go together"):
+        with_options(DEFAULT, ModelOptions.parse({"resize": 300, "crop": False}))
+
+
+def test_preprocessing_is_described_in_one_line() -> None:
+    assert describe_preprocess(DEFAULT) == (
+        "resized to short side 256, centre 224 x 224, bilinear, scale 1, mean 0.5 0.4 0.3, std 0.2 0.2 0.2"
+    )
+    assert describe_preprocess(Preprocess(8, 9)).startswith("whole picture resized to 8 x 9, bilinear")
