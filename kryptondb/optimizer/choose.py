@@ -1,0 +1,110 @@
+"""The cheapest operator that keeps the promise, and why the others were left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kryptondb.errors import PlanError
+from kryptondb.optimizer.context import Context
+from kryptondb.optimizer.cost import Cost
+from kryptondb.optimizer.logical import Hints
+from kryptondb.optimizer.operator import Operator
+from kryptondb.optimizer.physical import Rejected
+from kryptondb.optimizer.units import bytes_text, seconds_text
+from kryptondb.optimizer.workload import Workload
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An operator with its settings, what it would cost for one image, and what it says of itself."""
+
+    operator: Operator
+    cost: Cost
+    description: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The candidate that runs, those that do not, and the reason in a sentence."""
+
+    chosen: Candidate
+    rejected: tuple[Rejected, ...]
+    reason: str
+
+
+def choose(workload: Workload, hints: Hints, context: Context) -> Choice:
+    """Costs every candidate of every operator and takes the cheapest exact one that fits in memory.
+
+    Raises:
+        PlanError: a hint leaves none, or none fits in the memory limit.
+    """
+    candidates = _candidates(workload, hints, context)
+    wanted = [candidate for candidate in candidates if hints.operator in (None, candidate.operator.name)]
+    if not wanted:
+        raise _impossible(workload, hints, context)
+    fitting = [candidate for candidate in wanted if candidate.cost.memory <= workload.memory_limit]
+    if not fitting:
+        least = min(wanted, key=lambda candidate: candidate.cost.memory)
+        raise PlanError(
+            f"no plan fits in memory: {least.operator.name} needs {bytes_text(least.cost.memory)}, "
+            f"and the limit is {bytes_text(workload.memory_limit)}",
+            hint="SET memory_limit raises the limit; 'auto' is half of what is free.",
+        )
+    chosen = min(fitting, key=lambda candidate: candidate.cost.seconds)
+    losers = sorted((c for c in candidates if c is not chosen), key=lambda candidate: candidate.cost.seconds)
+    rejected = tuple(
+        Rejected(loser.operator, loser.cost, _against(loser, chosen, workload, hints), loser.description)
+        for loser in losers
+    )
+    return Choice(chosen, rejected, _reason(chosen, fitting, workload, hints))
+
+
+def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Candidate]:
+    rates = context.rates(workload.device)
+    return [
+        Candidate(operator, operator.estimate(workload, rates), _description(operator, workload))
+        for kind in context.operators
+        if kind.exact
+        for operator in kind.candidates(workload, rates, hints.for_operators())
+    ]
+
+
+def _description(operator: Operator, workload: Workload) -> str:
+    return operator.describe(workload) if workload.positions else f"{workload.precision}, the unoccluded image alone"
+
+
+def _impossible(workload: Workload, hints: Hints, context: Context) -> PlanError:
+    why = workload.network.failure
+    hint = f"The network could not be traced: {why}" if why else None
+    asked = f"USING operator => '{hints.operator}'" if hints.operator else "this query"
+    return PlanError(f"no operator can answer {asked}", hint=hint)
+
+
+def _against(loser: Candidate, chosen: Candidate, workload: Workload, hints: Hints) -> str:
+    if hints.operator not in (None, loser.operator.name):
+        return f"USING asks for {hints.operator}"
+    if loser.cost.memory > workload.memory_limit:
+        return f"needs more than the memory limit of {bytes_text(workload.memory_limit)}"
+    if chosen.cost.seconds > 0 and loser.cost.seconds > chosen.cost.seconds:
+        return f"{loser.cost.seconds / chosen.cost.seconds:.1f} x the time"
+    return "no faster"
+
+
+def _reason(chosen: Candidate, fitting: Sequence[Candidate], workload: Workload, hints: Hints) -> str:
+    name = chosen.operator.name
+    if workload.positions == 0:
+        return "no position is computed"
+    if hints.operator is not None:
+        return f"USING asks for {name}"
+    if not workload.network.traced:
+        return f"{name} alone can answer: the network could not be traced ({workload.network.failure})"
+    others = [candidate for candidate in fitting if candidate.operator.name != name]
+    settings = sum(candidate.operator.name == name for candidate in fitting)
+    among = f" with the best of its {settings} settings" if settings > 1 else ""
+    if not others:
+        return f"{name} is the only operator for this query" + among
+    second = min(others, key=lambda candidate: candidate.cost.seconds)
+    times = second.cost.seconds / chosen.cost.seconds if chosen.cost.seconds > 0 else 1.0
+    against = f"{second.operator.name} takes {times:.1f} times as long ({seconds_text(second.cost.seconds)})"
+    return f"{name} is the cheapest exact operator{among}; {against}"

@@ -1,0 +1,39 @@
+"""What the rules may ask of the rest of the database while they plan one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.errors import Error, Position
+
+if TYPE_CHECKING:
+    from kryptondb.catalog import ModelStore, Settings
+    from kryptondb.optimizer.cost import Rates
+    from kryptondb.optimizer.operator import Operator
+
+
+@dataclass(frozen=True)
+class Context:
+    """Models by name, session settings, bound parameters, a device's rates, and the operators there are.
+
+    `bindings` holds Python objects: '0', '1' for `?` in order of appearance, the name for `$name`.
+    """
+
+    models: ModelStore
+    settings: Settings
+    bindings: Mapping[str, Any]
+    rates: Callable[[str], Rates]
+    operators: Sequence[type[Operator]]
+
+
+@contextmanager
+def at(position: Position | None) -> Iterator[None]:
+    """Gives an error that has no place in the text yet the place of what is being looked up."""
+    try:
+        yield
+    except Error as error:
+        error.position = error.position or position
+        raise

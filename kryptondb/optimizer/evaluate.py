@@ -1,0 +1,209 @@
+"""Predicates evaluated with numpy where only some columns are known: what can be true, false or null.
+
+The grid knows `y x row col height width` of each cell, a model knows `class label` of each class; the rest (drop,
+score, base, image) is known when the query runs. A predicate is then a set of possible truths at each place:
+
+    y < 32                     exactly true or false at each cell
+    y < 32 AND drop > 0.1      false below row 32, otherwise anything
+    drop > 0.1 OR y < 32       true above row 32, otherwise anything
+
+A place where it cannot be true need not be computed.
+
+Arithmetic is in float64; division by zero, and the remainder by zero, are null; null is neither true nor false.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kryptondb.grammar.statements import (
+    Between,
+    Binary,
+    Call,
+    Column,
+    Expression,
+    In,
+    IsNull,
+    Like,
+    Literal,
+    Unary,
+)
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """At each of n places, whether a predicate can be true, can be false, can be null: three boolean arrays [n]."""
+
+    true: Array
+    false: Array
+    null: Array
+
+    def __invert__(self) -> Truth:
+        return Truth(self.false, self.true, self.null)
+
+    def __and__(self, other: Truth) -> Truth:
+        null = (self.null & (other.null | other.true)) | (self.true & other.null)
+        return Truth(self.true & other.true, self.false | other.false, null)
+
+    def __or__(self, other: Truth) -> Truth:
+        return ~(~self & ~other)
+
+
+@dataclass(frozen=True)
+class Values:
+    """The known values of an expression at n places: `data` [n], of float64, bool or str, and `null` [n]."""
+
+    data: Array
+    null: Array
+
+
+def truth(predicate: Expression, columns: Mapping[str, Values], places: int) -> Truth:
+    """The possible truths of a predicate at each of `places` places, where `columns` are the known columns."""
+    return _Evaluator(columns, places).truth(predicate)
+
+
+def numbers(data: Array) -> Values:
+    """Known numbers as a column without nulls."""
+    return Values(np.asarray(data, dtype=np.float64), np.zeros(len(data), dtype=bool))
+
+
+def strings(data: list[str | None]) -> Values:
+    """Known strings as a column; None is null."""
+    null = np.array([value is None for value in data], dtype=bool)
+    return Values(np.array([value or "" for value in data], dtype=np.str_), null)
+
+
+class _Evaluator:
+    def __init__(self, columns: Mapping[str, Values], places: int) -> None:
+        self.columns = columns
+        self.places = places
+
+    def truth(self, predicate: Expression) -> Truth:
+        if isinstance(predicate, Unary) and predicate.operator == "NOT":
+            return ~self.truth(predicate.operand)
+        if isinstance(predicate, Binary) and predicate.operator in ("AND", "OR"):
+            left, right = self.truth(predicate.left), self.truth(predicate.right)
+            return left & right if predicate.operator == "AND" else left | right
+        if isinstance(predicate, Binary):
+            return self._compare(predicate.operator, predicate.left, predicate.right)
+        if isinstance(predicate, Between):
+            value = predicate.value
+            inside = self._compare(">=", value, predicate.low) & self._compare("<=", value, predicate.high)
+            return ~inside if predicate.negated else inside
+        if isinstance(predicate, In):
+            found = self._known(np.zeros(self.places, dtype=bool))
+            for item in predicate.items:
+                found = found | self._compare("=", predicate.value, item)
+            return ~found if predicate.negated else found
+        if isinstance(predicate, Like):
+            return self._like(predicate)
+        if isinstance(predicate, IsNull):
+            values = self.values(predicate.value)
+            if values is None:
+                return self._anything(null=False)
+            missing = self._known(values.null)
+            return ~missing if predicate.negated else missing
+        values = self.values(predicate)  # a boolean column, TRUE, FALSE or NULL
+        return self._anything() if values is None else self._known(values.data.astype(bool), values.null)
+
+    def values(self, expression: Expression) -> Values | None:
+        """The values of an expression, or None where it needs a column that is not known."""
+        if isinstance(expression, Literal):
+            return self._constant(expression.value)
+        if isinstance(expression, Column):
+            return self.columns.get(expression.name)
+        if isinstance(expression, Unary) and expression.operator == "-":
+            operand = self.values(expression.operand)
+            return None if operand is None else Values(-operand.data, operand.null)
+        if isinstance(expression, Binary) and expression.operator in _ARITHMETIC:
+            left, right = self.values(expression.left), self.values(expression.right)
+            return None if left is None or right is None else _arithmetic(expression.operator, left, right)
+        if isinstance(expression, Call):
+            arguments = [self.values(argument) for argument in expression.arguments]
+            known = [argument for argument in arguments if argument is not None]
+            return None if len(known) < len(arguments) else _call(expression.function, known)
+        return None
+
+    def _compare(self, operator: str, left: Expression, right: Expression) -> Truth:
+        first, second = self.values(left), self.values(right)
+        if first is None or second is None:
+            nothing = any(side is not None and bool(side.null.all()) for side in (first, second)) and self.places > 0
+            return (
+                self._known(np.zeros(self.places, dtype=bool), np.ones(self.places, dtype=bool))
+                if nothing
+                else (self._anything())
+            )
+        null = first.null | second.null
+        if first.data.dtype.kind != second.data.dtype.kind:  # one side is NULL, or the binder was passed by
+            return self._known(np.zeros(self.places, dtype=bool), null) if null.all() else self._anything()
+        return self._known(_COMPARE[operator](first.data, second.data), null)
+
+    def _like(self, like: Like) -> Truth:
+        value = self.values(like.value)
+        pattern = like.pattern.value if isinstance(like.pattern, Literal) else None
+        if value is None or not isinstance(pattern, str) or value.data.dtype.kind != "U":
+            return self._anything()
+        matches = like_pattern(pattern)
+        found = np.fromiter((matches.fullmatch(text) is not None for text in value.data), dtype=bool, count=self.places)
+        known = self._known(found, value.null)
+        return ~known if like.negated else known
+
+    def _constant(self, value: bool | float | str | None) -> Values:
+        if value is None:
+            return Values(np.zeros(self.places), np.ones(self.places, dtype=bool))
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = float(value)
+        return Values(np.full(self.places, value), np.zeros(self.places, dtype=bool))
+
+    def _known(self, true: Array, null: Array | None = None) -> Truth:
+        null = np.zeros(self.places, dtype=bool) if null is None else null
+        return Truth(true & ~null, ~true & ~null, null)
+
+    def _anything(self, null: bool = True) -> Truth:
+        every = np.ones(self.places, dtype=bool)
+        return Truth(every, every, every if null else ~every)
+
+
+def like_pattern(pattern: str) -> re.Pattern[str]:
+    """A LIKE pattern as a regular expression: `%` is any text, `_` any one character."""
+    pieces = (".*" if char == "%" else "." if char == "_" else re.escape(char) for char in pattern)
+    return re.compile("".join(pieces), re.DOTALL)
+
+
+_COMPARE = {
+    "=": np.equal,
+    "<>": np.not_equal,
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+}
+_ARITHMETIC = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "%": np.fmod}
+
+
+def _arithmetic(operator: str, left: Values, right: Values) -> Values:
+    null = left.null | right.null
+    divisor = right.data
+    if operator in ("/", "%"):
+        null = null | (divisor == 0)
+        divisor = np.where(divisor == 0, 1.0, divisor)
+    with np.errstate(all="ignore"):
+        return Values(_ARITHMETIC[operator](left.data, divisor), null)
+
+
+def _call(function: str, arguments: list[Values]) -> Values | None:
+    if function == "abs":
+        return Values(np.abs(arguments[0].data), arguments[0].null)
+    if function == "round":  # half away from zero, as SQL rounds
+        scale = 10.0 ** arguments[1].data if len(arguments) == 2 else 1.0
+        scaled = arguments[0].data * scale
+        rounded = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled) / scale
+        return Values(rounded, arguments[0].null)
+    return None

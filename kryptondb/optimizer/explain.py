@@ -1,0 +1,228 @@
+"""EXPLAIN: the chosen tree, what it is estimated to cost and what it did cost, the reason, the rejected candidates."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from kryptondb.optimizer.cost import Cost
+from kryptondb.optimizer.physical import Images, Occlude, PhysicalPlan, Quality, Rejected, to_json
+from kryptondb.optimizer.tree import PlanNode, branches
+from kryptondb.optimizer.units import bytes_text, gflop_text, seconds_text
+
+WIDTH = 100
+MARGIN = 12
+GAP = 2
+SHOWN_REJECTED = 8
+
+
+class Measured(Protocol):
+    """What a run counted: the executor's `Stats` has it."""
+
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def flops(self) -> float: ...
+    @property
+    def positions(self) -> int: ...
+    @property
+    def images(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def peak_memory(self) -> int | None: ...
+
+
+def explain(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str:
+    """A plan's story as plain text, made for a terminal of 100 columns.
+
+    The tree comes first, with what each step costs for one image; then, with `analyzed`, what was estimated beside what
+    was measured; then the experiment, the quality, the reason, and what was rejected.
+    """
+    parts = [_tree(plan)]
+    if analyzed is not None:
+        parts.append(_measurements(plan, analyzed))
+    parts.append("\n".join(_story(plan)))
+    return "\n\n".join(parts)
+
+
+def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str:
+    """The same as JSON: `plan` is the physical plan, as `from_json` reads it; `measured` comes with `analyzed`."""
+    occlude = plan.occlude
+    story: dict[str, Any] = {
+        "statement": plan.statement,
+        "columns": list(plan.schema),
+        "tree": str(plan).split("\n"),
+        "quality": {"kind": plan.quality.kind, "note": plan.quality.note},
+        "reason": plan.reason,
+    }
+    if occlude is not None:
+        story["operator"] = {"name": occlude.operator.name, "description": occlude.description}
+        story["grid"] = {"rows": occlude.rows, "cols": occlude.cols, "positions": occlude.positions}
+        story["dense_tail"] = occlude.tail
+        story["estimated_per_image"] = None if occlude.cost is None else asdict(occlude.cost)
+    story["rejected"] = [
+        {
+            "operator": loser.operator.name,
+            "description": loser.description,
+            "estimated_per_image": None if loser.cost is None else asdict(loser.cost),
+            "reason": loser.reason,
+        }
+        for loser in plan.rejected
+    ]
+    if analyzed is not None:
+        names = ("seconds", "flops", "positions", "images", "failed", "peak_memory", "rows")
+        story["measured"] = {name: getattr(analyzed, name) for name in names if hasattr(analyzed, name)}
+    story["plan"] = json.loads(to_json(plan))
+    return json.dumps(story, indent=2, ensure_ascii=False)
+
+
+# The tree
+
+
+def _tree(plan: PhysicalPlan) -> str:
+    nodes = list(branches(plan.root))
+    costs = [_cost_texts(node.cost) for _, node in nodes]
+    widths = [max(len(cost[column]) for cost in costs) for column in range(3)]
+    room = WIDTH - sum(width + GAP for width in widths if width)
+    lines: list[str] = []
+    for (branch, node), cost in zip(nodes, costs, strict=True):
+        first, *more = _wrapped(branch, node, room if any(cost) else WIDTH)
+        tail = "".join(f"{'':{GAP}}{text:>{width}}" for text, width in zip(cost, widths, strict=True))
+        lines.append(f"{first:<{room}}{tail}".rstrip() if any(cost) else first)
+        lines.extend(more)
+    return "\n".join(lines)
+
+
+def _wrapped(branch: str, node: PlanNode, width: int) -> list[str]:
+    """A node's line, broken where it is too long; what follows stands under its details."""
+    head = f"{branch}{node.label()}  "
+    details = node.description if isinstance(node, Occlude) else node.details()
+    pieces = _broken(details, max(24, width - len(head)))
+    return [(head + pieces[0]).rstrip(), *(" " * len(head) + piece for piece in pieces[1:])]
+
+
+def _broken(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _cost_texts(cost: Cost | None) -> tuple[str, str, str]:
+    if cost is None:
+        return "", "", ""
+    return seconds_text(cost.seconds), gflop_text(cost.flops), bytes_text(cost.memory)
+
+
+# The story
+
+
+def _story(plan: PhysicalPlan) -> Iterable[str]:
+    occlude = plan.occlude
+    if occlude is not None:
+        yield from _entry("experiment", _experiment(occlude))
+        yield from _entry("positions", _positions(occlude))
+        yield from _entry("model", _model(occlude))
+        yield from _entry("dense tail", occlude.tail or "none: no operator needs the whole picture")
+    yield from _entry("quality", _quality(plan.quality))
+    yield from _entry("reason", plan.reason)
+    yield from _rejected(plan.rejected)
+
+
+def _experiment(occlude: Occlude) -> str:
+    patch, stride = (" x ".join(map(str, pair)) for pair in (occlude.patch, occlude.stride))
+    classes = f"class {occlude.classes} of {occlude.class_count:,}"
+    return f"patch {patch}, stride {stride}, fill {occlude.fill}, {classes}, {occlude.score}"
+
+
+def _positions(occlude: Occlude) -> str:
+    of = f"{occlude.positions:,} of {occlude.rows * occlude.cols:,}" if occlude.runs is not None else "all"
+    where = f"; images where {occlude.image_filter}" if occlude.image_filter is not None else ""
+    total = f" {occlude.positions:,}" if occlude.runs is None else ""
+    return f"{of}{total} on a grid of {occlude.rows} x {occlude.cols}{where}"
+
+
+def _model(occlude: Occlude) -> str:
+    shape = f"{occlude.channels} x {occlude.height} x {occlude.width}"
+    limit = f"memory limit {bytes_text(occlude.memory_limit)}"
+    return f"{occlude.model}, {shape}, {occlude.precision} on {occlude.device}, {limit}"
+
+
+def _quality(quality: Quality) -> str:
+    asked = f"asked: {str(quality.promise).removeprefix('WITH ')}" if quality.promise is not None else ""
+    about = "; ".join(text for text in (asked, quality.note) if text)
+    return f"{quality.kind} ({about})" if about else quality.kind
+
+
+def _entry(title: str, text: str) -> list[str]:
+    first, *more = _broken(text, WIDTH - MARGIN)
+    return [f"{title:<{MARGIN}}{first}", *(" " * MARGIN + piece for piece in more)]
+
+
+def _rejected(rejected: Sequence[Rejected]) -> Iterable[str]:
+    """One line a candidate; where that is too long for the terminal, its reason stands below it."""
+    if not rejected:
+        return
+    shown = rejected[:SHOWN_REJECTED]
+    rows = []
+    for loser in shown:
+        seconds, _, memory = _cost_texts(loser.cost)
+        rows.append((loser.operator.name.capitalize(), loser.description, seconds, memory, loser.reason))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    fits = MARGIN + sum(widths) + 4 * GAP <= WIDTH
+    for index, (name, description, seconds, memory, reason) in enumerate(rows):
+        title = "rejected" if index == 0 else ""
+        what = f"{title:<{MARGIN}}{name:<{widths[0]}}{'':{GAP}}{description:<{widths[1]}}"
+        line = f"{what}{'':{GAP}}{seconds:>{widths[2]}}{'':{GAP}}{memory:>{widths[3]}}"
+        yield f"{line}{'':{GAP}}{reason}".rstrip() if fits else line.rstrip()
+        if not fits:
+            yield f"{'':<{MARGIN + widths[0] + GAP}}{reason}"
+    if len(rejected) > len(shown):
+        yield f"{'':<{MARGIN}}and {len(rejected) - len(shown)} more"
+
+
+# What was measured
+
+
+def _measurements(plan: PhysicalPlan, analyzed: Measured) -> str:
+    """Estimates, for as many images as were run, beside what was counted."""
+    cost = plan.occlude.cost if plan.occlude is not None else None
+    images = analyzed.images
+    positions = plan.occlude.positions * images if plan.occlude is not None else None
+    rows: list[tuple[str, str, str, str]] = [("", "estimated", "measured", "")]
+    rows.append(
+        (
+            "seconds",
+            seconds_text(cost.seconds * images) if cost else "",
+            seconds_text(analyzed.seconds),
+            _ratio(analyzed.seconds, cost.seconds * images if cost else 0),
+        )
+    )
+    if plan.occlude is not None:
+        rows.append(
+            (
+                "operations",
+                gflop_text(cost.flops * images) if cost else "",
+                gflop_text(analyzed.flops),
+                _ratio(analyzed.flops, cost.flops * images if cost else 0),
+            )
+        )
+        rows.append(("positions", f"{positions:,}", f"{analyzed.positions:,}", ""))
+        known = next((node.count for node in plan.root.walk() if isinstance(node, Images)), None)
+        failed = f"{analyzed.failed:,} left out" if analyzed.failed else ""
+        rows.append(("images", f"{known:,}" if known is not None else "", f"{images:,}", failed))
+    peak = bytes_text(analyzed.peak_memory) if analyzed.peak_memory is not None else ""
+    note = "measured: the whole process" if peak else ""
+    rows.append(("memory", bytes_text(cost.memory) if cost else "", peak, note))
+    produced = getattr(analyzed, "rows", None)
+    if isinstance(produced, int):
+        rows.append(("rows", "", f"{produced:,}", ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        f"{row[0]:<{MARGIN}}{row[1]:>{widths[1]}}   {row[2]:>{widths[2]}}   {row[3]}".rstrip() for row in rows
+    )
+
+
+def _ratio(measured: float, estimated: float) -> str:
+    return f"{measured / estimated:.2f} of the estimate" if estimated > 0 else ""

@@ -1,0 +1,141 @@
+"""The logical plan: what a SELECT asks for, before anything is chosen.
+
+A statement becomes the obvious tree; the rules of `optimizer.RULES` rewrite it, one idea each:
+
+    Project  y, x, drop
+    └─ Limit  10
+       └─ Sort  drop DESC
+          └─ Filter  y BETWEEN 32 AND 160 AND drop > 0.05
+             └─ TableCall  occlude(chest, 'a.png', class => TOP 3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kryptondb.grammar.statements import Expression, Select, TableFunction
+from kryptondb.optimizer.expressions import has_aggregate
+from kryptondb.optimizer.physical import CELL_COLUMNS, REDUNDANCY_COLUMNS, ClassChoice, Images
+from kryptondb.optimizer.relational import Aggregate, Filter, Limit, Project, Sort, column_name
+from kryptondb.optimizer.tree import PlanNode
+
+Runs = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class TableCall(PlanNode):
+    """The table function as it was written."""
+
+    call: TableFunction
+
+    def details(self) -> str:
+        return str(self.call)
+
+
+@dataclass(frozen=True)
+class Occlusion(PlanNode):
+    """An experiment whose names and options have a meaning; nothing is said yet of how it is computed.
+
+    `classes` is the option's expression until `resolve_classes` has looked the labels up.
+    """
+
+    input: Images
+    model: str
+    fingerprint: str
+    channels: int
+    height: int
+    width: int
+    patch: tuple[int, int]
+    stride: tuple[int, int]
+    fill: str
+    score: str
+    classes: ClassChoice | Expression
+    runs: Runs | None = None
+    image_filter: Expression | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return CELL_COLUMNS
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of positions."""
+        rows, cols = (
+            (size - patch) // step + 1
+            for size, patch, step in zip((self.height, self.width), self.patch, self.stride, strict=True)
+        )
+        return rows, cols
+
+    def details(self) -> str:
+        rows, cols = self.grid
+        some = "" if self.runs is None else f", {sum(last - first + 1 for _, first, last in self.runs):,} positions"
+        images = "" if self.image_filter is None else f", images where {self.image_filter}"
+        return f"{self.model}  grid {rows} x {cols}{some}, class {self.classes}{images}"
+
+
+@dataclass(frozen=True)
+class RedundancyTable(PlanNode):
+    """The rows of `redundancy(model, ...)`."""
+
+    model: str
+    fingerprint: str
+    height: int
+    width: int
+    patch: tuple[int, int]
+    stride: tuple[int, int]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return REDUNDANCY_COLUMNS
+
+    def details(self) -> str:
+        return self.model
+
+
+@dataclass(frozen=True)
+class Hints:
+    """USING, looked up: what is not given is left to the optimizer."""
+
+    operator: str | None = None
+    device: str | None = None
+    precision: str = "float32"
+    batch: int | None = None
+
+    def for_operators(self) -> Mapping[str, int]:
+        """What `Operator.candidates` is told."""
+        return {} if self.batch is None else {"batch": self.batch}
+
+
+@dataclass(frozen=True)
+class LogicalPlan:
+    """A tree, and what goes with it: the statement it came from and the hints."""
+
+    statement: Select
+    root: PlanNode
+    hints: Hints = field(default_factory=Hints)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+
+def build(select: Select) -> LogicalPlan:
+    """The obvious tree of a statement: nothing looked up, nothing moved."""
+    root: PlanNode = TableCall(select.source)
+    if select.where is not None:
+        root = Filter(root, select.where)
+    outputs = [item.expression for item in select.items] + [item.expression for item in select.order_by]
+    if select.group_by or any(has_aggregate(output) for output in outputs):
+        root = Aggregate(root, select.group_by, ())
+    if select.order_by:
+        root = Sort(root, tuple((item.expression, item.descending, item.nulls_first) for item in select.order_by))
+    if select.limit is not None:
+        assert isinstance(select.limit, int)  # bind_parameters has run
+        root = Limit(root, select.limit)
+    named = ((item.expression, item.alias or column_name(item.expression)) for item in select.items)
+    return LogicalPlan(select, Project(root, tuple(named)))
+
+
+def source(plan: LogicalPlan) -> PlanNode:
+    """The table that a plan reads: its `TableCall`, later its `Occlusion` or `RedundancyTable`."""
+    return next(node for node in plan.root.walk() if isinstance(node, (TableCall, Occlusion, RedundancyTable)))

@@ -1,0 +1,33 @@
+"""The face that every physical operator has; the executor's classes have it, and the optimizer knows no more of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from kryptondb.optimizer.cost import Cost, Rates
+from kryptondb.optimizer.workload import Workload
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """A way to compute cells. Implementations are frozen dataclasses with plain fields, so that plans are plain data."""
+
+    name: ClassVar[str]
+    exact: ClassVar[bool]
+
+    @classmethod
+    def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Any]:
+        """The settings of this operator worth costing for a workload; empty when it cannot answer it.
+
+        `hints` may hold `batch`, a number of positions that run at once.
+        """
+        ...
+
+    def estimate(self, workload: Workload, rates: Rates) -> Cost:
+        """Seconds, operations and memory of one image."""
+        ...
+
+    def describe(self, workload: Workload) -> str:
+        """One line for EXPLAIN: what was chosen, and how much redundancy it removes."""
+        ...

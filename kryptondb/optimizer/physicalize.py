@@ -1,0 +1,149 @@
+"""A logical plan becomes a physical one: the device, the operator and the promise are settled here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kryptondb.errors import BindError, PlanError
+from kryptondb.grammar.statements import Promise
+from kryptondb.optimizer.choose import Choice, choose
+from kryptondb.optimizer.context import Context, at
+from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, source
+from kryptondb.optimizer.memory import memory_limit
+from kryptondb.optimizer.physical import ClassChoice, Occlude, PhysicalPlan, Quality, Redundancy
+from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.units import seconds_text
+from kryptondb.optimizer.workload import Workload
+
+if TYPE_CHECKING:
+    from kryptondb.network import Grid, Network
+
+
+def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
+    """Chooses how a logical plan runs.
+
+    Before:  HeatMaps < Occlusion(chest, grid 53 x 53, class 3)
+    After:   HeatMaps < Occlude(Incremental(tile=(7, 7)), device cpu, memory limit 4 GB)
+
+    Raises:
+        PlanError: a promise or a hint that cannot be kept.
+    """
+    table = source(plan)
+    if isinstance(table, RedundancyTable):
+        return _redundancy(plan, table, context)
+    assert isinstance(table, Occlusion)
+    promise = plan.statement.promise
+    device = _device(plan, context)
+    network = context.models.network(table.model)
+    assert isinstance(table.classes, ClassChoice)
+    workload = Workload(
+        network=network,
+        grid=_grid(table),
+        runs=table.runs,
+        classes=table.classes.count(network.classes),
+        device=device,
+        memory_limit=memory_limit(context, device),
+        precision=plan.hints.precision,
+    )
+    choice = choose(workload, plan.hints, context)
+    if promise is not None and promise.seconds is not None:
+        raise PlanError(
+            "WITH TIME is not available in this version yet",
+            position=promise.position,
+            hint=f"The exact plan is estimated to take {seconds_text(choice.chosen.cost.seconds)} an image.",
+        )
+    occlude = _occlude(table, choice, workload)
+
+    def put(node: PlanNode) -> PlanNode:
+        return occlude if isinstance(node, Occlusion) else node
+
+    root = plan.root.transform(put)
+    return PhysicalPlan(
+        root=root,
+        rejected=choice.rejected,
+        quality=Quality("exact", promise, _note(promise)),
+        reason=choice.reason,
+        statement=str(plan.statement),
+        schema=root.columns,
+    )
+
+
+def _redundancy(plan: LogicalPlan, table: RedundancyTable, context: Context) -> PhysicalPlan:
+    if plan.statement.promise is not None:
+        raise BindError(
+            "redundancy is counted exactly and runs nothing: WITH has no meaning for it",
+            position=plan.statement.promise.position,
+        )
+    network = context.models.network(table.model)
+    if not network.traced:
+        raise PlanError(
+            f"the redundancy of {table.model} cannot be counted: its network could not be traced ({network.failure})"
+        )
+    node = Redundancy(table.model, table.fingerprint, table.patch, table.stride, table.height, table.width)
+
+    def put(other: PlanNode) -> PlanNode:
+        return node if isinstance(other, RedundancyTable) else other
+
+    root = plan.root.transform(put)
+    reason = "counted from the network's geometry; nothing is run"
+    return PhysicalPlan(root, (), Quality("exact"), reason, str(plan.statement), root.columns)
+
+
+def _occlude(table: Occlusion, choice: Choice, workload: Workload) -> Occlude:
+    assert isinstance(table.classes, ClassChoice)
+    return Occlude(
+        input=table.input,
+        model=table.model,
+        fingerprint=table.fingerprint,
+        patch=table.patch,
+        stride=table.stride,
+        height=table.height,
+        width=table.width,
+        runs=table.runs,
+        fill=table.fill,
+        classes=table.classes,
+        score=table.score,
+        operator=choice.chosen.operator,
+        device=workload.device,
+        memory_limit=workload.memory_limit,
+        image_filter=table.image_filter,
+        cost=choice.chosen.cost,
+        precision=workload.precision,
+        description=choice.chosen.description,
+        tail=_tail(workload.network),
+        channels=table.channels,
+        class_count=workload.network.classes,
+    )
+
+
+def _tail(network: Network) -> str | None:
+    """Where the dense tail begins, and why."""
+    if not network.traced:
+        return f"the whole network: {network.failure}"
+    if network.tail is None:
+        return None
+    tail = network.tail
+    operator = f" ({tail.operator})" if tail.operator != tail.node else ""
+    return f"from {tail.node}{operator} on: {tail.reason}"
+
+
+def _grid(table: Occlusion) -> Grid:
+    from kryptondb.network import Grid
+
+    return Grid(table.height, table.width, table.patch, table.stride)
+
+
+def _device(plan: LogicalPlan, context: Context) -> str:
+    from kryptondb.catalog.settings import resolve_device
+
+    if plan.hints.device is None:
+        return context.settings.resolved_device()
+    option = next(option for option in plan.statement.hints if option.name == "device")
+    with at(option.value.position or option.position):
+        return resolve_device(plan.hints.device)
+
+
+def _note(promise: Promise | None) -> str:
+    if promise is None or promise.ssim is None:
+        return ""
+    return f"no profile: the exact plan keeps SSIM >= {promise.ssim:g}"

@@ -1,0 +1,128 @@
+"""The steps that work on rows alone: the same in a logical and in a physical plan, for there is nothing to choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kryptondb.grammar.statements import Call, Column, Expression
+from kryptondb.optimizer.tree import PlanNode
+
+MAP_COLUMNS = ("image", "class", "label", "base")
+
+
+def column_name(expression: Expression) -> str:
+    """The name an expression's column gets when nobody gave one: a column's own name, else its canonical SQL."""
+    return expression.name if isinstance(expression, Column) else str(expression)
+
+
+@dataclass(frozen=True)
+class Filter(PlanNode):
+    """The rows for which the predicate is true (neither false nor null)."""
+
+    input: PlanNode
+    predicate: Expression
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.input.columns
+
+    def details(self) -> str:
+        return str(self.predicate)
+
+
+@dataclass(frozen=True)
+class Aggregate(PlanNode):
+    """One row a group; without keys one row in all, even of no rows.
+
+    Its columns are the keys, named `column_name(key)`, then the aggregates under their output names.
+    """
+
+    input: PlanNode
+    keys: tuple[Expression, ...]
+    aggregates: tuple[tuple[Call, str], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*(column_name(key) for key in self.keys), *(name for _, name in self.aggregates))
+
+    def details(self) -> str:
+        calls = ", ".join(str(call) for call, _ in self.aggregates)
+        return calls + (" by " if calls else "by ") + ", ".join(map(str, self.keys)) if self.keys else calls
+
+
+@dataclass(frozen=True)
+class HeatMaps(PlanNode):
+    """One row an image and class: image, class, label, base, heatmap (grid rows x grid columns) [, prediction].
+
+    Every class that was computed gets its row: a cell that does not come in (a region or a Filter left it out) is
+    NaN, and with no cell at all the map is all NaN. A Filter above, on image, class, label or base, picks the maps.
+    """
+
+    input: PlanNode
+    prediction: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*MAP_COLUMNS, "heatmap", *(("prediction",) if self.prediction else ()))
+
+    def details(self) -> str:
+        return "with predictions" if self.prediction else ""
+
+
+@dataclass(frozen=True)
+class Predictions(PlanNode):
+    """One row an image and class: image, class, label, base, prediction. No cell is computed for it."""
+
+    input: PlanNode
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*MAP_COLUMNS, "prediction")
+
+
+@dataclass(frozen=True)
+class Project(PlanNode):
+    """The output columns: expressions over the input's columns, and their names."""
+
+    input: PlanNode
+    items: tuple[tuple[Expression, str], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for _, name in self.items)
+
+    def details(self) -> str:
+        return ", ".join(
+            str(item) if column_name(item) == name else f"{item} AS {Column(name)}" for item, name in self.items
+        )
+
+
+@dataclass(frozen=True)
+class Sort(PlanNode):
+    """The rows in order of `(key, descending, nulls first)`; None for nulls is SQL's habit here: nulls last."""
+
+    input: PlanNode
+    keys: tuple[tuple[Expression, bool, bool | None], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.input.columns
+
+    def details(self) -> str:
+        nulls = {None: "", True: " NULLS FIRST", False: " NULLS LAST"}
+        return ", ".join(f"{key}{' DESC' if descending else ''}{nulls[first]}" for key, descending, first in self.keys)
+
+
+@dataclass(frozen=True)
+class Limit(PlanNode):
+    """The first rows. Directly above a Sort the two are a top-k."""
+
+    input: PlanNode
+    count: int
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.input.columns
+
+    def details(self) -> str:
+        return f"{self.count:,}"

@@ -1,0 +1,179 @@
+"""Columns get their meaning: names in any case, `*`, aliases and ordinals in GROUP BY and ORDER BY, types."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from kryptondb.errors import BindError, did_you_mean
+from kryptondb.grammar.statements import Call, Column, Expression, HeatMap, Literal, Prediction, Star
+from kryptondb.grammar.tree import walk
+from kryptondb.optimizer.context import Context
+from kryptondb.optimizer.expressions import has_aggregate, is_aggregate, rewrite
+from kryptondb.optimizer.logical import LogicalPlan, RedundancyTable, source
+from kryptondb.optimizer.relational import Aggregate, Filter, Project, Sort, column_name
+from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.types import CELL_TYPES, REDUNDANCY_TYPES, need_condition, type_of
+
+Items = tuple[tuple[Expression, str], ...]
+
+
+def bind_columns(plan: LogicalPlan, context: Context) -> LogicalPlan:
+    """Resolves every column of the statement and checks that values fit together.
+
+    Before:  Project(*, drop * 100 AS percent) < Sort(percent) < Filter(Y < 32)
+    After:   Project(image, ..., exact, drop * 100 AS percent) < Sort(drop * 100) < Filter(y < 32)
+
+    Raises:
+        BindError: an unknown column or function, an aggregate where none may stand, types that do not fit.
+    """
+    table = source(plan)
+    columns = REDUNDANCY_TYPES if isinstance(table, RedundancyTable) else CELL_TYPES
+    project = plan.root
+    assert isinstance(project, Project)
+    items = _items(project.items, table.columns, columns)
+    aliases = {name.casefold(): expression for expression, name in items}
+
+    def bind(node: PlanNode) -> PlanNode:
+        if isinstance(node, Filter):
+            return dataclasses.replace(node, predicate=_where(node.predicate, columns, aliases))
+        if isinstance(node, Aggregate):
+            keys = (_output(key, "GROUP BY", items, columns, aliases, alias_first=False) for key in node.keys)
+            return dataclasses.replace(node, keys=tuple(dict.fromkeys(_group_key(key) for key in keys)))
+        if isinstance(node, Sort):
+            sorts = (
+                (_output(key, "ORDER BY", items, columns, aliases, alias_first=True), down, nulls)
+                for key, down, nulls in node.keys
+            )
+            return dataclasses.replace(node, keys=tuple(sorts))
+        return dataclasses.replace(node, items=items) if isinstance(node, Project) else node
+
+    return dataclasses.replace(plan, root=plan.root.transform(bind))
+
+
+def _items(items: Items, every: Sequence[str], columns: Mapping[str, str]) -> Items:
+    """The select list with `*` spelled out and every column resolved; no two outputs share a name."""
+    found: list[tuple[Expression, str]] = []
+    for expression, name in items:
+        if isinstance(expression, Star):
+            found.extend((Column(column, position=expression.position), column) for column in every)
+        elif isinstance(expression, (HeatMap, Prediction)):
+            if columns is not CELL_TYPES:
+                raise BindError(
+                    f"{expression} is made of cells, which only occlude yields", position=expression.position
+                )
+            word = str(expression)
+            found.append((expression, word.lower() if name == word else name))
+        else:
+            bound = _resolve(expression, columns, {}, "the select list")
+            type_of(bound, columns)
+            found.append((bound, name if column_name(expression) != name else column_name(bound)))
+    return _unique(found)
+
+
+def _unique(items: list[tuple[Expression, str]]) -> Items:
+    """The second `drop` becomes `drop_1`: a table in Python has one column a name."""
+    taken: set[str] = set()
+    unique = []
+    for expression, name in items:
+        candidate, number = name, 0
+        while candidate.casefold() in taken:
+            number += 1
+            candidate = f"{name}_{number}"
+        taken.add(candidate.casefold())
+        unique.append((expression, candidate))
+    return tuple(unique)
+
+
+def _where(predicate: Expression, columns: Mapping[str, str], aliases: Mapping[str, Expression]) -> Expression:
+    for part in walk(predicate):
+        if is_aggregate(part):
+            raise BindError(
+                f"WHERE picks cells before they are grouped, so it cannot ask for {part}",
+                position=part.position or predicate.position,
+                hint="ORDER BY can use an aggregate, and LIMIT keeps the first groups.",
+            )
+    bound = _resolve(predicate, columns, aliases, "WHERE")
+    need_condition(bound, columns)
+    return bound
+
+
+def _output(
+    expression: Expression,
+    clause: str,
+    items: Items,
+    columns: Mapping[str, str],
+    aliases: Mapping[str, Expression],
+    *,
+    alias_first: bool,
+) -> Expression:
+    """A GROUP BY or ORDER BY expression, where `2` is the second output and an output's name stands for it."""
+    if isinstance(expression, Literal):
+        return _ordinal(expression, clause, items)
+
+    def output(part: Expression) -> Expression | None:
+        if not isinstance(part, Column) or part.name.casefold() not in aliases:
+            return None
+        if not alias_first and part.name.casefold() in columns:
+            return None
+        return aliases[part.name.casefold()]
+
+    bound = _resolve(rewrite(expression, output), columns, {}, clause, known=tuple(aliases))
+    for part in walk(bound):
+        if isinstance(part, (HeatMap, Prediction)):
+            raise BindError(f"{clause} cannot use {part}, which has no order", position=expression.position)
+    type_of(bound, columns)
+    return bound
+
+
+def _ordinal(expression: Literal, clause: str, items: Items) -> Expression:
+    place = expression.value
+    if isinstance(place, int) and not isinstance(place, bool) and 1 <= place <= len(items):
+        found = items[place - 1][0]
+        if not isinstance(found, (HeatMap, Prediction)):
+            return found
+    raise BindError(
+        f"{clause} {expression} has no meaning: it takes columns, or the number of an output from 1 to {len(items)}",
+        position=expression.position,
+    )
+
+
+def _group_key(key: Expression) -> Expression:
+    if has_aggregate(key):
+        raise BindError(f"GROUP BY cannot use an aggregate: {key}", position=key.position)
+    return key
+
+
+def _resolve(
+    expression: Expression,
+    columns: Mapping[str, str],
+    aliases: Mapping[str, Expression],
+    clause: str,
+    known: Sequence[str] = (),
+) -> Expression:
+    """The expression with its columns under their own names."""
+
+    def column(part: Expression) -> Expression | None:
+        if isinstance(part, (HeatMap, Prediction, Star)) and part is not expression:
+            raise BindError(f"{part} stands alone, not inside an expression", position=part.position)
+        if isinstance(part, Call) and part.function in ("heatmap", "prediction"):
+            raise BindError(f"{part.function.upper()} is written without parentheses", position=part.position)
+        if not isinstance(part, Column):
+            return None
+        if part.name.casefold() in columns:
+            return Column(part.name.casefold(), position=part.position)
+        if part.name.casefold() in aliases:
+            raise BindError(
+                f"{clause} cannot use the output {part.name}: it is evaluated before there are outputs",
+                position=part.position,
+                hint=f"Write {aliases[part.name.casefold()]} in its place.",
+            )
+        if part.name.casefold() in ("heatmap", "prediction"):
+            raise BindError(f"{part.name.upper()} has no place in {clause}", position=part.position)
+        raise BindError(
+            f'no column named "{part.name}"',
+            position=part.position,
+            hint=did_you_mean(part.name, (*columns, *known)) or f"The columns are {', '.join(columns)}.",
+        )
+
+    return rewrite(expression, column)

@@ -1,0 +1,161 @@
+"""The table function becomes an experiment: the model is looked up, the options get their values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from kryptondb.errors import BindError
+from kryptondb.grammar.statements import (
+    Column,
+    Expression,
+    ListLiteral,
+    Literal,
+    Option,
+    Parameter,
+    TableFunction,
+    TopK,
+)
+from kryptondb.optimizer.context import Context, at
+from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, TableCall
+from kryptondb.optimizer.physical import Images
+from kryptondb.optimizer.rules.bind_parameters import parameter_key
+from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.values import bad, no_such, number, one_of, pair
+
+if TYPE_CHECKING:
+    from kryptondb.catalog import Model
+
+OCCLUDE_OPTIONS = ("patch", "stride", "fill", "class", "score")
+REDUNDANCY_OPTIONS = ("patch", "stride")
+SCORES = ("probability", "logit", "log_probability")
+
+
+def bind_source(plan: LogicalPlan, context: Context) -> LogicalPlan:
+    """Looks up the model, the images and the options of `occlude` or `redundancy`.
+
+    Before:  TableCall(occlude(chest, 'a.png', patch => 16))
+    After:   Occlusion(Images('a.png'), chest, 3 x 224 x 224, patch 16 x 16, stride 4 x 4, fill gray, class TOP 1)
+
+    Raises:
+        BindError: an unknown model or option, a value that an option does not take, a patch that does not fit.
+    """
+
+    def bind(node: PlanNode) -> PlanNode:
+        if not isinstance(node, TableCall):
+            return node
+        return (_occlusion if node.call.function == "occlude" else _redundancy)(node.call, context)
+
+    return dataclasses.replace(plan, root=plan.root.transform(bind))
+
+
+def _occlusion(call: TableFunction, context: Context) -> Occlusion:
+    options = _options(call, OCCLUDE_OPTIONS)
+    model = _model(call.arguments[0], context)
+    images = _images(call.arguments[1], context)
+    channels, height, width = model.input_shape
+    patch, stride = _grid(options, model.name, height, width)
+    return Occlusion(
+        input=images,
+        model=model.name,
+        fingerprint=model.fingerprint,
+        channels=channels,
+        height=height,
+        width=width,
+        patch=patch,
+        stride=stride,
+        fill=_fill(options["fill"]) if "fill" in options else "gray",
+        score=one_of(options["score"], SCORES, "probability") if "score" in options else SCORES[0],
+        classes=options["class"].value if "class" in options else TopK(1),
+    )
+
+
+def _redundancy(call: TableFunction, context: Context) -> RedundancyTable:
+    options = _options(call, REDUNDANCY_OPTIONS)
+    model = _model(call.arguments[0], context)
+    _, height, width = model.input_shape
+    patch, stride = _grid(options, model.name, height, width)
+    return RedundancyTable(model.name, model.fingerprint, height, width, patch, stride)
+
+
+def _options(call: TableFunction, known: tuple[str, ...]) -> Mapping[str, Option]:
+    for option in call.options:
+        if option.name not in known:
+            raise no_such(f"{call.function} option", option.name, known, option)
+    return {option.name: option for option in call.options}
+
+
+def _model(argument: Expression, context: Context) -> Model:
+    if isinstance(argument, Column):
+        name = argument.name
+    elif isinstance(argument, Literal) and isinstance(argument.value, str):
+        name = argument.value
+    else:
+        raise BindError(
+            f"the first argument must be the name of a model, not {argument}",
+            position=argument.position,
+            hint="SHOW MODELS lists what this database knows.",
+        )
+    with at(argument.position):
+        return context.models.get(name)
+
+
+def _images(argument: Expression, context: Context) -> Images:
+    if isinstance(argument, Literal) and isinstance(argument.value, str):
+        return Images(argument.value, count=_count((argument.value,)))
+    if isinstance(argument, ListLiteral):
+        specs = tuple(
+            item.value for item in argument.items if isinstance(item, Literal) and isinstance(item.value, str)
+        )
+        if specs and len(specs) == len(argument.items):
+            return Images(specs, count=_count(specs))
+    if isinstance(argument, Parameter):
+        key = parameter_key(argument)
+        value = context.bindings[key]
+        return Images(None, binding=key, count=len(value) if isinstance(value, (list, tuple)) else 1)
+    hint = f"Did you mean '{argument.name}'? Quote it." if isinstance(argument, Column) else None
+    raise BindError(
+        f"images must be a path in quotes, a list of paths, or a parameter, not {argument}",
+        position=argument.position,
+        hint=hint,
+    )
+
+
+def _count(specs: tuple[str, ...]) -> int | None:
+    """How many pictures there are, where that is plain without reading a folder."""
+    from kryptondb.images.sources import is_single
+
+    return len(specs) if all(is_single(spec) for spec in specs) else None
+
+
+def _grid(
+    options: Mapping[str, Option], model: str, height: int, width: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    patch = pair(options["patch"]) if "patch" in options else (16, 16)
+    stride = pair(options["stride"]) if "stride" in options else (4, 4)
+    for name, size in (("patch", patch), ("stride", stride)):
+        if size[0] <= height and size[1] <= width:
+            continue
+        given = options.get(name)
+        message = f"a {name} of {size[0]} x {size[1]} does not fit the {height} x {width} input of {model}"
+        raise BindError(message, position=given.value.position or given.position if given else None)
+    return patch, stride
+
+
+def _fill(option: Option) -> str:
+    from kryptondb.images.fills import parse_fill
+
+    value: str | float | tuple[float, ...] | None = number(option.value)
+    if isinstance(option.value, ListLiteral):
+        levels = tuple(level for level in map(number, option.value.items) if level is not None)
+        value = levels if len(levels) == len(option.value.items) else None
+    elif isinstance(option.value, Literal) and isinstance(option.value.value, str):
+        value = option.value.value
+    if value is None:
+        hint = f"Did you mean '{option.value.name}'? Quote it." if isinstance(option.value, Column) else None
+        raise bad(option, "a name such as 'gray', a number in 0..1, or (r, g, b)", hint=hint)
+    try:
+        return str(parse_fill(value))
+    except ValueError as error:
+        raise BindError(str(error), position=option.value.position or option.position) from None

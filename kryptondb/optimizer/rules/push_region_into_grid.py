@@ -1,0 +1,62 @@
+"""Cells that a WHERE clause excludes are not computed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from kryptondb.optimizer.context import Context
+from kryptondb.optimizer.evaluate import Values, numbers, truth
+from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts
+from kryptondb.optimizer.logical import LogicalPlan, Occlusion
+from kryptondb.optimizer.relational import Filter, Predictions
+from kryptondb.optimizer.tree import PlanNode
+
+GRID_COLUMNS = frozenset({"row", "col", "y", "x", "height", "width"})
+
+
+def push_region_into_grid(plan: LogicalPlan, context: Context) -> LogicalPlan:
+    """Computes only the cells for which a WHERE clause can be true; predictions need none at all.
+
+    Before:  Filter(y BETWEEN 32 AND 96 AND drop > 0.1) < Occlusion(grid 53 x 53)
+    After:   Filter(drop > 0.1) < Occlusion(grid 53 x 53, 901 positions)
+
+    Any combination of conditions is evaluated on the grid itself, with what is not known yet (drop, score, ...) as
+    "true or false": `y < 32 OR (y > 96 AND drop > 0.1)` leaves the rows between them out.
+    """
+
+    def push(node: PlanNode) -> PlanNode:
+        if isinstance(node, Predictions) and isinstance(node.input, Occlusion):
+            return dataclasses.replace(node, input=dataclasses.replace(node.input, runs=()))
+        if not isinstance(node, Filter) or not isinstance(node.input, Occlusion):
+            return node
+        table = _restricted(node.input, node)
+        rest = conjunction(part for part in conjuncts(node.predicate) if not columns_of(part) <= GRID_COLUMNS)
+        return table if rest is None else Filter(table, rest)
+
+    return dataclasses.replace(plan, root=plan.root.transform(push))
+
+
+def _restricted(table: Occlusion, node: Filter) -> Occlusion:
+    from kryptondb.optimizer.workload import runs_of_mask
+
+    rows, cols = table.grid
+    wanted = truth(node.predicate, grid_columns(table), rows * cols).true
+    if table.runs is not None or wanted.all():
+        return table
+    return dataclasses.replace(table, runs=runs_of_mask(wanted.reshape(rows, cols)))
+
+
+def grid_columns(table: Occlusion) -> dict[str, Values]:
+    """What is known of each cell before anything runs, in reading order: arrays [rows * cols]."""
+    rows, cols = table.grid
+    row, col = (axis.ravel() for axis in np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"))
+    return {
+        "row": numbers(row),
+        "col": numbers(col),
+        "y": numbers(row * table.stride[0]),
+        "x": numbers(col * table.stride[1]),
+        "height": numbers(np.full(rows * cols, table.patch[0])),
+        "width": numbers(np.full(rows * cols, table.patch[1])),
+    }

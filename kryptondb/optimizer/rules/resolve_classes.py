@@ -1,0 +1,106 @@
+"""The `class` option: labels become indices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from kryptondb.errors import BindError, did_you_mean
+from kryptondb.grammar.statements import AllClasses, Column, Expression, ListLiteral, Literal, TopK
+from kryptondb.optimizer.context import Context
+from kryptondb.optimizer.logical import LogicalPlan, Occlusion
+from kryptondb.optimizer.physical import ClassChoice
+from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.values import whole
+
+
+def resolve_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
+    """Looks labels up in the model's list, in any case.
+
+    Before:  Occlusion(class => ('Pneumonia', 3))
+    After:   Occlusion(class (7, 3))
+
+    Raises:
+        BindError: a label that the model does not have (with the nearest) or has twice (with their indices), an index
+            or a TOP beyond its classes.
+    """
+
+    def resolve(node: PlanNode) -> PlanNode:
+        if not isinstance(node, Occlusion) or isinstance(node.classes, ClassChoice):
+            return node
+        model = context.models.get(node.model)
+        return dataclasses.replace(node, classes=_choice(node.classes, model.name, model.classes, model.labels))
+
+    return dataclasses.replace(plan, root=plan.root.transform(resolve))
+
+
+def _choice(value: Expression, model: str, classes: int, labels: Sequence[str]) -> ClassChoice:
+    if isinstance(value, AllClasses):
+        return ClassChoice("all")
+    if isinstance(value, TopK):
+        if value.k > classes:
+            message = f"class => TOP {value.k} does not fit {model}, which has {classes:,} classes"
+            raise BindError(message, position=value.position, hint="class => ALL takes every one.")
+        return ClassChoice("top", k=value.k)
+    items = value.items if isinstance(value, ListLiteral) else (value,)
+    if not items:
+        raise BindError("class => () chooses nothing", position=value.position)
+    indices = (_index(item, model, classes, labels) for item in items)
+    return ClassChoice("list", indices=tuple(dict.fromkeys(indices)))
+
+
+def _index(value: Expression, model: str, classes: int, labels: Sequence[str]) -> int:
+    number = whole(value)
+    if number is not None:
+        if not 0 <= number < classes:
+            message = f"class {number} does not exist: {model} has {classes:,} classes, 0 to {classes - 1}"
+            raise BindError(message, position=value.position)
+        return number
+    if isinstance(value, Literal) and isinstance(value.value, str):
+        return _labelled(value.value, value, model, labels)
+    hint = f"Did you mean '{value.name}'? Quote it." if isinstance(value, Column) else None
+    raise BindError(
+        f"a class is a number, a label in quotes, TOP k, ALL or a list, not {value}", position=value.position, hint=hint
+    )
+
+
+def _labelled(label: str, value: Expression, model: str, labels: Sequence[str]) -> int:
+    for same in (_exactly, _folded, _synonym):  # the first way in which any label matches
+        found = [index for index, known in enumerate(labels) if same(label, known)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            shown = ", ".join(str(index) for index in found[:8])
+            raise BindError(
+                f'{len(found)} classes of {model} are called "{label}": {shown}',
+                position=value.position,
+                hint=f"Choose one by its index (class => {found[0]}), or both (class => ({shown})).",
+            )
+    if not labels:
+        raise BindError(f"{model} has no labels: choose a class by its index", position=value.position)
+    raise BindError(f'{model} has no class labelled "{label}"', position=value.position, hint=_nearest(label, labels))
+
+
+def _exactly(given: str, known: str) -> bool:
+    return given == known
+
+
+def _folded(given: str, known: str) -> bool:
+    return given.strip().casefold() == known.strip().casefold()
+
+
+def _synonym(given: str, known: str) -> bool:
+    """ImageNet's labels are lists of names: 'tench, Tinca tinca'."""
+    return any(_folded(given, name) for name in known.split(",")) if "," in known else False
+
+
+def _nearest(label: str, labels: Sequence[str]) -> str:
+    names = list(dict.fromkeys(name.strip() for known in labels for name in (known, *known.split(","))))
+    inside = [name for name in labels if len(label) >= 3 and label.casefold() in name.casefold()]
+    if inside:
+        return "Did you mean " + " or ".join(f'"{name}"' for name in inside[:3]) + "?"
+    near = did_you_mean(label, names)
+    if near is not None:
+        return near
+    shown = ", ".join(f'"{name}"' for name in labels[:6])
+    return f"Its labels are {shown}" + (f" and {len(labels) - 6:,} more." if len(labels) > 6 else ".")

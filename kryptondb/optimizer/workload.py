@@ -1,0 +1,70 @@
+"""What an operator is asked to do for one image: all that its cost depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kryptondb.network import Grid, Network
+
+Runs = tuple[tuple[int, int, int], ...]
+
+
+def runs_of_mask(mask: np.ndarray) -> Runs:
+    """A boolean grid [rows, cols] as runs `(row, first column, last column)`, both columns included, in reading order."""
+    runs: list[tuple[int, int, int]] = []
+    for row in np.flatnonzero(mask.any(axis=1)):
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], mask[row].astype(np.int8), [0]))))
+        runs.extend((int(row), int(first), int(last) - 1) for first, last in zip(edges[::2], edges[1::2], strict=True))
+    return tuple(runs)
+
+
+def mask_of_runs(runs: Iterable[tuple[int, int, int]] | None, rows: int, cols: int) -> np.ndarray:
+    """The inverse of `runs_of_mask`; None is the whole grid. Boolean [rows, cols]."""
+    if runs is None:
+        return np.ones((rows, cols), dtype=bool)
+    mask = np.zeros((rows, cols), dtype=bool)
+    for row, first, last in runs:
+        mask[row, first : last + 1] = True
+    return mask
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One image's occlusion experiment.
+
+    Attributes:
+        network: the traced network.
+        grid: every position of the patch.
+        runs: the cells to compute, None for all of them.
+        classes: how many classes are scored.
+        device: a torch device string.
+        memory_limit: bytes that activations may take.
+        precision: the torch dtype's name, 'float32' or 'float64'.
+    """
+
+    network: Network
+    grid: Grid
+    runs: Runs | None
+    classes: int
+    device: str
+    memory_limit: int
+    precision: str = "float32"
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """Which cells to compute, boolean [rows, cols]."""
+        return mask_of_runs(self.runs, self.grid.rows, self.grid.cols)
+
+    @cached_property
+    def positions(self) -> int:
+        """How many cells to compute."""
+        return int(self.mask.sum())
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one activation."""
+        return 8 if self.precision == "float64" else 4

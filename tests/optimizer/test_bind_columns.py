@@ -1,0 +1,66 @@
+"""bind_columns: names, aliases, ordinals and types."""
+
+from __future__ import annotations
+
+import pytest
+
+from kryptondb.optimizer.physical import CELL_COLUMNS, REDUNDANCY_COLUMNS
+from tests.optimizer.conftest import Database
+
+FROM = "FROM occlude(chest, 'a.png')"
+
+
+def test_a_star_is_every_column_in_order(database: Database) -> None:
+    assert database.plan(f"SELECT * {FROM}").schema == CELL_COLUMNS
+    assert database.plan("SELECT * FROM redundancy(chest)").schema == REDUNDANCY_COLUMNS
+
+
+def test_columns_are_known_in_any_case_and_come_out_under_their_own_names(database: Database) -> None:
+    plan = database.plan(f'SELECT Y, "DROP", drop * 100 AS Percent, ABS(Score) {FROM}')
+    assert plan.schema == ("y", "drop", "Percent", "abs(score)")
+
+
+def test_no_two_outputs_share_a_name(database: Database) -> None:
+    assert database.plan(f"SELECT y, y, x AS y {FROM}").schema == ("y", "y_1", "y_2")
+
+
+def test_order_by_takes_aliases_ordinals_and_columns_that_are_not_selected(database: Database) -> None:
+    tree = database.tree(f"SELECT y, drop * 100 AS percent {FROM} ORDER BY percent DESC, 1, score NULLS FIRST")
+    assert "Sort  drop * 100 DESC, y, score NULLS FIRST" in tree
+
+
+def test_an_alias_wins_over_a_column_in_order_by_and_loses_in_group_by(database: Database) -> None:
+    assert "Sort  -y" in database.tree(f"SELECT -y AS x {FROM} ORDER BY x")
+    assert "by x" in database.tree(f"SELECT count(*) AS n, x AS y {FROM} GROUP BY x ORDER BY y")
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (f"SELECT drpo {FROM}", 'Did you mean "drop"?'),
+        (f"SELECT drop AS d {FROM} ORDER BY dd", 'no column named "dd"'),
+        (f"SELECT drop AS d {FROM} WHERE d > 1", "WHERE cannot use the output d"),
+        (f"SELECT round(drop, x) {FROM}", "the digits of round"),
+        (f"SELECT * {FROM} WHERE drop", "WHERE needs a condition, but drop is a number"),
+        (f"SELECT * {FROM} WHERE label = 3", "its number is class: class = 3"),
+        (f"SELECT * {FROM} WHERE class = 'cat'", "its name is label: label = 'cat'"),
+        (f"SELECT * {FROM} WHERE y IN (1, 'a')", "they cannot be compared"),
+        (f"SELECT * {FROM} WHERE y BETWEEN 'a' AND 3", "they cannot be compared"),
+        (f"SELECT * {FROM} WHERE y LIKE 'a%'", "LIKE takes a string"),
+        (f"SELECT * {FROM} WHERE label LIKE image", "LIKE takes a pattern in quotes"),
+        (f"SELECT * {FROM} WHERE NOT y", "NOT takes a condition, but y is a number"),
+        (f"SELECT label + 1 {FROM}", "+ takes a number, but label is a string"),
+        (f"SELECT * {FROM} WHERE max(drop) > 0.5", "WHERE picks cells before they are grouped"),
+        (f"SELECT max(avg(drop)) {FROM}", "an aggregate cannot stand inside another"),
+        (f"SELECT avg(label) {FROM}", "avg takes a number, but label is a string"),
+        (f"SELECT sum(DISTINCT drop) {FROM}", "DISTINCT goes with count alone"),
+        (f"SELECT y {FROM} ORDER BY 2", "the number of an output from 1 to 1"),
+        (f"SELECT y {FROM} GROUP BY max(y)", "GROUP BY cannot use an aggregate"),
+        ("SELECT drop FROM redundancy(chest)", 'no column named "drop"'),
+        ("SELECT HEATMAP FROM redundancy(chest)", "HEATMAP is made of cells, which only occlude yields"),
+    ],
+)
+def test_what_has_no_meaning_is_refused_at_its_place(database: Database, query: str, message: str) -> None:
+    error = database.error(query)
+    assert message in error
+    assert error.startswith("line 1, column")

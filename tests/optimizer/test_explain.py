@@ -1,0 +1,82 @@
+"""EXPLAIN: a story in 100 columns, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from kryptondb.optimizer import from_json
+from tests.optimizer.conftest import Database
+
+QUERY = "SELECT HEATMAP FROM occlude(chest, 'scan.png', class => 'nodule')"
+LONG = (
+    "SELECT label, max(drop) - min(drop) AS range, avg(abs(drop)), count(DISTINCT y) FROM occlude(chest, 'a/**/*.png', "
+    "class => ALL) WHERE (y < 20 OR (x > 30 AND drop > 0.05 AND score > 0.25 AND base > 0.125)) AND label LIKE '%n%' "
+    "AND (drop > 0.1 OR score < 0.5 OR image LIKE '%a very long name that goes on and on and on and on%') "
+    "GROUP BY label ORDER BY range DESC LIMIT 10 WITH SSIM >= 0.9 CONFIDENCE 0.95"
+)
+
+
+@dataclass
+class Counted:
+    seconds: float = 0.25
+    flops: float = 20e9
+    positions: int = 117
+    images: int = 1
+    failed: int = 0
+    peak_memory: int | None = 512_000_000
+    rows: int = 1
+
+
+def test_the_story_of_a_plan(database: Database) -> None:
+    assert database.explain(QUERY + " WITH SSIM >= 0.9").split("\n") == [
+        "HeatMaps",
+        "└─ Incremental  float32, tiles 7 x 7, R 7.9 of 9.1 ideal                    0.11 s  17 GFLOP  100 MB",
+        "   └─ Images  scan.png",
+        "",
+        "experiment  patch 16 x 16, stride 4 x 4, fill gray, class 2 of 4, probability",
+        "positions   all 117 on a grid of 13 x 9",
+        "model       Chest, 1 x 64 x 48, float32 on cpu, memory limit 4.0 GB",
+        "dense tail  from flatten on: it mixes all locations",
+        "quality     exact (asked: SSIM >= 0.9; no profile: the exact plan keeps SSIM >= 0.9)",
+        "reason      incremental is the cheapest exact operator with the best of its 2 settings; full takes",
+        "            10.5 times as long (1.2 s)",
+        "rejected    Incremental  float32, tiles 1 x 1, R 7.9 of 9.1 ideal  0.78 s  100 MB  7.0 x the time",
+        "            Full         float32, batches of 16                     1.2 s  320 MB  10.5 x the time",
+    ]
+
+
+def test_measurements_stand_beside_estimates(database: Database) -> None:
+    text = database.explain(QUERY, analyzed=Counted(failed=2))
+    assert text.split("\n\n")[1].split("\n") == [
+        "            estimated   measured",
+        "seconds        0.11 s     0.25 s   2.24 of the estimate",
+        "operations   17 GFLOP   20 GFLOP   1.20 of the estimate",
+        "positions         117        117",
+        "images              1          1   2 left out",
+        "memory         100 MB     512 MB   measured: the whole process",
+        "rows                           1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [QUERY, LONG, "SELECT * FROM redundancy(chest) WHERE ratio > 1", "SELECT PREDICTION FROM occlude(opaque, 'a.png')"],
+)
+def test_no_line_is_wider_than_the_terminal_and_none_has_trailing_space(database: Database, query: str) -> None:
+    for analyzed in (None, Counted()):
+        for line in database.explain(query, analyzed=analyzed).split("\n"):
+            assert len(line) <= 100
+            assert line == line.rstrip()
+
+
+def test_json_tells_the_same_and_holds_the_plan(database: Database) -> None:
+    story = json.loads(database.explain_json(LONG, analyzed=Counted()))
+    assert story["operator"]["name"] == "incremental"
+    assert (story["grid"]["rows"], story["grid"]["cols"]) == (13, 9)
+    assert story["measured"]["peak_memory"] == 512_000_000
+    assert [loser["operator"] for loser in story["rejected"]] == ["incremental", "full"]
+    assert from_json(json.dumps(story["plan"]), database.operators) == database.plan(LONG)
+    assert "measured" not in json.loads(database.explain_json(QUERY))
