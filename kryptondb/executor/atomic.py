@@ -1,0 +1,88 @@
+"""Files that appear whole or not at all: written beside their place, moved there when all went well."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from kryptondb.errors import ExecutionError
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turns what the system says about a file into an ExecutionError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise ExecutionError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary stream that becomes the file at `path` when the block ends without an error.
+
+    On an error, or Ctrl-C, what was there before stays as it was and the temporary file is removed. Folders on the way
+    are made; a symbolic link is followed, and the permissions of a file that is there already are kept. A pipe or
+    device is written to directly, for it cannot be replaced.
+
+    Raises:
+        ExecutionError: the file cannot be written; said on entering, before any work, where the system tells.
+    """
+    with writing(path):
+        target = Path(path).expanduser()
+        if target.is_dir():
+            raise ExecutionError(f"cannot write {path}: it is a folder")
+        special = target.exists() and not target.is_file()
+        if not special:
+            target = target.resolve()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and not os.access(target, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if special:
+        with _opened(path, target, "wb") as stream:
+            yield stream
+        return
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.partial")
+    try:
+        # Opened by name: a file of `mkstemp` would keep its permissions for the owner alone.
+        with _opened(path, temporary, "xb") as stream:
+            yield stream
+            with writing(path):
+                stream.flush()
+                os.fsync(stream.fileno())
+        with writing(path):
+            with suppress(FileNotFoundError):
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+            temporary.replace(target)
+            _sync_folder(target.parent)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextmanager
+def _opened(path: str | Path, real: Path, mode: Literal["wb", "xb"]) -> Iterator[BinaryIO]:
+    """The file at `real`, open; what the system says about opening it names `path`."""
+    with ExitStack() as stack:
+        with writing(path):
+            stream = stack.enter_context(real.open(mode))
+        yield stream
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the new name durable, where the system has a way to."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

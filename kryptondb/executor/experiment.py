@@ -1,0 +1,156 @@
+"""One model's occlusion experiment: a picture in, its prediction and cells out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from kryptondb.executor.operators import Context, Full, Incremental, Scores
+from kryptondb.images.fills import Fill, Painter
+from kryptondb.images.picture import Picture
+from kryptondb.network import Grid, Network, trace
+from kryptondb.optimizer.physical import ClassChoice
+from kryptondb.optimizer.workload import Runs, mask_of_runs
+
+if TYPE_CHECKING:
+    from kryptondb.catalog import Model
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@lru_cache(maxsize=4)
+def placed(network: Network, device: str, precision: str) -> Network:
+    """A network on a device and in a precision; the last few are kept, so that a session moves its weights once.
+
+    Twice the precision needs another tracing: batch norms were folded and rounded in the first.
+    """
+    if precision == "float64" and network.traced:
+        network = trace(copy.deepcopy(network.module).double(), network.input_shape)
+    return network.to(device, _DTYPES[precision])
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A query's experiment, the same for every picture.
+
+    Attributes:
+        model: gives the preprocessing.
+        network: the model's traced network.
+        grid: every position of the patch.
+        runs: the cells to compute, None for all of them.
+        fill: what the patch is painted with.
+        classes: which classes are scored.
+        score: 'probability', 'logit' or 'log_probability'.
+        operator: how the cells are computed.
+        device: a torch device string.
+        precision: 'float32' or 'float64'.
+    """
+
+    model: Model
+    network: Network
+    grid: Grid
+    runs: Runs | None
+    fill: Fill
+    classes: ClassChoice
+    score: str
+    operator: Full | Incremental
+    device: str
+    precision: str = "float32"
+
+    def run(self, picture: Picture) -> ImageRun:
+        """Runs the unoccluded picture; iterating the result computes the cells.
+
+        Raises:
+            ImageError: the picture cannot be made into the model's input.
+        """
+        return ImageRun(self, picture)
+
+
+class ImageRun:
+    """One picture's experiment.
+
+    Attributes:
+        prediction: probabilities of all classes with nothing occluded, float64 [classes].
+        classes: the k classes that are scored, the most probable first where they were chosen by probability.
+        base: their scores with nothing occluded, float64 [k].
+    """
+
+    def __init__(self, experiment: Experiment, picture: Picture) -> None:
+        self._experiment = experiment
+        device, dtype = torch.device(experiment.device), _DTYPES[experiment.precision]
+        preprocess = experiment.model.preprocess
+        with _exact_inference(device):
+            pixels = preprocess.pixels(picture).to(device, dtype)
+            image = preprocess.normalize(pixels)[None].contiguous(memory_format=torch.channels_last)
+            painter = experiment.fill.prepare(pixels)
+            self._context = Context(
+                network=placed(experiment.network, experiment.device, experiment.precision),
+                grid=experiment.grid,
+                mask=mask_of_runs(experiment.runs, experiment.grid.rows, experiment.grid.cols),
+                image=image,
+                patches=lambda ys, xs: self._patches(painter, ys, xs),
+                read=self._read,
+            )
+            output = experiment.operator.prepare(self._context)
+        scores = output.double().cpu()
+        self.prediction: np.ndarray = torch.softmax(scores, dim=1)[0].numpy()
+        self.classes: list[int] = _chosen(experiment.classes, self.prediction)
+        self.base: np.ndarray = self._read(output)[0]
+
+    @property
+    def flops(self) -> float:
+        """Operations done so far."""
+        return self._context.flops
+
+    def __iter__(self) -> Iterator[Scores]:
+        device = torch.device(self._experiment.device)
+        cells = self._experiment.operator.run(self._context)
+        while True:
+            with _exact_inference(device):  # around each step: a generator must not keep it on while others run
+                scores = next(cells, None)
+            if scores is None:
+                return
+            yield scores
+
+    def _patches(self, painter: Painter, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
+        height, width = self._experiment.grid.patch
+        painted = painter.patches(ys, xs, height, width)
+        normalized = self._experiment.model.preprocess.normalize(painted)
+        return normalized.contiguous(memory_format=torch.channels_last)
+
+    def _read(self, output: torch.Tensor) -> np.ndarray:
+        """The network's output [n, classes] -> the scores asked for, float64 [n, k]."""
+        scores = output.double().cpu()
+        if self._experiment.score == "probability":
+            scores = torch.softmax(scores, dim=1)
+        elif self._experiment.score == "log_probability":
+            scores = torch.log_softmax(scores, dim=1)
+        chosen: np.ndarray = scores[:, self.classes].numpy()
+        return chosen
+
+
+def _chosen(choice: ClassChoice, prediction: np.ndarray) -> list[int]:
+    if choice.kind == "all":
+        return list(range(len(prediction)))
+    if choice.kind == "list":
+        return list(choice.indices)
+    order = np.argsort(-prediction, kind="stable")
+    return [int(index) for index in order[: choice.k]]
+
+
+@contextmanager
+def _exact_inference(device: torch.device) -> Iterator[None]:
+    """Inference mode, and on a GPU float32 that is float32 (cuDNN's default rounds to TF32)."""
+    with torch.inference_mode():
+        if device.type == "cuda":
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                yield
+        else:
+            yield

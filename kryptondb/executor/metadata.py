@@ -1,0 +1,58 @@
+"""How an answer was made, in its schema's metadata, so that a file of cells or heat maps explains itself.
+
+Every key begins with `kryptondb.` and every value is text:
+
+    version, statement, plan (JSON), quality ('exact')
+    model, fingerprint, patch ('16x16'), stride, input ('224x224')
+    fill, score, operator, precision, device       (of an occlusion experiment)
+    heatmap                                         'drop': a heat map holds base - score
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from kryptondb.optimizer.physical import Occlude, PhysicalPlan, Redundancy, to_json
+
+PREFIX = "kryptondb."
+
+
+def with_metadata(schema: pa.Schema, plan: PhysicalPlan) -> pa.Schema:
+    """The schema of a plan's rows with the plan's metadata."""
+    values = _values(plan)
+    if any(isinstance(field.type, pa.FixedShapeTensorType) for field in schema):
+        values["heatmap"] = "drop"
+    return schema.with_metadata({PREFIX + name: value for name, value in values.items()})
+
+
+def _values(plan: PhysicalPlan) -> dict[str, str]:
+    from kryptondb import __version__
+
+    values = {
+        "version": __version__,
+        "statement": plan.statement,
+        "plan": to_json(plan),
+        "quality": plan.quality.kind,
+    }
+    for node in plan.root.walk():
+        if isinstance(node, (Occlude, Redundancy)):
+            values |= {
+                "model": node.model,
+                "fingerprint": node.fingerprint,
+                "patch": _size(node.patch),
+                "stride": _size(node.stride),
+                "input": _size((node.height, node.width)),
+            }
+        if isinstance(node, Occlude):
+            values |= {
+                "fill": node.fill,
+                "score": node.score,
+                "operator": node.operator.name,
+                "precision": node.precision,
+                "device": node.device,
+            }
+    return values
+
+
+def _size(pair: tuple[int, int]) -> str:
+    return f"{pair[0]}x{pair[1]}"

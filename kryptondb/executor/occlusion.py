@@ -1,0 +1,200 @@
+"""Images to cells: opens one picture after the other, asks the experiment about it, hands its cells on by tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, cast
+
+import pyarrow as pa
+
+from kryptondb.errors import ExecutionError, ImageError
+from kryptondb.executor.cells import CELLS, cell_batches
+from kryptondb.executor.expressions import compile_predicate
+from kryptondb.executor.pieces import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch
+from kryptondb.executor.relational import matches
+from kryptondb.executor.stats import ImageFailure, MemoryMeter, Progress, Stats
+from kryptondb.optimizer.physical import Images, Occlude
+
+if TYPE_CHECKING:
+    from kryptondb.catalog import Model, ModelStore
+    from kryptondb.executor.operators import Full, Incremental
+    from kryptondb.images import Picture
+    from kryptondb.images.sources import ImageSource
+
+_IMAGE = pa.schema([pa.field("image", pa.string(), nullable=False)])
+
+
+class Runner(Protocol):
+    """An experiment that is set up: `kryptondb.executor.experiment.Experiment`."""
+
+    def run(self, picture: Picture) -> ImageRun: ...
+
+
+#: How an experiment is set up for a plan's node; tests give their own.
+SetUp = Callable[[Occlude, "Model", "ModelStore"], Runner]
+
+
+@dataclass
+class Run:
+    """What one run of a plan shares: what it reads, what it is told, and what it has done."""
+
+    models: ModelStore
+    bindings: Mapping[str, object]
+    on_error: str
+    progress: Callable[[Progress], None] | None
+    set_up: SetUp
+    stats: Stats = field(default_factory=Stats)
+    errors: list[ImageFailure] = field(default_factory=list)
+    sources: dict[str, ImageSource] | None = None  # by name, when pictures are to be opened again
+    stopped: bool = False
+
+
+def cells(node: Occlude, run: Run) -> Stage:
+    """The experiment's cells, image by image.
+
+    A picture that cannot be read is noted in `run.errors`, unless it is the only one asked for or `on_error` is 'stop':
+    then its ImageError is raised. A picture that the plan's image filter excludes is not opened.
+    """
+    predicate = None if node.image_filter is None else compile_predicate(node.image_filter, _IMAGE)
+
+    def start() -> Generator[Piece, None, None]:
+        raises = run.on_error == "stop" or _is_single(node.input, run.bindings)
+        meter = MemoryMeter()
+        runner: Runner | None = None
+        labels: tuple[str, ...] = ()
+        number = 0
+        for source in _sources(node.input, run.bindings):
+            if predicate is not None and not matches(predicate, _image_row(source.name)):
+                continue
+            number += 1
+            try:
+                picture = _load(source)
+                if runner is None:
+                    model = _model(node, run.models)
+                    runner, labels = run.set_up(node, model, run.models), tuple(model.labels)
+                with _asking(source.name):
+                    answer = ImageAnswer(source.name, runner.run(picture), labels)
+            except ImageError as error:
+                run.stats.failed += 1
+                run.errors.append(ImageFailure(source.name, error.message))
+                if raises:
+                    raise
+                continue
+            del picture
+            run.stats.images += 1
+            if run.sources is not None:
+                run.sources[source.name] = source
+            yield from _pieces(node, answer, number, meter, run)
+
+    return Stage(CELLS, start)
+
+
+def _pieces(
+    node: Occlude, image: ImageAnswer, number: int, meter: MemoryMeter, run: Run
+) -> Generator[Piece, None, None]:
+    """The cells of one image by tiles, and an empty last piece. Keeps the run's stats and tells its progress."""
+    counted, done = 0.0, 0
+    tiles: Iterator[Scores] = iter(image.run)
+    try:
+        while True:
+            with _asking(image.name):
+                tile = next(tiles, None)
+            if tile is None:
+                break
+            if run.stopped:
+                raise ExecutionError("the query was closed while it ran")
+            done += len(tile.rows)
+            run.stats.positions += len(tile.rows)
+            counted = _count(image.run, counted, meter, run)
+            if run.progress is not None:
+                run.progress(Progress(image.name, done, node.positions, number, node.input.count))
+            for batch in cell_batches(image, tile, node.patch, node.stride):
+                yield Piece(batch, image)
+        _count(image.run, counted, meter, run)
+    finally:
+        close = getattr(tiles, "close", None)
+        if close is not None:
+            close()
+    yield Piece(empty_batch(CELLS), image, last=True)
+
+
+@contextmanager
+def _asking(image: str) -> Iterator[None]:
+    """Turns what the network's own code raises (no memory left, most of all) into an error that names the picture."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExecutionError(f"{image}: the network failed: {first[:300]}") from error
+
+
+def _count(image: ImageRun, counted: float, meter: MemoryMeter, run: Run) -> float:
+    """Adds the operations done since `counted` of the image's were, and looks at the memory."""
+    run.stats.flops += image.flops - counted
+    run.stats.peak_memory = meter.sample()
+    return image.flops
+
+
+def _sources(images: Images, bindings: Mapping[str, object]) -> Iterator[ImageSource]:
+    from kryptondb.images.sources import find_images
+
+    return iter(find_images(_spec(images, bindings)))
+
+
+def _is_single(images: Images, bindings: Mapping[str, object]) -> bool:
+    from kryptondb.images.sources import is_single
+
+    return bool(is_single(_spec(images, bindings)))
+
+
+def _spec(images: Images, bindings: Mapping[str, object]) -> object:
+    """What to look for: the plan's paths, or the object that is bound."""
+    if images.spec is not None:
+        return list(images.spec) if isinstance(images.spec, tuple) else images.spec
+    if images.binding is None or images.binding not in bindings:
+        raise ExecutionError(f"the plan's images are {images.details()}, which has no value here")
+    return bindings[images.binding]
+
+
+def _load(source: ImageSource) -> Picture:
+    try:
+        return source.load()
+    except OSError as error:
+        raise ImageError(f"cannot read {source.name}: {error.strerror or error}") from error
+
+
+def _model(node: Occlude, models: ModelStore) -> Model:
+    """The plan's model, as long as it is still the one that was planned for."""
+    model = models.get(node.model)
+    if model.fingerprint != node.fingerprint:
+        raise ExecutionError(
+            f'the model "{node.model}" is no longer the one that the query was planned for',
+            hint="Run the statement again.",
+        )
+    return model
+
+
+def _image_row(name: str) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([name], pa.string())], schema=_IMAGE)
+
+
+def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Runner:
+    """The experiment that a plan's node describes."""
+    from kryptondb.executor.experiment import Experiment
+    from kryptondb.images.fills import parse_fill
+    from kryptondb.network import Grid
+
+    return Experiment(
+        model=model,
+        network=models.network(node.model),
+        grid=Grid(node.height, node.width, node.patch, node.stride),
+        runs=node.runs,
+        fill=parse_fill(node.fill),
+        classes=node.classes,
+        score=node.score,
+        operator=cast("Full | Incremental", node.operator),
+        device=node.device,
+        precision=node.precision,
+    )

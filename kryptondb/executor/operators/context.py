@@ -1,0 +1,92 @@
+"""What an operator has in hand while it runs: one image, its network on its device, and how a score is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from kryptondb.errors import ExecutionError
+from kryptondb.executor.operators.base import Base
+from kryptondb.network import Grid, Network
+
+Block = TypeVar("Block")
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Cells that are done.
+
+    Attributes:
+        rows, cols: their places in the grid, int32 [n].
+        scores: the score of each class asked for, float64 [n, k].
+    """
+
+    rows: np.ndarray
+    cols: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(eq=False)
+class Context:
+    """One image's experiment as an operator sees it.
+
+    Attributes:
+        network: on its device and in its precision.
+        grid: every position.
+        mask: the cells to compute, boolean [rows, cols].
+        image: the unoccluded image, normalized, [1, C, H, W].
+        patches: `(ys, xs)`, int64 [n] each -> what the patch shows at these pixels, normalized, [n, C, h, w].
+        read: scores of the network [n, classes] -> the scores asked for, float64 [n, k].
+        base: the materialized base, where the operator's `prepare` makes one.
+        flops: operations done so far; operators add to it.
+    """
+
+    network: Network
+    grid: Grid
+    mask: np.ndarray
+    image: torch.Tensor
+    patches: Callable[[np.ndarray, np.ndarray], torch.Tensor]
+    read: Callable[[torch.Tensor], np.ndarray]
+    base: Base | None = None
+    flops: float = 0.0
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that an allocation failed, on the GPU or on the CPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("not enough memory" in text or "can't allocate memory" in text)
+
+
+def shrinking(
+    blocks: list[Block], compute: Callable[[Block], Scores], halves: Callable[[Block], list[Block]]
+) -> Iterator[Scores]:
+    """Computes block after block; where memory runs out, the block and all after it are halved and work goes on.
+
+    Raises:
+        ExecutionError: even a single position does not fit.
+    """
+    pending = list(reversed(blocks))
+    while pending:
+        block = pending.pop()
+        try:
+            scores = compute(block)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            if len(halves(block)) < 2:
+                raise ExecutionError(
+                    "not enough memory for a single position",
+                    hint="Free memory, use a smaller input size, or choose another device with SET device.",
+                ) from error
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            pending = [half for waiting in pending for half in reversed(halves(waiting))]
+            pending.extend(reversed(halves(block)))
+            continue
+        yield scores

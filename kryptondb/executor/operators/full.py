@@ -1,0 +1,78 @@
+"""`full`: batches of occluded images through the whole network, as every other tool does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from kryptondb.executor.operators.context import Context, Scores, shrinking
+from kryptondb.executor.operators.footprint import full_bytes_moved, full_peak_elements
+from kryptondb.optimizer.cost import Cost, Rates
+from kryptondb.optimizer.workload import Workload
+
+_LARGEST_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Full:
+    """Naive occlusion (paper, section 3.1, steps 4 to 6), `batch` positions at a time. Exact."""
+
+    name: ClassVar[str] = "full"
+    exact: ClassVar[bool] = True
+    batch: int
+
+    @classmethod
+    def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Full]:
+        """The largest batch that memory allows, at most 64: beyond that a larger one brings nothing."""
+        if workload.network.batch_statistics:
+            return [cls(1)]
+        bytes_each = full_peak_elements(workload.network) * workload.element_bytes
+        fitting = max(1, workload.memory_limit // max(1, bytes_each))
+        asked = int(hints.get("batch", _LARGEST_BATCH))
+        return [cls(int(max(1, min(asked, fitting, max(1, workload.positions)))))]
+
+    def estimate(self, workload: Workload, rates: Rates) -> Cost:
+        """Every position is one inference, and the unoccluded image is one more."""
+        images = workload.positions + 1
+        network = workload.network
+        batches = -(-images // self.batch)
+        flops = images * network.flops
+        moved = images * full_bytes_moved(network, workload.element_bytes) + batches * network.parameter_bytes
+        seconds = rates.seconds(flops, moved, batches * max(1, len(network.nodes)))
+        memory = self.batch * full_peak_elements(network) * workload.element_bytes
+        return Cost(seconds, flops, int(memory))
+
+    def describe(self, workload: Workload) -> str:
+        """For EXPLAIN."""
+        return f"{workload.precision}, batches of {self.batch}"
+
+    def prepare(self, context: Context) -> torch.Tensor:
+        """Runs the unoccluded image; gives its scores, [1, classes]."""
+        context.flops += context.network.flops
+        return context.network.run(context.image)[0]
+
+    def run(self, context: Context) -> Iterator[Scores]:
+        """Yields a block of cells a batch."""
+        rows, cols = (index.astype(np.int32) for index in np.nonzero(context.mask))
+        blocks = [np.arange(start, min(start + self.batch, len(rows))) for start in range(0, len(rows), self.batch)]
+
+        def compute(block: np.ndarray) -> Scores:
+            ys, xs = context.grid.ys[rows[block]], context.grid.xs[cols[block]]
+            output, _ = context.network.run(occluded(context.image, context.patches(ys, xs), ys, xs))
+            context.flops += context.network.flops * len(block)
+            return Scores(rows[block], cols[block], context.read(output))
+
+        yield from shrinking(blocks, compute, lambda block: [half for half in np.array_split(block, 2) if len(half)])
+
+
+def occluded(image: torch.Tensor, patches: torch.Tensor, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
+    """The image [1, C, H, W] once a position, each with its patch [C, h, w] in place; [n, C, H, W], channels last."""
+    height, width = patches.shape[2:]
+    images = image.expand(len(ys), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    for number, (y, x) in enumerate(zip(ys.tolist(), xs.tolist(), strict=True)):
+        images[number, :, y : y + height, x : x + width] = patches[number]
+    return images

@@ -1,0 +1,123 @@
+"""Reading rectangles of a base value and laying patches over them: lines 5 to 8 of Algorithm 1, for a whole tile at once.
+
+Values are handled in location order, [positions, height, width, *channels], whatever order the network has them in; for
+channels-last memory these are views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kryptondb.network import Axes
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A base value as rows of channels: row `y * width + x` is a location, the last rows stand for cells outside.
+
+    Attributes:
+        rows: [height * width + len(outside), channels].
+        height, width: of the value.
+        channels: the shape of one location.
+        outside: what each row behind the locations is filled with.
+    """
+
+    rows: torch.Tensor
+    height: int
+    width: int
+    channels: tuple[int, ...]
+    outside: tuple[float, ...]
+
+    @classmethod
+    def of(cls, value: torch.Tensor, axes: Axes, outside: tuple[float, ...]) -> Table:
+        """A table of a value with a batch of one; the value is copied."""
+        located = to_locations(value, axes)[0]
+        height, width, channels = located.shape[0], located.shape[1], tuple(located.shape[2:])
+        locations = height * width
+        rows = value.new_empty((locations + len(outside), value.numel() // locations))
+        rows[:locations] = located.reshape(locations, -1)
+        for place, number in enumerate(outside):
+            rows[locations + place] = number
+        return cls(rows, height, width, channels, outside)
+
+    def gather(self, ys: np.ndarray, height: int, xs: np.ndarray, width: int, outside: float = 0.0) -> torch.Tensor:
+        """Rectangles of one size at every pair of `ys` and `xs`, which may reach outside the value.
+
+        Args:
+            ys, xs: int64 [R] and [C], top and left cells.
+
+        Returns:
+            [R * C, height, width, *channels], memory of its own.
+        """
+        device = self.rows.device
+        y = torch.as_tensor(ys, device=device)[:, None] + torch.arange(height, device=device)
+        x = torch.as_tensor(xs, device=device)[:, None] + torch.arange(width, device=device)
+        inside_y, inside_x = (y >= 0) & (y < self.height), (x >= 0) & (x < self.width)
+        index = (y * self.width)[:, None, :, None] + x[None, :, None, :]
+        if not (bool(inside_y.all()) and bool(inside_x.all())):
+            beyond = self.height * self.width + self.outside.index(outside)
+            index.masked_fill_(~(inside_y[:, None, :, None] & inside_x[None, :, None, :]), beyond)
+        taken = torch.index_select(self.rows, 0, index.reshape(-1))
+        return taken.view(len(ys) * len(xs), height, width, *self.channels)
+
+
+def to_locations(value: torch.Tensor, axes: Axes) -> torch.Tensor:
+    """[n, height, width, *channels], a view."""
+    rest = [d for d in range(value.ndim) if d not in (axes.batch, axes.y, axes.x)]
+    return value.permute(axes.batch, axes.y, axes.x, *rest)
+
+
+def from_locations(located: torch.Tensor, axes: Axes) -> torch.Tensor:
+    """The inverse of `to_locations`, a view."""
+    order = [axes.batch, axes.y, axes.x]
+    order += [d for d in range(located.ndim) if d not in (axes.batch, axes.y, axes.x)]
+    return located.permute(*np.argsort(order).tolist())
+
+
+def by_row_and_column(values: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
+    """[rows * cols, ...] as [rows, cols, ...], a view."""
+    return values.view(rows, cols, *values.shape[1:])
+
+
+def lay_over(
+    target: torch.Tensor, patches: torch.Tensor, shifts_y: np.ndarray, shifts_x: np.ndarray
+) -> None:
+    """Writes patches into larger or smaller rectangles; what sticks out is cut off (the paper's superimposition operator).
+
+    Args:
+        target: [R * C, H, W, *channels], written to.
+        patches: [R * C, h, w, *channels].
+        shifts_y, shifts_x: int64 [R] and [C]; where a patch's first row or column falls in the target, may be negative.
+    """
+    rows, cols = len(shifts_y), len(shifts_x)
+    target = by_row_and_column(target, rows, cols)
+    patches = by_row_and_column(patches, rows, cols)
+    across = list(_copies(shifts_x, patches.shape[3], target.shape[3]))
+    for row, to_y, from_y in _copies(shifts_y, patches.shape[2], target.shape[2]):
+        for col, to_x, from_x in across:
+            target[row, col, to_y, to_x] = patches[row, col, from_y, from_x]
+
+
+def _copies(shifts: np.ndarray, size: int, room: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Positions that share a shift, as slices, with where to write and what to read."""
+    for shift in np.unique(shifts):
+        start, end = max(0, int(shift)), min(room, int(shift) + size)
+        if end <= start:
+            continue
+        for group in _progressions(np.flatnonzero(shifts == shift)):
+            yield group, slice(start, end), slice(start - int(shift), end - int(shift))
+
+
+def _progressions(places: np.ndarray) -> Iterator[slice]:
+    """Sorted indices as slices with a step, as few as evenly spaced runs allow."""
+    steps = np.unique(np.diff(places))
+    if len(steps) <= 1:
+        step = int(steps[0]) if len(steps) else 1
+        yield slice(int(places[0]), int(places[-1]) + 1, step)
+        return
+    for place in places.tolist():
+        yield slice(place, place + 1)

@@ -1,0 +1,193 @@
+"""Algorithm 1 over one tile: every node recomputes its region for all positions of the tile at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from kryptondb.executor.operators.base import Base
+from kryptondb.executor.operators.regions_on_tensors import by_row_and_column, from_locations, lay_over, to_locations
+from kryptondb.executor.operators.tiles import TileExtents
+from kryptondb.network import Network, Node, Rule
+from kryptondb.network.graph import Ref, bind
+
+
+@dataclass(eq=False)
+class TileRun:
+    """One pass of a tile through the network.
+
+    A node's value is either the region of each position, [n, ...] with the tile's common height and width, or whole (where
+    the region has grown to all of it, and in the dense tail).
+    """
+
+    network: Network
+    base: Base
+    extents: TileExtents
+    values: dict[int, Any] = field(default_factory=dict)
+    whole: set[int] = field(default_factory=set)
+    projected: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def run(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches [n, C, h, w] -> the network's scores [n, classes]."""
+        batch = patches.shape[0]
+        for node in self.network.nodes:
+            self.values[node.index] = self._node(node, patches, batch)
+            if self._spans_all(node):
+                self.whole.add(node.index)
+            for index in node.inputs:
+                if self.network.last_use[index] == node.index:
+                    self.values.pop(index, None)
+                    self.projected.pop(index, None)
+        output: torch.Tensor = self.values[self.network.output]
+        if output.shape[0] != batch:  # scores that no pixel changes
+            output = output.expand(batch, *output.shape[1:])
+        return output
+
+    def _spans_all(self, node: Node) -> bool:
+        index = node.index
+        return not self.network.regional[index] or (
+            int(self.extents.heights[index]) == node.height and int(self.extents.widths[index]) == node.width
+        )
+
+    def _node(self, node: Node, patches: torch.Tensor, batch: int) -> Any:
+        if node.rule is Rule.INPUT:
+            return patches
+        if node.rule is Rule.CONSTANT:
+            return node.constant
+        if not self.network.varying[node.index]:
+            return self.base.values[node.index]
+        if node.rule is Rule.AVERAGE and self._is_region(node.inputs[0]):
+            return self._average(node)
+        if self.network.regional[node.index]:
+            if node.window is not None and (self._is_region(self._source(node)) or not self._spans_all(node)):
+                return self._window(node, batch)  # also where all of the input changes and not all of the output (a pad)
+            if node.rule is Rule.MERGE:
+                return self._merge(node, batch)
+            return self._call(node, self.values, batch)
+        return self._dense(node, batch)
+
+    def _is_region(self, index: int) -> bool:
+        return self.network.regional[index] and index not in self.whole
+
+    @staticmethod
+    def _source(node: Node) -> int:
+        first = node.args[0]
+        assert isinstance(first, Ref)  # window operators read one picture
+        return first.index
+
+    def _call(self, node: Node, values: Mapping[int, Any], batch: int, owned: bool = False) -> Any:
+        """A node's own function on values of the tile's sizes, in place where its first argument is `owned`."""
+        height, width = int(self.extents.heights[node.index]), int(self.extents.widths[node.index])
+        function = node.function
+        if node.in_place is not None and (owned or self._may_write(node)):
+            function = node.in_place
+        assert function is not None
+        return function(
+            *bind(node.args, values, batch, height, width),
+            **{name: bind(value, values, batch, height, width) for name, value in node.kwargs.items()},
+        )
+
+    def _may_write(self, node: Node) -> bool:
+        first = node.args[0]
+        if not isinstance(first, Ref) or not self.network.varying[first.index]:
+            return False
+        return self.network.may_write(node) and first.index not in self.projected
+
+    def _window(self, node: Node, batch: int) -> torch.Tensor:
+        """Read windows from base and patch, then the operator without padding (equations 25 to 28)."""
+        window, index = node.window, node.index
+        assert window is not None and node.axes is not None
+        height, width = int(self.extents.heights[index]), int(self.extents.widths[index])
+        ys, xs = self.extents.ys[index], self.extents.xs[index]
+        source = self._source(node)
+        read = self.read(
+            source,
+            ys * window.y.stride - window.y.before,
+            window.y.size + (height - 1) * window.y.stride,
+            xs * window.x.stride - window.x.before,
+            window.x.size + (width - 1) * window.x.stride,
+            window.outside,
+        )
+        values = {ref: self.values.get(ref) for ref in node.inputs}
+        values[source] = read
+        function = window.function or node.function
+        assert function is not None
+        output: torch.Tensor = function(*bind(window.args, values, batch, height, width))
+        if window.counts is not None:
+            counts_y = self._counts(window.counts[0], ys, height, output)[:, None, None, :, None]
+            counts_x = self._counts(window.counts[1], xs, width, output)[None, :, None, None, :]
+            counted = by_row_and_column(output, len(ys), len(xs)) / (counts_y * counts_x)
+            output = counted.flatten(0, 1)
+        return output
+
+    @staticmethod
+    def _counts(counts: torch.Tensor, starts: np.ndarray, size: int, like: torch.Tensor) -> torch.Tensor:
+        index = torch.as_tensor(starts)[:, None] + torch.arange(size)
+        return counts[index].to(like.device, like.dtype)
+
+    def _merge(self, node: Node, batch: int) -> torch.Tensor:
+        """Every branch on the union of their regions, each completed from its own base."""
+        index = node.index
+        ys, xs = self.extents.ys[index], self.extents.xs[index]
+        height, width = int(self.extents.heights[index]), int(self.extents.widths[index])
+        values = dict(self.values)
+        for source in node.inputs:
+            if self._is_region(source):
+                values[source] = self.read(source, ys, height, xs, width)
+        first = node.args[0]
+        # What was read for this node alone may be written over, whoever else reads the branch.
+        owned = isinstance(first, Ref) and values[first.index] is not self.values.get(first.index)
+        merged: torch.Tensor = self._call(node, values, batch, owned)
+        return merged
+
+    def _average(self, node: Node) -> torch.Tensor:
+        """The mean as a running sum: `sum(base) - sum(old region) + sum(new region)`."""
+        index = node.inputs[0]
+        source = self.network.nodes[index]
+        assert source.axes is not None
+        extents = self.extents
+        new = self.values[index]
+        old = self.base.tables[index].gather(
+            extents.ys[index], int(extents.heights[index]), extents.xs[index], int(extents.widths[index])
+        )
+        difference = new - from_locations(old, source.axes)
+        change = difference.sum((source.axes.y, source.axes.x)) / (source.height * source.width)
+        base = self.base.values[node.index]
+        mean: torch.Tensor = base + change.reshape(change.shape[0], *base.shape[1:])
+        return mean
+
+    def _dense(self, node: Node, batch: int) -> Any:
+        """The dense tail: regions are projected to whole values, and the graph runs as it is."""
+        values = dict(self.values)
+        for source in node.inputs:
+            if self._is_region(source):
+                values[source] = self._project(source)
+        return self._call(node, values, batch)
+
+    def _project(self, index: int) -> torch.Tensor:
+        """Algorithm 1's second procedure, IncrementalToFullProjection."""
+        if index not in self.projected:
+            node = self.network.nodes[index]
+            ys, xs = np.zeros_like(self.extents.ys[index]), np.zeros_like(self.extents.xs[index])
+            self.projected[index] = self.read(index, ys, node.height, xs, node.width)
+        return self.projected[index]
+
+    def read(
+        self, index: int, ys: np.ndarray, height: int, xs: np.ndarray, width: int, outside: float = 0.0
+    ) -> torch.Tensor:
+        """Rectangles of a node's value for each position: its base, with the position's own region laid over."""
+        node = self.network.nodes[index]
+        assert node.axes is not None
+        patch = self.values[index]
+        patch_ys, patch_xs = self.extents.ys[index], self.extents.xs[index]
+        patch_height, patch_width = int(self.extents.heights[index]), int(self.extents.widths[index])
+        shifts_y, shifts_x = patch_ys - ys, patch_xs - xs
+        if height == patch_height and width == patch_width and not shifts_y.any() and not shifts_x.any():
+            return patch  # type: ignore[no-any-return]
+        rectangles = self.base.tables[index].gather(ys, height, xs, width, outside)
+        lay_over(rectangles, to_locations(patch, node.axes), shifts_y, shifts_x)
+        return from_locations(rectangles, node.axes)

@@ -1,0 +1,157 @@
+"""Filter, Project, Sort and Limit over a stream of pieces, each done by Arrow's own engine (acero).
+
+Filter and Project work piece by piece. Sort keeps all rows, or only the first so many when a Limit stands on it. Limit
+stops the work below it as soon as it has its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import acero
+
+from kryptondb.errors import BindError
+from kryptondb.executor.expressions import Typed, compile_expression, compile_predicate, type_name
+from kryptondb.executor.pieces import BATCH_ROWS, Piece, Stage, one_batch
+from kryptondb.grammar.statements import Expression
+
+
+def run_node(table: pa.Table, node: str, options: Any) -> pa.Table:
+    """One acero node over a table, in the calling thread (so that rows keep their order)."""
+    source = acero.Declaration("table_source", acero.TableSourceNodeOptions(table))
+    return acero.Declaration(node, options, [source]).to_table(use_threads=False)
+
+
+def evaluate(batch: pa.RecordBatch, expressions: Sequence[pc.Expression]) -> list[pa.Array]:
+    """The values of expressions over a batch, one array each."""
+    if not expressions:
+        return []
+    names = [str(index) for index in range(len(expressions))]
+    table = run_node(pa.Table.from_batches([batch]), "project", acero.ProjectNodeOptions(list(expressions), names))
+    return [one_array(column) for column in table.columns]
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array."""
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([*column.chunks, pa.array([], column.type)])
+
+
+def filtered(source: Stage, predicate: Expression) -> Stage:
+    """The rows for which the predicate is true."""
+    condition = compile_predicate(predicate, source.schema)
+
+    def start() -> Generator[Piece, None, None]:
+        with closing(source.start()) as pieces:
+            for piece in pieces:
+                batch = piece.batch
+                if batch.num_rows:
+                    table = run_node(pa.Table.from_batches([batch]), "filter", acero.FilterNodeOptions(condition))
+                    batch = pa.RecordBatch.from_arrays(one_batch(table).columns, schema=source.schema)
+                yield Piece(batch, piece.image, piece.last)
+
+    return Stage(source.schema, start)
+
+
+def projected(source: Stage, items: Sequence[tuple[Expression, str]]) -> Stage:
+    """The output columns. A column that is only renamed is passed on as it is, whatever its type."""
+    typed = [compile_expression(expression, source.schema) for expression, _ in items]
+    columns = [item.column for item in typed]
+    computed = [item.expression for item, column in zip(typed, columns, strict=True) if column is None]
+    schema = pa.schema(
+        [
+            pa.field(name, item.type) if column is None else source.schema.field(column).with_name(name)
+            for (_, name), item, column in zip(items, typed, columns, strict=True)
+        ]
+    )
+
+    def start() -> Generator[Piece, None, None]:
+        with closing(source.start()) as pieces:
+            for piece in pieces:
+                values = iter(evaluate(piece.batch, computed))
+                arrays = [next(values) if column is None else piece.batch.column(column) for column in columns]
+                yield Piece(pa.RecordBatch.from_arrays(arrays, schema=schema), piece.image, piece.last)
+
+    return Stage(schema, start)
+
+
+def limited(source: Stage, count: int) -> Stage:
+    """The first `count` rows. With 0 nothing below is started."""
+
+    def start() -> Generator[Piece, None, None]:
+        left = count
+        if left <= 0:
+            return
+        with closing(source.start()) as pieces:
+            for piece in pieces:
+                batch = piece.batch.slice(0, left)
+                left -= batch.num_rows
+                yield Piece(batch, piece.image, piece.last or left == 0)
+                if left == 0:
+                    return
+
+    return Stage(source.schema, start)
+
+
+def sorted_rows(source: Stage, keys: Sequence[tuple[Expression, bool, bool | None]], first: int | None = None) -> Stage:
+    """The rows in order of `(key, descending, nulls first)`; the first so many only, when `first` is given.
+
+    Equal rows keep the order they came in. NULLs come last in either direction unless the key says otherwise; NaNs come
+    after all numbers. Holds all rows, or about twice `first`.
+    """
+    typed = [compile_expression(expression, source.schema) for expression, _, _ in keys]
+    for (expression, _, _), item in zip(keys, typed, strict=True):
+        if isinstance(item.type, pa.FixedShapeTensorType) or pa.types.is_nested(item.type):
+            raise BindError(
+                f"rows have no order by {expression}, which is a {type_name(item.type)}", position=expression.position
+            )
+    # Each key is sorted by whether it is NULL and then by its value: that places NULLs one key at a time.
+    expressions: list[pc.Expression] = []
+    directions: list[str] = []
+    for item, (_, descending, nulls_first) in zip(typed, keys, strict=True):
+        value = item.cast(pa.bool_()) if item.type == pa.null() else item.expression
+        expressions += [pc.is_null(item.expression), value]
+        directions += ["descending" if nulls_first else "ascending", "descending" if descending else "ascending"]
+    names = [f"key {index}" for index in range(len(expressions))]
+    key_schema = pa.schema(
+        [(name, pa.bool_() if i % 2 == 0 else _key_type(typed[i // 2])) for i, name in enumerate(names)]
+    )
+
+    def ordered(rows: list[pa.Table], sort_by: list[pa.Table], count: int | None) -> tuple[pa.Table, pa.Table]:
+        all_rows, all_keys = pa.concat_tables(rows), pa.concat_tables(sort_by)
+        order = pc.sort_indices(all_keys, sort_keys=list(zip(names, directions, strict=True)))
+        kept = order if count is None else order.slice(0, count)
+        return all_rows.take(kept), all_keys.take(kept)
+
+    def start() -> Generator[Piece, None, None]:
+        if first is not None and first <= 0:
+            return
+        rows, sort_by = [source.schema.empty_table()], [key_schema.empty_table()]
+        held = 0
+        with closing(source.tables()) as tables:
+            for table in tables:
+                batch = one_batch(table)
+                rows.append(pa.Table.from_batches([batch]))
+                sort_by.append(pa.Table.from_arrays(evaluate(batch, expressions), schema=key_schema))
+                held += batch.num_rows
+                if first is not None and held > max(2 * first, BATCH_ROWS):
+                    kept, kept_keys = ordered(rows, sort_by, first)
+                    rows, sort_by, held = [kept], [kept_keys], kept.num_rows
+        whole, _ = ordered(rows, sort_by, first)
+        for begin in range(0, whole.num_rows, BATCH_ROWS):
+            yield Piece(one_batch(whole.slice(begin, BATCH_ROWS)), last=True)
+
+    return Stage(source.schema, start)
+
+
+def _key_type(item: Typed) -> pa.DataType:
+    return pa.bool_() if item.type == pa.null() else item.type
+
+
+def matches(predicate: pc.Expression, batch: pa.RecordBatch) -> bool:
+    """Whether the predicate is true for any row of the batch."""
+    table = run_node(pa.Table.from_batches([batch]), "filter", acero.FilterNodeOptions(predicate))
+    return bool(table.num_rows)

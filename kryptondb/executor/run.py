@@ -1,0 +1,173 @@
+"""Runs a physical plan: each node becomes a stage, and rows are pulled from the top, image by image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from kryptondb.errors import ExecutionError
+from kryptondb.executor.aggregates import aggregated
+from kryptondb.executor.heatmaps import heat_maps, predictions
+from kryptondb.executor.metadata import with_metadata
+from kryptondb.executor.occlusion import Run, SetUp, cells, set_up_experiment
+from kryptondb.executor.pieces import Stage, one_batch
+from kryptondb.executor.redundancy import redundancy_rows
+from kryptondb.executor.relational import filtered, limited, projected, sorted_rows
+from kryptondb.executor.stats import ImageFailure, Progress, Stats
+from kryptondb.optimizer.physical import (
+    Aggregate,
+    Filter,
+    HeatMaps,
+    Limit,
+    Occlude,
+    PhysicalPlan,
+    PlanNode,
+    Predictions,
+    Project,
+    Redundancy,
+    Sort,
+    column_name,
+)
+
+if TYPE_CHECKING:
+    from kryptondb.catalog import ModelStore
+    from kryptondb.images import Picture
+
+
+def execute(
+    plan: PhysicalPlan,
+    *,
+    models: ModelStore,
+    bindings: Mapping[str, object],
+    on_error: str = "continue",
+    progress: Callable[[Progress], None] | None = None,
+    _set_up: SetUp = set_up_experiment,
+) -> Execution:
+    """Makes a plan ready to run. Nothing is opened or computed before the first batch is asked for.
+
+    Args:
+        models: where the plan's model is found.
+        bindings: the values of parameters by key; the plan's images may be one of them.
+        on_error: 'continue' leaves out a picture that cannot be read; 'stop' raises its ImageError.
+        progress: called after each tile, in the thread that pulls the batches.
+
+    Raises:
+        BindError: an expression in the plan has no meaning for the types of its columns.
+    """
+    if on_error not in ("continue", "stop"):
+        raise ValueError(f"on_error must be 'continue' or 'stop', not {on_error!r}")
+    return Execution(plan, Run(models, bindings, on_error, progress, _set_up))
+
+
+class Execution:
+    """One run of a plan. Its rows are read once; `execute` again for another run.
+
+    Attributes:
+        plan: the plan that runs.
+        schema: the rows' schema, with metadata that says how they are made.
+        stats: what was done so far; complete when the last batch has come.
+        errors: pictures left out so far, and why.
+    """
+
+    def __init__(self, plan: PhysicalPlan, run: Run) -> None:
+        self.plan = plan
+        self._run = run
+        self._stage = _stage(plan.root, run)
+        self.schema: pa.Schema = with_metadata(self._stage.schema, plan)
+        self._rows: Generator[pa.RecordBatch, None, None] | None = None
+
+    @property
+    def stats(self) -> Stats:
+        """Seconds, operations, positions, images and memory so far."""
+        return self._run.stats
+
+    @property
+    def errors(self) -> list[ImageFailure]:
+        """The pictures that were left out so far."""
+        return self._run.errors
+
+    @property
+    def models(self) -> ModelStore:
+        """Where the plan's model is found."""
+        return self._run.models
+
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
+        """The rows, one batch an image (more for an image of very many rows). Closing the iterator stops the work.
+
+        Raises:
+            ExecutionError: the rows were read before, the run is closed, or the work failed.
+            ImageError: a picture cannot be read, and it was the only one or `on_error` is 'stop'.
+        """
+        if self._rows is not None or self._run.stopped:
+            raise ExecutionError("the rows of this run were read, or it was closed; run the statement again")
+        self._rows = self._stream()
+        return self._rows
+
+    def close(self) -> None:
+        """Stops the work. May be called from the progress callback too: the query then ends with an ExecutionError."""
+        self._run.stopped = True
+        if self._rows is not None:
+            with suppress(ValueError):  # raised when called from inside the run: `stopped` ends it at the next tile
+                self._rows.close()
+
+    def keep_sources(self) -> None:
+        """Remembers where each picture came from, so that `picture` can open it again. Call before the first batch."""
+        self._run.sources = {}
+
+    def picture(self, name: str) -> Picture:
+        """Opens a picture again, by the name it has in the `image` column."""
+        sources = self._run.sources or {}
+        if name not in sources:
+            raise ExecutionError(f"no picture named {name} in this run")
+        return sources[name].load()
+
+    def _stream(self) -> Generator[pa.RecordBatch, None, None]:
+        with closing(self._stage.tables()) as tables:
+            while True:
+                began = time.perf_counter()
+                try:
+                    table = next(tables, None)
+                except pa.ArrowException as error:
+                    raise ExecutionError(f"a value of the query cannot be computed: {error}") from error
+                finally:
+                    self.stats.seconds += time.perf_counter() - began
+                if table is None:
+                    return
+                yield pa.RecordBatch.from_arrays(one_batch(table).columns, schema=self.schema)
+
+
+def _stage(node: PlanNode, run: Run) -> Stage:
+    """The stage of a node, on top of the stages of all below it."""
+    if isinstance(node, Occlude):
+        return cells(node, run)
+    if isinstance(node, Redundancy):
+        return redundancy_rows(node, run.models)
+    if isinstance(node, Filter):
+        return filtered(_stage(node.input, run), node.predicate)
+    if isinstance(node, Aggregate):
+        keys = [(key, column_name(key)) for key in node.keys]
+        return aggregated(_stage(node.input, run), keys, node.aggregates)
+    if isinstance(node, HeatMaps):
+        rows, cols = _grid(node)
+        return heat_maps(_stage(node.input, run), rows, cols, prediction=node.prediction)
+    if isinstance(node, Predictions):
+        return predictions(_stage(node.input, run))
+    if isinstance(node, Project):
+        return projected(_stage(node.input, run), node.items)
+    if isinstance(node, Sort):
+        return sorted_rows(_stage(node.input, run), node.keys)
+    if isinstance(node, Limit):
+        if isinstance(node.input, Sort):  # a top-k
+            return sorted_rows(_stage(node.input.input, run), node.input.keys, first=node.count)
+        return limited(_stage(node.input, run), node.count)
+    raise ExecutionError(f"this version cannot run a plan with a {type(node).__name__}")
+
+
+def _grid(node: PlanNode) -> tuple[int, int]:
+    """Rows and columns of the experiment below a node."""
+    occlude = next(found for found in node.walk() if isinstance(found, Occlude))
+    return occlude.rows, occlude.cols

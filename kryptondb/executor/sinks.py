@@ -1,0 +1,231 @@
+"""COPY (select) TO 'path': rows into an Arrow, Parquet or CSV file, heat maps into PNG pictures.
+
+| format | suffixes | options |
+|---|---|---|
+| `arrow` (IPC file format) | .arrow .ipc .feather | `compression`: none, lz4, zstd |
+| `parquet` | .parquet .pq | `compression`: none, snappy, gzip, zstd, lz4, brotli |
+| `csv` | .csv | `header` TRUE or FALSE, `delimiter` one character |
+| `png` | .png, or a folder | see `kryptondb.executor.pictures` |
+
+Rows are written as they come, so a file may be larger than the memory. Arrow and Parquet keep the schema's metadata.
+CSV has an empty field for NULL and JSON text for a heat map (rows of numbers, null for NaN) or a prediction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from kryptondb.errors import BindError, did_you_mean
+from kryptondb.executor.atomic import atomic_file, writing
+from kryptondb.executor.copy_options import choice, one_character, refuse_unknown, truth
+from kryptondb.executor.run import Execution
+
+FORMATS = ("arrow", "parquet", "csv", "png")
+SUFFIXES = {
+    ".arrow": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".png": "png",
+}
+#: Rows, or bytes, that are put together before they are written: the size of a Parquet row group.
+_ROWS = 131_072
+_BYTES = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class CopyReport:
+    """What COPY wrote: where, how many rows, and how many bytes."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> CopyReport:
+    """Runs a query and writes its rows to a file, or its heat maps to pictures.
+
+    Args:
+        execution: a run that nobody has read from.
+        path: the file; for PNG also a folder (a path that ends in '/' or is a folder already).
+        options: COPY's options by name; `format` is found by the path's suffix when it is not given.
+
+    Raises:
+        BindError: an unknown format or option, or a value it does not take; before any work.
+        ExecutionError: the file cannot be written, or the query failed. No partial file is left.
+    """
+    given = {name.casefold(): value for name, value in options.items()}
+    kind = _format(path, given.pop("format", None))
+    if kind == "png":
+        from kryptondb.executor.pictures import copy_pictures
+
+        files, size = copy_pictures(execution, path, given, folder=is_folder(path))
+        return CopyReport(path, files, size)
+    names = execution.schema.names
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise BindError(
+            f'two columns are named "{repeated}", and a file needs names that differ', hint="Rename one with AS."
+        )
+    writer = {"arrow": _arrow, "parquet": _parquet, "csv": _csv}[kind](execution.schema, given)
+    rows = 0
+    with atomic_file(path) as stream, closing(_Writing(writer, stream, path)) as sink:
+        for table in _large(execution):
+            rows += table.num_rows
+            sink.write(table)
+        sink.finish()
+        size = stream.tell() if stream.seekable() else sink.bytes
+    return CopyReport(path, rows, size)
+
+
+def _format(path: str, given: object) -> str:
+    """The format's name, as given or by the path."""
+    if given is not None:
+        return choice("format", given, FORMATS)
+    if is_folder(path):
+        return "png"
+    suffix = Path(path).suffix.casefold()
+    if suffix in SUFFIXES:
+        return SUFFIXES[suffix]
+    near = did_you_mean(suffix, SUFFIXES) if suffix else None
+    raise BindError(
+        f"the format of '{path}' is not clear from its name",
+        hint=near or f"Add (FORMAT arrow) or another of {', '.join(FORMATS)}.",
+    )
+
+
+def is_folder(path: str) -> bool:
+    """Whether a path means a folder: by a separator at its end, or because it is one."""
+    return path.endswith(("/", "\\")) or Path(path).expanduser().is_dir()
+
+
+#: Opens a writer of tables on a stream.
+_Open = Callable[[BinaryIO], Any]
+
+
+class _Writing:
+    """A pyarrow writer whose file errors name the file, and which is closed, whatever happens, before its stream is."""
+
+    def __init__(self, opener: _Open, stream: BinaryIO, path: str) -> None:
+        self.path = path
+        self.bytes = 0
+        with writing(path):
+            self._writer: Any = opener(stream)
+
+    def write(self, table: pa.Table) -> None:
+        self.bytes += table.nbytes
+        with writing(self.path):
+            self._writer.write_table(table)
+
+    def finish(self) -> None:
+        """Writes what comes at the end of a file."""
+        writer, self._writer = self._writer, None
+        with writing(self.path):
+            writer.close()
+
+    def close(self) -> None:
+        """After an error: nothing of the writer may outlive its stream."""
+        if self._writer is not None:
+            with suppress(OSError, pa.ArrowException):
+                self._writer.close()
+
+
+def _large(execution: Execution) -> Generator[pa.Table, None, None]:
+    """The rows as tables of one chunk and a size worth writing."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    with closing(execution.batches()) as batches:
+        for batch in batches:
+            held.append(batch)
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            if rows >= _ROWS or size >= _BYTES:
+                yield pa.Table.from_batches(held).combine_chunks()
+                held, rows, size = [], 0, 0
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks()
+
+
+def _arrow(schema: pa.Schema, options: dict[str, object]) -> _Open:
+    refuse_unknown("arrow", options, ("compression",))
+    compression = choice("compression", options.get("compression", "none"), ("none", "lz4", "zstd"))
+    settings = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
+    return lambda stream: pa.ipc.new_file(stream, schema, options=settings)
+
+
+def _parquet(schema: pa.Schema, options: dict[str, object]) -> _Open:
+    refuse_unknown("parquet", options, ("compression",))
+    known = ("none", "snappy", "gzip", "zstd", "lz4", "brotli")
+    compression = choice("compression", options.get("compression", "snappy"), known)
+    return lambda stream: pyarrow.parquet.ParquetWriter(stream, schema, compression=compression)
+
+
+def _csv(schema: pa.Schema, options: dict[str, object]) -> _Open:
+    refuse_unknown("csv", options, ("header", "delimiter"))
+    settings = pyarrow.csv.WriteOptions(
+        include_header=truth("header", options.get("header", True)),
+        delimiter=one_character("delimiter", options.get("delimiter", ",")),
+    )
+    return lambda stream: _CsvWriter(stream, schema, settings)
+
+
+class _CsvWriter:
+    """pyarrow's CSV writer, given JSON text for what is more than one value."""
+
+    def __init__(self, stream: BinaryIO, schema: pa.Schema, settings: pyarrow.csv.WriteOptions) -> None:
+        flat = [pa.field(field.name, pa.string() if _is_nested(field.type) else field.type) for field in schema]
+        self._schema = pa.schema(flat)
+        self._writer = pyarrow.csv.CSVWriter(stream, self._schema, write_options=settings)
+
+    def write_table(self, table: pa.Table) -> None:
+        columns = [
+            pa.array([_json(value) for value in _values(column)], pa.string()) if _is_nested(column.type) else column
+            for column in table.columns
+        ]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.FixedShapeTensorType) or bool(pa.types.is_nested(kind))
+
+
+def _values(column: pa.ChunkedArray) -> Iterator[object]:
+    """The Python values of a nested column; a heat map as a numpy array, rows by columns."""
+    for chunk in column.chunks:
+        if isinstance(column.type, pa.FixedShapeTensorType):
+            yield from chunk.to_numpy_ndarray() if len(chunk) else ()
+        else:
+            yield from chunk.to_pylist()
+
+
+def _json(value: object) -> str:
+    """JSON text, its numbers with the digits that float32 has; NaN is null."""
+    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value] if value.ndim > 1 else [_number(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return _number(np.float32(value)) if isinstance(value, float) else value
+
+
+def _number(value: np.float32) -> float | None:
+    return float(str(value)) if np.isfinite(value) else None

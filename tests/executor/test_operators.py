@@ -1,0 +1,219 @@
+"""Both operators against the naive loop: every position one occluded image through the original module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kryptondb.errors import ExecutionError
+from kryptondb.executor.operators import Context, Full, Incremental, Scores
+from kryptondb.executor.operators.context import shrinking
+from kryptondb.executor.operators.tiles import Tile, tiles_of
+from kryptondb.network import Grid, Network, trace
+from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.workload import Workload, mask_of_runs, runs_of_mask
+from tests.networks import FAMILIES, Nhwc, family, small_cnns, standardized
+
+
+def probabilities(scores: torch.Tensor) -> np.ndarray:
+    return torch.softmax(scores.double(), 1).numpy()
+
+
+def patches_for(image: torch.Tensor, grid: Grid) -> Any:
+    """Patches that differ from position to position, as `patch_mean` and `blur` do."""
+
+    def patches(ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
+        height, width = grid.patch
+        covered = [image[0, :, y : y + height, x : x + width] for y, x in zip(ys.tolist(), xs.tolist(), strict=True)]
+        return torch.stack([part.mean((1, 2), keepdim=True).expand_as(part) * 0.5 + 1.0 for part in covered])
+
+    return patches
+
+
+def naive(module: torch.nn.Module, image: torch.Tensor, grid: Grid, mask: np.ndarray) -> np.ndarray:
+    patches = patches_for(image, grid)
+    rows = []
+    with torch.inference_mode():
+        for row, col in zip(*np.nonzero(mask), strict=True):
+            y, x = grid.ys[row], grid.xs[col]
+            occluded = image.clone()
+            occluded[:, :, y : y + grid.patch[0], x : x + grid.patch[1]] = patches(grid.ys[[row]], grid.xs[[col]])
+            rows.append(probabilities(module(occluded))[0])
+    return np.array(rows)
+
+
+def run(operator: Any, network: Network, image: torch.Tensor, grid: Grid, mask: np.ndarray) -> np.ndarray:
+    context = Context(network, grid, mask, image, patches_for(image, grid), probabilities)
+    cells = np.full((grid.rows, grid.cols, network.classes), np.nan)
+    with torch.inference_mode():
+        operator.prepare(context)
+        for scores in operator.run(context):
+            assert np.isnan(cells[scores.rows, scores.cols]).all(), "a cell was computed twice"
+            cells[scores.rows, scores.cols] = scores.scores
+    assert (~np.isnan(cells[..., 0]) == mask).all()
+    return cells[mask]
+
+
+def full_mask(grid: Grid) -> np.ndarray:
+    return np.ones((grid.rows, grid.cols), dtype=bool)
+
+
+@given(small_cnns(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_both_operators_agree_with_the_naive_loop_on_any_cnn(
+    drawn: tuple[torch.nn.Module, tuple[int, int, int]], data: st.DataObject
+) -> None:
+    module, shape = drawn
+    patch = (data.draw(st.integers(1, shape[1])), data.draw(st.integers(1, shape[2])))
+    stride = (data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9)))
+    grid = Grid(shape[1], shape[2], patch, stride)
+    generator = torch.random.manual_seed(1)
+    image = torch.randn(1, *shape, dtype=torch.float64, generator=generator)
+    mask = np.zeros((grid.rows, grid.cols), dtype=bool)
+    chosen = data.draw(st.lists(st.integers(0, grid.size - 1), min_size=1, max_size=14, unique=True))
+    mask.flat[chosen] = True
+    network = trace(module, shape)
+    assert network.traced, network.failure
+    expected = naive(module, image, grid, mask)
+    tile = (data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5)))
+    np.testing.assert_allclose(run(Incremental(tile), network, image, grid, mask), expected, atol=1e-9, rtol=0)
+    np.testing.assert_allclose(run(Full(5), network, image, grid, mask), expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_incremental_agrees_with_full_and_with_the_module_on_every_torchvision_family(name: str) -> None:
+    size = FAMILIES[name]
+    generator = torch.random.manual_seed(2)
+    image = torch.randn(1, 3, size, size, generator=generator)
+    module = standardized(family(name), image)
+    grid = Grid(size, size, (size // 4, size // 4), (size // 3, size // 3))
+    network = trace(module, (3, size, size))
+    assert network.traced, network.failure
+    mask = full_mask(grid)
+    full = run(Full(4), network, image, grid, mask)
+    assert np.ptp(full, axis=0).max() > 1e-3, "the network does not notice the patch: the test shows nothing"
+    np.testing.assert_allclose(run(Incremental((2, 2)), network, image, grid, mask), full, atol=1e-5, rtol=0)
+    # Rounding aside (random networks amplify it), both are what the untouched module says.
+    some = mask.copy()
+    some[1:, :] = False
+    module, image = module.double(), image.double()
+    double = trace(module, (3, size, size))
+    expected = naive(module, image, grid, some)
+    np.testing.assert_allclose(run(Incremental((2, 2)), double, image, grid, some), expected, atol=1e-9, rtol=0)
+    np.testing.assert_allclose(run(Full(4), double, image, grid, some), expected, atol=1e-9, rtol=0)
+
+
+def test_a_network_that_turns_its_axes_first_is_incremental_to_the_end() -> None:
+    module = Nhwc(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()))
+    network = trace(module.eval(), (3, 12, 12))
+    assert network.tail is None or network.tail.operator == "flatten"
+    image = torch.randn(1, 3, 12, 12)
+    grid = Grid(12, 12, (3, 3), (4, 4))
+    expected = naive(module, image, grid, full_mask(grid))
+    np.testing.assert_allclose(run(Incremental((2, 2)), network, image, grid, full_mask(grid)), expected, atol=1e-6)
+
+
+def test_the_tail_is_named_with_its_reason() -> None:
+    network = trace(family("mobilenet_v3_small").eval(), (3, 48, 48))
+    assert network.tail is not None
+    assert network.tail.operator == "mul"
+    assert "changes with any of them" in network.tail.reason
+
+
+def test_a_module_that_cannot_be_traced_answers_by_the_full_operator() -> None:
+    class Undecided(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores = self.linear(x.mean((2, 3)))
+            return scores if float(scores.detach().sum()) > 0 else scores * 2
+
+    module = Undecided().eval()
+    network = trace(module, (3, 8, 8))
+    assert not network.traced and network.failure
+    grid = Grid(8, 8, (4, 4), (4, 4))
+    image = torch.randn(1, 3, 8, 8)
+    workload = Workload(network, grid, None, 1, "cpu", 1 << 30)
+    assert Incremental.candidates(workload, Rates(), {}) == []
+    (full,) = Full.candidates(workload, Rates(), {"batch": 1})
+    expected = naive(module, image, grid, full_mask(grid))
+    np.testing.assert_allclose(run(full, network, image, grid, full_mask(grid)), expected, atol=1e-6)
+
+
+def test_a_network_that_normalizes_over_the_batch_runs_images_one_by_one() -> None:
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4, track_running_stats=False), torch.nn.Flatten(),
+        torch.nn.Linear(4 * 36, 3),
+    ).eval()  # fmt: skip
+    network = trace(module, (3, 8, 8))
+    workload = Workload(network, Grid(8, 8, (4, 4), (4, 4)), None, 1, "cpu", 1 << 30)
+    assert Incremental.candidates(workload, Rates(), {}) == []
+    assert Full.candidates(workload, Rates(), {}) == [Full(1)]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 4))
+def test_tiles_hold_every_asked_cell_once_and_no_other(rows: int, cols: int, seed: int, tall: int, wide: int) -> None:
+    mask = np.random.default_rng(seed).random((rows, cols)) < 0.6
+    counts = np.zeros((rows, cols), dtype=int)
+    for tile in tiles_of(mask, (tall, wide)):
+        counts[np.ix_(tile.rows, tile.cols)] += 1
+        assert len(tile.rows) <= tall and len(tile.cols) <= wide
+    assert (counts == mask).all()
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_runs_and_masks_are_the_same_thing(rows: int, cols: int, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((rows, cols)) < 0.5
+    assert (mask_of_runs(runs_of_mask(mask), rows, cols) == mask).all()
+
+
+def test_running_out_of_memory_halves_the_tile_and_loses_no_cell() -> None:
+    tile, tried = Tile(np.arange(4), np.arange(4)), []
+
+    def compute(part: Tile) -> Scores:
+        tried.append(part.size)
+        if part.size > 4:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory")
+        rows, cols = np.repeat(part.rows, len(part.cols)), np.tile(part.cols, len(part.rows))
+        return Scores(rows, cols, np.zeros((len(rows), 1)))
+
+    cells = {(r, c) for s in shrinking([tile], compute, Tile.halves) for r, c in zip(s.rows, s.cols, strict=True)}
+    assert len(cells) == 16
+    assert tried[:3] == [16, 8, 4]
+
+
+def test_a_position_that_does_not_fit_by_itself_is_an_execution_error() -> None:
+    def compute(part: Tile) -> Scores:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(ExecutionError, match="not enough memory for a single position"):
+        list(shrinking([Tile(np.arange(2), np.arange(2))], compute, Tile.halves))
+
+
+def test_an_error_that_is_not_about_memory_is_not_hidden() -> None:
+    def compute(part: Tile) -> Scores:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        list(shrinking([Tile(np.arange(2), np.arange(2))], compute, Tile.halves))
+
+
+def test_a_memory_limit_makes_tiles_and_batches_smaller() -> None:
+    network = trace(family("resnet18").eval(), (3, 48, 48))
+    grid = Grid(48, 48, (8, 8), (2, 2))
+    sizes = []
+    for limit in (1 << 30, 8 << 20):
+        workload = Workload(network, grid, None, 1, "cpu", limit)
+        (incremental,) = Incremental.candidates(workload, Rates(), {})
+        (full,) = Full.candidates(workload, Rates(), {})
+        assert incremental.estimate(workload, Rates()).memory <= limit
+        assert full.estimate(workload, Rates()).memory <= limit
+        sizes.append((incremental.tile, full.batch))
+    assert sizes[1][0] <= sizes[0][0] and sizes[1][1] < sizes[0][1]

@@ -1,0 +1,154 @@
+"""COPY to PNG: heat maps over their pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kryptondb.errors import BindError, ExecutionError
+from kryptondb.executor import CopyReport, Progress, copy_to
+from kryptondb.optimizer import physical as p
+from tests.executor.fakes import FakeExperiment, limit, occlude, order, pictures, select, start, where
+
+TOP_2 = p.ClassChoice("top", 2)
+
+
+def copied(root: p.PlanNode, path: str | Path, experiment: FakeExperiment | None = None, **options: Any) -> CopyReport:
+    return copy_to(start(root, experiment), str(path), options)
+
+
+def test_one_heat_map_becomes_one_picture_that_says_how_it_was_made(picture: str, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "map.png"
+    report = copied(p.HeatMaps(occlude(picture)), path)
+    assert report == CopyReport(str(path), 1, path.stat().st_size)
+    with Image.open(path) as image:
+        image.load()
+        assert min(image.size) > 100
+        assert image.text["kryptondb.model"] == "net"
+        assert image.text["kryptondb.heatmap"] == "drop"
+    assert [entry.name for entry in path.parent.iterdir()] == ["map.png"]
+
+
+def test_a_folder_gets_a_picture_for_each_image_and_class(folder: Path, tmp_path: Path) -> None:
+    report = copied(p.HeatMaps(occlude(str(folder), classes=TOP_2)), f"{tmp_path / 'maps'}/")
+    names = sorted(entry.name for entry in (tmp_path / "maps").iterdir())
+    assert names == ["a-0.png", "a-1.png", "b-0.png", "b-1.png", "c-0.png", "c-1.png"]
+    assert report.rows == 6
+    assert report.bytes == sum((tmp_path / "maps" / name).stat().st_size for name in names)
+
+
+def test_a_folder_that_is_there_needs_no_separator_and_no_format(picture: str, tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    copied(p.HeatMaps(occlude(picture)), tmp_path / "maps")
+    assert [entry.name for entry in (tmp_path / "maps").iterdir()] == ["a-0.png"]
+
+
+def test_pictures_of_one_name_in_two_folders_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        pictures(tmp_path / "in" / name, "scan 1.png", "scan*1.png" if name == "x" else "Scan 1.png")
+    copied(p.HeatMaps(occlude(str(tmp_path / "in"))), f"{tmp_path}/out/")
+    names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
+    assert [name.casefold() for name in names] == [
+        "scan-1-0-2.png",
+        "scan-1-0-3.png",
+        "scan-1-0-4.png",
+        "scan-1-0.png",
+    ] or (len({name.casefold() for name in names}) == 4)
+
+
+def test_arrays_that_are_bound_are_drawn(tmp_path: Path) -> None:
+    arrays = [np.full((20, 30, 3), shade, dtype=np.uint8) for shade in (0, 255)]
+    run = start(p.HeatMaps(occlude(binding="0")), bindings={"0": arrays})
+    copy_to(run, f"{tmp_path}/out/", {})
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_several_maps_do_not_go_into_one_file_and_that_is_known_before_any_work(folder: Path, tmp_path: Path) -> None:
+    experiment = FakeExperiment()
+    for root in (
+        p.HeatMaps(occlude(str(folder), count=3)),
+        order(p.HeatMaps(occlude(str(folder / "a.png"), classes=TOP_2)), "base"),
+    ):
+        with pytest.raises(ExecutionError, match="more than one heat map") as caught:
+            copied(root, tmp_path / "out" / "map.png", experiment)
+        assert "out/map/'" in str(caught.value)
+    assert experiment.log == [] and not (tmp_path / "out").exists()
+
+
+def test_several_maps_that_only_the_run_tells_stop_at_the_second(folder: Path, tmp_path: Path) -> None:
+    experiment = FakeExperiment()
+    with pytest.raises(ExecutionError, match="more than one heat map"):
+        copied(p.HeatMaps(occlude(str(folder))), tmp_path / "map.png", experiment)
+    assert "open c.png" not in experiment.log
+    assert not (tmp_path / "map.png").exists()
+    copied(limit(p.HeatMaps(occlude(str(folder), count=3, classes=TOP_2)), 1), tmp_path / "map.png")
+    assert (tmp_path / "map.png").exists()
+
+
+def test_no_map_is_no_picture(folder: Path, tmp_path: Path) -> None:
+    nothing = where(p.HeatMaps(occlude(str(folder))), "label = 'fox'")
+    with pytest.raises(ExecutionError, match="answers no heat map"):
+        copied(nothing, tmp_path / "map.png")
+    assert copied(nothing, f"{tmp_path}/out/").rows == 0
+
+
+def test_a_query_without_a_heat_map_cannot_be_drawn(picture: str, tmp_path: Path) -> None:
+    experiment = FakeExperiment()
+    with pytest.raises(BindError, match="this query has none"):
+        copied(occlude(picture), tmp_path / "map.png", experiment)
+    with pytest.raises(BindError, match="needs the columns class, label, base"):
+        copied(select(p.HeatMaps(occlude(picture)), image="image", heatmap="heatmap"), tmp_path / "map.png", experiment)
+    assert experiment.log == [] and not (tmp_path / "map.png").exists()
+
+
+def test_options_reach_the_drawing(picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def draw(photograph: Any, preprocess: Any, heatmap: np.ndarray, **options: Any) -> Image.Image:
+        calls.append({"heatmap": heatmap, "picture": photograph.name, **options})
+        return Image.new("RGB", (4, 4))
+
+    monkeypatch.setattr("kryptondb.images.render.overlay", draw)
+    root = p.HeatMaps(occlude(picture))
+    copied(root, tmp_path / "a.png")
+    copied(root, tmp_path / "b.png", values="score", opacity=0.25, scale=[0, 1])
+    drop, score = calls
+    assert drop.pop("heatmap")[2] == pytest.approx([0.02, 0.021, 0.022, 0.023])
+    assert score.pop("heatmap")[2] == pytest.approx([0.88, 0.879, 0.878, 0.877])
+    same = {"picture": picture, "patch": (8, 4), "stride": (2, 4), "title": f"tabby  0.900\n{picture}   model net"}
+    assert drop == {**same, "values": "drop", "opacity": 0.6, "scale": None}
+    assert score == {**same, "values": "score", "opacity": 0.25, "scale": (0.0, 1.0)}
+
+
+def test_pictures_that_were_finished_stay_when_the_query_is_stopped(folder: Path, tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.image_number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy_to(start(p.HeatMaps(occlude(str(folder))), progress=interrupt), f"{tmp_path}/out/", {})
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["a-0.png"]
+
+
+def test_a_picture_is_opened_once_for_all_its_classes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(p.HeatMaps(occlude(str(folder), classes=p.ClassChoice("all"))))
+    opened: list[str] = []
+    again = run.picture
+    monkeypatch.setattr(run, "picture", lambda name: (opened.append(name), again(name))[1])
+    monkeypatch.setattr("kryptondb.images.render.overlay", lambda *_, **__: Image.new("RGB", (4, 4)))
+    copy_to(run, f"{tmp_path}/out/", {})
+    assert opened == [str(folder / f"{name}.png") for name in "abc"]
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_any_work(folder: Path, tmp_path: Path) -> None:
+    experiment = FakeExperiment()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExecutionError, match="cannot write"):
+        copied(p.HeatMaps(occlude(str(folder))), f"{tmp_path}/file/out/", experiment)
+    assert experiment.log == []

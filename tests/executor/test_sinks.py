@@ -1,0 +1,216 @@
+"""COPY: files that are whole, that explain themselves, or that are not there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+
+from kryptondb.errors import BindError, ExecutionError
+from kryptondb.executor import CopyReport, Progress, copy_to, sinks
+from kryptondb.optimizer import physical as p
+from tests.executor.fakes import FakeExperiment, expression, limit, occlude, select, start, table, where
+
+TOP_2 = p.ClassChoice("top", 2)
+
+
+def copied(root: p.PlanNode, path: Path, **options: Any) -> CopyReport:
+    return copy_to(start(root), str(path), options)
+
+
+def test_an_arrow_file_holds_the_rows_and_how_they_were_made(folder: Path, tmp_path: Path) -> None:
+    root = p.HeatMaps(occlude(str(folder), classes=TOP_2), prediction=True)
+    path = tmp_path / "maps.arrow"
+    report = copied(root, path)
+    assert report == CopyReport(str(path), 6, path.stat().st_size)
+    with pa.ipc.open_file(path) as reader:
+        found = reader.read_all()
+    assert found.equals(table(root), check_metadata=True)
+
+
+@pytest.mark.parametrize("compression", ["none", "lz4", "ZSTD"])
+def test_an_arrow_file_can_be_compressed(picture: str, tmp_path: Path, compression: str) -> None:
+    copied(occlude(picture), tmp_path / "cells.feather", compression=compression)
+    assert pa.feather.read_table(tmp_path / "cells.feather").num_rows == 12
+
+
+def test_a_parquet_file_holds_heat_maps_as_tensors(folder: Path, tmp_path: Path) -> None:
+    root = p.HeatMaps(occlude(str(folder)), prediction=True)
+    copied(root, tmp_path / "maps.parquet", compression="zstd")
+    found = pa.parquet.read_table(tmp_path / "maps.parquet")
+    assert found.schema.field("heatmap").type == pa.fixed_shape_tensor(pa.float32(), (3, 4))
+    assert found.schema.metadata[b"kryptondb.model"] == b"net"
+    assert found.to_pylist() == table(root).to_pylist()
+
+
+def test_rows_of_many_images_share_a_row_group(folder: Path, tmp_path: Path) -> None:
+    copied(occlude(str(folder)), tmp_path / "cells.parquet")
+    assert pa.parquet.ParquetFile(tmp_path / "cells.parquet").num_row_groups == 1
+
+
+def test_large_answers_are_written_in_parts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "_ROWS", 20)
+    assert copied(occlude(str(folder)), tmp_path / "cells.parquet").rows == 36
+    file = pa.parquet.ParquetFile(tmp_path / "cells.parquet")
+    assert [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)] == [24, 12]
+
+
+def test_a_csv_file_has_a_header_and_an_empty_field_for_null(picture: str, tmp_path: Path) -> None:
+    root = limit(select(occlude(picture), y="y", drop="drop", nothing="1 / 0", label="label"), 2)
+    copied(root, tmp_path / "cells.csv")
+    assert (tmp_path / "cells.csv").read_text().splitlines() == [
+        '"y","drop","nothing","label"',
+        '0,0,,"tabby"',
+        '0,0.001,,"tabby"',
+    ]
+    copied(root, tmp_path / "cells.tsv", format="csv", header=False, delimiter="\t")
+    assert (tmp_path / "cells.tsv").read_text().splitlines()[0] == '0\t0\t\t"tabby"'
+
+
+def test_a_csv_file_has_json_for_heat_maps_and_predictions(picture: str, tmp_path: Path) -> None:
+    copied(p.HeatMaps(where(occlude(picture), "x < 12"), prediction=True), tmp_path / "maps.csv")
+    with (tmp_path / "maps.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert json.loads(row["heatmap"]) == [
+        [0.0, 0.001, 0.002, None],
+        [0.01, 0.011, 0.012, None],
+        [0.02, 0.021, 0.022, None],
+    ]
+    assert json.loads(row["prediction"])[1] == {"class": 2, "label": "lynx", "probability": 0.3}
+
+
+@pytest.mark.parametrize("name", ["cells.arrow", "cells.parquet", "cells.csv"])
+def test_an_answer_without_rows_is_a_file_with_a_schema(picture: str, tmp_path: Path, name: str) -> None:
+    assert copied(where(occlude(picture), "y < 0"), tmp_path / name).rows == 0
+    assert (tmp_path / name).stat().st_size > 0
+
+
+def test_missing_folders_are_made_and_a_file_that_is_there_is_replaced(picture: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deep" / "cells.csv"
+    copied(occlude(picture), path)
+    assert len(path.read_text().splitlines()) == 13
+    path.chmod(0o640)
+    copied(limit(occlude(picture), 1), path)
+    assert len(path.read_text().splitlines()) == 2
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert [entry.name for entry in path.parent.iterdir()] == ["cells.csv"]
+
+
+def test_a_new_file_has_the_permissions_that_files_have(picture: str, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("")
+    copied(occlude(picture), tmp_path / "cells.csv")
+    assert (tmp_path / "cells.csv").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_link_is_followed_and_stays_a_link(picture: str, tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    copied(occlude(picture), tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "real.csv").is_file()
+
+
+def test_a_device_is_written_to_and_not_replaced(picture: str) -> None:
+    copied(occlude(picture), Path(os.devnull), format="csv")
+    assert not Path(os.devnull).is_file()
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ExecutionError("out of memory"), RuntimeError])
+@pytest.mark.parametrize("name", ["cells.arrow", "cells.parquet", "cells.csv", "map.png"])
+def test_a_query_that_fails_leaves_what_was_there(
+    folder: Path,
+    tmp_path: Path,
+    name: str,
+    failure: BaseException | type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(progress: Progress) -> None:
+        if progress.image_number == 2:
+            raise failure
+
+    monkeypatch.setattr(sinks, "_ROWS", 1)
+    target = tmp_path / "out" / name
+    target.parent.mkdir()
+    target.write_text("precious")
+    run = start(p.HeatMaps(occlude(str(folder))), progress=fail)
+    with pytest.raises(failure if isinstance(failure, type) else type(failure)):
+        copy_to(run, str(target), {})
+    assert [entry.name for entry in target.parent.iterdir()] == [name]
+    assert target.read_text() == "precious"
+
+
+def test_a_disk_that_is_full_is_an_error_that_names_the_path(
+    picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kryptondb.executor.atomic.os.fsync", full)
+    with pytest.raises(ExecutionError, match=r"cannot write .*cells\.csv: No space left on device"):
+        copied(occlude(picture), tmp_path / "cells.csv")
+    assert not [entry for entry in tmp_path.iterdir() if entry.is_file()]
+
+
+def test_what_cannot_be_written_is_said_before_any_work(folder: Path, tmp_path: Path) -> None:
+    experiment = FakeExperiment()
+    (tmp_path / "file").write_text("")
+    run = start(occlude(str(folder)), experiment)
+    with pytest.raises(ExecutionError, match=r"cannot write .*file/cells\.csv"):
+        copy_to(run, str(tmp_path / "file" / "cells.csv"), {})
+    with pytest.raises(ExecutionError, match="is a folder"):
+        copy_to(start(occlude(str(folder)), experiment), str(folder), {"format": "csv"})
+    assert experiment.log == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_an_error_that_names_the_path(picture: str, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(ExecutionError, match=r"cannot write .*cells\.csv: Permission denied"):
+        copied(occlude(picture), tmp_path / "locked" / "cells.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message", "hint"),
+    [
+        ("cells", {}, "format of .* not clear", "FORMAT arrow"),
+        ("cells.parqet", {}, "format of .* not clear", '".parquet"'),
+        ("cells.arrow", {"format": "parqet"}, "format must be arrow, parquet, csv, png", '"parquet"'),
+        ("cells.arrow", {"compresion": "lz4"}, 'no option named "compresion" for arrow', '"compression"'),
+        ("cells.arrow", {"compression": "gzip"}, "compression must be none, lz4, zstd", None),
+        ("cells.csv", {"delimiter": "ab"}, "delimiter must be one character", None),
+        ("cells.csv", {"header": 3}, "header must be TRUE or FALSE", None),
+        ("cells.csv", {"compression": "zstd"}, 'no option named "compression" for csv', "header"),
+        ("map.png", {"opacty": 1}, 'no option named "opacty" for png', '"opacity"'),
+        ("map.png", {"opacity": 2}, "opacity must be a number from 0 to 1", None),
+        ("map.png", {"values": "dorp"}, "values must be drop, score", '"drop"'),
+        ("map.png", {"scale": [1, 0]}, "scale must be two numbers", None),
+    ],
+)
+def test_options_are_checked_before_any_work(
+    picture: str, tmp_path: Path, name: str, options: dict[str, Any], message: str, hint: str | None
+) -> None:
+    experiment = FakeExperiment()
+    run = start(p.HeatMaps(occlude(picture)), experiment)
+    with pytest.raises(BindError, match=message) as caught:
+        copy_to(run, str(tmp_path / "out" / name), options)
+    assert hint is None or hint in str(caught.value)
+    assert experiment.log == [] and not (tmp_path / "out").exists()
+
+
+def test_a_file_needs_names_that_differ(picture: str, tmp_path: Path) -> None:
+    root = p.Project(occlude(picture), ((expression("y"), "a"), (expression("x"), "a")))
+    with pytest.raises(BindError, match='two columns are named "a"'):
+        copied(root, tmp_path / "cells.parquet")
+
+
+def test_the_values_of_a_float_column_survive_csv(picture: str, tmp_path: Path) -> None:
+    copied(select(occlude(picture), drop="drop"), tmp_path / "cells.csv")
+    read = np.loadtxt(tmp_path / "cells.csv", skiprows=1, dtype=np.float32)
+    assert (read == table(select(occlude(picture), drop="drop"))["drop"].to_numpy()).all()
