@@ -1,0 +1,188 @@
+"""Values in statements other than SELECT: parameters bound, literals and lists as Python values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from kryptondb.errors import BindError, Position, did_you_mean
+from kryptondb.grammar.statements import (
+    Column,
+    Expression,
+    ListLiteral,
+    Literal,
+    Node,
+    Option,
+    Parameter,
+    Statement,
+    Unary,
+)
+
+#: Values for `?` in order, or for `$name` by name.
+Parameters = Sequence[object] | Mapping[str, object] | None
+
+
+def bindings_of(parameters: Parameters) -> dict[str, object]:
+    """Parameters by key: '0', '1', ... for a sequence, the names for a mapping (with or without their `$`).
+
+    Raises:
+        BindError: a single value where a sequence or mapping is meant.
+    """
+    if parameters is None:
+        return {}
+    if isinstance(parameters, Mapping):
+        return {str(name).removeprefix("$"): value for name, value in parameters.items()}
+    if isinstance(parameters, (list, tuple)):
+        return {str(index): value for index, value in enumerate(parameters)}
+    raise BindError(
+        f"parameters are a list or a mapping, not a {type(parameters).__name__}",
+        hint="For one ?, give a list of one: db.sql(text, [value]).",
+    )
+
+
+def bindings_for(statement: Statement, bindings: Mapping[str, object]) -> dict[str, object]:
+    """The bindings that a statement uses.
+
+    Raises:
+        BindError: at the first parameter that has none.
+    """
+    used = {}
+    for parameter in parameters_in(statement):
+        if key_of(parameter) not in bindings:
+            raise _missing(parameter, bindings)
+        used[key_of(parameter)] = bindings[key_of(parameter)]
+    return used
+
+
+def check_all_used(statements: Iterable[Statement], bindings: Mapping[str, object]) -> None:
+    """Some statement uses each of the bindings; one that nobody uses is a mistake in its name or in the text.
+
+    Raises:
+        BindError: naming it.
+    """
+    used = {key_of(parameter) for statement in statements for parameter in parameters_in(statement)}
+    unused = [key for key in bindings if key not in used]
+    if not unused:
+        return
+    if all(key.isdigit() for key in unused):
+        marks = sum(key.isdigit() for key in used)
+        raise BindError(f"{marks + len(unused)} values are given for {marks} parameters (?)")
+    name = next(key for key in unused if not key.isdigit())
+    named = [key for key in used if not key.isdigit()]
+    raise BindError(f"no statement has a parameter ${name}", hint=did_you_mean(name, named))
+
+
+def parameters_in(node: object) -> Iterator[Parameter]:
+    """The parameters of a statement or any part of one, in the order of the fields."""
+    if isinstance(node, Parameter):
+        yield node
+    elif isinstance(node, Node):
+        for field in dataclasses.fields(node):
+            yield from parameters_in(getattr(node, field.name))
+    elif isinstance(node, tuple):
+        for item in node:
+            yield from parameters_in(item)
+
+
+def key_of(parameter: Parameter) -> str:
+    """What a parameter is called in the bindings."""
+    return parameter.name if parameter.name is not None else str(parameter.index)
+
+
+def value_of(expression: object, bindings: Mapping[str, object], *, words: bool = False) -> Any:
+    """The Python value of an option or argument: a number, string, bool, None, list, or what a parameter is bound to.
+
+    Args:
+        words: whether a bare word stands for itself, as in `SET device = cpu` and `(FORMAT csv)`.
+
+    Raises:
+        BindError: anything that has no value here.
+    """
+    if isinstance(expression, Literal):
+        return expression.value
+    if isinstance(expression, ListLiteral):
+        return [value_of(item, bindings, words=words) for item in expression.items]
+    if isinstance(expression, Parameter):
+        if key_of(expression) not in bindings:
+            raise _missing(expression, bindings)
+        return bindings[key_of(expression)]
+    if isinstance(expression, Unary) and expression.operator == "-":
+        number = value_of(expression.operand, bindings)
+        if isinstance(number, (int, float)) and not isinstance(number, bool):
+            return -number
+    if isinstance(expression, Column):
+        if words:
+            return expression.name
+        raise BindError(
+            f'"{expression.name}" is not a value',
+            position=expression.position,
+            hint=f"A string stands in single quotes: '{expression.name}'.",
+        )
+    if isinstance(expression, Expression):
+        raise BindError(f"{expression} is not a value", position=expression.position)
+    return expression
+
+
+def text_of(value: str | Parameter, bindings: Mapping[str, object], what: str) -> str:
+    """A string that may be a parameter: the name of a source, the path of a COPY."""
+    bound = value_of(value, bindings)
+    if hasattr(bound, "__fspath__"):
+        bound = bound.__fspath__()
+    if not isinstance(bound, str):
+        position = value.position if isinstance(value, Parameter) else None
+        raise BindError(f"{what} is a string, not {type(bound).__name__}", position=position)
+    return bound
+
+
+def options_of(
+    options: Iterable[Option],
+    bindings: Mapping[str, object],
+    *,
+    known: Sequence[str] | None = None,
+    words: bool = False,
+) -> dict[str, Any]:
+    """Options by name.
+
+    Raises:
+        BindError: an option given twice, or none of the `known` ones, with its place in the text.
+    """
+    values: dict[str, Any] = {}
+    for option in options:
+        name = option.name.casefold()
+        if known is not None and name not in known:
+            raise BindError(
+                f'there is no option "{option.name}" here',
+                position=_name_position(option),
+                hint=did_you_mean(name, known) or f"The options are {', '.join(known)}.",
+            )
+        if name in values:
+            raise BindError(f'the option "{option.name}" is given twice', position=_name_position(option))
+        values[name] = value_of(option.value, bindings, words=words)
+    return values
+
+
+def _name_position(option: Option) -> Position | None:
+    """The place of the name alone, of an option whose place is `name => value`."""
+    place = option.position
+    return None if place is None else dataclasses.replace(place, end=min(place.end, place.start + len(option.name)))
+
+
+def _missing(parameter: Parameter, bindings: Mapping[str, object]) -> BindError:
+    if parameter.name is not None:
+        return BindError(
+            f"the parameter ${parameter.name} has no value",
+            position=parameter.position,
+            hint=did_you_mean(parameter.name, [name for name in bindings if not name.isdigit()])
+            or "Give it in sql(text, {'name': value}), or with --param name=value.",
+        )
+    number = (parameter.index or 0) + 1
+    return BindError(
+        f"the {_ordinal(number)} ? has no value",
+        position=parameter.position,
+        hint=f"Give it in sql(text, [value, ...]), or with --param {number - 1}=value.",
+    )
+
+
+def _ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")

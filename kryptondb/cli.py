@@ -1,0 +1,267 @@
+"""The command line: `kryptondb [DATABASE] [-c QUERY]... [-f FILE]...`.
+
+Exit status: 0 all well; 1 an error, its message alone on standard error, or images that were left out, listed there;
+2 a command line that makes no sense; 130 after Ctrl-C; 141 when nobody reads the output any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.errors import Error, ExecutionError
+from kryptondb.writers import FORMATS, SUFFIXES
+
+if TYPE_CHECKING:
+    from kryptondb.grammar.statements import Statement
+    from kryptondb.output import Output
+    from kryptondb.session import Session
+
+_DESCRIPTION = "Which parts of this image made the network say that? Asked as a query."
+_EPILOG = """\
+With neither -c nor -f: a prompt on a terminal, standard input otherwise.
+
+formats:
+  table  for people: tables, and heat maps in colour on a terminal (the default)
+  json   one object a row and line; heat maps are lists of rows, NaN is null
+  csv    a header and one line a row
+  arrow  the Arrow IPC stream of one result
+
+examples:
+  kryptondb -c "SHOW SAMPLES"
+  kryptondb clinic.krypton -f models.sql -c "SELECT HEATMAP FROM occlude(chest, 'scan.png')"
+  kryptondb clinic.krypton --param image=scan.png --format csv -o cells.csv \\
+      -c "SELECT * FROM occlude(chest, \\$image, class => TOP 3)"
+"""
+
+
+class _Source(argparse.Action):
+    """Collects -c and -f in the order given, as ('c', text) and ('f', path)."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        sources = list(namespace.sources or [])
+        sources.append(("f" if option_string in ("-f", "--file") else "c", values))
+        namespace.sources = sources
+
+
+class _Version(argparse.Action):
+    """Prints the version and leaves."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        from kryptondb import __version__
+
+        print(f"kryptondb {__version__}")
+        parser.exit()
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="kryptondb",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "database", nargs="?", metavar="DATABASE", help="the file that remembers models and settings (default: none)"
+    )
+    parser.add_argument(
+        "-c", "--command", dest="sources", action=_Source, metavar="QUERY", help="run statements; may be repeated"
+    )
+    parser.add_argument(
+        "-f", "--file", dest="sources", action=_Source, metavar="FILE", help="run a script ('-': standard input)"
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, help="how results are written (default: the ending of -o, or table)"
+    )
+    parser.add_argument("-o", "--output", metavar="PATH", help="write results to a file instead of standard output")
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        type=_parameter,
+        metavar="NAME=VALUE",
+        help="the value of $NAME; 0=..., 1=... are those of the first and second ?. A number, a 'quoted string', "
+        "true, false, null or a list in parentheses is read as in the language; anything else is a string",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and leave")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status (usage errors raise SystemExit(2), as argparse does)."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    try:
+        status = _main(argv)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _abandon_output()
+        return 141
+    except Error as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as problem:  # a full disk under -o, a terminal that went away
+        print(problem, file=sys.stderr)
+        return 1
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    parser = arguments()
+    chosen = parser.parse_args(argv)
+    _refuse_a_query_as_database(parser, chosen.database)
+    sources: list[tuple[str, str]] = chosen.sources or []
+    bindings: dict[str, object] = dict(chosen.param)
+    format = chosen.format or _format_of(chosen.output)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries' remarks are not ours to print
+
+    if not sources and sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
+        if chosen.output:
+            parser.error("-o needs -c, -f or standard input")
+        if format == "arrow":
+            parser.error("--format arrow needs -c, -f or standard input")
+        from kryptondb.repl import run_prompt
+        from kryptondb.session import connect
+
+        with connect(chosen.database) as session:
+            return run_prompt(session, mode=format, parameters=bindings)
+
+    if format == "arrow" and not chosen.output and sys.stdout.isatty():
+        parser.error("--format arrow is binary: give -o PATH, or a pipe")
+    return _run_sources(sources or [("f", "-")], chosen.database, bindings, format, chosen.output)
+
+
+def _run_sources(
+    sources: Sequence[tuple[str, str]], database: str | None, bindings: dict[str, object], format: str, path: str | None
+) -> int:
+    """Runs everything in order. A text is parsed, with its errors, before its first statement runs."""
+    from kryptondb.arguments import check_all_used
+    from kryptondb.output import output_to
+    from kryptondb.session import connect, parse
+
+    scripts = [(text, parse(text)) for text in (_read(kind, value) for kind, value in sources)]
+    check_all_used([statement for _, statements in scripts for statement in statements], bindings)
+    if format == "arrow":
+        _one_result_only(scripts)
+    with connect(database) as session:
+        failures: list[Any] = []
+        try:
+            with output_to(path) as output:
+                for text, statements in scripts:
+                    for statement in statements:
+                        failures += _run_statement(session, statement, text, bindings, output, format)
+        finally:
+            if failures:
+                from kryptondb.display import failures_text
+
+                print(failures_text(failures), file=sys.stderr)
+        return 1 if failures else 0
+
+
+def _run_statement(
+    session: Session, statement: Statement, text: str, bindings: dict[str, object], output: Output, format: str
+) -> list[Any]:
+    result = session.run(statement, text, bindings)
+    try:
+        output.write(result, format)
+    except Error as error:
+        error.locate(text)
+        raise
+    return list(result.so_far.errors) if result.so_far is not None else []
+
+
+def _one_result_only(scripts: Sequence[tuple[str, Sequence[Statement]]]) -> None:
+    """An Arrow stream has one schema; a reader would never see a second result behind it."""
+    from kryptondb.grammar.statements import Describe, Explain, Select, Show
+
+    answering = [s for _, statements in scripts for s in statements if isinstance(s, (Select, Show, Describe, Explain))]
+    if len(answering) > 1:
+        raise ExecutionError(
+            f"the arrow format holds one result, and these statements give {len(answering)}",
+            hint="Run them one by one, or use --format json.",
+        )
+
+
+def _read(kind: str, value: str) -> str:
+    if kind == "c":
+        return value
+    try:
+        if value == "-":
+            return sys.stdin.read() if sys.stdin is not None else ""
+        return Path(value).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+        raise ExecutionError(f"cannot read the script {value}: {why}") from problem
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    """`name=value` as the pair; argparse reports a ValueError's sibling as a usage error."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"\w+", name.lstrip("$")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name.lstrip("$"), parameter_value(value)
+
+
+def parameter_value(text: str) -> object:
+    """A number, 'quoted string', true, false, null or (list, of, these) as in the language; else the text itself."""
+    word = text.strip()
+    if word.startswith("(") and word.endswith(")"):
+        items = _list_items(word[1:-1])
+        if items is not None:
+            return [parameter_value(item) for item in items]
+    if re.fullmatch(r"'(?:[^']|'')*'", word):
+        return word[1:-1].replace("''", "'")
+    if re.fullmatch(r"[-+]?\d+", word):
+        return int(word)
+    if re.fullmatch(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?", word):
+        return float(word)
+    constants: dict[str, object] = {"true": True, "false": False, "null": None}
+    return constants.get(word.lower(), text)
+
+
+def _list_items(text: str) -> list[str] | None:
+    """The items between commas that stand outside quotes; None when an item is empty or a quote stays open."""
+    items = re.findall(r"\s*((?:'(?:[^']|'')*'|[^,'])+?)\s*(?:,|$)", text)
+    whole = re.fullmatch(r"(?:\s*(?:'(?:[^']|'')*'|[^,'])+\s*(?:,|$))+", text)
+    return items if whole and items else None
+
+
+def _format_of(path: str | None) -> str:
+    if path is None:
+        return "table"
+    return SUFFIXES.get(Path(path).suffix.lower(), "table")
+
+
+def _refuse_a_query_as_database(parser: argparse.ArgumentParser, database: str | None) -> None:
+    """`kryptondb "SELECT ..."` would otherwise quietly make a file of that name."""
+    if database is None or Path(database).exists():
+        return
+    if re.match(r"\s*(select|show|create|drop|describe|explain|copy|set|analyze)\s", database, re.IGNORECASE):
+        parser.error(f"{database!r} looks like a query: give it with -c")
+
+
+def _abandon_output() -> None:
+    """Nobody reads standard output any more: what is left in its buffer goes nowhere, quietly."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):
+        pass

@@ -1,0 +1,130 @@
+"""A result in a notebook: heat maps over their pictures, everything else as a table."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.errors import Error
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kryptondb.catalog import ModelStore
+    from kryptondb.images import Picture
+    from kryptondb.optimizer.physical import PhysicalPlan
+    from kryptondb.result import Result
+
+#: How much of a long result a notebook shows.
+_PICTURES, _ROWS = 12, 20
+
+
+class Pictures:
+    """Opens the pictures of a query again, to draw heat maps over them.
+
+    Args:
+        bindings: the query's parameters; its images may be one of them.
+    """
+
+    def __init__(self, models: ModelStore, plan: PhysicalPlan, bindings: Mapping[str, object]) -> None:
+        self._models = models
+        self._plan = plan
+        self._bindings = bindings
+
+    def png(self, row: Mapping[str, Any], heatmap: np.ndarray) -> bytes | None:
+        """The heat map over its picture as a PNG file's bytes; None when the picture cannot be opened any more."""
+        from kryptondb.images.render import overlay
+
+        occlude = self._plan.occlude
+        if occlude is None or "image" not in row:
+            return None
+        try:
+            picture = self._picture(str(row["image"]))
+            if picture is None:
+                return None
+            preprocess = self._models.get(occlude.model).preprocess
+        except Error:
+            return None
+        title = str(row.get("label") or f"class {row.get('class')}")
+        if row.get("base") is not None:
+            title += f"  {row['base']:.3f}"
+        figure = overlay(picture, preprocess, heatmap, patch=occlude.patch, stride=occlude.stride, title=title)
+        encoded = io.BytesIO()
+        figure.save(encoded, format="PNG")
+        return encoded.getvalue()
+
+    def _picture(self, name: str) -> Picture | None:
+        from kryptondb.images.sources import find_images
+
+        assert self._plan.occlude is not None
+        images = self._plan.occlude.input
+        spec = self._bindings[images.binding] if images.binding is not None else images.spec
+        for source in find_images(list(spec) if isinstance(spec, tuple) else spec):
+            if source.name == name:
+                return source.load()
+        return None
+
+
+def html(result: Result) -> str:
+    """The whole result, or its beginning, as HTML."""
+    if result.message is not None:
+        return f"<pre>{escape(result.message)}</pre>" if result.message else ""
+    maps = [_figure(result, row, heatmap) for row, heatmap in _maps(result, _PICTURES)]
+    parts = maps or [_table(result)]
+    rows = result.arrow().num_rows
+    left = rows - len(maps) if maps else rows - _ROWS
+    if left > 0:
+        parts.append(f"<p>... {left:,} more {'heat map' if maps else 'row'}{'' if left == 1 else 's'}</p>")
+    if result.errors:
+        from kryptondb.display import failures_text
+
+        parts.append(f"<pre>{escape(failures_text(result.errors))}</pre>")
+    return "\n".join(parts)
+
+
+def first_picture(result: Result) -> bytes | None:
+    """The first heat map over its picture, as PNG; None for a result without heat maps."""
+    if result.message is not None or result.pictures is None:
+        return None
+    for row, heatmap in _maps(result, 1):
+        return result.pictures.png(row, heatmap)
+    return None
+
+
+def _maps(result: Result, most: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """The first heat maps of a result, each with the other columns of its row."""
+    from kryptondb.values import is_tensor, tensors
+
+    column = next((index for index, field in enumerate(result.schema) if is_tensor(field.type)), None)
+    if column is None:
+        return
+    table = result.arrow().slice(0, most)
+    rows = table.remove_column(column).to_pylist()
+    heatmaps = (heatmap for chunk in table.column(column).chunks for heatmap in tensors(chunk))
+    yield from zip(rows, heatmaps, strict=True)
+
+
+def _figure(result: Result, row: dict[str, Any], heatmap: np.ndarray) -> str:
+    from kryptondb.display import caption
+
+    png = result.pictures.png(row, heatmap) if result.pictures is not None else None
+    picture = (
+        f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" style="max-width: 100%">' if png else ""
+    )
+    told = escape(caption(row, heatmap, result.plan, None))
+    return f"<figure>{picture}<figcaption>{told}</figcaption></figure>"
+
+
+def _table(result: Result) -> str:
+    from kryptondb.values import shown_column
+
+    table = result.arrow().slice(0, _ROWS)
+    columns = [[text for chunk in column.chunks for text in shown_column(chunk)] for column in table.columns]
+    head = "".join(f"<th>{escape(name)}</th>" for name in table.column_names)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in zip(*columns, strict=True)
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

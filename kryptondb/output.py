@@ -1,0 +1,78 @@
+"""Where the command line's results go: standard output, or the file of `-o`, which appears only when all went well."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
+
+from kryptondb.errors import ExecutionError
+from kryptondb.screen import Terminal
+
+if TYPE_CHECKING:
+    from kryptondb.result import Result
+
+
+@dataclass
+class Output:
+    """A text stream and the binary one beneath it (None where there is none), and what it can show."""
+
+    text: TextIO
+    binary: BinaryIO | None
+    terminal: Terminal
+    wrote: bool = False
+
+    def write(self, result: Result, format: str, *, max_rows: int | None = None) -> None:
+        """Writes all of a result, batch by batch. `format` is one of `writers.FORMATS`."""
+        from kryptondb import display, writers
+
+        if format == "table":
+            if self.wrote and result.message is None:
+                self.text.write("\n")  # between a result and the table after it
+            self.wrote = self.wrote or result.message != ""
+            display.show(result, self.text, self.terminal, max_rows=max_rows)
+        elif format == "json":
+            writers.write_json(result, self.text)
+        elif format == "csv":
+            writers.write_csv(result, self.text)
+        else:
+            if self.binary is None:
+                raise ExecutionError("the arrow format is binary and this stream takes text only")
+            self.text.flush()
+            writers.write_arrow(result, self.binary)
+
+
+def standard_output() -> Output:
+    """`sys.stdout` as it is now, in UTF-8 when it is not a terminal."""
+    out = sys.stdout
+    terminal = Terminal.of(out)
+    if isinstance(out, io.TextIOWrapper):
+        with suppress(io.UnsupportedOperation):
+            out.reconfigure(encoding="utf-8" if terminal.width is None else out.encoding, errors="replace")
+    return Output(out, cast("BinaryIO | None", getattr(out, "buffer", None)), terminal)
+
+
+@contextmanager
+def output_to(path: str | None) -> Iterator[Output]:
+    """Standard output for None; otherwise the file, which appears whole on leaving without error, or not at all.
+
+    Raises:
+        ExecutionError: the file cannot be written.
+    """
+    if path is None:
+        yield standard_output()
+        return
+    from kryptondb.executor.atomic import atomic_file, writing
+
+    with atomic_file(path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+        try:
+            with writing(path):
+                yield Output(text, stream, Terminal(None, None, False))
+                text.flush()
+        finally:
+            with suppress(OSError, ValueError):
+                text.detach()  # the stream is atomic_file's to close

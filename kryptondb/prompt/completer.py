@@ -1,0 +1,199 @@
+"""What Tab offers: the keywords that may come next, and the names this database knows where a name is being typed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+
+from kryptondb.errors import Error
+from kryptondb.grammar.completion import Context, ContextKind, context, expected_words
+from kryptondb.grammar.words import quote_identifier
+from kryptondb.prompt.lines import is_dot_command
+from kryptondb.prompt.shell import MODES
+
+if TYPE_CHECKING:
+    from kryptondb.session import Session
+
+DOT_COMMANDS: dict[str, tuple[str, ...]] = {
+    ".help": (),
+    ".mode": MODES,
+    ".quit": (),
+    ".timer": ("on", "off"),
+}
+
+#: Values that are words, by option. They are strings in the language, so they are offered with their quotes.
+_VALUES: dict[str, tuple[str, ...]] = {
+    "fill": ("gray", "black", "white", "mean", "patch_mean", "blur"),
+    "score": ("probability", "logit", "log_probability"),
+    "device": ("auto", "cpu", "cuda"),
+    "precision": ("float32", "float64"),
+    "operator": ("incremental", "full"),
+    "channels": ("RGB", "L"),
+    "on_error": ("continue", "stop"),
+    "progress": ("auto", "on", "off"),
+    "format": ("png", "csv", "parquet", "arrow"),
+}
+
+#: No list longer than this is offered; a few more letters make it short.
+_MOST = 500
+
+
+class StatementCompleter(Completer):
+    """Completes the statement before the cursor. Whatever goes wrong on the way, there is just nothing to offer."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        """Completions of the word, or of the string, that the cursor stands in."""
+        text = document.text_before_cursor
+        if is_dot_command(text):
+            yield from _dot_completions(text.lstrip())
+            return
+        place = context(text)
+        try:
+            names = list(self._names(place))
+        except (Error, OSError):
+            names = []
+        typed = len(text) - place.start
+        offered = 0
+        for word, what in names:
+            if offered < _MOST and word.casefold().startswith(place.prefix.casefold()):
+                offered += 1
+                yield Completion(_written(word, place), start_position=-typed, display=word, display_meta=what)
+        if not place.quote and not (names and place.kind is ContextKind.MODEL):
+            for word in expected_words(text):
+                yield Completion(word, start_position=-typed)
+
+    def _names(self, place: Context) -> Iterable[tuple[str, str]]:
+        """The names of the kind that is being typed, with what they are."""
+        kinds: dict[ContextKind, Callable[[Context], Iterable[tuple[str, str]]]] = {
+            ContextKind.MODEL: lambda _: ((name, "model") for name in self.session.models.names()),
+            ContextKind.OPTION: _options,
+            ContextKind.VALUE: _values,
+            ContextKind.PATH: _files,
+            ContextKind.LABEL: self._labels,
+            ContextKind.COLUMN: _columns,
+            ContextKind.SETTING: _settings,
+            ContextKind.ARCHITECTURE: _architectures,
+        }
+        return kinds[place.kind](place) if place.kind in kinds else ()
+
+    def _labels(self, place: Context) -> Iterable[tuple[str, str]]:
+        model = place.model
+        if model is None or not place.quote:
+            return ()
+        return ((label, "label") for label in dict.fromkeys(self.session.models.get(model).labels))
+
+
+def _written(word: str, place: Context) -> str:
+    """A name as it is written where it stands: quoted when it must be, doubled quotes inside, the string closed."""
+    if place.kind in (ContextKind.MODEL, ContextKind.COLUMN):
+        if place.quote == '"':
+            return word.replace('"', '""') + '"'
+        return quote_identifier(word)
+    if place.kind is ContextKind.OPTION:
+        return word if place.scope == "copy" else f"{word} => "
+    if place.kind is ContextKind.SETTING:
+        return f"{word} = "
+    if place.quote:
+        escaped = word.replace("'", "''")
+        return escaped if word.endswith(("/", ":")) else escaped + "'"
+    return word
+
+
+def _options(place: Context) -> Iterable[tuple[str, str]]:
+    from kryptondb.catalog.options import OPTION_NAMES
+    from kryptondb.optimizer.rules.bind_hints import HINTS
+    from kryptondb.optimizer.rules.bind_source import OCCLUDE_OPTIONS, REDUNDANCY_OPTIONS
+
+    names: dict[str, Iterable[str]] = {
+        "occlude": OCCLUDE_OPTIONS,
+        "redundancy": REDUNDANCY_OPTIONS,
+        "using": (hint for hint in HINTS if hint != "tau"),
+        "create model": OPTION_NAMES,
+        "copy": ("format",),
+    }
+    return ((name, "option") for name in names.get(place.scope or "", ()))
+
+
+def _values(place: Context) -> Iterable[tuple[str, str]]:
+    words = _VALUES.get(place.option or "", ())
+    quoted = place.quote or place.scope == "copy"
+    return ((word if quoted else f"'{word}'", "") for word in words)
+
+
+def _columns(_: Context) -> Iterable[tuple[str, str]]:
+    from kryptondb.optimizer.physical import CELL_COLUMNS
+
+    return ((name, "column") for name in CELL_COLUMNS)
+
+
+def _settings(_: Context) -> Iterable[tuple[str, str]]:
+    from kryptondb.catalog.settings import SETTINGS
+
+    return ((setting.name, setting.description) for setting in SETTINGS.values())
+
+
+def _architectures(place: Context) -> Iterable[tuple[str, str]]:
+    if not place.quote:
+        return ()
+    if place.scope == "torchvision":
+        from kryptondb.catalog.torchvision_models import architectures
+
+        return ((name, "architecture") for name in architectures())
+    if place.scope == "pretrained":
+        from kryptondb.catalog.pretrained import PRETRAINED
+
+        return ((name, "weights from a package") for name in PRETRAINED)
+    return ()
+
+
+def _files(place: Context) -> Iterable[tuple[str, str]]:
+    """Files and folders that begin with what stands in the string, and samples where a picture is meant."""
+    if not place.quote:
+        return
+    if place.scope == "create model" and place.option == "weights":
+        yield from (("default", "published weights"), ("random", "no training"))
+    if place.scope == "occlude":
+        if place.prefix.startswith("sample:"):
+            from kryptondb.images.samples import list_samples
+
+            yield from ((f"sample:{sample.name}", sample.description) for sample in list_samples())
+            return
+        from kryptondb.images.decode import SUFFIXES
+
+        yield "sample:", "pictures to try"
+        yield from _paths(place.prefix, tuple(SUFFIXES))
+    else:
+        yield from _paths(place.prefix)
+
+
+def _paths(typed: str, suffixes: tuple[str, ...] = ("",)) -> Iterator[tuple[str, str]]:
+    """Folders, and files that end in one of the suffixes."""
+    folder, _, beginning = typed.rpartition("/")
+    shown = f"{folder}/" if "/" in typed else ""
+    try:
+        entries = sorted(os.scandir(Path(shown or ".").expanduser()), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        hidden = entry.name.startswith(".") and not beginning  # offered to those who type the dot
+        if hidden or not entry.name.startswith(beginning):
+            continue
+        if entry.is_dir():
+            yield f"{shown}{entry.name}/", ""
+        elif entry.name.casefold().endswith(suffixes):
+            yield f"{shown}{entry.name}", ""
+
+
+def _dot_completions(text: str) -> Iterator[Completion]:
+    command, space, value = text.partition(" ")
+    known = DOT_COMMANDS.get(command, ()) if space else tuple(DOT_COMMANDS)
+    typed = value.lstrip() if space else command
+    yield from (Completion(word, start_position=-len(typed)) for word in known if word.startswith(typed))

@@ -1,0 +1,150 @@
+"""What a line typed at the prompt does: statements run and show their results, dot commands change how."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TextIO
+
+from kryptondb.errors import Error, did_you_mean
+from kryptondb.prompt.lines import is_dot_command
+
+if TYPE_CHECKING:
+    from kryptondb.output import Output
+    from kryptondb.session import Session
+
+MODES = ("table", "json", "csv")
+
+COMMANDS = {
+    ".help": "what can be typed here",
+    ".mode table|json|csv": "how rows are shown",
+    ".timer on|off": "after each statement, the seconds it took",
+    ".quit": "leave (so does Ctrl-D)",
+}
+
+_HELP = """\
+Statements end with ; and may span lines. Tab completes.
+Ctrl-C stops a query, or clears the line.
+
+  SHOW SAMPLES;                                        pictures to try
+  CREATE MODEL net FROM torchvision('resnet18');       a model, remembered in the database
+  SELECT HEATMAP FROM occlude(net, 'sample:cat');      where the model looks
+  SELECT y, x, drop FROM occlude(net, 'cat.png') ORDER BY drop DESC LIMIT 10;
+  EXPLAIN SELECT HEATMAP FROM occlude(net, 'cat.png'); the plan, without running it
+  COPY (SELECT HEATMAP FROM occlude(net, 'cat.png')) TO 'cat-map.png';
+
+"""
+
+
+class Shell:
+    """The state of one prompt and what its lines do. Errors are printed, never raised.
+
+    Args:
+        mode: how rows are shown at first.
+        parameters: values of `$name` and `?` in what is typed.
+        max_rows: how many rows of a table are shown.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        output: Output,
+        *,
+        mode: str = "table",
+        parameters: Mapping[str, object] | None = None,
+        max_rows: int = 40,
+        errors: TextIO | None = None,
+    ) -> None:
+        self.session = session
+        self.output = output
+        self.mode = mode
+        self.timer = False
+        self.parameters = dict(parameters or {})
+        self.max_rows = max_rows
+        self.errors = errors
+        self.leaving = False
+
+    def execute(self, text: str) -> None:
+        """Does what one entry says: a dot command, or statements. Ctrl-C stops the statement that runs."""
+        if not text.strip():
+            return
+        if is_dot_command(text):
+            self._command(text.strip().rstrip(";").strip())
+            return
+        try:
+            self._statements(text)
+        except KeyboardInterrupt:
+            self._complain("interrupted")
+        except Error as error:
+            self._complain(f"{type(error).__name__}: {error}")
+        except BrokenPipeError:
+            raise
+        except Exception as problem:
+            traceback.print_exc(file=self.errors or sys.stderr)
+            self._complain(f"This is a mistake in KryptonDB, not in your statement ({type(problem).__name__}).")
+
+    def _statements(self, text: str) -> None:
+        from kryptondb.display import failures_text, spoken_seconds
+        from kryptondb.session import parse
+
+        for statement in parse(text):
+            began = time.perf_counter()
+            result = self.session.run(statement, text, self.parameters)
+            self.output.wrote = False
+            try:
+                self.output.write(result, self.mode, max_rows=self.max_rows)
+            except Error as error:
+                error.locate(text)
+                raise
+            finally:
+                result.close()
+                failures = list(result.so_far.errors) if result.so_far is not None else []
+                if failures:
+                    self._complain(failures_text(failures))
+            if self.timer:
+                self._say(spoken_seconds(time.perf_counter() - began))
+
+    def _command(self, text: str) -> None:
+        name, *values = text.split()
+        if name in (".quit", ".exit") and not values:
+            self.leaving = True
+        elif name == ".help" and not values:
+            commands = "\n".join(f"  {command:<22}{what}" for command, what in COMMANDS.items())
+            self._say(_HELP + commands)
+        elif name == ".mode":
+            self._mode(values)
+        elif name == ".timer":
+            self._timer(values)
+        else:
+            known = [command.split()[0] for command in COMMANDS]
+            if name in known:
+                self._complain(f"{name} takes no value")
+            else:
+                near = did_you_mean(name, known) or ".help lists the commands."
+                self._complain(f'there is no command "{name}". {near}')
+
+    def _mode(self, values: list[str]) -> None:
+        if not values:
+            self._say(self.mode)
+        elif len(values) == 1 and values[0].lower() in MODES:
+            self.mode = values[0].lower()
+        else:
+            self._complain(f".mode is one of {', '.join(MODES)}")
+
+    def _timer(self, values: list[str]) -> None:
+        if not values:
+            self._say("on" if self.timer else "off")
+        elif len(values) == 1 and values[0].lower() in ("on", "off"):
+            self.timer = values[0].lower() == "on"
+        else:
+            self._complain(".timer is on or off")
+
+    def _say(self, text: str) -> None:
+        self.output.text.write(text + "\n")
+        self.output.text.flush()
+
+    def _complain(self, text: str) -> None:
+        stream = self.errors or sys.stderr
+        print(text, file=stream, flush=True)

@@ -1,0 +1,249 @@
+"""Result: the one object a user holds. A query's rows, read when somebody asks for them.
+
+A query is planned, and its errors raised, when the statement is given; it runs when its rows are first read. `arrow()`
+keeps the rows, and everything that follows reads those; `batches()` streams them image by image and keeps nothing, so
+reading again after streaming runs the query again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kryptondb.errors import BindError, ExecutionError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    from kryptondb.executor import ImageFailure, Stats
+    from kryptondb.notebook import Pictures
+    from kryptondb.optimizer.physical import PhysicalPlan
+
+
+class Run(Protocol):
+    """One execution of a statement: `kryptondb.executor.Execution`, or rows that are there already."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+    @property
+    def errors(self) -> Sequence[ImageFailure]: ...
+    @property
+    def stats(self) -> Stats | None: ...
+    def batches(self) -> Iterator[pa.RecordBatch]: ...
+    def close(self) -> None: ...
+
+
+class Rows:
+    """A Run whose rows are there already: what SHOW, DESCRIBE and EXPLAIN answer."""
+
+    def __init__(self, table: pa.Table, stats: Stats | None = None, errors: Sequence[ImageFailure] = ()) -> None:
+        self._table = table
+        self.stats = stats
+        self.errors = errors
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's schema."""
+        return self._table.schema
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The table's batches."""
+        return iter(self._table.to_batches())
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class Result:
+    """The answer to one statement.
+
+    Args:
+        start: starts the statement; called when the rows are first read, and again if they are read anew.
+        plan: the physical plan of a query, None for other statements.
+        message: a sentence that stands for the rows when the result is shown (a plan's text, a new model's summary).
+        document: the answer as one JSON document, when it is one (EXPLAIN FORMAT json).
+        pictures: opens the query's pictures again, to draw heat maps over them in a notebook.
+
+    A result is read by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Run],
+        *,
+        plan: PhysicalPlan | None = None,
+        message: str | None = None,
+        document: str | None = None,
+        pictures: Pictures | None = None,
+    ) -> None:
+        self._start = start
+        self._run: Run | None = None
+        self._consumed = False
+        self._table: pa.Table | None = None
+        self.plan = plan
+        self.message = message
+        self.document = document
+        self.pictures = pictures
+
+    @classmethod
+    def of_rows(cls, table: pa.Table, *, message: str | None = None) -> Result:
+        """A result whose rows are there already."""
+        rows = Rows(table)
+        return cls(lambda: rows, message=message)
+
+    @classmethod
+    def of_run(cls, rows: Rows, **details: Any) -> Result:
+        """The result of a statement that has run already, with its stats and errors."""
+        result = cls(lambda: rows, **details)
+        result._run, result._consumed = rows, True
+        return result
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names, types, and in its metadata how the answer is made. Does not run the query."""
+        return self._current().schema
+
+    @property
+    def stats(self) -> Stats | None:
+        """Seconds, FLOPs, positions and images of the run; runs the query if nothing has been read yet."""
+        return self._read().stats
+
+    @property
+    def so_far(self) -> Run | None:
+        """The run that is under way or done, with its `stats` and `errors` so far; None when nothing was read yet."""
+        return self._run if self._consumed else None
+
+    @property
+    def errors(self) -> list[ImageFailure]:
+        """The images that were left out, and why; runs the query if nothing has been read yet."""
+        return list(self._read().errors)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Streams the rows as record batches, image by image, keeping nothing."""
+        if self._table is not None:
+            yield from self._table.to_batches()
+            return
+        run = self._fresh()
+        self._consumed = True
+        try:
+            yield from run.batches()
+        finally:
+            run.close()
+
+    def arrow(self) -> pa.Table:
+        """All rows as a pyarrow table, kept: a second call does not run the query again."""
+        import pyarrow as pa
+
+        if self._table is None:
+            batches = list(self.batches())
+            self._table = pa.Table.from_batches(batches, schema=self.schema)
+        return self._table
+
+    def df(self) -> pd.DataFrame:
+        """All rows as a pandas data frame; each heat map is a two-dimensional numpy array."""
+        try:
+            import pandas  # noqa: F401
+        except ImportError:
+            raise ExecutionError("df() needs pandas", hint="Install it: pip install pandas") from None
+        from kryptondb.values import is_tensor, tensors
+
+        table = self.arrow()
+        maps = {name: table.column(name) for name in table.column_names if is_tensor(table.schema.field(name).type)}
+        frame = table.drop_columns(list(maps)).to_pandas()
+        for name, column in maps.items():
+            values = [heatmap for chunk in column.chunks for heatmap in tensors(chunk)]
+            frame.insert(table.column_names.index(name), name, _objects(values))
+        return frame
+
+    def heatmaps(self) -> np.ndarray:
+        """The heat maps as one numpy array, n x rows x cols, float32, NaN where a predicate excluded the cell.
+
+        Raises:
+            BindError: the statement selected no HEATMAP.
+        """
+        import numpy as np
+
+        from kryptondb.values import is_tensor, tensors
+
+        named = [field for field in self.schema if is_tensor(field.type)]
+        if not named:
+            raise BindError(
+                f"this result has no heat maps, only the columns {', '.join(self.schema.names) or '(none)'}",
+                hint="SELECT HEATMAP FROM occlude(...) gives them.",
+            )
+        field = named[0]
+        chunks = [tensors(chunk) for chunk in self.arrow().column(field.name).chunks]
+        return np.concatenate(chunks) if chunks else np.empty((0, *field.type.shape), dtype=np.float32)
+
+    def show(self) -> None:
+        """Prints the result, heat maps in colour on a terminal, and the images that were left out."""
+        import sys
+
+        from kryptondb.display import failures_text, show
+        from kryptondb.screen import Terminal
+
+        show(self, sys.stdout, Terminal.of(sys.stdout), max_rows=40)
+        if self.so_far is not None and self.so_far.errors:
+            print(failures_text(self.so_far.errors))
+
+    def close(self) -> None:
+        """Stops a run that is under way. Rows already read stay readable."""
+        if self._run is not None:
+            self._run.close()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The rows as an Arrow C stream, for polars, DuckDB, pandas and every other reader of the protocol."""
+        import pyarrow as pa
+
+        batches = self.batches()
+        first = list(islice(batches, 1))  # here, where an error keeps its class; Arrow would make it its own
+        reader = pa.RecordBatchReader.from_batches(self.schema, chain(first, batches))
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        """What this is, without running anything."""
+        if self.message is not None:
+            return self.message
+        what = self.plan.statement if self.plan is not None else "rows"
+        state = f"{self._table.num_rows:,} rows" if self._table is not None else "not read yet"
+        return f"<kryptondb.Result: {what} ({state}; .show() prints it)>"
+
+    def _repr_html_(self) -> str:
+        from kryptondb.notebook import html
+
+        return html(self)
+
+    def _repr_png_(self) -> bytes | None:
+        from kryptondb.notebook import first_picture
+
+        return first_picture(self)
+
+    def _current(self) -> Run:
+        if self._run is None:
+            self._run = self._start()
+            self._consumed = False
+        return self._run
+
+    def _fresh(self) -> Run:
+        """The run that nobody has read yet."""
+        if self._consumed:
+            self._run = None
+        return self._current()
+
+    def _read(self) -> Run:
+        if not self._consumed:
+            self.arrow()
+        return self._current()
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    """A one-dimensional object array of the values, which numpy would otherwise stack."""
+    import numpy as np
+
+    column = np.empty(len(values), dtype=object)
+    for index, value in enumerate(values):
+        column[index] = value
+    return column

@@ -1,0 +1,68 @@
+"""A plan as it runs for a session: with the session's threads, and a progress line that goes away when rows come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from kryptondb.progress import ProgressLine, progress_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kryptondb.executor import Execution, ImageFailure, Progress, Stats
+    from kryptondb.optimizer.physical import PhysicalPlan
+    from kryptondb.session import Session
+
+
+class Watched:
+    """An execution with the session's threads, and with a progress line that goes away whenever rows come out."""
+
+    def __init__(self, session: Session, plan: PhysicalPlan, bindings: Mapping[str, object]) -> None:
+        from kryptondb.executor import execute
+
+        self._session = session
+        self._line: ProgressLine | None = None
+        self.execution: Execution = execute(
+            plan,
+            models=session.models,
+            bindings=bindings,
+            on_error=str(session.settings.get("on_error")),
+            progress=self._progress,
+        )
+        self.schema: pa.Schema = self.execution.schema
+
+    @property
+    def errors(self) -> Sequence[ImageFailure]:
+        return self.execution.errors
+
+    @property
+    def stats(self) -> Stats:
+        return self.execution.stats
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        with self.watched():
+            for batch in self.execution.batches():
+                if self._line is not None:
+                    self._line.pause()
+                yield batch
+
+    def close(self) -> None:
+        self.execution.close()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Runs what is inside with the progress line and the threads of the session, and closes the execution."""
+        self._line = progress_line(self._session.settings.get("progress"))
+        try:
+            with self._session.threads():
+                yield
+        finally:
+            if self._line is not None:
+                self._line.close()
+            self.execution.close()
+
+    def _progress(self, progress: Progress) -> None:
+        if self._line is not None:
+            self._line(progress)

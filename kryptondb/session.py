@@ -1,0 +1,340 @@
+"""Session: one open database. `sql` parses, plans and runs a statement, and hands back a Result."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.arguments import Parameters, bindings_for, bindings_of, check_all_used, options_of, text_of, value_of
+from kryptondb.display import spoken_size
+from kryptondb.errors import BindError, Error, ExecutionError, PlanError
+from kryptondb.notebook import Pictures
+from kryptondb.progress import waiting
+from kryptondb.result import Result, Rows
+from kryptondb.running import Watched
+from kryptondb.values import table_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from kryptondb.grammar.statements import (
+        Analyze,
+        Copy,
+        CreateModel,
+        Describe,
+        DropModel,
+        DropProfiles,
+        Explain,
+        Select,
+        Set,
+        Show,
+        Statement,
+    )
+    from kryptondb.optimizer.cost import Rates
+    from kryptondb.optimizer.physical import PhysicalPlan
+
+_PROFILE_COLUMNS = ("model", "operator", "patch", "stride", "fill", "images", "ssim", "created")
+
+
+def connect(path: str | Path | None = None) -> Session:
+    """Opens a database: a file that remembers models and settings, or one in memory when no path is given.
+
+    Raises:
+        CatalogError: the file is not a KryptonDB database, or cannot be opened.
+    """
+    return Session(path)
+
+
+def parse(text: str) -> tuple[Statement, ...]:
+    """The statements of a text, in order.
+
+    Raises:
+        ParseError: with the line, a caret, and what was expected there.
+    """
+    from kryptondb.grammar import parse_script
+
+    try:
+        return tuple(parse_script(text))
+    except Error as error:
+        error.locate(text)
+        raise
+
+
+class Session:
+    """One open database; `kryptondb.connect()` makes it. Usable as a context manager.
+
+    Threads: use a session, and the results it gave, in one thread at a time; every thread can have its own session on
+    the same file, and so can other processes.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        from kryptondb.catalog import Catalog, ModelStore, Settings
+
+        self.catalog = Catalog(path)
+        self.models = ModelStore(self.catalog)
+        self.settings = Settings(self.catalog)
+        self._measured: dict[str, Rates] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<kryptondb.Session {str(self.catalog.path) if self.catalog.path else 'in memory'}>"
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the database; closing again does nothing. Rows already read stay readable."""
+        self._closed = True
+        self.catalog.close()
+
+    def sql(self, text: str, parameters: Parameters = None) -> Result:
+        """Runs a statement, or several with `;` between them, and returns the (last) result.
+
+        A SELECT is planned at once, so that its errors are raised here, and runs when its rows are first read. All
+        other statements run at once. Of several statements, the rows of a SELECT that is not the last are never read.
+
+        Args:
+            text: the statements.
+            parameters: a sequence for `?` in order (each statement counts from the first), or a mapping for `$name`;
+                values are numbers, strings, lists, and for images also numpy arrays and PIL images.
+
+        Raises:
+            Error: of the class of the stage that failed, with the place in the text where there is one.
+        """
+        statements = parse(text)
+        check_all_used(statements, bindings_of(parameters))
+        result = Result.of_rows(table_of((), []))
+        for statement in statements:
+            result = self.run(statement, text, parameters)
+        return result
+
+    def execute_script(self, text: str, parameters: Parameters = None) -> list[Result]:
+        """Runs the statements of a text in order; one result each, those of SELECTs with all their rows read."""
+        statements = parse(text)
+        check_all_used(statements, bindings_of(parameters))
+        results = []
+        for statement in statements:
+            result = self.run(statement, text, parameters)
+            try:
+                result.arrow()
+            except Error as error:
+                error.locate(text)
+                raise
+            results.append(result)
+        return results
+
+    def run(self, statement: Statement, text: str, parameters: Parameters = None) -> Result:
+        """Runs one statement that `parse(text)` gave. The text is for messages, which show the line they are about.
+
+        Parameters that the statement does not use are left to others.
+        """
+        from kryptondb.grammar import statements as s
+
+        handlers: dict[type, Callable[[Any, Mapping[str, object]], Result]] = {
+            s.Select: self._select,
+            s.Explain: self._explain,
+            s.Copy: self._copy,
+            s.CreateModel: self._create_model,
+            s.DropModel: self._drop_model,
+            s.Describe: self._describe,
+            s.Show: self._show,
+            s.Set: self._set,
+            s.Analyze: self._analyze,
+            s.DropProfiles: self._drop_profiles,
+        }
+        try:
+            if self._closed:
+                raise ExecutionError("this session is closed", hint="kryptondb.connect() opens another.")
+            bindings = bindings_for(statement, bindings_of(parameters))
+            return handlers[type(statement)](statement, bindings)
+        except Error as error:
+            error.locate(text)
+            raise
+
+    def register(
+        self,
+        name: str,
+        module: torch.nn.Module,
+        *,
+        size: int | Sequence[int] = 224,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        scale: float | None = None,
+        channels: str | None = None,
+        labels: str | Sequence[str] | None = None,
+        classes: int | None = None,
+        resize: int | Sequence[int] | None = None,
+        crop: bool | int | None = None,
+    ) -> None:
+        """Makes a torch module a model of this session, under a name. A frozen copy is kept; the module is left alone.
+
+        Args:
+            module: maps [N, C, H, W] to one tensor [N, classes].
+            size: height and width of the input; the other options are those of CREATE MODEL.
+
+        Raises:
+            BindError: an option's value that makes no sense, or a name that the database holds already.
+            ModelError: the module cannot be copied, or answers something else.
+        """
+        self.models.register(
+            name,
+            module,
+            size=size,
+            mean=mean,
+            std=std,
+            scale=scale,
+            channels=channels,
+            labels=labels,
+            classes=classes,
+            resize=resize,
+            crop=crop,
+        )
+
+    def rates(self, device: str) -> Rates:
+        """How fast a device is: measured once, then remembered in the catalog for this machine and thread count."""
+        import platform
+
+        import torch
+
+        from kryptondb.executor.calibrate import measure
+        from kryptondb.optimizer.cost import Rates
+
+        which = f"{torch.get_num_threads()} threads" if device == "cpu" else torch.cuda.get_device_name(device)
+        key = f"{device}, {which}, {platform.node()}"
+        if key not in self._measured:
+            known = self.catalog.rates(key)
+            if known is None:
+                measured = measure(device)
+                self.catalog.put_rates(key, dataclasses.asdict(measured))
+                self._measured[key] = measured
+            else:
+                self._measured[key] = Rates(**known)
+        return self._measured[key]
+
+    # What each statement does
+
+    def _select(self, select: Select, bindings: Mapping[str, object]) -> Result:
+        plan = self._plan(select, bindings)
+        pictures = Pictures(self.models, plan, bindings)
+        return Result(lambda: Watched(self, plan, bindings), plan=plan, pictures=pictures)
+
+    def _explain(self, explain: Explain, bindings: Mapping[str, object]) -> Result:
+        from kryptondb import optimizer
+
+        plan = self._plan(explain.select, bindings)
+        run = Watched(self, plan, bindings) if explain.analyze else None
+        for _ in run.batches() if run is not None else ():
+            pass
+        as_json = explain.format.casefold() == "json"
+        render = optimizer.explain_json if as_json else optimizer.explain
+        text = render(plan, analyzed=run.stats if run is not None else None)
+        rows = Rows(table_of(("plan",), [(text,)]), run.stats if run else None, run.errors if run else ())
+        return Result.of_run(rows, plan=plan, message=text, document=text if as_json else None)
+
+    def _copy(self, copy: Copy, bindings: Mapping[str, object]) -> Result:
+        from kryptondb.executor.sinks import copy_to
+
+        path = text_of(copy.path, bindings, "the path of COPY")
+        options = options_of(copy.options, bindings, words=True)
+        run = Watched(self, self._plan(copy.select, bindings), bindings)
+        with run.watched():
+            report = copy_to(run.execution, path, options)
+        rows = Rows(table_of((), []), run.stats, run.errors)
+        return Result.of_run(rows, message=f"{report.path}: {report.rows:,} rows, {spoken_size(report.bytes)}")
+
+    def _create_model(self, create: CreateModel, bindings: Mapping[str, object]) -> Result:
+        from kryptondb.catalog import OPTION_NAMES, summary_line
+
+        source = text_of(create.source.name, bindings, "the source of a model")
+        options = options_of(create.options, bindings, known=OPTION_NAMES)
+        try:
+            with waiting(f"building {create.name}", self.settings.get("progress")):
+                model = self.models.create(create.name, create.source.kind, source, options, create.replace)
+                summary = summary_line(model, self.models.network(create.name))
+        except BindError as error:
+            if error.position is None:  # the catalog knows no text; it names the option that it refuses
+                named = (option for option in create.options if f'option "{option.name}"' in error.message)
+                error.position = next((option.position for option in named), None)
+            raise
+        return _told(summary)
+
+    def _drop_model(self, drop: DropModel, _: Mapping[str, object]) -> Result:
+        self.models.drop(drop.name, drop.if_exists)
+        return _told("")
+
+    def _set(self, setting: Set, bindings: Mapping[str, object]) -> Result:
+        self.settings.set(setting.name, value_of(setting.value, bindings, words=True))
+        return _told("")
+
+    def _describe(self, describe: Describe, _: Mapping[str, object]) -> Result:
+        return Result.of_rows(table_of(("property", "value"), self.models.describe(describe.name)))
+
+    def _show(self, show: Show, _: Mapping[str, object]) -> Result:
+        if show.what == "models":
+            from kryptondb.catalog import MODEL_COLUMNS
+
+            return Result.of_rows(table_of(MODEL_COLUMNS, self.models.rows()))
+        if show.what == "settings":
+            return Result.of_rows(table_of(("name", "value", "default", "description"), self.settings.rows()))
+        if show.what == "samples":
+            from kryptondb.images.samples import list_samples
+
+            rows = [(sample.name, sample.description, sample.package) for sample in list_samples()]
+            return Result.of_rows(table_of(("name", "description", "package"), rows))
+        return Result.of_rows(table_of(_PROFILE_COLUMNS, []))
+
+    def _analyze(self, analyze: Analyze, _: Mapping[str, object]) -> Result:
+        raise PlanError(
+            "ANALYZE is not available in this version yet",
+            position=analyze.position,
+            hint="Queries without WITH SSIM are exact and need no profile.",
+        )
+
+    def _drop_profiles(self, drop: DropProfiles, _: Mapping[str, object]) -> Result:
+        raise PlanError(
+            "DROP PROFILES is not available in this version yet: there are no quality profiles", position=drop.position
+        )
+
+    def _plan(self, select: Select, bindings: Mapping[str, object]) -> PhysicalPlan:
+        from kryptondb import optimizer
+        from kryptondb.executor.operators import OPERATORS
+
+        with self.threads(), waiting("planning", self.settings.get("progress")):
+            return optimizer.plan(
+                select,
+                models=self.models,
+                settings=self.settings,
+                bindings=bindings,
+                rates=self.rates,
+                operators=OPERATORS,
+            )
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Gives torch the number of threads that the setting asks for, and its own again afterwards."""
+        wanted = self.settings.thread_count()
+        if wanted is None:
+            yield
+            return
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(wanted)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _told(message: str) -> Result:
+    """The result of a statement that answers no rows."""
+    return Result.of_rows(table_of((), []), message=message)

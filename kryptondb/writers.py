@@ -1,0 +1,101 @@
+"""Results for programs: CSV, JSON lines and Arrow, written as the rows come.
+
+JSON is one object a row and line, so that a result of any length streams; a heat map is a list of rows, NaN is null.
+CSV has a header, an empty field for NULL, `NaN` for NaN, and JSON text in a field that holds more than one value.
+Arrow is the IPC stream format.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kryptondb.result import Result
+
+#: What `--format` takes, and the file name endings that choose it.
+FORMATS = ("table", "json", "csv", "arrow")
+SUFFIXES = {
+    ".csv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+}
+
+
+def write_json(result: Result, out: TextIO) -> None:
+    """One JSON object a row and line; a result that is one document already is written as it is, on one line."""
+    from kryptondb.values import plain_column
+
+    if result.document is not None:
+        out.write(json.dumps(json.loads(result.document), ensure_ascii=False) + "\n")
+        return
+    names = result.schema.names
+    for batch in result.batches():
+        columns = [plain_column(column) for column in batch.columns]
+        lines = (json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, allow_nan=False, default=str)
+                 for row in zip(*columns, strict=True))  # fmt: skip
+        out.write("".join(line + "\n" for line in lines))
+        out.flush()
+
+
+def write_csv(result: Result, out: TextIO) -> None:
+    """A header and one line a row; nothing at all for a statement that answers no rows."""
+    names = result.schema.names
+    if not names:
+        return
+    writer = csv.writer(out, lineterminator="\n")
+    header = [names]  # with the first rows, so that a query that fails before them writes nothing
+    for batch in result.batches():
+        columns = [_csv_column(column) for column in batch.columns]
+        writer.writerows([*header, *zip(*columns, strict=True)])
+        out.flush()
+        header = []
+    writer.writerows(header)
+
+
+def write_arrow(result: Result, out: BinaryIO) -> None:
+    """The Arrow IPC stream format, with the schema's metadata; nothing for a statement that answers no rows."""
+    import pyarrow as pa
+
+    if not result.schema.names:
+        return
+    batches = result.batches()
+    first = list(islice(batches, 1))  # before anything is written: a query may fail here
+    with pa.ipc.new_stream(out, result.schema) as stream:
+        for batch in chain(first, batches):
+            stream.write_batch(batch)
+            out.flush()
+    out.flush()
+
+
+def _csv_column(column: pa.Array) -> list[Any]:
+    import pyarrow as pa
+
+    from kryptondb.values import is_tensor, plain_column
+
+    plain = plain_column(column)
+    if is_tensor(column.type) or pa.types.is_nested(column.type):
+        return [None if value is None else json.dumps(value, ensure_ascii=False) for value in plain]
+    if pa.types.is_floating(column.type):
+        return [
+            _unlike_json(exact) if value is None else value
+            for value, exact in zip(plain, column.to_pylist(), strict=True)
+        ]
+    if pa.types.is_boolean(column.type):
+        return [None if value is None else str(value).lower() for value in plain]
+    return plain
+
+
+def _unlike_json(value: float | None) -> str | None:
+    """The spelling of a float that JSON has no word for; None for NULL."""
+    if value is None:
+        return None
+    return "NaN" if math.isnan(value) else ("inf" if value > 0 else "-inf")

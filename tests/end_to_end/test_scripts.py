@@ -1,0 +1,161 @@
+"""Whole scripts through the command line, in this process: models, queries, files, bad pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from kryptondb import writers
+from kryptondb.cli import main
+from kryptondb.images import sources
+
+Answer = tuple[int, str, str]
+
+
+@pytest.fixture
+def database(work: Path, exported: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A database in the current folder that knows the model `net`."""
+    create = f"CREATE MODEL net FROM '{exported}' WITH (size => 32, labels => ('a', 'b', 'c'))"
+    assert main(["pets.krypton", "-c", create]) == 0
+    assert capsys.readouterr().out.startswith("net: ")
+    return "pets.krypton"
+
+
+@pytest.fixture
+def run(database: str, capsys: pytest.CaptureFixture[str]):
+    """Runs the command line on the database; exit status, standard output, standard error."""
+
+    def answer(*argv: str) -> Answer:
+        status = main([database, *argv])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return answer
+
+
+def test_a_heat_map_is_told_in_one_line(run):
+    status, out, err = run("-c", "SELECT HEATMAP FROM occlude(net, 'scans/0.png', patch => 8)")
+    assert (status, err) == (0, "")
+    parts = out.rstrip("\n").split("   ")
+    assert parts[0] == "scans/0.png" and parts[2].startswith("lowest ") and parts[3] == "exact"
+
+
+def test_predictions_are_told_below(run):
+    _, out, _ = run("-c", "SELECT HEATMAP, PREDICTION FROM occlude(net, 'scans/0.png', patch => 8)")
+    assert out.splitlines()[1].startswith("predicted ")
+    assert out.splitlines()[1].count(",") == 2
+
+
+def test_every_format_holds_the_same_rows(run, work):
+    query = "SELECT image, y, x, score FROM occlude(net, 'scans', patch => 8) ORDER BY image, y, x"
+    status, as_json, _ = run("--format", "json", "-c", query)
+    assert status == 0
+    rows = [json.loads(line) for line in as_json.splitlines()]
+    assert len(rows) == 3 * 49
+    _, as_csv, _ = run("--format", "csv", "-c", query)
+    assert [float(row["score"]) for row in csv.DictReader(io.StringIO(as_csv))] == [row["score"] for row in rows]
+    assert run("-o", "cells.arrow", "-c", query) == (0, "", "")
+    table = pa.ipc.open_stream((work / "cells.arrow").read_bytes()).read_all()
+    np.testing.assert_allclose(table["score"].to_numpy(), [row["score"] for row in rows], rtol=1e-6)
+    assert b"kryptondb.version" in table.schema.metadata
+
+
+def test_heat_maps_in_json_are_lists_of_rows_with_null_where_nothing_was_computed(run):
+    _, out, _ = run("--format", "json", "-c", "SELECT HEATMAP FROM occlude(net, 'scans/*.png', patch => 8) WHERE y < 8")
+    maps = [np.array(json.loads(line)["heatmap"], dtype=float) for line in out.splitlines()]
+    assert [heatmap.shape for heatmap in maps] == [(7, 7)] * 3
+    assert all(np.isfinite(heatmap[:2]).all() and np.isnan(heatmap[2:]).all() for heatmap in maps)
+
+
+def test_a_bad_picture_is_left_out_and_reported_at_the_end(run, work):
+    (work / "scans" / "1.png").write_bytes(b"not a picture")
+    status, out, err = run("--format", "json", "-c", "SELECT HEATMAP FROM occlude(net, 'scans', patch => 8)")
+    assert status == 1
+    assert [json.loads(line)["image"] for line in out.splitlines()] == ["scans/0.png", "scans/2.png"]
+    assert err.splitlines()[0] == "1 image was left out:" and "scans/1.png" in err
+    assert "Traceback" not in err
+
+
+def test_one_bad_picture_alone_is_an_error(run, work):
+    (work / "scans" / "1.png").write_bytes(b"not a picture")
+    status, out, err = run("-c", "SELECT HEATMAP FROM occlude(net, 'scans/1.png', patch => 8)")
+    assert (status, out) == (1, "") and "scans/1.png" in err
+
+
+def test_on_error_stop_ends_at_the_first_bad_picture(run, work):
+    (work / "scans" / "1.png").write_bytes(b"not a picture")
+    script = "SET on_error = 'stop'; SELECT HEATMAP FROM occlude(net, 'scans', patch => 8); SHOW MODELS"
+    status, out, err = run("--format", "json", "-c", script)
+    assert status == 1 and "scans/1.png" in err and len(out.splitlines()) <= 1
+
+
+def test_copy_leaves_out_bad_pictures_and_says_so(run, work):
+    (work / "scans" / "1.png").write_bytes(b"not a picture")
+    status, out, err = run("-c", "COPY (SELECT HEATMAP FROM occlude(net, 'scans', patch => 8)) TO 'maps/'")
+    assert status == 1 and "scans/1.png" in err and "maps" in out
+    assert len(list((work / "maps").glob("*.png"))) == 2
+
+
+def test_a_picture_of_a_heat_map_is_written(run, work):
+    assert run("-c", "COPY (SELECT HEATMAP FROM occlude(net, 'scans/0.png', patch => 8)) TO 'map.png'")[0] == 0
+    assert (work / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_parameters_from_the_command_line(run):
+    query = "SELECT image, label FROM occlude(net, ?, patch => $patch, class => $class) LIMIT 1"
+    argv = ("--param", "0=scans/2.png", "--param", "patch=(8, 16)", "--param", "class=b")
+    assert run("--format", "csv", "-c", query, *argv) == (0, "image,label\nscans/2.png,b\n", "")
+
+
+def test_scripts_commands_and_standard_input_see_the_same_database(run, work, monkeypatch):
+    (work / "one.sql").write_text("-- the first\nSET on_error = 'stop';\nSHOW SETTINGS;\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("SHOW MODELS;"))
+    status, out, _ = run("--format", "csv", "-f", "one.sql", "-f", "-", "-c", "DESCRIBE net")
+    assert status == 0
+    assert out.index("on_error,stop") < out.index("name,source") < out.index("property,value")
+
+
+def test_explain_and_its_json(run):
+    _, out, _ = run("-c", "EXPLAIN SELECT HEATMAP FROM occlude(net, 'scans/0.png', patch => 8)")
+    assert "exact" in out and "Images" in out
+    _, out, _ = run("--format", "json", "-c", "EXPLAIN FORMAT json SELECT HEATMAP FROM occlude(net, 'scans/0.png')")
+    assert len(out.splitlines()) == 1 and isinstance(json.loads(out), dict)
+    _, out, _ = run("-c", "EXPLAIN ANALYZE SELECT HEATMAP FROM occlude(net, 'scans/0.png', patch => 8)")
+    assert "49" in out
+
+
+def test_rows_stream_image_by_image(run, monkeypatch):
+    opened: list[str] = []
+    opened_when_written: list[int] = []
+    find, dumps = sources.find_images, json.dumps
+
+    def found(spec: object) -> Iterator[sources.ImageSource]:
+        for source in find(spec):
+            opened.append(source.name)
+            yield source
+
+    def dumped(*args: object, **named: object) -> str:
+        opened_when_written.append(len(opened))
+        return dumps(*args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sources, "find_images", found)
+    monkeypatch.setattr(writers.json, "dumps", dumped)
+    assert run("--format", "json", "-c", "SELECT HEATMAP FROM occlude(net, 'scans', patch => 8)")[0] == 0
+    assert opened_when_written[0] < 3
+
+
+def test_an_error_in_the_middle_leaves_no_output_file(run, work):
+    script = (
+        "SELECT HEATMAP FROM occlude(net, 'scans/0.png', patch => 8); SELECT HEATMAP FROM occlude(nte, 'scans/0.png')"
+    )
+    status, _, err = run("-o", "out.json", "-c", script)
+    assert status == 1 and 'Did you mean "net"?' in err
+    assert not (work / "out.json").exists()
