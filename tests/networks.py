@@ -162,6 +162,16 @@ class Gate(nn.Module):
         return x * torch.sigmoid(self.linear(functional.adaptive_avg_pool2d(x, 1)))
 
 
+class WriteThrough(nn.Module):
+    """Writes into half of its channels through a view, after somebody has a branch of them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x * 1.0
+        before = x + 1.0
+        x[:, : x.shape[1] // 2].mul_(0.5)
+        return x + before
+
+
 class Mean(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean([2, 3])
@@ -221,7 +231,10 @@ def small_cnns(draw: st.DrawFn, max_blocks: int = 4) -> tuple[nn.Module, tuple[i
     for _ in range(draw(st.integers(1, max_blocks))):
         kind = draw(
             st.sampled_from(
-                ["conv", "conv", "pool", "branches", "branches", "shuffle", "half", "last", "pad", "slice", "gate"]
+                [
+                    *("conv", "conv", "pool", "branches", "branches", "shuffle", "half", "last", "pad", "slice"),
+                    *("gate", "dense"),
+                ]
             )
         )
         if kind == "conv":
@@ -247,8 +260,17 @@ def small_cnns(draw: st.DrawFn, max_blocks: int = 4) -> tuple[nn.Module, tuple[i
             layers.append(Pad(pads, draw(st.sampled_from([0.0, 1.5]))))  # type: ignore[arg-type]
         elif kind == "slice":
             layers.append(Slice(draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(st.integers(1, 2))))
-        else:
+        elif kind == "gate":
             layers.append(Gate(channels))
+        else:
+            dense = [
+                nn.GroupNorm(2, channels),
+                nn.Upsample(scale_factor=2),
+                Pad((1, 1, 1, 1), 0.0, "reflect"),
+                nn.ConvTranspose2d(channels, channels, 2),
+                WriteThrough(),
+            ]
+            layers.append(dense[draw(st.integers(0, len(dense) - 1))])
     head = draw(st.sampled_from(["mean", "average", "flatten", "pool"]))
     body = nn.Sequential(*layers).double().eval()
     try:

@@ -24,7 +24,7 @@ def copied(root: p.PlanNode, path: str | Path, experiment: FakeExperiment | None
 def test_one_heat_map_becomes_one_picture_that_says_how_it_was_made(picture: str, tmp_path: Path) -> None:
     path = tmp_path / "out" / "map.png"
     report = copied(p.HeatMaps(occlude(picture)), path)
-    assert report == CopyReport(str(path), 1, path.stat().st_size)
+    assert report == CopyReport(str(path), "png", 1, path.stat().st_size)
     with Image.open(path) as image:
         image.load()
         assert min(image.size) > 100

@@ -332,7 +332,7 @@ def test_redundancy_rows_come_from_the_network(monkeypatch: pytest.MonkeyPatch) 
 
     class Layer:
         layer, operator, channels, height, width = "conv1", "conv2d", 64, 16, 16
-        gflops_full, gflops_incremental, ratio, centre_ratio = 2.0, 1.0, 2.0, 1.5
+        gflops_full, gflops_incremental, ratio, uniform_ratio, centre_ratio = 2.0, 1.0, 2.0, 1.75, 1.5
 
     class Total(Layer):
         layer, operator, channels, height, width = "total", None, None, None, None

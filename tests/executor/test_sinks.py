@@ -31,7 +31,7 @@ def test_an_arrow_file_holds_the_rows_and_how_they_were_made(folder: Path, tmp_p
     root = p.HeatMaps(occlude(str(folder), classes=TOP_2), prediction=True)
     path = tmp_path / "maps.arrow"
     report = copied(root, path)
-    assert report == CopyReport(str(path), 6, path.stat().st_size)
+    assert report == CopyReport(str(path), "arrow", 6, path.stat().st_size)
     with pa.ipc.open_file(path) as reader:
         found = reader.read_all()
     assert found.equals(table(root), check_metadata=True)

@@ -1,0 +1,185 @@
+"""Tracing: what becomes of a module, operator by operator, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+from torch.nn import functional
+
+from kryptondb.errors import ModelError
+from kryptondb.network import Network, Rule, trace
+from tests.networks import Gate, Pad, Shuffle, Slice, ToChannelsLast, small_cnns
+
+
+def rules(network: Network) -> dict[str, Rule]:
+    return {node.operator: node.rule for node in network.nodes}
+
+
+def classifier(*body: nn.Module, channels: int) -> nn.Module:
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3)).eval()
+
+
+@given(small_cnns())
+@settings(max_examples=25, deadline=None)
+def test_a_traced_network_says_what_its_module_says(drawn: tuple[nn.Module, tuple[int, int, int]]) -> None:
+    module, shape = drawn
+    network = trace(module, shape)
+    assert network.traced, network.failure
+    images = torch.randn(3, *shape, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(images)[0], module(images), atol=1e-10, rtol=1e-10)
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    module = classifier(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), channels=4)
+    before = copy.deepcopy(module.state_dict())
+    network = trace(module, (3, 8, 8))
+    with torch.inference_mode():
+        network.run(torch.randn(2, 3, 8, 8))
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_batch_norm_folds_into_the_convolution_before_it() -> None:
+    network = trace(classifier(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), channels=4), (3, 8, 8))
+    assert "batch_norm" not in rules(network)
+
+
+def test_batch_norm_stays_where_the_convolution_is_read_twice() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x)
+            return (x + self.norm(x)).mean((2, 3))
+
+    assert rules(trace(Twice().eval(), (3, 8, 8)))["batch_norm"] is Rule.LOCAL
+
+
+@pytest.mark.parametrize(
+    ("layer", "operator", "rule"),
+    [
+        (nn.Conv2d(4, 4, 3, stride=2, padding=1, dilation=2, groups=2), "conv2d", Rule.WINDOW),
+        (nn.Conv2d(4, 4, (2, 4), padding="same"), "conv2d", Rule.WINDOW),
+        (nn.MaxPool2d(3, 2, 1, dilation=1, ceil_mode=True), "max_pool2d", Rule.WINDOW),
+        (nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), "avg_pool2d", Rule.WINDOW),
+        (nn.AdaptiveAvgPool2d(4), "adaptive_avg_pool2d", Rule.WINDOW),
+        (Pad((1, 0, 2, -1), 0.5), "pad", Rule.WINDOW),
+        (Slice(1, 2, 2), "slice", Rule.WINDOW),
+        (nn.Hardswish(), "hardswish", Rule.LOCAL),
+        (nn.PReLU(4), "prelu", Rule.LOCAL),
+        (Shuffle(), "transpose", Rule.LOCAL),
+        (ToChannelsLast(4), "layer_norm", Rule.LOCAL),
+        (ToChannelsLast(4), "linear", Rule.DENSE),  # the classifier's own comes last under this name
+        (nn.AdaptiveAvgPool2d(3), "adaptive_avg_pool2d", Rule.DENSE),
+        (nn.GroupNorm(2, 4), "group_norm", Rule.DENSE),
+        (nn.ConvTranspose2d(4, 4, 3), "conv_transpose2d", Rule.DENSE),
+        (nn.Upsample(scale_factor=2), "upsample_nearest2d", Rule.DENSE),
+        (Pad((1, 1, 1, 1), 0.0, "reflect"), "pad", Rule.DENSE),
+        (Gate(4), "mul", Rule.DENSE),
+    ],
+)
+def test_every_operator_has_its_rule_and_every_network_its_answer(layer: nn.Module, operator: str, rule: Rule) -> None:
+    # 8 x 8 before the layer; the global mean behind it reads the name of the operator under test, so a maximum ends it.
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.layer = nn.Conv2d(3, 4, 3, padding=1), layer
+            self.last = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.layer(self.first(x)).amax((2, 3)))
+
+    module = Network().double().eval()
+    network = trace(module, (3, 8, 8))
+    assert network.traced, network.failure
+    assert rules(network)[operator] is rule
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(images)[0], module(images))
+
+
+def test_a_dense_node_says_why_and_so_does_the_tail() -> None:
+    network = trace(classifier(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), channels=4), (3, 8, 8))
+    assert network.tail is not None
+    assert (network.tail.operator, network.tail.reason) == ("group_norm", "group_norm is no operator of the algebra")
+
+
+def test_a_network_of_regions_and_a_mean_has_no_tail() -> None:
+    assert trace(classifier(nn.Conv2d(3, 4, 3), nn.ReLU(), channels=4), (3, 8, 8)).tail is None
+
+
+def test_a_write_in_place_is_seen_by_whoever_reads_the_old_name() -> None:
+    class Forgetful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x)
+            x.relu_()
+            return x.mean((2, 3))
+
+    module = Forgetful().eval()
+    images = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(trace(module, (3, 8, 8)).run(images)[0], module(images))
+
+
+def test_a_write_through_a_view_reaches_what_it_is_a_view_of() -> None:
+    class Through(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x)
+            x[:, :2].mul_(3.0)
+            return x.mean((2, 3))
+
+    module = Through().eval()
+    network = trace(module, (3, 8, 8))
+    images = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(images)[0], module(images))
+
+
+def test_a_branch_on_the_pictures_values_cannot_be_traced_and_says_so() -> None:
+    class Undecided(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores = x.mean((2, 3))
+            return scores if float(scores.sum()) > 0 else -scores
+
+    network = trace(Undecided().eval(), (3, 8, 8))
+    assert not network.traced
+    assert network.failure
+    images = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(network.run(images)[0], Undecided()(images))
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda x: (x.mean((2, 3)), x), "returns a tuple"),
+        (lambda x: {"out": x.mean((2, 3))}, "returns a dict"),
+        (lambda x: x, r"shape \(1, 3, 8, 8\)"),
+        (lambda x: functional.linear(x, torch.zeros(2, 5)), "cannot take an image of 3x8x8"),
+    ],
+)
+def test_a_module_that_gives_no_scores_is_refused_with_what_it_gives(forward: object, message: str) -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> object:
+            return forward(x)  # type: ignore[operator]
+
+    with pytest.raises(ModelError, match=message):
+        trace(Odd().eval(), (3, 8, 8))
+
+
+def test_dropout_disappears() -> None:
+    network = trace(classifier(nn.Conv2d(3, 4, 3), nn.Dropout(), nn.Dropout2d(inplace=True), channels=4), (3, 8, 8))
+    assert not any("dropout" in node.operator for node in network.nodes)
