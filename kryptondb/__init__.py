@@ -22,8 +22,7 @@ from kryptondb.errors import (
 )
 from kryptondb.result import Result
 from kryptondb.session import Session, connect
-
-__version__ = "0.1.0"
+from kryptondb.version import __version__
 
 __all__ = [
     "BindError",

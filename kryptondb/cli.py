@@ -60,7 +60,7 @@ class _Version(argparse.Action):
     """Prints the version and leaves."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        from kryptondb import __version__
+        from kryptondb.version import __version__
 
         print(f"kryptondb {__version__}")
         parser.exit()
@@ -117,8 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Error as error:
         print(error, file=sys.stderr)
         return 1
-    except OSError as problem:  # a full disk under -o, a terminal that went away
-        print(problem, file=sys.stderr)
+    except OSError as problem:  # a full disk, a terminal that went away
+        where = problem.filename or "the output"
+        print(f"cannot write {where}: {problem.strerror or problem}", file=sys.stderr)
         return 1
 
 

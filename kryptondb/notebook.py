@@ -13,10 +13,10 @@ from kryptondb.errors import Error
 if TYPE_CHECKING:
     import numpy as np
 
+    from kryptondb.answer import Answer
     from kryptondb.catalog import ModelStore
     from kryptondb.images import Picture
     from kryptondb.optimizer.physical import PhysicalPlan
-    from kryptondb.result import Result
 
 #: How much of a long result a notebook shows.
 _PICTURES, _ROWS = 12, 20
@@ -68,7 +68,7 @@ class Pictures:
         return None
 
 
-def html(result: Result) -> str:
+def html(result: Answer) -> str:
     """The whole result, or its beginning, as HTML."""
     if result.message is not None:
         return f"<pre>{escape(result.message)}</pre>" if result.message else ""
@@ -85,16 +85,17 @@ def html(result: Result) -> str:
     return "\n".join(parts)
 
 
-def first_picture(result: Result) -> bytes | None:
+def first_picture(result: Answer) -> bytes | None:
     """The first heat map over its picture, as PNG; None for a result without heat maps."""
     if result.message is not None or result.pictures is None:
         return None
     for row, heatmap in _maps(result, 1):
-        return result.pictures.png(row, heatmap)
+        png: bytes | None = result.pictures.png(row, heatmap)
+        return png
     return None
 
 
-def _maps(result: Result, most: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def _maps(result: Answer, most: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """The first heat maps of a result, each with the other columns of its row."""
     from kryptondb.values import is_tensor, tensors
 
@@ -107,7 +108,7 @@ def _maps(result: Result, most: int) -> Iterator[tuple[dict[str, Any], np.ndarra
     yield from zip(rows, heatmaps, strict=True)
 
 
-def _figure(result: Result, row: dict[str, Any], heatmap: np.ndarray) -> str:
+def _figure(result: Answer, row: dict[str, Any], heatmap: np.ndarray) -> str:
     from kryptondb.display import caption
 
     png = result.pictures.png(row, heatmap) if result.pictures is not None else None
@@ -118,7 +119,7 @@ def _figure(result: Result, row: dict[str, Any], heatmap: np.ndarray) -> str:
     return f"<figure>{picture}<figcaption>{told}</figcaption></figure>"
 
 
-def _table(result: Result) -> str:
+def _table(result: Answer) -> str:
     from kryptondb.values import shown_column
 
     table = result.arrow().slice(0, _ROWS)

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol
 
 from kryptondb.progress import ProgressLine, progress_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from kryptondb.catalog import ModelStore, Settings
     from kryptondb.executor import Execution, ImageFailure, Progress, Stats
     from kryptondb.optimizer.physical import PhysicalPlan
-    from kryptondb.session import Session
+
+
+class Owner(Protocol):
+    """The session that runs it: its models, its settings and its threads."""
+
+    models: ModelStore
+    settings: Settings
+
+    def threads(self) -> AbstractContextManager[None]: ...
 
 
 class Watched:
     """An execution with the session's threads, and with a progress line that goes away whenever rows come out."""
 
-    def __init__(self, session: Session, plan: PhysicalPlan, bindings: Mapping[str, object]) -> None:
+    def __init__(self, session: Owner, plan: PhysicalPlan, bindings: Mapping[str, object]) -> None:
         from kryptondb.executor import execute
 
         self._session = session

@@ -9,9 +9,8 @@ import enum
 from dataclasses import dataclass
 
 from kryptondb.grammar.engine import accepted
-from kryptondb.grammar.parser import MAX_CHARACTERS
 from kryptondb.grammar.scanner import Token, scan
-from kryptondb.grammar.words import KEYWORDS, MODEL_SOURCES, RESERVED, TABLE_FUNCTIONS
+from kryptondb.grammar.words import KEYWORDS, MAX_CHARACTERS, MODEL_SOURCES, RESERVED, TABLE_FUNCTIONS
 
 
 class ContextKind(enum.Enum):

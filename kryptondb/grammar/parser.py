@@ -9,10 +9,10 @@ from kryptondb.errors import ParseError
 from kryptondb.grammar.scanner import Piece, Places, split
 from kryptondb.grammar.statements import Expression, Statement
 from kryptondb.grammar.tree import too_deep
+from kryptondb.grammar.words import MAX_CHARACTERS
 
 # Far above any query a person writes, and low enough that the functions that walk a statement may be recursive.
 MAX_DEPTH = 100
-MAX_CHARACTERS = 1 << 20
 
 
 def parse(text: str) -> Statement:

@@ -5,21 +5,23 @@ Positions never take part in comparison, so that a statement printed and parsed 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from kryptondb.errors import Position
 
 
 @dataclass(frozen=True)
 class Node:
-    """Anything that stands somewhere in a text. `str(node)` is its canonical SQL."""
+    """Anything that stands somewhere in a text. `str(node)` is its canonical SQL, written by `unparse`."""
+
+    write: ClassVar[Callable[[Node], str]]
 
     position: Position | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __str__(self) -> str:
-        from kryptondb.grammar.unparse import unparse
-
-        return unparse(self)
+        return type(self).write(self)
 
 
 # Expressions

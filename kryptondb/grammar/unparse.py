@@ -230,3 +230,6 @@ class _Writer:
 
 def _not(negated: bool) -> str:
     return " NOT" if negated else ""
+
+
+s.Node.write = staticmethod(unparse)

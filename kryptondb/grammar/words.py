@@ -6,6 +6,9 @@ import difflib
 import re
 from collections.abc import Mapping
 
+# The longest text that is read at all.
+MAX_CHARACTERS = 1 << 20
+
 # Every keyword, in the order in which completion and "Expected ..." sentences offer them.
 KEYWORDS: tuple[str, ...] = (
     *("SELECT", "EXPLAIN", "CREATE", "SHOW", "DESCRIBE", "ANALYZE", "COPY", "SET", "DROP"),

@@ -276,12 +276,28 @@ class Network:
         return tuple(uses)
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Network:
-        """The same network with its floating point constants in another precision and on another device."""
+        """The same network with its floating point constants in another precision and on another device.
 
-        def moved(constant: torch.Tensor) -> torch.Tensor:
-            return constant.to(device, dtype if constant.is_floating_point() else constant.dtype)
+        Operators that make tensors of their own (a mask, a range) were traced with a device: they move too.
+        """
+        target = torch.device(device)
 
-        nodes = tuple(n if n.constant is None else replace(n, constant=moved(n.constant)) for n in self.nodes)
+        def moved(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                return value.to(target, dtype if value.is_floating_point() else value.dtype)
+            if isinstance(value, (list, tuple)):
+                return type(value)(moved(item) for item in value)
+            return target if isinstance(value, torch.device) else value
+
+        nodes = tuple(
+            replace(
+                node,
+                constant=moved(node.constant),
+                args=moved(node.args),
+                kwargs={name: moved(value) for name, value in node.kwargs.items()},
+            )
+            for node in self.nodes
+        )
         module = self.module
         if self.failure is not None:  # only then does the module itself run
             import copy

@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kryptondb.errors import ExecutionError
 from kryptondb.executor.operators import Context, Full, Incremental, Scores
+from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.context import shrinking
+from kryptondb.executor.operators.incremental import extents_of
+from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tiles import Tile, tiles_of
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
@@ -217,3 +221,20 @@ def test_a_memory_limit_makes_tiles_and_batches_smaller() -> None:
         assert full.estimate(workload, Rates()).memory <= limit
         sizes.append((incremental.tile, full.batch))
     assert sizes[1][0] <= sizes[0][0] and sizes[1][1] < sizes[0][1]
+
+
+@pytest.mark.parametrize("name", ["googlenet", "swin_t", "convnext_tiny", "mobilenet_v3_small"])
+def test_a_tile_runs_on_another_device_with_nothing_left_behind(name: str) -> None:
+    # The meta device computes shapes alone and refuses tensors of another: what a GPU would refuse, without one.
+    size = FAMILIES[name]
+    with torch.device("meta"):
+        options = {"init_weights": False} if name == "googlenet" else {}
+        module = getattr(torchvision.models, name)(weights=None, **options)
+    network = trace(module.eval(), (3, size, size)).to("meta", torch.float32)
+    grid = Grid(size, size, (8, 8), (8, 8))
+    (tile,) = list(tiles_of(full_mask(grid), (2, 3)))[:1]
+    with torch.inference_mode():
+        base = materialize(network, torch.empty(1, 3, size, size, device="meta"))
+        patches = torch.empty(tile.size, 3, 8, 8, device="meta")
+        scores = TileRun(network, base, extents_of(network, grid).of(tile)).run(patches)
+    assert (scores.shape, scores.device.type) == ((tile.size, network.classes), "meta")

@@ -183,3 +183,19 @@ def test_a_module_that_gives_no_scores_is_refused_with_what_it_gives(forward: ob
 def test_dropout_disappears() -> None:
     network = trace(classifier(nn.Conv2d(3, 4, 3), nn.Dropout(), nn.Dropout2d(inplace=True), channels=4), (3, 8, 8))
     assert not any("dropout" in node.operator for node in network.nodes)
+
+
+def test_a_network_moves_to_another_device_with_all_that_it_makes_on_the_way() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x)
+            ramp = torch.arange(x.shape[-1], device=x.device, dtype=x.dtype)
+            return (x * ramp + x.new_zeros(x.shape[-1])).mean((2, 3))
+
+    moved = trace(Masked().eval(), (3, 8, 8)).to("meta", torch.float64)
+    scores, _ = moved.run(torch.empty(5, 3, 8, 8, device="meta", dtype=torch.float64))
+    assert (scores.shape, scores.dtype, scores.device.type) == ((5, 4), torch.float64, "meta")

@@ -56,13 +56,18 @@ class Table:
         device = self.rows.device
         y = torch.as_tensor(ys, device=device)[:, None] + torch.arange(height, device=device)
         x = torch.as_tensor(xs, device=device)[:, None] + torch.arange(width, device=device)
-        inside_y, inside_x = (y >= 0) & (y < self.height), (x >= 0) & (x < self.width)
         index = (y * self.width)[:, None, :, None] + x[None, :, None, :]
-        if not (bool(inside_y.all()) and bool(inside_x.all())):
+        if not (_inside(ys, height, self.height) and _inside(xs, width, self.width)):
+            inside_y, inside_x = (y >= 0) & (y < self.height), (x >= 0) & (x < self.width)
             beyond = self.height * self.width + self.outside.index(outside)
             index.masked_fill_(~(inside_y[:, None, :, None] & inside_x[None, :, None, :]), beyond)
         taken = torch.index_select(self.rows, 0, index.reshape(-1))
         return taken.view(len(ys) * len(xs), height, width, *self.channels)
+
+
+def _inside(starts: np.ndarray, size: int, extent: int) -> bool:
+    """Whether every span of `size` cells lies within the extent."""
+    return int(starts.min()) >= 0 and int(starts.max()) + size <= extent
 
 
 def to_locations(value: torch.Tensor, axes: Axes) -> torch.Tensor:
