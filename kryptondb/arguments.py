@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from kryptondb.errors import BindError, Position, did_you_mean
@@ -160,6 +162,20 @@ def options_of(
             raise BindError(f'the option "{option.name}" is given twice', position=_name_position(option))
         values[name] = value_of(option.value, bindings, words=words)
     return values
+
+
+@contextmanager
+def placed_at(options: Sequence[Option], otherwise: Position | None = None) -> Iterator[None]:
+    """Gives a BindError from a room that knows no text the place of the option that its message names first."""
+    try:
+        yield
+    except BindError as error:
+        if error.position is None:
+            words = re.findall(r"\w+", error.message)
+            named = [option for option in options if option.name in words]
+            first = min(named, key=lambda option: words.index(option.name), default=None)
+            error.position = first.position if first is not None else otherwise
+        raise
 
 
 def _name_position(option: Option) -> Position | None:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from kryptondb.answer import Answer
     from kryptondb.executor import ImageFailure
     from kryptondb.optimizer.physical import PhysicalPlan
-    from kryptondb.result import Result
 
 #: A picture each for this many heat maps of one result; the ones after that are told in one line each.
 PICTURES = 12
@@ -21,7 +21,7 @@ PICTURES = 12
 _MAP_LINES = 29
 
 
-def show(result: Result, stream: TextIO, terminal: Terminal, *, max_rows: int | None) -> int:
+def show(result: Answer, stream: TextIO, terminal: Terminal, *, max_rows: int | None) -> int:
     """Writes the whole result to the stream as it is read; returns how many rows it had.
 
     Args:
@@ -50,7 +50,7 @@ def show(result: Result, stream: TextIO, terminal: Terminal, *, max_rows: int | 
     for batch in result.batches():
         stats = result.so_far.stats if result.so_far is not None else None
         now = float(stats.seconds) if stats is not None else 0.0
-        printer.add(batch, now - before)
+        printer.add(batch, None if result.kept else now - before)
         before = now
         rows += batch.num_rows
     printer.finish()
@@ -60,8 +60,8 @@ def show(result: Result, stream: TextIO, terminal: Terminal, *, max_rows: int | 
 class Printer(Protocol):
     """What takes a result's batches one after the other."""
 
-    def add(self, batch: pa.RecordBatch, seconds: float) -> None:
-        """Shows a batch that took so long to compute."""
+    def add(self, batch: pa.RecordBatch, seconds: float | None) -> None:
+        """Shows a batch that took so long to compute; None when it was there already."""
 
     def finish(self) -> None:
         """Says what can only be said at the end."""
@@ -79,7 +79,7 @@ class HeatMapPrinter:
         self.write = write
         self.seen = 0
 
-    def add(self, batch: pa.RecordBatch, seconds: float) -> None:
+    def add(self, batch: pa.RecordBatch, seconds: float | None) -> None:
         """Prints every heat map of the batch."""
         from kryptondb.values import shown, tensors
 

@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+#: How much of a line a message shows.
+_LINE = 120
+
 
 @dataclass(frozen=True, order=True)
 class Position:
@@ -69,11 +72,15 @@ class Error(Exception):
         lines = text.split("\n")
         if not 1 <= position.line <= len(lines):
             return []
-        line = lines[position.line - 1].replace("\t", " ").rstrip("\r")
+        line = lines[position.line - 1].rstrip("\r")
+        line = "".join(character if character.isprintable() else " " for character in line)  # no escape codes
         before = position.column - 1
         width = max(1, min(position.end - position.start, len(line) - before))
-        first = max(0, before - 60)  # a very long line is shown from a little before the caret
-        return ["    " + line[first : first + 160], "    " + " " * (before - first) + "^" * min(width, 160)]
+        first = 0 if len(line) <= _LINE else max(0, before - _LINE // 2)  # a long line is shown around the caret
+        last = min(len(line), first + _LINE)
+        shown = ("..." if first else "") + line[first:last] + ("..." if last < len(line) else "")
+        indent = " " * (before - first + (3 if first else 0))
+        return ["    " + shown, "    " + indent + "^" * max(1, min(width, last - before))]
 
 
 class ParseError(Error):

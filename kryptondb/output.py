@@ -30,8 +30,8 @@ class Output:
         from kryptondb import display, writers
 
         if format == "table":
-            if self.wrote and result.message is None:
-                self.text.write("\n")  # between a result and the table after it
+            if self.wrote and (result.message is None or "\n" in result.message):
+                self.text.write("\n")  # between a result and the table or plan after it
             self.wrote = self.wrote or result.message != ""
             display.show(result, self.text, self.terminal, max_rows=max_rows)
         elif format == "json":

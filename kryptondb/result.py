@@ -112,6 +112,11 @@ class Result:
         return self._read().stats
 
     @property
+    def kept(self) -> bool:
+        """Whether all rows were read already and are kept, so that reading them again computes nothing."""
+        return self._table is not None
+
+    @property
     def so_far(self) -> Run | None:
         """The run that is under way or done, with its `stats` and `errors` so far; None when nothing was read yet."""
         return self._run if self._consumed else None

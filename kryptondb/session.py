@@ -9,13 +9,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.arguments import Parameters, bindings_for, bindings_of, check_all_used, options_of, text_of, value_of
+from kryptondb.arguments import (
+    Parameters,
+    bindings_for,
+    bindings_of,
+    check_all_used,
+    options_of,
+    placed_at,
+    text_of,
+    value_of,
+)
 from kryptondb.display import spoken_size
-from kryptondb.errors import BindError, Error, ExecutionError, PlanError
+from kryptondb.errors import Error, ExecutionError, PlanError
 from kryptondb.notebook import Pictures
 from kryptondb.progress import waiting
 from kryptondb.result import Result, Rows
 from kryptondb.running import Watched
+from kryptondb.tables import counted
 from kryptondb.values import table_of
 
 if TYPE_CHECKING:
@@ -246,25 +256,23 @@ class Session:
         path = text_of(copy.path, bindings, "the path of COPY")
         options = options_of(copy.options, bindings, words=True)
         run = Watched(self, self._plan(copy.select, bindings), bindings)
-        with run.watched():
+        with run.watched(), placed_at(copy.options):
             report = copy_to(run.execution, path, options)
         rows = Rows(table_of((), []), run.stats, run.errors)
-        return Result.of_run(rows, message=f"{report.path}: {report.rows:,} rows, {spoken_size(report.bytes)}")
+        what = counted(report.rows, "picture" if report.format == "png" else "row")
+        return Result.of_run(rows, message=f"{report.path}: {what}, {spoken_size(report.bytes)}")
 
     def _create_model(self, create: CreateModel, bindings: Mapping[str, object]) -> Result:
         from kryptondb.catalog import OPTION_NAMES, summary_line
 
         source = text_of(create.source.name, bindings, "the source of a model")
         options = options_of(create.options, bindings, known=OPTION_NAMES)
-        try:
-            with waiting(f"building {create.name}", self.settings.get("progress")):
-                model = self.models.create(create.name, create.source.kind, source, options, create.replace)
-                summary = summary_line(model, self.models.network(create.name))
-        except BindError as error:
-            if error.position is None:  # the catalog knows no text; it names the option that it refuses
-                named = (option for option in create.options if f'option "{option.name}"' in error.message)
-                error.position = next((option.position for option in named), None)
-            raise
+        with (
+            placed_at(create.options),
+            waiting(f"building {create.name}", self.settings.get("progress")),
+        ):
+            model = self.models.create(create.name, create.source.kind, source, options, create.replace)
+            summary = summary_line(model, self.models.network(create.name))
         return _told(summary)
 
     def _drop_model(self, drop: DropModel, _: Mapping[str, object]) -> Result:
@@ -272,7 +280,9 @@ class Session:
         return _told("")
 
     def _set(self, setting: Set, bindings: Mapping[str, object]) -> Result:
-        self.settings.set(setting.name, value_of(setting.value, bindings, words=True))
+        value = value_of(setting.value, bindings, words=True)
+        with placed_at((), setting.value.position or setting.position):
+            self.settings.set(setting.name, value)
         return _told("")
 
     def _describe(self, describe: Describe, _: Mapping[str, object]) -> Result:
@@ -296,7 +306,7 @@ class Session:
         raise PlanError(
             "ANALYZE is not available in this version yet",
             position=analyze.position,
-            hint="Queries without WITH SSIM are exact and need no profile.",
+            hint="Every query runs an exact plan, WITH SSIM or without, and needs no profile.",
         )
 
     def _drop_profiles(self, drop: DropProfiles, _: Mapping[str, object]) -> Result:

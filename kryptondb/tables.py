@@ -38,7 +38,7 @@ class TablePrinter:
         self._widths: list[int] | None = None
         self._kept: list[int] = []
 
-    def add(self, batch: pa.RecordBatch, seconds: float = 0.0) -> None:
+    def add(self, batch: pa.RecordBatch, seconds: float | None = None) -> None:
         """Prints what is still to be shown of the batch."""
         from kryptondb.values import shown_column
 

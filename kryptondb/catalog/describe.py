@@ -10,6 +10,7 @@ from kryptondb.catalog.preprocessing import describe_preprocess
 Row = tuple[str, str]
 
 CLASSIFIER = ("linear", "flatten", "view", "reshape", "addmm")  # operators that a classifier's head begins with
+FULLY_CONNECTED = ("linear", "addmm", "mm")
 PATCH, STRIDE = 16, 4  # the query's defaults, for the redundancy ratio
 
 
@@ -63,7 +64,15 @@ def extent(network: Any) -> str:
     if network.tail is None:
         return "the scores"
     operator = str(network.tail.operator).rpartition("aten.")[2].partition(".")[0]
-    return "the classifier" if operator in CLASSIFIER else str(network.tail.node)
+    return "the classifier" if operator in CLASSIFIER and _only_a_head_follows(network) else str(network.tail.node)
+
+
+def _only_a_head_follows(network: Any) -> bool:
+    """Whether all that multiplies in the dense tail is fully connected; transformers begin theirs with a view, too."""
+    dense = [node for node in network.nodes if node.rule.value == "dense"]
+    return all(
+        (not node.flops or node.operator in FULLY_CONNECTED) and "attention" not in node.operator for node in dense
+    )
 
 
 def redundancy(network: Any) -> float | None:

@@ -180,11 +180,13 @@ def _torch_log() -> Iterator[list[BaseException]]:
                 caught.append(record.exc_info[1])
 
     logger = logging.getLogger("torch.export")
-    handler, propagate = Catch(), logger.propagate
+    handler, propagate, level = Catch(), logger.propagate, logger.level
     logger.addHandler(handler)
     logger.propagate = False
+    logger.setLevel(logging.WARNING)  # tracing may have asked for less
     try:
         yield caught
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
+        logger.setLevel(level)

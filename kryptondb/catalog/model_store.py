@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +153,9 @@ class ModelStore:
             if network is None:
                 from kryptondb.network import trace
 
-                network = self._networks[model.fingerprint] = trace(model.module, model.input_shape)
+                with _quiet_torch():
+                    network = trace(model.module, model.input_shape)
+                self._networks[model.fingerprint] = network
             return network
 
     def drop(self, name: str, if_exists: bool = False) -> bool:
@@ -216,6 +221,18 @@ class ModelStore:
         near = did_you_mean(name, self.names())
         hint = f"{near} " if near else ""
         return BindError(f'no model named "{name}"', hint=f"{hint}SHOW MODELS lists what this database knows.")
+
+
+@contextmanager
+def _quiet_torch() -> Iterator[None]:
+    """Keeps what `torch.export` prints and logs of a network that it gives up on from the user's screen."""
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.disabled = before
 
 
 def _now() -> str:

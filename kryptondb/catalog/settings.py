@@ -68,6 +68,11 @@ def _memory(value: object) -> SettingValue:
     raise ValueError("it takes 'auto', an amount like '4GiB' or '512MB', or a number of bytes")
 
 
+def _sentence(error: ValueError) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
@@ -105,9 +110,7 @@ class Settings:
         try:
             parsed = setting.parse(value)
         except ValueError as error:
-            raise BindError(
-                f'setting "{setting.name}" cannot be {value!r}', hint=f"{str(error).capitalize()}."
-            ) from None
+            raise BindError(f'setting "{setting.name}" cannot be {value!r}', hint=_sentence(error)) from None
         self._catalog.put_setting(setting.name, str(parsed))
         return parsed
 
@@ -161,7 +164,7 @@ def resolve_device(device: str) -> str:
     try:
         device = str(_device(device))
     except ValueError as error:
-        raise PlanError(f"there is no device '{device}'", hint=f"{str(error).capitalize()}.") from None
+        raise PlanError(f"there is no device '{device}'", hint=_sentence(error)) from None
     if device == "cpu":
         return device
     import torch

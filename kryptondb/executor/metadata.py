@@ -3,6 +3,7 @@
 Every key begins with `kryptondb.` and every value is text:
 
     version, statement, plan (JSON), quality ('exact')
+    promise                                         (of a query WITH one: what was asked for, and how it is kept)
     model, fingerprint, patch ('16x16'), stride, input ('224x224')
     fill, score, operator, precision, device       (of an occlusion experiment)
     heatmap                                         'drop': a heat map holds base - score
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from kryptondb.version import __version__
 from kryptondb.optimizer.physical import Occlude, PhysicalPlan, Redundancy, to_json
 
 PREFIX = "kryptondb."
@@ -26,14 +28,14 @@ def with_metadata(schema: pa.Schema, plan: PhysicalPlan) -> pa.Schema:
 
 
 def _values(plan: PhysicalPlan) -> dict[str, str]:
-    from kryptondb import __version__
-
     values = {
         "version": __version__,
         "statement": plan.statement,
         "plan": to_json(plan),
         "quality": plan.quality.kind,
     }
+    if plan.quality.promise is not None:
+        values["promise"] = f"{plan.quality.promise} ({plan.quality.note})"
     for node in plan.root.walk():
         if isinstance(node, (Occlude, Redundancy)):
             values |= {

@@ -24,6 +24,7 @@ REDUNDANCY = pa.schema(
         pa.field("gflops_full", pa.float64()),
         pa.field("gflops_incremental", pa.float64()),
         pa.field("ratio", pa.float64()),
+        pa.field("uniform_ratio", pa.float64()),
         pa.field("centre_ratio", pa.float64()),
     ]
 )

@@ -137,6 +137,7 @@ class Execution:
                     self.stats.seconds += time.perf_counter() - began
                 if table is None:
                     return
+                self.stats.rows += table.num_rows
                 yield pa.RecordBatch.from_arrays(one_batch(table).columns, schema=self.schema)
 
 

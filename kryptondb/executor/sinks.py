@@ -47,9 +47,10 @@ _BYTES = 64 * 1024**2
 
 @dataclass(frozen=True)
 class CopyReport:
-    """What COPY wrote: where, how many rows, and how many bytes."""
+    """What COPY wrote: where, in which format, how many rows (or pictures), and how many bytes."""
 
     path: str
+    format: str
     rows: int
     bytes: int
 
@@ -72,7 +73,7 @@ def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> C
         from kryptondb.executor.pictures import copy_pictures
 
         files, size = copy_pictures(execution, path, given, folder=is_folder(path))
-        return CopyReport(path, files, size)
+        return CopyReport(path, kind, files, size)
     names = execution.schema.names
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
@@ -87,7 +88,7 @@ def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> C
             sink.write(table)
         sink.finish()
         size = stream.tell() if stream.seekable() else sink.bytes
-    return CopyReport(path, rows, size)
+    return CopyReport(path, kind, rows, size)
 
 
 def _format(path: str, given: object) -> str:

@@ -20,6 +20,7 @@ class Stats:
         peak_memory: the most bytes of main memory the process held, weights and libraries included; None where the
             system does not tell, and before the first picture. When the query did not need more than the process had
             held before it, this is the most seen between two tiles.
+        rows: rows of the result.
     """
 
     seconds: float = 0.0
@@ -28,6 +29,7 @@ class Stats:
     images: int = 0
     failed: int = 0
     peak_memory: int | None = None
+    rows: int = 0
 
 
 @dataclass(frozen=True)

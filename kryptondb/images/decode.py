@@ -202,5 +202,5 @@ def _reason(path: Path, error: Exception) -> str:
         return f"damaged or unsupported {kind}: its header cannot be read"
     foreign = next((name for signature, name in _FOREIGN.items() if start.startswith(signature)), None)
     if start[128:132] == b"DICM":
-        foreign = "a DICOM file"
+        return "a DICOM file, which this version does not read; save its pixels as a 16-bit PNG"
     return f"{foreign}, not a {_SUPPORTED} picture" if foreign else f"not a {_SUPPORTED} picture"

@@ -38,11 +38,21 @@ def trace(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> Network
     except Exception as error:
         failure = _one_line(error)
         return Network((), 0, input_shape, classes, module, failure, batch_statistics)
-    network = Network(nodes, output, input_shape, classes, module, None, batch_statistics)
+    network = Network(nodes, _before_softmax(nodes, output), input_shape, classes, module, None, batch_statistics)
     if network.nodes[output].shape != (1, classes):
         failure = f"the graph's output has shape {network.nodes[output].shape}"
         return Network((), 0, input_shape, classes, module, failure, batch_statistics)
     return with_measured_flops(network, example[:1])
+
+
+def _before_softmax(nodes: tuple[Node, ...], output: int) -> int:
+    """The node behind a softmax at the network's end: probabilities are the score's business, not the network's."""
+    while nodes[output].operator in ("softmax", "log_softmax", "_softmax", "_log_softmax"):
+        node = nodes[output]
+        if node.args[1] not in (1, -1) or len(node.shape) != 2:
+            break
+        output = node.inputs[0]
+    return output
 
 
 def _example(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> torch.Tensor:

@@ -75,8 +75,10 @@ def _description(operator: Operator, workload: Workload) -> str:
 
 
 def _impossible(workload: Workload, hints: Hints, context: Context) -> PlanError:
-    why = workload.network.failure
-    hint = f"The network could not be traced: {why}" if why else None
+    why, tail = workload.network.failure, workload.network.tail
+    hint = f"The network could not be traced: {why}." if why else None
+    if hint is None and tail is not None:
+        hint = f"The network runs as a whole from {tail.node} on, which {tail.reason}."
     asked = f"USING operator => '{hints.operator}'" if hints.operator else "this query"
     return PlanError(f"no operator can answer {asked}", hint=hint)
 

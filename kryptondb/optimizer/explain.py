@@ -34,6 +34,8 @@ class Measured(Protocol):
     def failed(self) -> int: ...
     @property
     def peak_memory(self) -> int | None: ...
+    @property
+    def rows(self) -> int: ...
 
 
 def explain(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str:
@@ -75,7 +77,7 @@ def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str
     ]
     if analyzed is not None:
         names = ("seconds", "flops", "positions", "images", "failed", "peak_memory", "rows")
-        story["measured"] = {name: getattr(analyzed, name) for name in names if hasattr(analyzed, name)}
+        story["measured"] = {name: getattr(analyzed, name) for name in names}
     story["plan"] = json.loads(to_json(plan))
     return json.dumps(story, indent=2, ensure_ascii=False)
 
@@ -85,13 +87,14 @@ def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str
 
 def _tree(plan: PhysicalPlan) -> str:
     nodes = list(branches(plan.root))
-    costs = [_cost_texts(node.cost) for _, node in nodes]
+    costs = [_node_cost(node) for _, node in nodes]
     widths = [max(len(cost[column]) for cost in costs) for column in range(3)]
     room = WIDTH - sum(width + GAP for width in widths if width)
     lines: list[str] = []
     for (branch, node), cost in zip(nodes, costs, strict=True):
         first, *more = _wrapped(branch, node, room if any(cost) else WIDTH)
-        tail = "".join(f"{'':{GAP}}{text:>{width}}" for text, width in zip(cost, widths, strict=True))
+        columns = ((text, width) for text, width in zip(cost, widths, strict=True) if width)
+        tail = "".join(f"{'':{GAP}}{text:>{width}}" for text, width in columns)
         lines.append(f"{first:<{room}}{tail}".rstrip() if any(cost) else first)
         lines.extend(more)
     return "\n".join(lines)
@@ -106,7 +109,14 @@ def _wrapped(branch: str, node: PlanNode, width: int) -> list[str]:
 
 
 def _broken(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+
+
+def _node_cost(node: PlanNode) -> tuple[str, str, str]:
+    """What stands in the columns for seconds, operations and memory."""
+    if isinstance(node, Occlude) and node.cost is None:
+        return "cost unknown", "", ""
+    return _cost_texts(node.cost)
 
 
 def _cost_texts(cost: Cost | None) -> tuple[str, str, str]:
@@ -188,13 +198,14 @@ def _rejected(rejected: Sequence[Rejected]) -> Iterable[str]:
 def _measurements(plan: PhysicalPlan, analyzed: Measured) -> str:
     """Estimates, for as many images as were run, beside what was counted."""
     cost = plan.occlude.cost if plan.occlude is not None else None
+    unknown = "unknown" if plan.occlude is not None else ""  # of a network that could not be traced
     images = analyzed.images
     positions = plan.occlude.positions * images if plan.occlude is not None else None
     rows: list[tuple[str, str, str, str]] = [("", "estimated", "measured", "")]
     rows.append(
         (
             "seconds",
-            seconds_text(cost.seconds * images) if cost else "",
+            seconds_text(cost.seconds * images) if cost else unknown,
             seconds_text(analyzed.seconds),
             _ratio(analyzed.seconds, cost.seconds * images if cost else 0),
         )
@@ -203,8 +214,8 @@ def _measurements(plan: PhysicalPlan, analyzed: Measured) -> str:
         rows.append(
             (
                 "operations",
-                gflop_text(cost.flops * images) if cost else "",
-                gflop_text(analyzed.flops),
+                gflop_text(cost.flops * images) if cost else unknown,
+                gflop_text(analyzed.flops) if cost else unknown,
                 _ratio(analyzed.flops, cost.flops * images if cost else 0),
             )
         )
@@ -214,10 +225,9 @@ def _measurements(plan: PhysicalPlan, analyzed: Measured) -> str:
         rows.append(("images", f"{known:,}" if known is not None else "", f"{images:,}", failed))
     peak = bytes_text(analyzed.peak_memory) if analyzed.peak_memory is not None else ""
     note = "measured: the whole process" if peak else ""
-    rows.append(("memory", bytes_text(cost.memory) if cost else "", peak, note))
-    produced = getattr(analyzed, "rows", None)
-    if isinstance(produced, int):
-        rows.append(("rows", "", f"{produced:,}", ""))
+    if plan.occlude is not None:
+        rows.append(("memory", bytes_text(cost.memory) if cost else unknown, peak, note))
+    rows.append(("rows", "", f"{analyzed.rows:,}", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(
         f"{row[0]:<{MARGIN}}{row[1]:>{widths[1]}}   {row[2]:>{widths[2]}}   {row[3]}".rstrip() for row in rows

@@ -58,7 +58,7 @@ CELL_COLUMNS = (
 )
 REDUNDANCY_COLUMNS = (
     *("layer", "operator", "channels", "height", "width"),
-    *("gflops_full", "gflops_incremental", "ratio", "centre_ratio"),
+    *("gflops_full", "gflops_incremental", "ratio", "uniform_ratio", "centre_ratio"),
 )
 
 
@@ -114,7 +114,8 @@ class Occlude(PlanNode):
 
     `runs` are the grid's cells to compute, `(row, first column, last column)` with both columns included, sorted;
     None for all of them, `()` for none. An image for which `image_filter` (over `image` alone) is not true is never
-    opened. `height` and `width` are the model input's. `cost` is the estimate for one image. The last fields are for
+    opened. `height` and `width` are the model input's. `cost` is the estimate for one image, None for a network that
+    could not be traced. The last fields are for
     readers: what the operator says about itself, where the network's dense tail begins and why, channels and layers.
     """
 

@@ -45,12 +45,16 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
         memory_limit=memory_limit(context, device),
         precision=plan.hints.precision,
     )
-    choice = choose(workload, plan.hints, context)
+    asked = next((option for option in plan.statement.hints if option.name == "operator"), None)
+    with at(asked.position if asked is not None else None):
+        choice = choose(workload, plan.hints, context)
     if promise is not None and promise.seconds is not None:
         raise PlanError(
             "WITH TIME is not available in this version yet",
             position=promise.position,
-            hint=f"The exact plan is estimated to take {seconds_text(choice.chosen.cost.seconds)} an image.",
+            hint=f"The exact plan is estimated to take {seconds_text(choice.chosen.cost.seconds)} an image."
+            if network.traced
+            else None,
         )
     occlude = _occlude(table, choice, workload)
 
@@ -107,7 +111,7 @@ def _occlude(table: Occlusion, choice: Choice, workload: Workload) -> Occlude:
         device=workload.device,
         memory_limit=workload.memory_limit,
         image_filter=table.image_filter,
-        cost=choice.chosen.cost,
+        cost=choice.chosen.cost if workload.network.traced else None,  # else nobody knows what the network does
         precision=workload.precision,
         description=choice.chosen.description,
         tail=_tail(workload.network),

@@ -34,7 +34,7 @@ CELL_TYPES: Mapping[str, str] = {
 REDUNDANCY_TYPES: Mapping[str, str] = {
     **dict.fromkeys(("layer", "operator"), STRING),
     **dict.fromkeys(("channels", "height", "width"), NUMBER),
-    **dict.fromkeys(("gflops_full", "gflops_incremental", "ratio", "centre_ratio"), NUMBER),
+    **dict.fromkeys(("gflops_full", "gflops_incremental", "ratio", "uniform_ratio", "centre_ratio"), NUMBER),
 }
 
 _COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")

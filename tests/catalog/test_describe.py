@@ -16,7 +16,7 @@ TAIL = SimpleNamespace(node="flatten", operator="aten.flatten.using_ints", reaso
 
 
 def network(**changes: Any) -> SimpleNamespace:
-    known = {"traced": True, "failure": None, "tail": TAIL, "flops": 3.64e9, "input_shape": (3, 32, 32)}
+    known = {"traced": True, "failure": None, "tail": TAIL, "flops": 3.64e9, "input_shape": (3, 32, 32), "nodes": ()}
     return SimpleNamespace(**{**known, **changes})
 
 
@@ -41,6 +41,17 @@ def test_the_summary_says_how_far_the_model_runs_incrementally(model: Model) -> 
     other = SimpleNamespace(node="softmax_3", operator="aten.softmax.int", reason="")
     assert summary_line(model, network(tail=other)) == f"{start}, incremental down to softmax_3, R 2.2"
     assert summary_line(model, network(traced=False)) == f"{start}, full inference only (it could not be traced)"
+
+
+def test_a_transformer_is_not_called_incremental_down_to_its_classifier(model: Model) -> None:
+    def dense(operator: str, flops: float) -> SimpleNamespace:
+        return SimpleNamespace(rule=SimpleNamespace(value="dense"), operator=operator, flops=flops)
+
+    head = (dense("flatten", 0.0), dense("linear", 1e6))
+    assert "down to the classifier" in summary_line(model, network(nodes=head))
+    assert "down to flatten" in summary_line(model, network(nodes=(*head, dense("matmul", 1e6))))
+    attention = dense("scaled_dot_product_attention", 0.0)
+    assert "down to flatten" in summary_line(model, network(nodes=(*head, attention)))
 
 
 def test_a_patch_that_does_not_fit_has_no_redundancy(model: Model) -> None:

@@ -93,7 +93,7 @@ def test_the_demo_says_where_it_left_its_files(run: Run):
         assert min(picture.size) > 300
     table = pa.ipc.open_file(Path("out/cat.arrow").read_bytes()).read_all()
     assert table["label"].to_pylist() == [named["label"] for named in table["prediction"][0].as_py()][:3]
-    assert table.schema.field("heatmap").type.shape == [27, 27]
+    assert table.schema.field("heatmap").type.shape == [14, 14]
 
 
 def test_the_batch_leaves_a_picture_for_each_image_and_one_file_of_cells(run: Run):

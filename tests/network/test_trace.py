@@ -199,3 +199,12 @@ def test_a_network_moves_to_another_device_with_all_that_it_makes_on_the_way() -
     moved = trace(Masked().eval(), (3, 8, 8)).to("meta", torch.float64)
     scores, _ = moved.run(torch.empty(5, 3, 8, 8, device="meta", dtype=torch.float64))
     assert (scores.shape, scores.dtype, scores.device.type) == ((5, 4), torch.float64, "meta")
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.Softmax(-1), nn.LogSoftmax(1)], ids=str)
+def test_a_softmax_at_the_end_is_left_to_the_score(last: nn.Module) -> None:
+    scores = classifier(nn.Conv2d(3, 4, 3), nn.ReLU(), channels=4)
+    network = trace(nn.Sequential(scores, last).eval(), (3, 8, 8))
+    images = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(images)[0], scores(images))

@@ -72,7 +72,7 @@ class Full:
 def occluded(image: torch.Tensor, patches: torch.Tensor, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
     """The image [1, C, H, W] once a position, each with its patch [C, h, w] in place; [n, C, H, W], channels last."""
     height, width = patches.shape[2:]
-    images = image.expand(len(ys), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    images = image.expand(len(ys), -1, -1, -1).clone(memory_format=torch.channels_last)
     for number, (y, x) in enumerate(zip(ys.tolist(), xs.tolist(), strict=True)):
         images[number, :, y : y + height, x : x + width] = patches[number]
     return images

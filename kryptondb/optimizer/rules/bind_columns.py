@@ -11,7 +11,7 @@ from kryptondb.grammar.tree import walk
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.expressions import has_aggregate, is_aggregate, rewrite
 from kryptondb.optimizer.logical import LogicalPlan, RedundancyTable, source
-from kryptondb.optimizer.relational import Aggregate, Filter, Project, Sort, column_name
+from kryptondb.optimizer.relational import MAP_COLUMNS, Aggregate, Filter, Project, Sort, column_name
 from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.types import CELL_TYPES, REDUNDANCY_TYPES, need_condition, type_of
 
@@ -109,7 +109,7 @@ def _output(
 ) -> Expression:
     """A GROUP BY or ORDER BY expression, where `2` is the second output and an output's name stands for it."""
     if isinstance(expression, Literal):
-        return _ordinal(expression, clause, items)
+        return _ordinal(expression, clause, _outputs(items))
 
     def output(part: Expression) -> Expression | None:
         if not isinstance(part, Column) or part.name.casefold() not in aliases:
@@ -126,12 +126,19 @@ def _output(
     return bound
 
 
+def _outputs(items: Items) -> Items:
+    """The output columns: HEATMAP and PREDICTION alone bring those of an image and class, which come first."""
+    alone = all(isinstance(item, (HeatMap, Prediction)) for item, _ in items)
+    return (*((Column(name), name) for name in MAP_COLUMNS), *items) if alone else items
+
+
 def _ordinal(expression: Literal, clause: str, items: Items) -> Expression:
     place = expression.value
     if isinstance(place, int) and not isinstance(place, bool) and 1 <= place <= len(items):
         found = items[place - 1][0]
-        if not isinstance(found, (HeatMap, Prediction)):
-            return found
+        if isinstance(found, (HeatMap, Prediction)):
+            raise BindError(f"{clause} {expression} is {found}, which has no order", position=expression.position)
+        return found
     raise BindError(
         f"{clause} {expression} has no meaning: it takes columns, or the number of an output from 1 to {len(items)}",
         position=expression.position,
@@ -169,7 +176,14 @@ def _resolve(
                 hint=f"Write {aliases[part.name.casefold()]} in its place.",
             )
         if part.name.casefold() in ("heatmap", "prediction"):
-            raise BindError(f"{part.name.upper()} has no place in {clause}", position=part.position)
+            word = part.name.upper()
+            if clause != "the select list":
+                raise BindError(f"{word} has no place in {clause}", position=part.position)
+            if part is not expression:
+                raise BindError(f"{word} stands alone, not inside an expression", position=part.position)
+            raise BindError(
+                f'no column named "{part.name}"', position=part.position, hint=f"{word} is written without quotes."
+            )
         raise BindError(
             f'no column named "{part.name}"',
             position=part.position,

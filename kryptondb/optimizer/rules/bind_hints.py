@@ -67,7 +67,7 @@ def _device(option: Option) -> str:
 
 
 def _refuse_future(option: Option, names: tuple[str, ...]) -> None:
-    given = text(option, names[0])
+    given = text(option, "float32" if option.name == "precision" else "incremental")
     for name in names:
         if given.casefold().replace("-", "") == name.replace("-", ""):
             known = ", ".join(PRECISIONS) if option.name == "precision" else "full and incremental"

@@ -113,7 +113,7 @@ def _images(argument: Expression, context: Context) -> Images:
     if isinstance(argument, Parameter):
         key = parameter_key(argument)
         value = context.bindings[key]
-        return Images(None, binding=key, count=len(value) if isinstance(value, (list, tuple)) else 1)
+        return Images(None, binding=key, count=_count(tuple(value) if isinstance(value, (list, tuple)) else (value,)))
     hint = f"Did you mean '{argument.name}'? Quote it." if isinstance(argument, Column) else None
     raise BindError(
         f"images must be a path in quotes, a list of paths, or a parameter, not {argument}",
@@ -122,7 +122,7 @@ def _images(argument: Expression, context: Context) -> Images:
     )
 
 
-def _count(specs: tuple[str, ...]) -> int | None:
+def _count(specs: tuple[object, ...]) -> int | None:
     """How many pictures there are, where that is plain without reading a folder."""
     from kryptondb.images.sources import is_single
 

@@ -58,7 +58,10 @@ def _index(value: Expression, model: str, classes: int, labels: Sequence[str]) -
         return number
     if isinstance(value, Literal) and isinstance(value.value, str):
         return _labelled(value.value, value, model, labels)
-    hint = f"Did you mean '{value.name}'? Quote it." if isinstance(value, Column) else None
+    hint = None
+    if isinstance(value, Column):
+        alone = value.name.upper() == "ALL"
+        hint = "ALL stands alone: class => ALL." if alone else f"Did you mean '{value.name}'? Quote it."
     raise BindError(
         f"a class is a number, a label in quotes, TOP k, ALL or a list, not {value}", position=value.position, hint=hint
     )
