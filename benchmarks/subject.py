@@ -1,0 +1,122 @@
+"""What every contender explains: a torchvision network with random weights, a photograph, and one class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+import kryptondb.images.torchvision_guard  # noqa: F401  (before torchvision, whoever imports it)
+from kryptondb.catalog import Model
+from kryptondb.images.decode import decode
+from kryptondb.images.fills import Fill, parse_fill
+from kryptondb.images.picture import Picture
+from kryptondb.images.preprocess import Preprocess
+from kryptondb.images.samples import sample_path
+from kryptondb.network import Grid, Network, trace
+
+_TRAINS_ONLY = {"aux_logits": False, "init_weights": False}
+_AUXILIARY = {"inception_v3": _TRAINS_ONLY, "googlenet": _TRAINS_ONLY}  # and their own initialization takes 30 s
+_PHOTOGRAPHS = ("cat", "astronaut", "coffee", "motorcycle", "retina", "rocket")
+_TOP_PROBABILITY = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One question, the same for all contenders.
+
+    Attributes:
+        module: in eval mode on its device, in torch's default memory format; [N, C, H, W] -> [N, classes] scores.
+        model, network: the same module as KryptonDB knows it.
+        picture: the photograph; image: what the network reads of it, [1, C, H, W].
+        fill, painted: what the patch is painted with, and the number that this is in `image`.
+        target: the class that is explained; base: its probability with nothing occluded.
+    """
+
+    module: nn.Module
+    model: Model
+    network: Network
+    picture: Picture
+    image: torch.Tensor
+    fill: Fill
+    painted: float
+    grid: Grid
+    target: int
+    base: float
+    device: str
+
+
+def prepare(name: str, size: int, patch: int, stride: int, device: str, seed: int) -> Subject:
+    """Builds the network, gives it a sane scale, traces it, and asks it once about the photograph.
+
+    The preprocessing has one mean and one standard deviation for all channels: MONAI paints all with one number.
+    """
+    from torchvision.models import get_model  # after the guard
+
+    torch.manual_seed(seed)
+    picture = decode(sample_path("cat"))
+    preprocess = Preprocess(height=size, width=size, mean=(0.5,) * 3, std=(0.5,) * 3, crop=True)
+    fill = parse_fill("gray")
+    pixels = preprocess.pixels(picture)
+    image = preprocess.normalize(pixels)[None]
+    painted = float(preprocess.normalize(torch.full((3, 1, 1), 0.5))[0])
+
+    module = get_model(name, weights=None, **_AUXILIARY.get(name, {})).eval().requires_grad_(False)
+    if name in _AUXILIARY:
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight)
+    _settle_batch_norms(module, preprocess)
+    with torch.no_grad():
+        scores = module(image)
+    _sharpen(module, scores)
+    network = trace(module, (3, size, size))
+    with torch.no_grad():
+        probabilities = torch.softmax(module(image), dim=1)[0]
+    classes = probabilities.numel()
+    labels = tuple(str(index) for index in range(classes))
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    model = Model(name, f"torchvision {name}", module, preprocess, labels, "", parameters, "random", classes)
+    target = int(probabilities.argmax())
+    grid = Grid(size, size, (patch, patch), (stride, stride))
+    base = float(probabilities[target])
+    placed = module.to(device)
+    return Subject(placed, model, network, picture, image.to(device), fill, painted, grid, target, base, device)
+
+
+def _settle_batch_norms(module: nn.Module, preprocess: Preprocess) -> None:
+    """One pass with batch norms in training: their statistics become those of some photographs."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [part.momentum for part in norms]
+    for part in norms:
+        part.train().momentum = None  # a cumulative average: after one pass, that pass
+        part.reset_running_stats()
+    with torch.no_grad():
+        module(torch.stack([preprocess.normalize(preprocess.pixels(decode(sample_path(n)))) for n in _PHOTOGRAPHS]))
+    for part, momentum in zip(norms, momenta, strict=True):
+        part.eval().momentum = momentum
+
+
+def _sharpen(module: nn.Module, scores: torch.Tensor) -> None:
+    """Scales the last layer until the first class is a hundred times as probable as by chance (0.1 of 1000 classes).
+
+    Random networks are nearly indifferent: every probability is close to 1 / classes whatever is occluded, and any two
+    contenders would agree. Much sharper, and rounding alone, amplified, sets even torch's two memory formats apart.
+    """
+    scores = scores[0].double()
+    if float(scores.max() - scores.min()) == 0.0:
+        return
+    low, high = 1e-6, 1e6
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        if float(torch.softmax(scores * middle, dim=0).max()) < _TOP_PROBABILITY:
+            low = middle
+        else:
+            high = middle
+    last = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d))][-1]
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.mul_(low)
