@@ -1,1 +1,3 @@
-"""Benchmarks: one command each, which runs KryptonDB and its peers side by side in one process and prints a table."""
+"""One command each, prints a table; side by side with peers in one run."""
+
+import kryptondb  # noqa: F401  # before torch: sets how its threads wait, for all contenders alike

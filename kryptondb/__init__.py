@@ -23,6 +23,9 @@ from kryptondb.errors import (
 from kryptondb.result import Result
 from kryptondb.session import Session, connect
 from kryptondb.version import __version__
+from kryptondb.waiting import wait_asleep
+
+wait_asleep()
 
 __all__ = [
     "BindError",
