@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -262,6 +263,8 @@ class Monai:
         )
 
     def warm(self) -> None:
+        # MONAI indexes with lists; torch says so at every call. It is nothing that a reader of the table can mend.
+        warnings.filterwarnings("ignore", message="Using a non-tuple sequence", category=UserWarning)
         self._map(0, 1)
 
     def turn(self, part: Round) -> None:
