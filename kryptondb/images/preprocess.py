@@ -176,9 +176,14 @@ class Preprocess:
         size = self._resized(height, width)
         if size == (height, width):
             return pixels
-        resized: Tensor = functional.interpolate(
-            pixels[None], size=size, mode=self.interpolation, align_corners=False, antialias=True
-        )
+        # Height first where the width becomes a single pixel: torch resizes both at once wrongly then (2.13, contiguous
+        # input: every row comes out like the first).
+        steps = [(size[0], width), size] if size[1] == 1 else [size]
+        resized = pixels[None]
+        for step in steps:
+            resized = functional.interpolate(
+                resized, size=step, mode=self.interpolation, align_corners=False, antialias=True
+            )
         return resized[0]
 
     def _crop(self, pixels: Tensor) -> Tensor:
