@@ -184,12 +184,11 @@ def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Runner
     """The experiment that a plan's node describes."""
     from kryptondb.executor.experiment import Experiment
     from kryptondb.images.fills import parse_fill
-    from kryptondb.network import Grid
 
     return Experiment(
         model=model,
         network=models.network(node.model),
-        grid=Grid(node.height, node.width, node.patch, node.stride),
+        grid=node.grid,
         runs=node.runs,
         fill=parse_fill(node.fill),
         classes=node.classes,

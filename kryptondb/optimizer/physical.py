@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.grammar.statements import Expression, Promise
+from kryptondb.network import Grid
 from kryptondb.optimizer import plan_json
 from kryptondb.optimizer.cost import Cost
 from kryptondb.optimizer.relational import (
@@ -146,14 +147,19 @@ class Occlude(PlanNode):
         return CELL_COLUMNS
 
     @property
+    def grid(self) -> Grid:
+        """Every position of the patch."""
+        return Grid(self.height, self.width, self.patch, self.stride)
+
+    @property
     def rows(self) -> int:
         """Rows of the grid."""
-        return (self.height - self.patch[0]) // self.stride[0] + 1
+        return self.grid.rows
 
     @property
     def cols(self) -> int:
         """Columns of the grid."""
-        return (self.width - self.patch[1]) // self.stride[1] + 1
+        return self.grid.cols
 
     @property
     def positions(self) -> int:
