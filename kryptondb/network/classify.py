@@ -28,8 +28,8 @@ def _group(names: str, handler: Callable[[Call], Node]) -> dict[str, Callable[[C
 
 _IN_PLACE_UNARY = """relu hardtanh hardswish hardsigmoid silu sigmoid tanh elu leaky_relu relu6 celu selu mish exp
     log sqrt abs neg clamp clamp_min clamp_max rsqrt square reciprocal floor ceil round erf sin cos"""
-_UNARY = """gelu softplus softsign log_sigmoid hardshrink softshrink tanhshrink pow log1p expm1 clone contiguous to
-    _to_copy alias detach threshold nan_to_num log2 log10 sign atan asinh sinh cosh rrelu_with_noise"""
+_UNARY = """gelu softplus softsign log_sigmoid hardshrink softshrink tanhshrink pow log1p expm1 threshold nan_to_num
+    log2 log10 sign atan asinh sinh cosh rrelu_with_noise"""
 
 
 def _unary_in_place(name: str) -> Callable[[Call], Node]:

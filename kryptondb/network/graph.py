@@ -281,6 +281,9 @@ class Network:
         Operators that make tensors of their own (a mask, a range) were traced with a device: they move too.
         """
         target = torch.device(device)
+        constants = [n.constant for n in self.nodes if n.constant is not None and n.constant.is_floating_point()]
+        if constants and all(constant.device == target and constant.dtype == dtype for constant in constants):
+            return self  # with all that is known of it
 
         def moved(value: Any) -> Any:
             if isinstance(value, torch.Tensor):

@@ -160,7 +160,7 @@ class Importer:
             shape=shape_for_one(fx),
             batch_dim=batch_dim(fx),
             nodes=self.nodes,
-            input_refs=tuple(index for index in refs),
+            input_refs=refs,
         )
 
     def _template(self, value: Any) -> Any:

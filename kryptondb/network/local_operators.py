@@ -11,11 +11,9 @@ from kryptondb.network.call import Call, dense, picture
 from kryptondb.network.graph import Node, Rule, Window
 from kryptondb.network.windows import (
     average_counts,
-    conv_window,
-    conv_window_of,
     pair,
-    pool_window,
     shift_window,
+    sliding_window,
     sum_windows,
     take_every,
 )
@@ -35,7 +33,7 @@ def convolution_2d(call: Call) -> Node:
         return call.node(Rule.DENSE, flops=flops * _locations(call.shape), reason="its input is not a picture any more")
     bias, stride, padding = call.arg(2), call.arg(3, [1, 1], "stride"), call.arg(4, [0, 0], "padding")
     dilation, groups = call.arg(5, [1, 1], "dilation"), call.arg(6, 1, "groups")
-    window = conv_window(source, call.shape, (kh, kw), stride, padding, dilation)
+    window = sliding_window(source, call.shape, (kh, kw), stride, padding, dilation)
     args = (call.args[0], call.args[1], bias, list(pair(stride)), [0, 0], list(pair(dilation)), groups)
     return call.node(
         Rule.WINDOW,
@@ -71,8 +69,8 @@ def max_pool(call: Call) -> Node:
         return dense(call, "its input is not a picture any more")
     kernel, stride = call.arg(1), call.arg(2, [], "stride")
     dilation = call.arg(4, [1, 1], "dilation")
-    window = pool_window(
-        source, call.shape, kernel, stride, call.arg(3, [0, 0], "padding"), dilation, outside=-float("inf")
+    window = sliding_window(
+        source, call.shape, pair(kernel), stride, call.arg(3, [0, 0], "padding"), dilation, outside=-float("inf")
     )
     args = (call.args[0], list(pair(kernel)), [window.y.stride, window.x.stride], [0, 0], list(pair(dilation)), False)
     return call.node(
@@ -90,7 +88,7 @@ def average_pool(call: Call) -> Node:
         return dense(call, "its input is not a picture any more")
     kernel, stride, padding = call.arg(1), call.arg(2, [], "stride"), pair(call.arg(3, [0, 0], "padding"))
     count_padding, divisor = call.arg(5, True, "count_include_pad"), call.arg(6, None, "divisor_override")
-    window = pool_window(source, call.shape, kernel, stride, padding, [1, 1], outside=0.0)
+    window = sliding_window(source, call.shape, pair(kernel), stride, padding)
     return call.node(Rule.WINDOW, axes=source.axes, window=_averaging(call, window, padding, count_padding, divisor))
 
 
@@ -124,7 +122,7 @@ def adaptive_average_pool(call: Call) -> Node:
     if source.height % rows or source.width % cols:
         return dense(call, f"its windows differ in size ({source.height} x {source.width} to {rows} x {cols})")
     kernel = (source.height // rows, source.width // cols)
-    window = conv_window_of(source, call.shape, kernel, kernel, (0, 0), (1, 1), 0.0)
+    window = sliding_window(source, call.shape, kernel, kernel, 0)
     return call.node(Rule.WINDOW, axes=source.axes, window=_averaging(call, window, (0, 0), True, None), fresh=True)
 
 

@@ -17,11 +17,21 @@ def pair(value: Any) -> tuple[int, int]:
     return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def conv_window(
-    source: Node, shape: tuple[int, ...], kernel: tuple[int, int], stride: Any, padding: Any, dilation: Any
+def sliding_window(
+    source: Node,
+    shape: tuple[int, ...],
+    kernel: tuple[int, int],
+    stride: Any,
+    padding: Any,
+    dilation: Any = 1,
+    outside: float = 0.0,
 ) -> Window:
-    """The windows of a convolution; `padding` is a size, a pair, or ATen's 'same' or 'valid'."""
-    strides, dilations = pair(stride), pair(dilation)
+    """The windows of a convolution or pooling, without its arguments.
+
+    `padding` is a size, a pair, or ATen's 'same' or 'valid'; an empty stride is the kernel (ATen's convention for
+    pooling); `outside` is what a cell outside the picture holds.
+    """
+    strides, dilations = pair(stride or kernel), pair(dilation)
     if padding == "valid":
         before = (0, 0)
     elif padding == "same":  # torch puts the odd cell behind
@@ -32,30 +42,7 @@ def conv_window(
         AxisWindow(dilations[a] * (kernel[a] - 1) + 1, strides[a], before[a], size, shape[2 + a])
         for a, size in enumerate((source.height, source.width))
     )
-    return Window(y, x, 0.0, args=())
-
-
-def pool_window(
-    source: Node, shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dilation: Any, outside: float
-) -> Window:
-    """The windows of a pooling; an empty stride is the kernel (ATen's convention)."""
-    kernels = pair(kernel)
-    strides = pair(stride) if stride != [] and stride is not None else kernels
-    return conv_window_of(source, shape, kernels, strides, pair(padding), pair(dilation), outside)
-
-
-def conv_window_of(
-    source: Node,
-    shape: tuple[int, ...],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    before: tuple[int, int],
-    dilation: tuple[int, int],
-    outside: float,
-) -> Window:
-    """Windows from plain pairs, with what a cell outside the picture holds."""
-    window = conv_window(source, shape, kernel, stride, before, dilation)
-    return Window(window.y, window.x, outside, args=())
+    return Window(y, x, outside, args=())
 
 
 def average_counts(axis: AxisWindow, padding: int, count_padding: bool) -> torch.Tensor:

@@ -18,7 +18,7 @@ from kryptondb.executor.operators.tiles import Extents, Tile, TileExtents, tiles
 from kryptondb.network import Grid, Network, Rule
 from kryptondb.network.regions import regions
 from kryptondb.optimizer.cost import Cost, Rates
-from kryptondb.optimizer.workload import Workload
+from kryptondb.optimizer.workload import Workload, mask_of_runs
 
 _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24)
 
@@ -64,12 +64,7 @@ class Incremental:
         work = self.work(workload)
         flops = network.flops + work.flops
         moved = full_bytes_moved(network, element) + work.moved_elements * element
-        tail_weights = sum(
-            node.channels * node.height * node.width * element
-            for node in network.nodes
-            if node.rule is Rule.CONSTANT and node.constant is not None
-        )
-        moved += work.tiles * tail_weights
+        moved += work.tiles * network.parameter_bytes
         calls = (1 + 2 * work.tiles) * len(network.nodes)
         memory = base_bytes(network, element) + work.peak_elements * element
         return Cost(rates.seconds(flops, moved, calls), flops, int(memory))
@@ -136,8 +131,6 @@ class Work:
 def _work(
     network: Network, grid: Grid, runs: tuple[tuple[int, int, int], ...] | None, shape: tuple[int, int]
 ) -> Work:
-    from kryptondb.optimizer.workload import mask_of_runs
-
     mask = mask_of_runs(runs, grid.rows, grid.cols)
     extents = extents_of(network, grid)
     flops_each = np.array([node.flops for node in network.nodes])
