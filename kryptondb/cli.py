@@ -254,7 +254,9 @@ def _refuse_a_query_as_database(parser: argparse.ArgumentParser, database: str |
     """`kryptondb "SELECT ..."` would otherwise quietly make a file of that name."""
     if database is None or Path(database).exists():
         return
-    if re.match(r"\s*(select|show|create|drop|describe|explain|copy|set|analyze)\s", database, re.IGNORECASE):
+    if re.match(
+        r"\s*(select|show|create|drop|describe|explain|copy|set|analyze|calibrate)[\s;]", database, re.IGNORECASE
+    ):
         parser.error(f"{database!r} looks like a query: give it with -c")
 
 

@@ -107,32 +107,45 @@ class ProgressLine:
 
 
 @contextmanager
-def waiting(what: str, setting: object, stream: TextIO | None = None, *, delay: float = 1.0) -> Iterator[None]:
-    """Says on a terminal what is being waited for, when it lasts longer than `delay` seconds; gone when it is done."""
+def waiting(
+    what: str, setting: object, stream: TextIO | None = None, *, delay: float = 1.0
+) -> Iterator[Callable[[str], None]]:
+    """Says on a terminal what is being waited for, when it lasts longer than `delay` seconds; gone when it is done.
+
+    Yields a function that says something else from now on, such as how far it is.
+    """
     stream = sys.stderr if stream is None else stream
     if setting == "off" or stream is None or not stream.isatty():
-        yield
+        yield lambda _: None
         return
-    lock, said = threading.Lock(), [False]
+    lock = threading.Lock()
+    wanted, said = what, ""
     done = threading.Event()
 
     def say() -> None:
+        nonlocal said
         with lock:
             if not done.is_set():
-                said[0] = True
-                stream.write(f"\r{what} ...")
+                stream.write(f"\r{wanted} ..." + ("\x1b[K" if said else ""))
                 stream.flush()
+                said = wanted
+
+    def say_instead(text: str) -> None:
+        nonlocal wanted
+        wanted = text
+        if said:
+            say()
 
     timer = threading.Timer(delay, say)
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield say_instead
     finally:
         timer.cancel()
         with lock:
             done.set()
-            if said[0]:
+            if said:
                 stream.write("\r\x1b[2K")
                 stream.flush()
 

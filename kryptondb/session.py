@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +19,8 @@ from kryptondb.arguments import (
     text_of,
     value_of,
 )
-from kryptondb.display import spoken_size
-from kryptondb.errors import Error, ExecutionError, PlanError
+from kryptondb.display import spoken_seconds, spoken_size
+from kryptondb.errors import Error, ExecutionError, ModelError, PlanError
 from kryptondb.notebook import Pictures
 from kryptondb.progress import waiting
 from kryptondb.result import Result, Rows
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from kryptondb.grammar.statements import (
         Analyze,
+        Calibrate,
+        Column,
         Copy,
         CreateModel,
         Describe,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         Show,
         Statement,
     )
+    from kryptondb.network import Network
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.physical import PhysicalPlan
 
@@ -82,12 +85,13 @@ class Session:
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
+        from kryptondb.calibration import Calibration
         from kryptondb.catalog import Catalog, ModelStore, Settings
 
         self.catalog = Catalog(path)
         self.models = ModelStore(self.catalog)
         self.settings = Settings(self.catalog)
-        self._measured: dict[str, Rates] = {}
+        self._calibration = Calibration(self.catalog)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -159,6 +163,7 @@ class Session:
             s.Show: self._show,
             s.Set: self._set,
             s.Analyze: self._analyze,
+            s.Calibrate: self._calibrate,
             s.DropProfiles: self._drop_profiles,
         }
         try:
@@ -211,24 +216,7 @@ class Session:
 
     def rates(self, device: str) -> Rates:
         """How fast a device is: measured once, then remembered in the catalog for this machine and thread count."""
-        import platform
-
-        import torch
-
-        from kryptondb.executor.calibrate import measure
-        from kryptondb.optimizer.cost import Rates
-
-        which = f"{torch.get_num_threads()} threads" if device == "cpu" else torch.cuda.get_device_name(device)
-        key = f"{device}, {which}, {platform.node()}"
-        if key not in self._measured:
-            known = self.catalog.rates(key)
-            if known is None:
-                measured = measure(device)
-                self.catalog.put_rates(key, dataclasses.asdict(measured))
-                self._measured[key] = measured
-            else:
-                self._measured[key] = Rates(**known)
-        return self._measured[key]
+        return self._calibration.rates(device)
 
     # What each statement does
 
@@ -300,7 +288,45 @@ class Session:
 
             rows = [(sample.name, sample.description, sample.package) for sample in list_samples()]
             return Result.of_rows(table_of(("name", "description", "package"), rows))
+        if show.what == "calibration":
+            return Result.of_rows(self._calibration.table())
         return Result.of_rows(table_of(_PROFILE_COLUMNS, []))
+
+    def _calibrate(self, calibrate: Calibrate, _: Mapping[str, object]) -> Result:
+        from kryptondb.calibration import device_name
+        from kryptondb.optimizer.layers import layer_shapes
+
+        device = self.settings.resolved_device()
+        with self.threads(), waiting("calibrating", self.settings.get("progress")) as say:
+            networks, left_out = self._networks_of(calibrate.models)
+            shapes = dict.fromkeys(shape for network in networks for shape in layer_shapes(network))
+            began = time.perf_counter()
+            self._calibration.measure(
+                device,
+                shapes,
+                in_general=not calibrate.models,
+                progress=lambda done, total: say(f"calibrating, {done} of {counted(total, 'layer shape')}"),
+            )
+            name = device_name(device)
+        what = f"{counted(len(shapes), 'layer shape')} of {counted(len(networks), 'model')}"
+        message = f"{name}: {what} measured in {spoken_seconds(time.perf_counter() - began)}"
+        return _told(f"{message}; left out: {', '.join(left_out)}" if left_out else message)
+
+    def _networks_of(self, models: Sequence[Column]) -> tuple[list[Network], list[str]]:
+        """The networks of the models named, each once, or of all; of all, those that cannot be built are told apart."""
+        if models:
+            named: dict[str, Network] = {}
+            for model in models:
+                with placed_at((), model.position):
+                    named[model.name.casefold()] = self.models.network(model.name)
+            return list(named.values()), []
+        networks, left_out = [], []
+        for name in self.models.names():
+            try:
+                networks.append(self.models.network(name))
+            except ModelError as error:
+                left_out.append(f"{name} ({error.message})")
+        return networks, left_out
 
     def _analyze(self, analyze: Analyze, _: Mapping[str, object]) -> Result:
         raise PlanError(

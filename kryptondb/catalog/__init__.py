@@ -12,13 +12,14 @@ from kryptondb.catalog.model import Model
 from kryptondb.catalog.model_store import MODEL_COLUMNS, ModelStore
 from kryptondb.catalog.options import OPTION_NAMES, ModelOptions
 from kryptondb.catalog.settings import SETTINGS, Setting, Settings
-from kryptondb.catalog.store import Catalog, ModelRecord
+from kryptondb.catalog.store import Catalog, LayerRecord, ModelRecord
 
 __all__ = [
     "MODEL_COLUMNS",
     "OPTION_NAMES",
     "SETTINGS",
     "Catalog",
+    "LayerRecord",
     "Model",
     "ModelOptions",
     "ModelRecord",

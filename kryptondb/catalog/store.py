@@ -42,6 +42,16 @@ MIGRATIONS = (
     CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE rates (device TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE layer_rates (
+        device TEXT NOT NULL,
+        layer TEXT NOT NULL,
+        algorithm TEXT NOT NULL,
+        flops_per_second REAL NOT NULL,
+        measured TEXT NOT NULL,
+        PRIMARY KEY (device, layer, algorithm)
+    ) WITHOUT ROWID;
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
@@ -67,6 +77,21 @@ class ModelRecord:
     created: str
     fingerprint: str
     summary: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """How fast one device computes one shape of layer by one algorithm.
+
+    Attributes:
+        layer: the shape, as JSON values.
+        measured: ISO 8601, UTC.
+    """
+
+    layer: dict[str, Any]
+    algorithm: str
+    flops_per_second: float
+    measured: str
 
 
 class Catalog:
@@ -174,6 +199,23 @@ class Catalog:
         """Remembers what was measured on a device, as JSON."""
         with self._writing() as connection:
             connection.execute("INSERT OR REPLACE INTO rates VALUES (?, ?)", (device, json.dumps(rates)))
+
+    def layer_rates(self, device: str) -> list[LayerRecord]:
+        """What was measured of single layers on a device, the newest of each layer and algorithm."""
+        fields = "layer, algorithm, flops_per_second, measured"
+        rows = self._read(f"SELECT {fields} FROM layer_rates WHERE device = ? ORDER BY layer, algorithm", (device,))
+        return [LayerRecord(self._json(layer), *rest) for layer, *rest in rows]
+
+    def put_layer_rate(self, device: str, rate: LayerRecord) -> None:
+        """Remembers one layer's rate instead of an older one of the same layer and algorithm."""
+        row = (device, json.dumps(rate.layer, sort_keys=True), rate.algorithm, rate.flops_per_second, rate.measured)
+        with self._writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO layer_rates VALUES (?, ?, ?, ?, ?)", row)
+
+    def devices(self) -> list[str]:
+        """The devices that anything was measured on, sorted."""
+        rows = self._read("SELECT device FROM rates UNION SELECT device FROM layer_rates ORDER BY device")
+        return [str(device) for (device,) in rows]
 
     # Inside
 

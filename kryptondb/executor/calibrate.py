@@ -1,17 +1,31 @@
-"""A device's rates, measured in about half a second, so that plans are costed for the machine they run on."""
+"""A device's rates, so that plans are costed for the machine they run on: in general, and of single layers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 import torch
 
-from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
+
+# Read windows of one run, the height and width of what each computes, and the most operations of one run: a layer with
+# more of them keeps a device busy with fewer windows.
+WINDOWS = 64
+SIDE = 8
+MOST_FLOPS = 2e10
+# A layer is run again until this long has passed, and at least so often.
+SECONDS = 0.1
+RUNS = 2
+# What is timed lasts at least this long: shorter runs are timed together.
+SHORTEST = 0.002
+
+Work = Callable[[], object]
 
 
 def measure(device: str) -> Rates:
-    """Measures a 3x3 convolution at a size that networks have, a large copy, and a tiny operator.
+    """Measures a 3x3 convolution at a size that networks have, a large copy, and a tiny operator: half a second.
 
     Takes the best of several runs each: what disturbs a measurement only ever slows it down.
 
@@ -30,15 +44,78 @@ def measure(device: str) -> Rates:
     return Rates(flops / convolution, 2 * large.numel() * large.element_size() / copy, 4 * call)
 
 
-def _best(work: Callable[[], object], device: str, runs: int) -> float:
-    cuda = device.startswith("cuda")
-    best = float("inf")
-    for _ in range(runs + 1):
-        if cuda:
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        work()
-        if cuda:
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
+def measure_layers(
+    shapes: Iterable[LayerShape], device: str, progress: Callable[[int, int], None] | None = None
+) -> Iterator[LayerRate]:
+    """Measures every algorithm that can compute a layer, shape by shape, each rate given out as soon as it is known.
+
+    In float32. A layer takes about `SECONDS` an algorithm; whoever stops in between has what was measured so far.
+
+    Args:
+        device: a torch device string, such as 'cpu' or 'cuda:0'.
+        progress: is told after each shape how many are done, and how many there are.
+    """
+    wanted = tuple(shapes)
+    for done, shape in enumerate(wanted, start=1):
+        for algorithm, prepare in ALGORITHMS.items():
+            with torch.inference_mode():
+                prepared = prepare(shape, windows_of(shape), device)
+                if prepared is None:
+                    continue
+                work, flops = prepared
+                rate = LayerRate(shape, algorithm, flops / _seconds(work, device))
+            yield rate  # outside: whoever takes it is not in inference mode
+        if progress is not None:
+            progress(done, len(wanted))
+
+
+def windows_of(shape: LayerShape) -> int:
+    """How many read windows a run computes."""
+    return max(1, min(WINDOWS, int(MOST_FLOPS / (shape.flops * SIDE * SIDE))))
+
+
+def _direct(shape: LayerShape, windows: int, device: str) -> tuple[Work, float]:
+    """Torch's own convolution, which does every operation that the sum has."""
+    height, width = ((SIDE - 1) * stride + size for stride, size in zip(shape.stride, shape.kernel, strict=True))
+    image = _random(windows, shape.in_channels, height, width, device=device)
+    weight = _random(shape.out_channels, shape.in_channels // shape.groups, *shape.kernel, device=device)
+    work = partial(torch.conv2d, image, weight, None, shape.stride, 0, 1, shape.groups)
+    return work, windows * SIDE * SIDE * shape.flops
+
+
+#: By name, what an algorithm runs for a layer on so many read windows and how many operations that does; None where it
+#: cannot compute that layer.
+ALGORITHMS: Mapping[str, Callable[[LayerShape, int, str], tuple[Work, float] | None]] = {"direct": _direct}
+
+
+def _random(*size: int, device: str) -> torch.Tensor:
+    return torch.randn(*size, device=device).contiguous(memory_format=torch.channels_last)
+
+
+def _seconds(work: Work, device: str) -> float:
+    """Seconds of one run, the best of those that fit into `SECONDS`. The first is not counted: it prepares things."""
+    deadline = time.perf_counter() + SECONDS
+    _timed(work, device, 1)
+    best, runs = _timed(work, device, 1), 1
+    together = 1 + int(SHORTEST / best)
+    while runs < RUNS or time.perf_counter() < deadline:
+        best = min(best, _timed(work, device, together) / together)
+        runs += 1
     return best
+
+
+def _best(work: Work, device: str, runs: int) -> float:
+    return min(_timed(work, device, 1) for _ in range(runs + 1))
+
+
+def _timed(work: Work, device: str, times: int) -> float:
+    """Seconds that the work takes so many times in a row."""
+    cuda = device.startswith("cuda")
+    if cuda:
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    for _ in range(times):
+        work()
+    if cuda:
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

@@ -161,6 +161,10 @@ class Builder(ExpressionBuilder):
         _, name, images, *options = children
         return s.Analyze(name.text, images, options[0] if options else (), position=self._at(meta))
 
+    def calibrate(self, meta: Meta, children: list[Word]) -> s.Calibrate:
+        models = tuple(s.Column(name.text, position=name.position) for name in children)
+        return s.Calibrate(models, position=self._at(meta))
+
     def show(self, meta: Meta, children: list[lark.Token]) -> s.Show:
         return s.Show(children[0].lower(), position=self._at(meta))
 

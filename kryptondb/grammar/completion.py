@@ -74,7 +74,7 @@ def expected_words(text_before_cursor: str) -> tuple[str, ...]:
     Keywords are in upper case, the names of table functions and model sources in lower case.
 
     >>> expected_words("SHOW ")
-    ('MODELS', 'PROFILES', 'SETTINGS', 'SAMPLES')
+    ('MODELS', 'PROFILES', 'SETTINGS', 'SAMPLES', 'CALIBRATION')
     """
     cut = _cut(text_before_cursor)
     if cut is None or cut.quote:
@@ -219,7 +219,7 @@ def _of_statement(verb: str, frame: _Frame, quote: str) -> _Kind:
         return ContextKind.SETTING, "set", None
     if verb == "SET" and last == "=" and frame.name is not None:
         return ContextKind.VALUE, "set", _name(frame.name).lower()
-    if (verb, last) in {("DESCRIBE", "DESCRIBE"), ("ANALYZE", "ANALYZE")}:
+    if (verb, last) in {("DESCRIBE", "DESCRIBE"), ("ANALYZE", "ANALYZE"), ("CALIBRATE", "CALIBRATE"), ("CALIBRATE", ",")}:
         return ContextKind.MODEL, None, None
     if verb == "DROP" and last in ("MODEL", "EXISTS", "PROFILES"):
         return ContextKind.MODEL, None, None

@@ -253,7 +253,7 @@ class DropModel(Statement):
 
 @dataclass(frozen=True)
 class Show(Statement):
-    """`SHOW MODELS | PROFILES | SETTINGS | SAMPLES`; `what` in lower case."""
+    """`SHOW MODELS | PROFILES | SETTINGS | SAMPLES | CALIBRATION`; `what` in lower case."""
 
     what: str
 
@@ -272,6 +272,13 @@ class Analyze(Statement):
     model: str
     images: Expression
     options: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True)
+class Calibrate(Statement):
+    """`CALIBRATE [model, ...]`: all models where none is named."""
+
+    models: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True)

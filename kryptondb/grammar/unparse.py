@@ -107,6 +107,8 @@ class _Writer:
             case s.Analyze(model, images, options):
                 start = f"ANALYZE {quote_identifier(model)} USING {self.expression(images)}"
                 return start + self.with_options(options)
+            case s.Calibrate(models):
+                return f"CALIBRATE {self.all(models)}" if models else "CALIBRATE"
             case s.Show(what):
                 return f"SHOW {what.upper()}"
             case s.Describe(name):

@@ -11,8 +11,9 @@ MAX_CHARACTERS = 1 << 20
 
 # Every keyword, in the order in which completion and "Expected ..." sentences offer them.
 KEYWORDS: tuple[str, ...] = (
-    *("SELECT", "EXPLAIN", "CREATE", "SHOW", "DESCRIBE", "ANALYZE", "COPY", "SET", "DROP"),
-    *("REPLACE", "MODEL", "MODELS", "PROFILES", "SETTINGS", "SAMPLES", "IF", "EXISTS", "FORMAT", "TEXT", "JSON"),
+    *("SELECT", "EXPLAIN", "CREATE", "SHOW", "DESCRIBE", "ANALYZE", "CALIBRATE", "COPY", "SET", "DROP"),
+    *("REPLACE", "MODEL", "MODELS", "PROFILES", "SETTINGS", "SAMPLES", "CALIBRATION"),
+    *("IF", "EXISTS", "FORMAT", "TEXT", "JSON"),
     *("HEATMAP", "PREDICTION", "FROM", "OCCLUDE", "REDUNDANCY", "TORCHVISION", "TIMM", "PRETRAINED", "TO"),
     *("AS", "WHERE", "GROUP", "ORDER", "LIMIT", "WITH", "USING", "BY", "ASC", "DESC", "NULLS", "FIRST", "LAST"),
     *("SSIM", "CONFIDENCE", "TIME", "SECONDS", "SECOND", "TOP", "ALL"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,45 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class LayerShape:
+    """What a convolution's speed depends on beside how much of it is computed."""
+
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def __str__(self) -> str:
+        parts = [f"{self.kernel[0]} x {self.kernel[1]}", f"{self.in_channels} -> {self.out_channels}"]
+        if self.stride != (1, 1):
+            y, x = self.stride
+            parts.append(f"stride {y}" if y == x else f"stride {y} x {x}")
+        if self.groups != 1:
+            parts.append(f"{self.groups} groups")
+        return ", ".join(parts)
+
+    @property
+    def flops(self) -> float:
+        """Operations of one location of the output, two a multiply-add, as the sums are written down."""
+        return 2.0 * (self.in_channels // self.groups) * self.out_channels * self.kernel[0] * self.kernel[1]
+
+
+@dataclass(frozen=True)
+class LayerRate:
+    """How fast one algorithm computes one shape of layer.
+
+    Attributes:
+        algorithm: its name, such as 'direct'.
+        flops_per_second: counts the operations that the algorithm itself does (for Winograd, of its products).
+    """
+
+    shape: LayerShape
+    algorithm: str
+    flops_per_second: float
+
+
+@dataclass(frozen=True)
 class Rates:
     """How fast a device is, measured once by `kryptondb.executor.calibrate` and remembered in the catalog.
 
@@ -28,12 +69,22 @@ class Rates:
         flops_per_second: of a 3x3 convolution at a size that networks have.
         bytes_per_second: of a large copy, reads and writes counted.
         seconds_per_call: what launching one operator costs however small its work.
+        layers: what CALIBRATE measured of single layers; a later one of the same shape and algorithm counts.
     """
 
     flops_per_second: float = 1.5e11
     bytes_per_second: float = 8e9
     seconds_per_call: float = 1.5e-5
+    layers: tuple[LayerRate, ...] = ()
 
     def seconds(self, flops: float, moved: float, calls: float) -> float:
         """Seconds for so many operations, bytes moved and operator launches."""
         return flops / self.flops_per_second + moved / self.bytes_per_second + calls * self.seconds_per_call
+
+    def layer(self, shape: LayerShape, algorithm: str) -> float | None:
+        """Operations a second of one algorithm on one shape of layer, or None where that was not measured."""
+        return self._by_layer.get((shape, algorithm))
+
+    @cached_property
+    def _by_layer(self) -> Mapping[tuple[LayerShape, str], float]:
+        return {(rate.shape, rate.algorithm): rate.flops_per_second for rate in self.layers}

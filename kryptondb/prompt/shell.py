@@ -33,6 +33,7 @@ Ctrl-C stops a query, or clears the line.
   SELECT HEATMAP FROM occlude(net, 'sample:cat');      where the model looks
   SELECT y, x, drop FROM occlude(net, 'cat.png') ORDER BY drop DESC LIMIT 10;
   EXPLAIN SELECT HEATMAP FROM occlude(net, 'cat.png'); the plan, without running it
+  CALIBRATE net;                                       measures how fast this machine computes its layers
   COPY (SELECT HEATMAP FROM occlude(net, 'cat.png')) TO 'cat-map.png';
 
 """

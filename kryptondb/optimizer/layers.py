@@ -1,0 +1,28 @@
+"""The shapes of a network's convolutions: what CALIBRATE measures, and what a plan looks up."""
+
+from __future__ import annotations
+
+from kryptondb.network import Network, Node, Rule
+from kryptondb.network.graph import Ref
+from kryptondb.optimizer.cost import LayerShape
+
+
+def shape_of(node: Node, network: Network) -> LayerShape | None:
+    """The shape of a convolution over read windows, or None for every other node.
+
+    A dilated convolution has none either: its taps lie apart, so what holds for its kernel's size does not hold for it.
+    """
+    if node.rule is not Rule.WINDOW or node.window is None or node.operator not in ("conv2d", "convolution"):
+        return None
+    _, weight, _, stride, _, dilation, groups = node.window.args
+    constant = network.nodes[weight.index].constant if isinstance(weight, Ref) else None
+    if constant is None or any(step != 1 for step in dilation):
+        return None
+    out_channels, per_group, height, width = constant.shape
+    return LayerShape(per_group * groups, out_channels, (height, width), (stride[0], stride[1]), groups)
+
+
+def layer_shapes(network: Network) -> tuple[LayerShape, ...]:
+    """The distinct shapes of a network's convolutions, in the order in which they run; none if it is not traced."""
+    shapes = (shape_of(node, network) for node in network.nodes)
+    return tuple(dict.fromkeys(shape for shape in shapes if shape is not None))
