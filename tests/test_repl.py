@@ -86,6 +86,7 @@ def test_models_are_offered_by_name_and_quoted_where_they_must_be(session, tiny)
     assert offered(session, "DESCRIBE c") == ["DESCRIBE chest"]
     assert offered(session, "SELECT HEATMAP FROM occlude(m") == ['SELECT HEATMAP FROM occlude("My Model"']
     assert offered(session, "DROP MODEL ch") == ["DROP MODEL chest"]
+    assert offered(session, "CALIBRATE chest, m") == ['CALIBRATE chest, "My Model"']
 
 
 def test_labels_of_the_model_are_offered_inside_the_string(session, tiny):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kryptondb.catalog import store
-from kryptondb.catalog.store import SCHEMA_VERSION, Catalog, ModelRecord
+from kryptondb.catalog.store import SCHEMA_VERSION, Catalog, LayerRecord, ModelRecord
 from kryptondb.errors import BindError, CatalogError
 
 WRITER = """
@@ -44,6 +44,34 @@ def test_what_is_put_is_there_after_closing_and_opening_again(tmp_path: Path) ->
         assert catalog.settings() == {"device": "cpu"}
         assert catalog.rates("cpu") == {"flops": 1e9}
         assert catalog.rates("cuda") is None and catalog.setting("threads") is None and catalog.model("net") is None
+
+
+def test_the_newest_rate_of_a_layer_is_kept_by_device_and_algorithm(tmp_path: Path) -> None:
+    shape = {"kernel": [3, 3], "in_channels": 4}
+    old, new, other = (LayerRecord(shape, name, 1e9, day) for name, day in (("a", "mo"), ("a", "tu"), ("b", "mo")))
+    with Catalog(tmp_path / "a.krypton") as catalog:
+        for rate in (old, other, new):
+            catalog.put_layer_rate("cpu", rate)
+        catalog.put_rates("cuda", {})
+    with Catalog(tmp_path / "a.krypton") as catalog:
+        assert catalog.layer_rates("cpu") == [new, other]
+        assert catalog.layer_rates("cuda") == []
+        assert catalog.devices() == ["cpu", "cuda"]
+
+
+def test_the_catalog_of_an_older_version_opens_and_keeps_what_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "old.krypton"
+    with monkeypatch.context() as older:
+        older.setattr(store, "SCHEMA_VERSION", 1)
+        with Catalog(path) as catalog:
+            catalog.put_rates("cpu", {"flops": 1e9})
+    with Catalog(path) as catalog:
+        assert catalog.rates("cpu") == {"flops": 1e9}
+        assert catalog.layer_rates("cpu") == []
+        catalog.put_layer_rate("cpu", LayerRecord({}, "direct", 1e9, "now"))
+    Catalog(path).close()
 
 
 @pytest.mark.parametrize("path", [None, ":memory:"])

@@ -12,6 +12,7 @@ from kryptondb.grammar.statements import (
     Analyze,
     Between,
     Binary,
+    Calibrate,
     Call,
     Column,
     Copy,
@@ -173,8 +174,9 @@ def statements() -> SearchStrategy[Statement]:
         st.builds(CreateModel, names(), st.builds(ModelSource, kinds, texts), options(), st.booleans()),
         st.builds(DropModel, names(), st.booleans()),
         st.builds(DropProfiles, names()),
-        st.builds(Show, st.sampled_from(["models", "profiles", "settings", "samples"])),
+        st.builds(Show, st.sampled_from(["models", "profiles", "settings", "samples", "calibration"])),
         st.builds(Describe, names()),
+        st.builds(Calibrate, st.lists(columns(), max_size=3).map(tuple)),
         st.builds(Analyze, names(), values(), options()),
         st.builds(Set, names(), values()),
     )

@@ -45,6 +45,7 @@ def test_a_script_is_its_statements(several: list[Statement]) -> None:
             "SELECT Y FROM occlude(m, 'x') WHERE y > 1 LIMIT 3 WITH SSIM >= 1 USING a => 1000.0",
         ),
         ("copy(select * from redundancy(m))to'x'(format => png,a 1)", None),
+        ('calibrate  a,"b c" ;', 'CALIBRATE a, "b c"'),
         ("set device = 'cuda:0'", "SET device = 'cuda:0'"),
         ('describe "a ""b"""', 'DESCRIBE "a ""b"""'),
         ('describe "plain"', "DESCRIBE plain"),
