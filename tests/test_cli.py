@@ -103,7 +103,8 @@ def test_a_file_that_is_no_database_is_refused(capsys, tmp_path):
 
 def test_a_query_given_as_the_database_is_a_usage_error(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "give it with -c" in usage(capsys, "SELECT HEATMAP FROM occlude(a, 'b')")
+    for query in ("SELECT HEATMAP FROM occlude(a, 'b')", "calibrate;"):
+        assert "give it with -c" in usage(capsys, query)
     assert list(tmp_path.iterdir()) == []
 
 

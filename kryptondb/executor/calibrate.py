@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -15,7 +15,7 @@ from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
 WINDOWS = 64
 SIDE = 8
 MOST_FLOPS = 2e10
-# A layer is run again until this long has passed, and at least so often.
+# A layer is run again until this long has passed for each algorithm, and at least so often.
 SECONDS = 0.1
 RUNS = 2
 # What is timed lasts at least this long: shorter runs are timed together.
@@ -47,7 +47,7 @@ def measure(device: str) -> Rates:
 def measure_layers(
     shapes: Iterable[LayerShape], device: str, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[LayerRate]:
-    """Measures every algorithm that can compute a layer, shape by shape, each rate given out as soon as it is known.
+    """Measures every algorithm that can compute a layer, shape by shape, each shape's rates given out when it is done.
 
     In float32. A layer takes about `SECONDS` an algorithm; whoever stops in between has what was measured so far.
 
@@ -57,14 +57,12 @@ def measure_layers(
     """
     wanted = tuple(shapes)
     for done, shape in enumerate(wanted, start=1):
-        for algorithm, prepare in ALGORITHMS.items():
-            with torch.inference_mode():
-                prepared = prepare(shape, windows_of(shape), device)
-                if prepared is None:
-                    continue
-                work, flops = prepared
-                rate = LayerRate(shape, algorithm, flops / _seconds(work, device))
-            yield rate  # outside: whoever takes it is not in inference mode
+        with torch.inference_mode():  # not around the yield: whoever takes a rate is outside
+            prepared = {name: prepare(shape, windows_of(shape), device) for name, prepare in ALGORITHMS.items()}
+            able = {name: each for name, each in prepared.items() if each is not None}
+            seconds = _seconds_each([work for work, _ in able.values()], device)
+        for (name, (_, flops)), each in zip(able.items(), seconds, strict=True):
+            yield LayerRate(shape, name, flops / each)
         if progress is not None:
             progress(done, len(wanted))
 
@@ -89,17 +87,23 @@ ALGORITHMS: Mapping[str, Callable[[LayerShape, int, str], tuple[Work, float] | N
 
 
 def _random(*size: int, device: str) -> torch.Tensor:
-    return torch.randn(*size, device=device).contiguous(memory_format=torch.channels_last)
+    return torch.randn(*size, device=device, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
 
 
-def _seconds(work: Work, device: str) -> float:
-    """Seconds of one run, the best of those that fit into `SECONDS`. The first is not counted: it prepares things."""
-    deadline = time.perf_counter() + SECONDS
-    _timed(work, device, 1)
-    best, runs = _timed(work, device, 1), 1
-    together = 1 + int(SHORTEST / best)
+def _seconds_each(works: Sequence[Work], device: str) -> list[float]:
+    """Seconds of one run of each, the best of those that fit into `SECONDS`. The first is not counted: it prepares.
+
+    They take turns, so that a machine that is busy for a moment slows them all down, and not one of them.
+    """
+    deadline = time.perf_counter() + SECONDS * len(works)
+    for work in works:
+        _timed(work, device, 1)
+    best = [_timed(work, device, 1) for work in works]
+    together = [1 + int(SHORTEST / seconds) for seconds in best]
+    runs = 1
     while runs < RUNS or time.perf_counter() < deadline:
-        best = min(best, _timed(work, device, together) / together)
+        for index, (work, times) in enumerate(zip(works, together, strict=True)):
+            best[index] = min(best[index], _timed(work, device, times) / times)
         runs += 1
     return best
 

@@ -41,6 +41,18 @@ def test_an_algorithm_is_measured_on_the_layers_it_can_compute(monkeypatch: pyte
     assert [rate.shape for rate in measure_layers(SHAPES, "cpu")] == [SHAPES[2]]
 
 
+def test_algorithms_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def noting(name: str) -> object:
+        return lambda shape, windows, device: (lambda: ran.append(name), 1e9)
+
+    monkeypatch.setattr(calibrate, "ALGORITHMS", {"a": noting("a"), "b": noting("b")})
+    rates = list(measure_layers(SHAPES[:1], "cpu"))
+    assert [rate.algorithm for rate in rates] == ["a", "b"]
+    assert "".join(ran) == "ab" * (1 + calibrate.RUNS)
+
+
 def test_the_rate_is_operations_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "_timed", lambda work, device, times: 0.5 * times)
     shape = LayerShape(4, 8)
