@@ -256,6 +256,25 @@ class Network:
         return None
 
     @cached_property
+    def head(self) -> int | None:
+        """The first node from which on the network runs on one vector an image, [N, numbers]; None if there is none.
+
+        Behind it nothing else of the image is read, so that images of different origin can run together from there on.
+        """
+        for node in self.nodes[: self.output]:
+            index = node.index
+            if not self.varying[index] or self.regional[index] or node.axes is not None:
+                continue
+            if len(node.shape) != 2 or node.shape[0] != 1 or node.shape[1] < 2:
+                continue
+            behind = [other for other in self.nodes[index + 1 :] if other.rule is not Rule.CONSTANT]
+            if all(i >= index or not self.varying[i] for other in behind for i in other.inputs) and not any(
+                self.regional[other.index] for other in behind
+            ):
+                return index
+        return None
+
+    @cached_property
     def last_use(self) -> tuple[int, ...]:
         """For each node, the index of the last node that reads it (the output is kept to the end)."""
         last = list(range(len(self.nodes)))

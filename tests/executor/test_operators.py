@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kryptondb.errors import ExecutionError
+from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.operators import Context, Full, Incremental, Scores
 from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.context import shrinking
-from kryptondb.executor.operators.incremental import extents_of
+from kryptondb.executor.operators.tilings import extents_of
 from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tiles import Tile, tiles_of
 from kryptondb.network import Grid, Network, trace
@@ -85,7 +86,16 @@ def test_both_operators_agree_with_the_naive_loop_on_any_cnn(
     assert network.traced, network.failure
     expected = naive(module, image, grid, mask)
     tile = (data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5)))
-    np.testing.assert_allclose(run(Incremental(tile), network, image, grid, mask), expected, atol=1e-9, rtol=0)
+    head = data.draw(st.sampled_from([0, 1, 7]))
+    np.testing.assert_allclose(run(Incremental(tile, (), head), network, image, grid, mask), expected, atol=1e-9, rtol=0)
+    winograd = tuple(
+        (node.index, *data.draw(st.sampled_from(blocks_for(shape.kernel))))
+        for node in network.nodes
+        if (shape := transformable(network, node)) is not None
+    )
+    if winograd:
+        found = run(Incremental(tile, winograd, head), network, image, grid, mask)
+        np.testing.assert_allclose(found, expected, atol=1e-9, rtol=0)
     full = Full(data.draw(st.sampled_from([1, 2, 5])))
     np.testing.assert_allclose(run(full, network, image, grid, mask), expected, atol=1e-9, rtol=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -25,9 +26,13 @@ class Base:
     output: torch.Tensor
 
 
-def read_nodes(network: Network) -> dict[int, tuple[float, ...]]:
-    """The nodes whose regions some operator reads from the base, with what is outside them for their readers."""
-    outside: dict[int, set[float]] = {}
+def read_nodes(network: Network, differences: Iterable[int] = ()) -> dict[int, tuple[float, ...]]:
+    """The nodes whose regions some operator reads from the base, with what is outside them for their readers.
+
+    Args:
+        differences: convolutions that add to their own base output.
+    """
+    outside: dict[int, set[float]] = {index: {0.0} for index in differences}
     for node in network.nodes:
         if node.rule is Rule.LOCAL and network.regional[node.index]:
             continue
@@ -39,9 +44,9 @@ def read_nodes(network: Network) -> dict[int, tuple[float, ...]]:
     return {index: tuple(sorted(numbers)) for index, numbers in outside.items()}
 
 
-def materialize(network: Network, image: torch.Tensor) -> Base:
+def materialize(network: Network, image: torch.Tensor, differences: Iterable[int] = ()) -> Base:
     """Runs the unoccluded image [1, C, H, W] and keeps what incremental inference reads."""
-    tables = read_nodes(network)
+    tables = read_nodes(network, differences)
     plain = {
         node.index
         for node in network.nodes
@@ -56,7 +61,7 @@ def materialize(network: Network, image: torch.Tensor) -> Base:
     return Base(found, {index: kept[index] for index in plain}, output)
 
 
-def base_bytes(network: Network, element_bytes: int) -> int:
+def base_bytes(network: Network, element_bytes: int, differences: Iterable[int] = ()) -> int:
     """Bytes that the base's tables take."""
-    nodes = (network.nodes[index] for index in read_nodes(network))
+    nodes = (network.nodes[index] for index in read_nodes(network, differences))
     return sum(node.channels * node.height * node.width for node in nodes) * element_bytes

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from kryptondb.executor.convolutions.accuracy import is_accurate
+from kryptondb.executor.convolutions.winograd import Block
+from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.executor.operators.base import base_bytes, materialize
 from kryptondb.executor.operators.context import Context, Scores, shrinking
 from kryptondb.executor.operators.footprint import full_bytes_moved, peak_elements
+from kryptondb.executor.operators.layer_costs import (
+    choose_blocks,
+    launches,
+    node_seconds,
+    weight_elements,
+    working_elements,
+)
+from kryptondb.executor.operators.prepared import prepared_layers
 from kryptondb.executor.operators.tile_run import TileRun
-from kryptondb.executor.operators.tiles import Extents, Tile, TileExtents, tiles_of
-from kryptondb.network import Grid, Network, Rule
-from kryptondb.network.regions import regions
+from kryptondb.executor.operators.tiles import Tile
+from kryptondb.executor.operators.tilings import Tiling, gathered_elements, tiling_of
+from kryptondb.network import Network, Node
 from kryptondb.optimizer.cost import Cost, Rates
-from kryptondb.optimizer.workload import Workload, mask_of_runs
+from kryptondb.optimizer.workload import Workload
 
 _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24)
-
-
-@lru_cache(maxsize=16)
-def extents_of(network: Network, grid: Grid) -> Extents:
-    """The geometry of a network over a grid, kept from query to query."""
-    return Extents(regions(network, grid))
+_HEAD_ROWS = 256  # from here on a head's weights are read seldom enough
+_Group = tuple[Tile, ...]
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,16 @@ class Incremental:
     Exact up to rounding of the network's precision. Source: paper, section 4.1, equations 21 to 34.
 
     Attributes:
-        tile: grid rows and columns that run as one batch.
+        tile: the most grid rows and columns that run as one batch.
+        winograd: convolutions that are computed from differences by Winograd's method: (node, rows, columns of a block).
+        head: how many positions the network's head takes at once, those of several tiles together; 0: tile by tile.
     """
 
     name: ClassVar[str] = "incremental"
     exact: ClassVar[bool] = True
     tile: tuple[int, int]
+    winograd: tuple[tuple[int, int, int], ...] = ()
+    head: int = 0
 
     @classmethod
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Incremental]:
@@ -54,131 +65,136 @@ class Incremental:
         if "batch" in hints:
             side = max(1, int(round(float(hints["batch"]) ** 0.5)))
             shapes = [(side, max(1, int(hints["batch"]) // side))]
-        costs = {shape: cls(shape).estimate(workload, rates) for shape in shapes}
-        fitting = [shape for shape in shapes if costs[shape].memory <= workload.memory_limit] or shapes[:1]
-        return [cls(min(fitting, key=lambda shape: costs[shape].seconds))]
+        head = _HEAD_ROWS if network.head is not None else 0
+        transforms = workload.precision == "float32" and hints.get("convolution") != "direct"
+
+        def planned(shape: tuple[int, int], accept: Callable[[Network, int, Block], bool]) -> Incremental:
+            tiling = tiling_of(network, workload.grid, workload.runs, shape)
+            blocks = choose_blocks(tiling, rates, workload.element_bytes, accept) if transforms else {}
+            return cls(shape, tuple((index, *block) for index, block in blocks.items()), head)
+
+        found = [planned(shape, lambda *_: True) for shape in shapes]
+        costs = {operator: operator.estimate(workload, rates) for operator in found}
+        fitting = [operator for operator in found if costs[operator].memory <= workload.memory_limit] or found[:1]
+        best = min(fitting, key=lambda operator: costs[operator].seconds)
+        return [planned(best.tile, is_accurate)]  # which takes longest to find out, and is seldom against it
+
+    @cached_property
+    def blocks(self) -> dict[int, Block]:
+        """Blocks of the convolutions that are computed from differences, by node."""
+        return {index: (rows, columns) for index, rows, columns in self.winograd}
 
     def estimate(self, workload: Workload, rates: Rates) -> Cost:
-        """One full inference for the base, then every tile's regions, windows read and tail."""
+        """One full inference for the base, then every tile's regions, windows read and head."""
         network, element = workload.network, workload.element_bytes
-        work = self.work(workload)
-        flops = network.flops + work.flops
-        moved = full_bytes_moved(network, element) + work.moved_elements * element
-        moved += work.tiles * network.parameter_bytes
-        calls = (1 + 2 * work.tiles) * len(network.nodes)
-        memory = base_bytes(network, element) + work.peak_elements * element
-        return Cost(rates.seconds(flops, moved, calls), flops, int(memory))
-
-    def work(self, workload: Workload) -> Work:
-        """What all tiles together compute, read and hold."""
-        return _work(workload.network, workload.grid, workload.runs, self.tile)
+        tiling = self._tiling(workload)
+        seconds = rates.seconds(network.flops, full_bytes_moved(network, element), len(network.nodes))
+        seconds += sum(each for _, each in node_seconds(tiling, self.blocks, rates, element))
+        heads = -(-workload.positions // self.head) if self.head else len(tiling.tiles)
+        head_bytes = _constant_bytes(network, network.head if self.head else None)
+        weights = len(tiling.tiles) * (network.parameter_bytes - head_bytes) + heads * head_bytes
+        seconds += rates.seconds(0.0, weights, len(tiling.tiles) * launches(network, self.blocks))
+        memory = base_bytes(network, element, self.blocks) + self._peak(tiling, workload.positions) * element
+        memory += weight_elements(network, self.blocks) * element
+        return Cost(seconds, network.flops + tiling.flops, int(memory))
 
     def redundancy(self, workload: Workload) -> tuple[float, float]:
         """The redundancy ratio reached, and the ideal one with each position's own region (equation 20)."""
-        work = self.work(workload)
+        tiling = self._tiling(workload)
         full = workload.network.flops * workload.positions
-        return full / max(work.flops, 1.0), full / max(work.ideal_flops, 1.0)
+        return full / max(tiling.flops, 1.0), full / max(tiling.ideal_flops, 1.0)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""
         reached, ideal = self.redundancy(workload)
-        return f"{workload.precision}, tiles {self.tile[0]} x {self.tile[1]}, R {reached:.2f} of {ideal:.2f} ideal"
+        algorithms = f", Winograd in {len(self.winograd)} layers" if self.winograd else ""
+        return (
+            f"{workload.precision}, tiles {self.tile[0]} x {self.tile[1]}, R {reached:.2f} of {ideal:.2f} ideal{algorithms}"
+        )
 
     def prepare(self, context: Context) -> torch.Tensor:
         """Materializes the base; gives the scores of the unoccluded image, [1, classes]."""
-        context.base = materialize(context.network, context.image)
+        context.base = materialize(context.network, context.image, self.blocks)
         context.flops += context.network.flops
         return context.base.output
 
     def run(self, context: Context) -> Iterator[Scores]:
-        """Yields a block of cells a tile; `prepare` comes first."""
+        """Yields a block of cells a tile, or a few tiles where they share a head; `prepare` comes first."""
         network, grid, base = context.network, context.grid, context.base
         assert base is not None
-        extents = extents_of(network, grid)
+        tiling = Tiling.of(network, grid, context.mask, self.tile)
+        layers = prepared_layers(network, self.blocks)
+        workspace = Workspace()
         per_location = np.array([node.flops for node in network.nodes])
+        head = network.head if self.head else None
 
-        def compute(tile: Tile) -> Scores:
-            rows, cols = np.repeat(tile.rows, len(tile.cols)), np.tile(tile.cols, len(tile.rows))
-            geometry = extents.of(tile)
-            patches = context.patches(grid.ys[rows], grid.xs[cols])
-            output = TileRun(network, base, geometry).run(patches)
-            context.flops += float(per_location @ geometry.locations) * tile.size
+        def compute(group: _Group) -> Scores:
+            rows = np.concatenate([np.repeat(tile.rows, len(tile.cols)) for tile in group])
+            cols = np.concatenate([np.tile(tile.cols, len(tile.rows)) for tile in group])
+            outputs, done = [], 0
+            for tile in group:
+                part = slice(done, done + tile.size)
+                done += tile.size
+                geometry = tiling.extents.of(tile)
+                patches = context.patches(grid.ys[rows[part]], grid.xs[cols[part]])
+                run = TileRun(network, base, geometry, layers, workspace)
+                outputs.append(run.run(patches, head))
+                context.flops += float(per_location @ geometry.locations) * tile.size
+            output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+            if head is not None:
+                output = TileRun(network, base, geometry, layers, workspace).run_head(head, output)
             return Scores(rows.astype(np.int32), cols.astype(np.int32), context.read(output))
 
-        yield from shrinking(list(tiles_of(context.mask, self.tile)), compute, Tile.halves)
+        yield from shrinking(self._groups(tiling.tiles), compute, _halves)
 
+    def _tiling(self, workload: Workload) -> Tiling:
+        return tiling_of(workload.network, workload.grid, workload.runs, self.tile)
 
-@dataclass(frozen=True)
-class Work:
-    """What a tiling of a grid adds up to.
+    def _groups(self, tiles: tuple[Tile, ...]) -> list[_Group]:
+        """Tiles whose heads run together."""
+        groups: list[_Group] = []
+        waiting: list[Tile] = []
+        for tile in tiles:
+            waiting.append(tile)
+            if sum(each.size for each in waiting) >= self.head:
+                groups.append(tuple(waiting))
+                waiting = []
+        return [*groups, tuple(waiting)] if waiting else groups
 
-    Attributes:
-        tiles: how many there are.
-        flops: of all tiles.
-        ideal_flops: were every position to recompute its own region alone.
-        moved_elements: written and read again between operators, windows gathered counted.
-        peak_elements: alive at once in the largest tile.
-    """
-
-    tiles: int
-    flops: float
-    ideal_flops: float
-    moved_elements: float
-    peak_elements: float
-
-
-@lru_cache(maxsize=256)
-def _work(
-    network: Network, grid: Grid, runs: tuple[tuple[int, int, int], ...] | None, shape: tuple[int, int]
-) -> Work:
-    mask = mask_of_runs(runs, grid.rows, grid.cols)
-    extents = extents_of(network, grid)
-    flops_each = np.array([node.flops for node in network.nodes])
-    channels = np.array([0 if node.rule is Rule.CONSTANT else node.channels for node in network.nodes], dtype=np.float64)
-    fresh = np.array([node.fresh for node in network.nodes])
-    tiles, flops, moved = 0, 0.0, 0.0
-    largest: tuple[float, Tile | None] = (0.0, None)
-    for tile in tiles_of(mask, shape):
-        geometry = extents.of(tile)
-        tiles += 1
-        flops += float(flops_each @ geometry.locations) * tile.size
-        held = float((channels * fresh) @ geometry.locations) * tile.size
-        read = _window_elements(network, geometry) * tile.size
-        moved += 2.0 * (held + read)
-        if held + read > largest[0]:
-            largest = (held + read, tile)
-    peak = _peak(network, extents.of(largest[1]), largest[1].size) if largest[1] is not None else 0.0
-    located = extents.regions
-    ideal = sum(float(node.flops * located.locations(node)[mask].sum()) for node in network.nodes if node.flops)
-    return Work(tiles, flops, ideal, moved, peak)
-
-
-def _window_elements(network: Network, geometry: TileExtents) -> float:
-    """Elements that one position gathers to read windows and merge branches."""
-    return sum(_read_elements(network, geometry, index) for index in range(len(network.nodes)))
-
-
-def _read_elements(network: Network, geometry: TileExtents, index: int) -> float:
-    node = network.nodes[index]
-    if not network.regional[index]:
-        projected = [network.nodes[i] for i in node.inputs if network.regional[i]]
-        return float(sum(source.channels * source.height * source.width for source in projected))
-    height, width = int(geometry.heights[index]), int(geometry.widths[index])
-    if node.window is not None:
-        source = network.nodes[node.inputs[0]]
-        y, x = node.window.y, node.window.x
-        if y.size == x.size == y.stride == x.stride == 1:
+    def _peak(self, tiling: Tiling, positions: int) -> float:
+        """The most elements alive at once in any tile."""
+        network = tiling.network
+        if not tiling.tiles:
             return 0.0
-        return float((y.size + (height - 1) * y.stride) * (x.size + (width - 1) * x.stride) * source.channels)
-    if node.rule is Rule.MERGE:
-        return float(sum(network.nodes[i].channels for i in node.inputs if network.regional[i]) * height * width)
-    return 0.0
+        heights, widths = tiling.sizes
+        channels = np.array([node.channels for node in network.nodes])
+        largest = int((channels @ (heights * widths * tiling.positions)).argmax())
+        height, width, count = heights[:, largest], widths[:, largest], int(tiling.positions[largest])
+
+        def working(node: Node) -> float:
+            if node.index in self.blocks:
+                return working_elements(network, height, width, node, self.blocks[node.index])
+            return float(gathered_elements(network, height, width, node.index))
+
+        peak = count * peak_elements(
+            network, lambda node: float(node.channels * height[node.index] * width[node.index]), working
+        )
+        if self.head and network.head is not None:
+            peak += min(self.head + count, positions) * network.nodes[network.head].channels * 2
+        return peak
 
 
-def _peak(network: Network, geometry: TileExtents, positions: int) -> float:
-    locations = geometry.locations
-    return positions * peak_elements(
-        network,
-        lambda node: float(node.channels * locations[node.index]),
-        lambda node: _read_elements(network, geometry, node.index),
-    )
+def _constant_bytes(network: Network, head: int | None) -> int:
+    """Bytes of the constants that a head reads; of none without one."""
+    if head is None:
+        return 0
+    read = {i for node in network.nodes[head + 1 :] for i in node.inputs}
+    constants = (network.nodes[i].constant for i in read)
+    return sum(constant.numel() * constant.element_size() for constant in constants if constant is not None)
+
+
+def _halves(group: _Group) -> list[_Group]:
+    """Two groups of half the tiles, or of half a tile."""
+    if len(group) > 1:
+        return [group[: len(group) // 2], group[len(group) // 2 :]]
+    return [(half,) for half in group[0].halves()]

@@ -65,6 +65,17 @@ class Table:
         return taken.view(len(ys) * len(xs), height, width, *self.channels)
 
 
+    def view(self, ys: np.ndarray, height: int, xs: np.ndarray, width: int) -> torch.Tensor:
+        """Rectangles inside the value, for reading alone: [1, height, width, *channels] where all are the same one.
+
+        Else [R * C, height, width, *channels], as `gather` gives them.
+        """
+        if (ys != ys[0]).any() or (xs != xs[0]).any():
+            return self.gather(ys, height, xs, width)
+        whole = self.rows[: self.height * self.width].view(1, self.height, self.width, *self.channels)
+        return whole[:, ys[0] : ys[0] + height, xs[0] : xs[0] + width]
+
+
 def _inside(starts: np.ndarray, size: int, extent: int) -> bool:
     """Whether every span of `size` cells lies within the extent."""
     return int(starts.min()) >= 0 and int(starts.max()) + size <= extent

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from kryptondb.executor.convolutions.winograd import Winograd
+from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.executor.operators.base import Base
 from kryptondb.executor.operators.regions_on_tensors import by_row_and_column, from_locations, lay_over, to_locations
 from kryptondb.executor.operators.tiles import TileExtents
@@ -22,19 +24,26 @@ class TileRun:
 
     A node's value is either the region of each position, [n, ...] with the tile's common height and width, or whole (where
     the region has grown to all of it, and in the dense tail).
+
+    Attributes:
+        layers: convolutions that are computed from differences, by node; all others directly.
+        workspace: memory that passes share.
     """
 
     network: Network
     base: Base
     extents: TileExtents
+    layers: Mapping[int, Winograd] = field(default_factory=dict)
+    workspace: Workspace = field(default_factory=Workspace)
     values: dict[int, Any] = field(default_factory=dict)
     whole: set[int] = field(default_factory=set)
     projected: dict[int, torch.Tensor] = field(default_factory=dict)
 
-    def run(self, patches: torch.Tensor) -> torch.Tensor:
-        """Patches [n, C, h, w] -> the network's scores [n, classes]."""
+    def run(self, patches: torch.Tensor, last: int | None = None) -> torch.Tensor:
+        """Patches [n, C, h, w] -> the network's scores [n, classes], or the value of the node `last`."""
         batch = patches.shape[0]
-        for node in self.network.nodes:
+        last = self.network.output if last is None else last
+        for node in self.network.nodes[: last + 1]:
             self.values[node.index] = self._node(node, patches, batch)
             if self._spans_all(node):
                 self.whole.add(node.index)
@@ -42,9 +51,18 @@ class TileRun:
                 if self.network.last_use[index] == node.index:
                     self.values.pop(index, None)
                     self.projected.pop(index, None)
-        output: torch.Tensor = self.values[self.network.output]
+        output: torch.Tensor = self.values[last]
         if output.shape[0] != batch:  # scores that no pixel changes
             output = output.expand(batch, *output.shape[1:])
+        return output
+
+    def run_head(self, first: int, value: torch.Tensor) -> torch.Tensor:
+        """From the value of the node `first`, [n, numbers], to the scores [n, classes]: the head, on any images at once."""
+        self.values[first] = value
+        for node in self.network.nodes:
+            if node.index > first or not self.network.varying[node.index]:
+                self.values[node.index] = self._node(node, value, value.shape[0])
+        output: torch.Tensor = self.values[self.network.output]
         return output
 
     def _spans_all(self, node: Node) -> bool:
@@ -63,6 +81,8 @@ class TileRun:
         if node.rule is Rule.AVERAGE and self._is_region(node.inputs[0]):
             return self._average(node)
         if self.network.regional[node.index]:
+            if node.index in self.layers:
+                return self._difference(node, self.layers[node.index])
             if node.window is not None and (self._is_region(self._source(node)) or not self._spans_all(node)):
                 return self._window(node, batch)  # also where all of the input changes and not all of the output (a pad)
             if node.rule is Rule.MERGE:
@@ -123,6 +143,38 @@ class TileRun:
             counted = by_row_and_column(output, len(ys), len(xs)) / (counts_y * counts_x)
             output = counted.flatten(0, 1)
         return output
+
+    def _difference(self, node: Node, layer: Winograd) -> torch.Tensor:
+        """The base output plus the convolution of what has changed in the input."""
+        index, source = node.index, self._source(node)
+        window, extents = node.window, self.extents
+        assert window is not None and node.axes is not None
+        source_axes = self.network.nodes[source].axes
+        assert source_axes is not None
+        ys, xs = extents.ys[source], extents.xs[source]
+        height, width = int(extents.heights[source]), int(extents.widths[source])
+        new = to_locations(self.values[source], source_axes)
+        old = self.base.tables[source].view(ys, height, xs, width)
+        # The first output that the first cell reaches.
+        to_ys = ys + window.y.before - window.y.size + 1
+        to_xs = xs + window.x.before - window.x.size + 1
+        table = self.base.tables[index]
+        target = table.gather(to_ys, layer.reach(height, 0), to_xs, layer.reach(width, 1))
+        layer.add(new, old, target, self.workspace)
+        return from_locations(self._cut(index, target, to_ys, to_xs), node.axes)
+
+    def _cut(self, index: int, located: torch.Tensor, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
+        """A node's region out of rectangles [n, height, width, ...] that begin at `ys` and `xs` and cover its changes."""
+        extents = self.extents
+        height, width = int(extents.heights[index]), int(extents.widths[index])
+        shifts_y, shifts_x = ys - extents.ys[index], xs - extents.xs[index]
+        y, x = -int(shifts_y[0]), -int(shifts_x[0])
+        fits = 0 <= y <= located.shape[1] - height and 0 <= x <= located.shape[2] - width
+        if fits and (shifts_y == shifts_y[0]).all() and (shifts_x == shifts_x[0]).all():
+            return located[:, y : y + height, x : x + width]
+        region = self.base.tables[index].gather(extents.ys[index], height, extents.xs[index], width)
+        lay_over(region, located, shifts_y, shifts_x)
+        return region
 
     @staticmethod
     def _counts(counts: torch.Tensor, starts: np.ndarray, size: int, like: torch.Tensor) -> torch.Tensor:

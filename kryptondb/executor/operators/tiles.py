@@ -12,6 +12,10 @@ from kryptondb.network import Network
 from kryptondb.network.regions import Regions, Spans
 
 
+#: What a run of rows or columns costs by itself, in positions.
+_COST_OF_A_RUN = 0.5
+
+
 @dataclass(frozen=True, eq=False)
 class Tile:
     """Every pair of some grid rows and some grid columns; int64 arrays of indices into the grid."""
@@ -33,11 +37,19 @@ class Tile:
         return [Tile(self.rows, part) for part in np.array_split(self.cols, 2)]
 
 
-def tiles_of(mask: np.ndarray, shape: tuple[int, int]) -> Iterator[Tile]:
-    """Tiles of at most `shape` rows by columns that hold every cell of the mask [rows, cols] once, and no other."""
+def tiles_of(mask: np.ndarray, shape: tuple[int, int], extents: Extents | None = None) -> Iterator[Tile]:
+    """Tiles of at most `shape` rows by columns that hold every cell of the mask [rows, cols] once, and no other.
+
+    With `extents`, tiles are cut where the sizes of regions change: at the border of a picture, where regions are cut
+    off, tiles are their own. Else they are as equal as can be.
+    """
     used_rows, used_cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    for rows in _even(used_rows, shape[0]):
-        for cols in _even(used_cols, shape[1]):
+    if extents is None:
+        all_rows, all_cols = _even(used_rows, shape[0]), _even(used_cols, shape[1])
+    else:
+        all_rows, all_cols = extents.cut(used_rows, shape[0], 0), extents.cut(used_cols, shape[1], 1)
+    for rows in all_rows:
+        for cols in all_cols:
             block = mask[np.ix_(rows, cols)]
             patterns: dict[bytes, list[int]] = {}
             for place, line in enumerate(block):
@@ -95,10 +107,44 @@ class Extents:
                 first[index], sizes[index] = span.first, span.sizes
         return first, sizes
 
+    def sizes(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of each node's region that are common to a tile, the largest among it; int64 [nodes] each."""
+        return self._y[1][:, tile.rows].max(axis=1), self._x[1][:, tile.cols].max(axis=1)
+
+    def cut(self, indices: np.ndarray, size: int, axis: int) -> list[np.ndarray]:
+        """Rows (axis 0) or columns (1) of the grid in runs of at most `size`, so that least work is done twice.
+
+        All of a run take the size of its largest region. A run costs its length times the operations that its sizes
+        take, and a little by itself, for smaller batches run less well. The cheapest cut is found from the front, by
+        dynamic programming.
+        """
+        count = len(indices)
+        if count == 0:
+            return []
+        along, across = (self._y[1], self._x[1]) if axis == 0 else (self._x[1], self._y[1])
+        flops = np.array([node.flops for node in self.network.nodes]) * across.mean(axis=1)
+        sizes = along[:, indices]
+        by_itself = _COST_OF_A_RUN * float((flops @ sizes).mean())
+        best, begin = [0.0], [0]
+        for end in range(1, count + 1):
+            starts = range(end - 1, max(-1, end - 1 - size), -1)
+            largest = np.maximum.accumulate(sizes[:, end - 1 : (end - 1 - size if end > size else None) : -1], axis=1)
+            costs = (flops @ largest) * np.arange(1, len(starts) + 1) + by_itself
+            totals = costs + np.array([best[start] for start in starts])
+            least = int(totals.argmin())
+            best.append(float(totals[least]))
+            begin.append(starts[least])
+        runs: list[np.ndarray] = []
+        end = count
+        while end:
+            runs.append(indices[begin[end] : end])
+            end = begin[end]
+        return runs[::-1]
+
     def of(self, tile: Tile) -> TileExtents:
         """The geometry of one tile: the largest size among its positions, moved back inside the border (29 to 34)."""
-        first_y, sizes_y = self._y[0][:, tile.rows], self._y[1][:, tile.rows].max(axis=1)
-        first_x, sizes_x = self._x[0][:, tile.cols], self._x[1][:, tile.cols].max(axis=1)
+        sizes_y, sizes_x = self.sizes(tile)
+        first_y, first_x = self._y[0][:, tile.rows], self._x[0][:, tile.cols]
         ys = np.minimum(first_y, (self.heights - sizes_y)[:, None])
         xs = np.minimum(first_x, (self.widths - sizes_x)[:, None])
         return TileExtents(ys, sizes_y, xs, sizes_x)

@@ -1,0 +1,122 @@
+"""What each convolution costs over a tiling, directly and from differences, and which of the two is cheaper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
+from kryptondb.executor.convolutions.winograd import Block, blocks_of, reach_of
+from kryptondb.executor.operators.tilings import Tiling
+from kryptondb.network import Network, Node
+from kryptondb.optimizer.cost import LayerShape, Rates
+from kryptondb.optimizer.layers import shape_of
+
+DIRECT, WINOGRAD = "direct", "winograd"
+Blocks = Mapping[int, Block]
+_CALLS = 16  # operators that one convolution from differences launches
+
+
+def choose_blocks(
+    tiling: Tiling, rates: Rates, element_bytes: int, accept: Callable[[Network, int, Block], bool]
+) -> dict[int, Block]:
+    """For each convolution that is cheaper from differences: the blocks of lowest cost among those that are accepted."""
+    network = tiling.network
+    chosen: dict[int, Block] = {}
+    for node in network.nodes:
+        shape = transformable(network, node)
+        if shape is None:
+            continue
+        direct = direct_seconds(tiling, node, rates, element_bytes)
+        ranked = sorted(
+            (winograd_seconds(tiling, node, shape, block, rates, element_bytes), block)
+            for block in blocks_for(shape.kernel)
+        )
+        for seconds, block in ranked:
+            if seconds >= direct:
+                break
+            if accept(network, node.index, block):
+                chosen[node.index] = block
+                break
+    return chosen
+
+
+def node_seconds(tiling: Tiling, blocks: Blocks, rates: Rates, element_bytes: int) -> Iterator[tuple[Node, float]]:
+    """Every node's seconds over all tiles, without the launching of operators."""
+    for node in tiling.network.nodes:
+        shape = transformable(tiling.network, node) if node.index in blocks else None
+        if shape is not None:
+            yield node, winograd_seconds(tiling, node, shape, blocks[node.index], rates, element_bytes)
+        else:
+            yield node, direct_seconds(tiling, node, rates, element_bytes)
+
+
+def direct_seconds(tiling: Tiling, node: Node, rates: Rates, element_bytes: int) -> float:
+    """Seconds of a node as it stands: its operations, and what it gathers and writes, each moved twice."""
+    locations = float(tiling.locations(node.index).sum())
+    moved = float((tiling.gathered(node.index) * tiling.positions).sum())
+    if node.fresh:
+        moved += node.channels * locations
+    shape = shape_of(node, tiling.network)
+    rate = rates.layer(shape, DIRECT) if shape is not None else None
+    return node.flops * locations / (rate or rates.flops_per_second) + 2.0 * moved * element_bytes / rates.bytes_per_second
+
+
+def winograd_seconds(
+    tiling: Tiling, node: Node, shape: LayerShape, block: Block, rates: Rates, element_bytes: int
+) -> float:
+    """Seconds of a convolution from differences: products, and the elements that its transforms move.
+
+    Where CALIBRATE has measured the layer, its rate covers products and transforms.
+    """
+    heights, widths = (sizes[node.inputs[0]] for sizes in tiling.sizes)
+    points = [cells + taps - 1 for cells, taps in zip(block, shape.kernel, strict=True)]
+    blocks = float((blocks_of(heights, block[0]) * blocks_of(widths, block[1]) * tiling.positions).sum())
+    products = blocks * points[0] * points[1] * 2.0 * shape.in_channels * shape.out_channels
+    reached = reach_of(heights, block[0], points[0]) * reach_of(widths, block[1], points[1])
+    gathered = shape.in_channels * heights * widths + shape.out_channels * reached
+    moved = 2.0 * float((gathered * tiling.positions).sum())
+    rate = rates.layer(shape, WINOGRAD)
+    if rate is None:
+        moved += blocks * elements_moved(shape, block)
+        moved += 2.0 * len(tiling.tiles) * points[0] * points[1] * shape.in_channels * shape.out_channels
+    return products / (rate or rates.flops_per_second) + moved * element_bytes / rates.bytes_per_second
+
+
+def elements_moved(shape: LayerShape, block: Block) -> float:
+    """Elements that one block's transforms read and write."""
+    cells = block[0] * block[1]
+    points = (block[0] + shape.kernel[0] - 1) * (block[1] + shape.kernel[1] - 1)
+    return float(shape.in_channels * (4 * cells + 2 * points) + shape.out_channels * 6 * points)
+
+
+def launches(network: Network, blocks: Blocks) -> int:
+    """Operators that one tile launches."""
+    return 2 * len(network.nodes) + _CALLS * len(blocks)
+
+
+def working_elements(network: Network, heights: np.ndarray, widths: np.ndarray, node: Node, block: Block) -> float:
+    """Elements that one position needs while a convolution from differences runs, beside its input and its value."""
+    shape = transformable(network, node)
+    assert shape is not None
+    height, width = int(heights[node.inputs[0]]), int(widths[node.inputs[0]])
+    points_y, points_x = (cells + taps - 1 for cells, taps in zip(block, shape.kernel, strict=True))
+    count = blocks_of(height, block[0]) * blocks_of(width, block[1])
+    reached = reach_of(height, block[0], points_y) * reach_of(width, block[1], points_x)
+    beyond = reached - int(heights[node.index]) * int(widths[node.index])
+    transformed = block[0] * block[1] * shape.in_channels + points_y * points_x * (
+        max(shape.in_channels, shape.out_channels) + shape.out_channels
+    )
+    return float(shape.in_channels * height * width + shape.out_channels * beyond + count * transformed)
+
+
+def weight_elements(network: Network, blocks: Blocks) -> int:
+    """Elements of all transformed weights."""
+    total = 0
+    for index, block in blocks.items():
+        shape = transformable(network, network.nodes[index])
+        assert shape is not None
+        points_y, points_x = (cells + taps - 1 for cells, taps in zip(block, shape.kernel, strict=True))
+        total += points_y * points_x * shape.in_channels * shape.out_channels
+    return total

@@ -1,0 +1,111 @@
+"""A whole grid's tiles side by side: the sizes of all their regions, and the operations that they take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from kryptondb.executor.operators.tiles import Extents, Tile, tiles_of
+from kryptondb.network import Grid, Network, Rule
+from kryptondb.network.regions import regions
+from kryptondb.optimizer.workload import Runs, mask_of_runs
+
+
+@lru_cache(maxsize=16)
+def extents_of(network: Network, grid: Grid) -> Extents:
+    """The geometry of a network over a grid, kept from query to query."""
+    return Extents(regions(network, grid))
+
+
+@lru_cache(maxsize=64)
+def tiling_of(network: Network, grid: Grid, runs: Runs | None, shape: tuple[int, int]) -> Tiling:
+    """The tiles of a query's cells with at most `shape` rows and columns."""
+    return Tiling.of(network, grid, mask_of_runs(runs, grid.rows, grid.cols), shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Tiling:
+    """Tiles and the sizes of their regions.
+
+    Attributes:
+        extents: the geometry of every position.
+        mask: the cells that the tiles hold, boolean [rows, cols].
+        tiles: they hold each of them once.
+    """
+
+    extents: Extents
+    mask: np.ndarray
+    tiles: tuple[Tile, ...]
+
+    @classmethod
+    def of(cls, network: Network, grid: Grid, mask: np.ndarray, shape: tuple[int, int]) -> Tiling:
+        """Tiles of at most `shape` rows and columns."""
+        extents = extents_of(network, grid)
+        return cls(extents, mask, tuple(tiles_of(mask, shape, extents)))
+
+    @property
+    def network(self) -> Network:
+        """The network they run through."""
+        return self.extents.network
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """How many positions each tile has, int64 [tiles]."""
+        return np.array([tile.size for tile in self.tiles], dtype=np.int64)
+
+    @cached_property
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of each node's region, int64 [nodes, tiles] each."""
+        if not self.tiles:
+            nothing = np.zeros((len(self.network.nodes), 0), dtype=np.int64)
+            return nothing, nothing
+        found = [self.extents.sizes(tile) for tile in self.tiles]
+        return np.stack([heights for heights, _ in found], axis=1), np.stack([widths for _, widths in found], axis=1)
+
+    def locations(self, index: int) -> np.ndarray:
+        """Locations of a node that each tile recomputes, over all its positions, int64 [tiles]."""
+        heights, widths = self.sizes
+        found: np.ndarray = heights[index] * widths[index] * self.positions
+        return found
+
+    @cached_property
+    def flops(self) -> float:
+        """Operations of all tiles, as direct convolution does them."""
+        return sum(node.flops * float(self.locations(node.index).sum()) for node in self.network.nodes if node.flops)
+
+    @cached_property
+    def ideal_flops(self) -> float:
+        """The same, were every position to recompute its own region alone."""
+        located = self.extents.regions
+        return sum(
+            float(node.flops * located.locations(node)[self.mask].sum()) for node in self.network.nodes if node.flops
+        )
+
+    def gathered(self, index: int) -> np.ndarray:
+        """Elements that one position of each tile gathers for a node, int64 [tiles]."""
+        return gathered_elements(self.network, *self.sizes, index)
+
+
+def gathered_elements(network: Network, heights: np.ndarray, widths: np.ndarray, index: int) -> np.ndarray:
+    """Elements that one position gathers for a node: to read windows, complete branches, or fill a picture up.
+
+    Args:
+        heights, widths: of each node's region, int64 [nodes, ...].
+    """
+    node = network.nodes[index]
+    height, width = heights[index], widths[index]
+    elements: np.ndarray = height * 0
+    if not network.regional[index]:
+        projected = [network.nodes[i] for i in node.inputs if network.regional[i]]
+        elements = elements + sum(source.channels * source.height * source.width for source in projected)
+    elif node.window is not None:
+        y, x = node.window.y, node.window.x
+        if not y.size == x.size == y.stride == x.stride == 1:
+            read = (y.size + (height - 1) * y.stride) * (x.size + (width - 1) * x.stride)
+            elements = read * network.nodes[node.inputs[0]].channels
+    elif node.rule is Rule.MERGE:
+        channels = sum(network.nodes[i].channels for i in node.inputs if network.regional[i])
+        elements = channels * height * width
+    return elements
