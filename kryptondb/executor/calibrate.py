@@ -8,6 +8,10 @@ from functools import partial
 
 import torch
 
+from kryptondb.executor.convolutions.algorithms import blocks_for
+from kryptondb.executor.convolutions.winograd import Winograd, blocks_of
+from kryptondb.executor.convolutions.workspace import Workspace
+from kryptondb.executor.operators.layer_costs import DIRECT, WINOGRAD
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
 
 # Read windows of one run, the height and width of what each computes, and the most operations of one run: a layer with
@@ -81,9 +85,28 @@ def _direct(shape: LayerShape, windows: int, device: str) -> tuple[Work, float]:
     return work, windows * SIDE * SIDE * shape.flops
 
 
+def _winograd(shape: LayerShape, windows: int, device: str) -> tuple[Work, float] | None:
+    """Winograd's method on differences of the same outputs, in blocks of about 4 x 4 cells; its products are counted."""
+    blocks = blocks_for(shape.kernel)
+    if not blocks or shape.stride != (1, 1) or shape.groups != 1:
+        return None
+    block = min(blocks, key=lambda block: sum(abs(cells - 4) for cells in block))
+    weight = _random(shape.out_channels, shape.in_channels, *shape.kernel, device=device)
+    layer = Winograd.prepare(weight, block)
+    new = torch.randn(windows, SIDE, SIDE, shape.in_channels, device=device)
+    base = torch.randn(1, SIDE, SIDE, shape.in_channels, device=device)
+    target = torch.zeros(windows, layer.reach(SIDE, 0), layer.reach(SIDE, 1), shape.out_channels, device=device)
+    count = windows * blocks_of(SIDE, block[0]) * blocks_of(SIDE, block[1])
+    products = 2.0 * count * layer.points[0] * layer.points[1] * shape.in_channels * shape.out_channels
+    return partial(layer.add, new, base, target, Workspace()), products
+
+
 #: By name, what an algorithm runs for a layer on so many read windows and how many operations that does; None where it
 #: cannot compute that layer.
-ALGORITHMS: Mapping[str, Callable[[LayerShape, int, str], tuple[Work, float] | None]] = {"direct": _direct}
+ALGORITHMS: Mapping[str, Callable[[LayerShape, int, str], tuple[Work, float] | None]] = {
+    DIRECT: _direct,
+    WINOGRAD: _winograd,
+}
 
 
 def _random(*size: int, device: str) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import pyarrow as pa
 
 from kryptondb.errors import ExecutionError, ImageError
+from kryptondb.executor import heap
 from kryptondb.executor.cells import CELLS, cell_batches
 from kryptondb.executor.expressions import compile_predicate
 from kryptondb.executor.pieces import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch
@@ -88,7 +89,11 @@ def cells(node: Occlude, run: Run) -> Stage:
                 run.sources[source.name] = source
             yield from _pieces(node, answer, number, meter, run)
 
-    return Stage(CELLS, start)
+    def keeping() -> Generator[Piece, None, None]:
+        with heap.kept():
+            yield from start()
+
+    return Stage(CELLS, keeping)
 
 
 def _pieces(

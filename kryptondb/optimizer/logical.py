@@ -101,10 +101,12 @@ class Hints:
     device: str | None = None
     precision: str = "float32"
     batch: int | None = None
+    convolution: str = "auto"
 
-    def for_operators(self) -> Mapping[str, int]:
+    def for_operators(self) -> Mapping[str, int | str]:
         """What `Operator.candidates` is told."""
-        return {} if self.batch is None else {"batch": self.batch}
+        batch: Mapping[str, int | str] = {} if self.batch is None else {"batch": self.batch}
+        return {**batch, "convolution": self.convolution}
 
 
 @dataclass(frozen=True)

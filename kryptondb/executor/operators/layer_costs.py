@@ -9,7 +9,7 @@ import numpy as np
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.convolutions.winograd import Block, blocks_of, reach_of
 from kryptondb.executor.operators.tilings import Tiling
-from kryptondb.network import Network, Node
+from kryptondb.network import Network, Node, Rule
 from kryptondb.optimizer.cost import LayerShape, Rates
 from kryptondb.optimizer.layers import shape_of
 
@@ -45,6 +45,8 @@ def choose_blocks(
 def node_seconds(tiling: Tiling, blocks: Blocks, rates: Rates, element_bytes: int) -> Iterator[tuple[Node, float]]:
     """Every node's seconds over all tiles, without the launching of operators."""
     for node in tiling.network.nodes:
+        if node.rule is Rule.CONSTANT:
+            continue
         shape = transformable(tiling.network, node) if node.index in blocks else None
         if shape is not None:
             yield node, winograd_seconds(tiling, node, shape, blocks[node.index], rates, element_bytes)

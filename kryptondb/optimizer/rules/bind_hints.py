@@ -10,7 +10,8 @@ from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.logical import Hints, LogicalPlan, RedundancyTable, source
 from kryptondb.optimizer.values import bad, no_such, one_of, text, whole
 
-HINTS = ("operator", "device", "precision", "tau", "batch")
+HINTS = ("operator", "device", "precision", "tau", "batch", "convolution")
+CONVOLUTIONS = ("auto", "direct")
 PRECISIONS = ("float32", "float64")
 FUTURE_PRECISIONS = ("bfloat16", "float16")
 FUTURE_OPERATORS = ("thresholded", "drill-down", "refined")
@@ -49,6 +50,8 @@ def _value(option: Option, context: Context) -> str | int:
     if option.name == "precision":
         _refuse_future(option, FUTURE_PRECISIONS)
         return one_of(option, PRECISIONS, "float32")
+    if option.name == "convolution":
+        return one_of(option, CONVOLUTIONS, "direct")
     if option.name == "device":
         return _device(option)
     size = whole(option.value)
