@@ -15,7 +15,6 @@ import torch
 from kryptondb.network.functions import Function, function_named, name_of
 from kryptondb.network.graph import Axes, AxisWindow, Network, Node, Rule, Window
 from kryptondb.network.templates import (
-    MOST_SIZE,
     Unreadable,
     Unwritable,
     decoded,
@@ -31,6 +30,7 @@ from kryptondb.network.windows import take_every
 MOST_NODES = 100_000
 MOST_DIMENSIONS = 16
 MOST_SIDE = 1 << 31  # cells along one dimension
+MOST_ELEMENTS = 1 << 48  # of one value
 
 _NODE = (
     *("name", "operator", "rule", "inputs", "shape", "axes", "function", "args", "kwargs", "window", "constant"),
@@ -236,7 +236,7 @@ def _axes(value: Any, dimensions: int) -> Axes:
 def _sizes(value: list[Any]) -> tuple[int, ...]:
     """A shape whose number of elements is still a sensible number."""
     sizes = tuple(whole(size, 0, MOST_SIDE) for size in value)
-    if len(sizes) > MOST_DIMENSIONS or math.prod(sizes) > MOST_SIZE:
+    if len(sizes) > MOST_DIMENSIONS or math.prod(sizes) > MOST_ELEMENTS:
         raise Unreadable("a shape out of its range")
     return sizes
 

@@ -27,7 +27,7 @@ class Unwritable(Exception):
 MOST_TEXT = 4096  # characters of a name or a reason
 MOST_ITEMS = 100_000  # of a list
 MOST_DEPTH = 8  # of lists in lists
-MOST_SIZE = 1 << 48  # of a whole number
+MOST_SIZE = 1 << 63  # of a whole number: torch has 64 bits for it
 
 _DTYPES = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128"
 _FORMATS = "contiguous_format preserve_format channels_last channels_last_3d"
@@ -80,7 +80,7 @@ def decoded(value: Any, before: int, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return whole(value, -MOST_SIZE, MOST_SIZE)
+        return whole(value, -MOST_SIZE, MOST_SIZE - 1)
     if isinstance(value, float):
         return number(value)
     if isinstance(value, str):
