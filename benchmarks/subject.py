@@ -77,7 +77,7 @@ def prepare(name: str, size: int, patch: int, stride: int, device: str, seed: in
     classes = probabilities.numel()
     labels = tuple(str(index) for index in range(classes))
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    model = Model(name, f"torchvision {name}", module, preprocess, labels, "", parameters, "random", classes)
+    model = Model(name, f"torchvision {name}", lambda: module, preprocess, labels, "", parameters, "random", classes)
     target = int(probabilities.argmax())
     grid = Grid(size, size, (patch, patch), (stride, stride))
     base = float(probabilities[target])

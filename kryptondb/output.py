@@ -65,7 +65,7 @@ def output_to(path: str | None) -> Iterator[Output]:
     if path is None:
         yield standard_output()
         return
-    from kryptondb.executor.atomic import atomic_file, writing
+    from kryptondb.atomic import atomic_file, writing
 
     with atomic_file(path) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)

@@ -9,7 +9,7 @@ from kryptondb.catalog import exported, pretrained, torchvision_models
 from kryptondb.catalog.built import Built
 from kryptondb.catalog.labels import resolve_labels
 from kryptondb.catalog.model import Model, count_classes, fingerprint, freeze, parameter_count
-from kryptondb.catalog.options import ModelOptions, absolute
+from kryptondb.catalog.options import WEIGHT_WORDS, ModelOptions, absolute
 from kryptondb.catalog.preprocessing import with_options
 from kryptondb.errors import BindError, ModelError, did_you_mean
 
@@ -51,7 +51,7 @@ def finish(name: str, built: Built, options: ModelOptions) -> Model:
     return Model(
         name=name,
         architecture=built.architecture,
-        module=module,
+        make=lambda: module,
         preprocess=preprocess,
         labels=labels,
         fingerprint=fingerprint(built.structure, module, preprocess),
@@ -65,6 +65,14 @@ def finish(name: str, built: Built, options: ModelOptions) -> Model:
 def absolute_source(kind: str, source: str) -> str:
     """The source as the catalog remembers it: a file's path made absolute, a name as it is."""
     return absolute(source) if kind == "file" else source
+
+
+def named_files(kind: str, source: str, options: Mapping[str, object]) -> tuple[str, ...]:
+    """The absolute paths that a statement names itself: the source's, the weights' and the labels'."""
+    parsed = ModelOptions.parse(options)
+    paths = [absolute(source)] if kind == "file" else []
+    paths.extend(path for path in (parsed.weights, parsed.labels) if isinstance(path, str) and path not in WEIGHT_WORDS)
+    return tuple(paths)
 
 
 def _file(source: str, options: ModelOptions) -> Built:

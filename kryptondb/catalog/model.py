@@ -6,8 +6,9 @@ import copy
 import hashlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ class Model:
     Attributes:
         name: as the user wrote it.
         architecture: 'torchvision resnet18', a class name, or 'exported program'.
-        module: in eval mode, float32, on the CPU, without gradients; [N, C, H, W] normalized -> [N, classes] scores.
+        make: gives the module.
         preprocess: from a picture to [C, H, W].
         labels: one a class.
         fingerprint: sha256 in hex over architecture, weights and preprocessing.
@@ -41,7 +42,7 @@ class Model:
 
     name: str
     architecture: str
-    module: torch.nn.Module
+    make: Callable[[], torch.nn.Module]
     preprocess: Preprocess
     labels: tuple[str, ...]
     fingerprint: str
@@ -49,6 +50,15 @@ class Model:
     weights: str
     classes: int
     files: tuple[str, ...] = ()
+
+    @cached_property
+    def module(self) -> torch.nn.Module:
+        """In eval mode, float32, on the CPU, without gradients; [N, C, H, W] normalized -> [N, classes] scores.
+
+        A model that is answered from its cached network is built when this is first asked for. Raises ModelError when
+        it cannot be built any more, or a file has changed since CREATE MODEL.
+        """
+        return self.make()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

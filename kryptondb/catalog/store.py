@@ -167,6 +167,14 @@ class Catalog:
         """All models, by name."""
         return [self._record(row) for row in self._read(f"SELECT {_MODEL_FIELDS} FROM models ORDER BY folded")]
 
+    def put_summary(self, record: ModelRecord, summary: dict[str, Any]) -> None:
+        """Keeps another summary of a model, as long as it is still the one of that record."""
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE models SET summary = ? WHERE folded = ? AND fingerprint = ? AND created = ?",
+                (json.dumps(summary), record.name.casefold(), record.fingerprint, record.created),
+            )
+
     def drop_model(self, name: str) -> bool:
         """Forgets a model; False when there was none of that name."""
         with self._writing() as connection:

@@ -58,8 +58,9 @@ def build(source: str, options: ModelOptions) -> Built:
     files: tuple[str, ...] = ()
     said = f"random (seed {SEED})"
     if weights == "default":
-        load_state(module, read_state(_download(name, published)), str(published), WITH_AUXILIARY.get(name, ()))
-        said = f"torchvision {published.name}"
+        path = _download(name, published)
+        load_state(module, read_state(path), str(published), WITH_AUXILIARY.get(name, ()))
+        said, files = f"torchvision {published.name}", (path,)
     elif weights != "random":
         load_state(module, read_state(weights), weights, WITH_AUXILIARY.get(name, ()))
         said, files = weights, (weights,)

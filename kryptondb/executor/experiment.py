@@ -26,13 +26,13 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @lru_cache(maxsize=4)
-def placed(network: Network, device: str, precision: str) -> Network:
-    """A network on a device and in a precision; the last few are kept, so that a session moves its weights once.
+def placed(network: Network, device: str, precision: str, model: Model) -> Network:
+    """A model's network on a device and in a precision; the last few are kept: a session moves its weights once.
 
-    Twice the precision needs another tracing: batch norms were folded and rounded in the first.
+    Twice the precision needs another tracing, and the module for it: batch norms were folded and rounded in the first.
     """
     if precision == "float64" and network.traced:
-        network = trace(copy.deepcopy(network.module).double(), network.input_shape)
+        network = trace(copy.deepcopy(model.module).double(), network.input_shape)
     return network.to(device, _DTYPES[precision])
 
 
@@ -91,7 +91,7 @@ class ImageRun:
             image = preprocess.normalize(pixels)[None].contiguous(memory_format=torch.channels_last)
             painter = experiment.fill.prepare(pixels)
             self._context = Context(
-                network=placed(experiment.network, experiment.device, experiment.precision),
+                network=placed(experiment.network, experiment.device, experiment.precision, experiment.model),
                 grid=experiment.grid,
                 mask=mask_of_runs(experiment.runs, experiment.grid.rows, experiment.grid.cols),
                 image=image,

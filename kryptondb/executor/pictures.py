@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 
 from kryptondb.errors import BindError, ExecutionError
-from kryptondb.executor.atomic import atomic_file, writing
+from kryptondb.atomic import atomic_file, writing
 from kryptondb.executor.copy_options import choice, number, pair, refuse_unknown
 from kryptondb.executor.metadata import PREFIX
 from kryptondb.executor.run import Execution

@@ -195,7 +195,7 @@ class Network:
         output: the index of the node that holds the scores, [N, classes].
         input_shape: channels, height, width.
         classes: how many scores there are.
-        module: the original module, in eval mode.
+        module: the original module, in eval mode; None for a traced network that was read from a file.
         failure: why it could not be traced, or None.
         batch_statistics: a layer normalizes over the batch even in eval mode, so images must run one by one.
     """
@@ -204,7 +204,7 @@ class Network:
     output: int
     input_shape: tuple[int, int, int]
     classes: int
-    module: torch.nn.Module
+    module: torch.nn.Module | None
     failure: str | None = None
     batch_statistics: bool = False
 
@@ -321,7 +321,7 @@ class Network:
             for node in self.nodes
         )
         module = self.module
-        if self.failure is not None:  # only then does the module itself run
+        if module is not None and self.failure is not None:  # only then does the module itself run
             import copy
 
             module = copy.deepcopy(module).to(device=device, dtype=dtype)
@@ -338,6 +338,7 @@ class Network:
             The scores [n, classes] and the kept values by node index.
         """
         if not self.traced:
+            assert self.module is not None  # files hold traced networks only
             return self.module(images), {}
         batch = images.shape[0]
         wanted = set(keep)

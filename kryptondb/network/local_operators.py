@@ -168,7 +168,7 @@ def take_slice(call: Call) -> Node:
     if dim not in (axes.batch, axes.y, axes.x):
         return call.node(Rule.LOCAL, axes=axes)
     if source.shape == call.shape and start == 0 and step == 1:
-        return call.node(Rule.LOCAL, axes=axes, function=_same, args=(call.args[0],), kwargs={})
+        return call.node(Rule.LOCAL, axes=axes, function=same, args=(call.args[0],), kwargs={})
     if dim == axes.batch or not all(isinstance(v, (int, type(None))) for v in (start, end, step)):
         return dense(call, "takes part of the batch")
     start = max(0, start + source.shape[dim] if start < 0 else start)
@@ -179,5 +179,6 @@ def take_slice(call: Call) -> Node:
     return call.node(Rule.WINDOW, axes=axes, window=Window(window.y, window.x, 0.0, (call.args[0],), function=function))
 
 
-def _same(value: Any) -> Any:
+def same(value: Any) -> Any:
+    """The value itself: what a slice of everything takes."""
     return value

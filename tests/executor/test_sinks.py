@@ -152,7 +152,7 @@ def test_a_disk_that_is_full_is_an_error_that_names_the_path(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kryptondb.executor.atomic.os.fsync", full)
+    monkeypatch.setattr("kryptondb.atomic.os.fsync", full)
     with pytest.raises(ExecutionError, match=r"cannot write .*cells\.csv: No space left on device"):
         copied(occlude(picture), tmp_path / "cells.csv")
     assert not [entry for entry in tmp_path.iterdir() if entry.is_file()]

