@@ -94,7 +94,8 @@ def test_both_operators_agree_with_the_naive_loop_on_any_cnn(
         if (shape := transformable(network, node)) is not None
     )
     if winograd:
-        found = run(Incremental(tile, winograd, head), network, image, grid, mask)
+        workers = data.draw(st.sampled_from([1, 2]))
+        found = run(Incremental(tile, winograd, head, workers), network, image, grid, mask)
         np.testing.assert_allclose(found, expected, atol=1e-9, rtol=0)
     full = Full(data.draw(st.sampled_from([1, 2, 5])))
     np.testing.assert_allclose(run(full, network, image, grid, mask), expected, atol=1e-9, rtol=0)
@@ -181,6 +182,45 @@ def test_tiles_hold_every_asked_cell_once_and_no_other(rows: int, cols: int, see
         counts[np.ix_(tile.rows, tile.cols)] += 1
         assert len(tile.rows) <= tall and len(tile.cols) <= wide
     assert (counts == mask).all()
+
+
+def test_tiles_end_where_the_border_cuts_regions_off() -> None:
+    network = trace(family("vgg11").eval(), (3, 32, 32))
+    grid = Grid(32, 32, (4, 4), (1, 1))
+    extents = extents_of(network, grid)
+    tiles = list(tiles_of(full_mask(grid), (8, 8), extents))
+    counts = np.zeros((grid.rows, grid.cols), dtype=int)
+    for tile in tiles:
+        counts[np.ix_(tile.rows, tile.cols)] += 1
+        assert len(tile.rows) <= 8 and len(tile.cols) <= 8
+    assert (counts == 1).all()
+
+    def work(tiles: list[Tile]) -> float:
+        flops = np.array([node.flops for node in network.nodes])
+        return sum(float(flops @ extents.of(tile).locations) * tile.size for tile in tiles)
+
+    assert work(tiles) < work(list(tiles_of(full_mask(grid), (8, 8))))
+
+
+def test_a_tile_that_fails_in_a_worker_for_want_of_memory_is_halved_and_loses_no_cell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = trace(family("resnet18").eval(), (3, 48, 48))
+    grid = Grid(48, 48, (8, 8), (8, 8))
+    image = torch.randn(1, 3, 48, 48)
+    expected = run(Incremental((2, 2)), network, image, grid, full_mask(grid))
+    original, failures = TileRun.run, []
+
+    def scarce(self: TileRun, patches: torch.Tensor, last: int | None = None) -> torch.Tensor:
+        if patches.shape[0] > 2:
+            failures.append(patches.shape[0])
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory")
+        return original(self, patches, last)
+
+    monkeypatch.setattr(TileRun, "run", scarce)
+    found = run(Incremental((2, 2), (), 8, 2), network, image, grid, full_mask(grid))
+    assert failures
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,15 +25,18 @@ from kryptondb.executor.operators.layer_costs import (
     working_elements,
 )
 from kryptondb.executor.operators.prepared import prepared_layers
-from kryptondb.executor.operators.tile_run import TileRun
+from kryptondb.executor.operators.tile_run import TileRun, run_head
 from kryptondb.executor.operators.tiles import Tile
 from kryptondb.executor.operators.tilings import Tiling, gathered_elements, tiling_of
+from kryptondb.executor.operators.workers import workers
 from kryptondb.network import Network, Node
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.workload import Workload
 
 _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24)
 _HEAD_ROWS = 256  # from here on a head's weights are read seldom enough
+_MOST_WORKERS = 8
+_TILES_OF_A_WORKER = 8
 _Group = tuple[Tile, ...]
 
 
@@ -46,6 +50,7 @@ class Incremental:
         tile: the most grid rows and columns that run as one batch.
         winograd: convolutions that are computed from differences by Winograd's method: (node, rows, columns of a block).
         head: how many positions the network's head takes at once, those of several tiles together; 0: tile by tile.
+        workers: how many tiles run side by side, each on its share of the processor.
     """
 
     name: ClassVar[str] = "incremental"
@@ -53,6 +58,7 @@ class Incremental:
     tile: tuple[int, int]
     winograd: tuple[tuple[int, int, int], ...] = ()
     head: int = 0
+    workers: int = 1
 
     @classmethod
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Incremental]:
@@ -66,12 +72,18 @@ class Incremental:
             side = max(1, int(round(float(hints["batch"]) ** 0.5)))
             shapes = [(side, max(1, int(hints["batch"]) // side))]
         head = _HEAD_ROWS if network.head is not None else 0
+        workers = min(torch.get_num_threads(), _MOST_WORKERS) if workload.device == "cpu" else 1
+        if workload.positions < workers * _TILES_OF_A_WORKER:
+            workers = 1
+        if "batch" not in hints:  # enough tiles that no worker waits long for the others at the end
+            most = max(1, workload.positions // (workers * _TILES_OF_A_WORKER)) if workers > 1 else workload.positions
+            shapes = [shape for shape in shapes if shape[0] * shape[1] <= most] or shapes[:1]
         transforms = workload.precision == "float32" and hints.get("convolution") != "direct"
 
         def planned(shape: tuple[int, int], accept: Callable[[Network, int, Block], bool]) -> Incremental:
             tiling = tiling_of(network, workload.grid, workload.runs, shape)
             blocks = choose_blocks(tiling, rates, workload.element_bytes, accept) if transforms else {}
-            return cls(shape, tuple((index, *block) for index, block in blocks.items()), head)
+            return cls(shape, tuple((index, *block) for index, block in blocks.items()), head, workers)
 
         found = [planned(shape, lambda *_: True) for shape in shapes]
         costs = {operator: operator.estimate(workload, rates) for operator in found}
@@ -107,10 +119,10 @@ class Incremental:
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""
         reached, ideal = self.redundancy(workload)
+        at_once = f", {self.workers} at once" if self.workers > 1 else ""
         algorithms = f", Winograd in {len(self.winograd)} layers" if self.winograd else ""
-        return (
-            f"{workload.precision}, tiles {self.tile[0]} x {self.tile[1]}, R {reached:.2f} of {ideal:.2f} ideal{algorithms}"
-        )
+        tiles = f"tiles {self.tile[0]} x {self.tile[1]}{at_once}"
+        return f"{workload.precision}, {tiles}, R {reached:.2f} of {ideal:.2f} ideal{algorithms}"
 
     def prepare(self, context: Context) -> torch.Tensor:
         """Materializes the base; gives the scores of the unoccluded image, [1, classes]."""
@@ -124,28 +136,42 @@ class Incremental:
         assert base is not None
         tiling = Tiling.of(network, grid, context.mask, self.tile)
         layers = prepared_layers(network, self.blocks)
-        workspace = Workspace()
         per_location = np.array([node.flops for node in network.nodes])
         head = network.head if self.head else None
 
-        def compute(group: _Group) -> Scores:
-            rows = np.concatenate([np.repeat(tile.rows, len(tile.cols)) for tile in group])
-            cols = np.concatenate([np.tile(tile.cols, len(tile.rows)) for tile in group])
-            outputs, done = [], 0
-            for tile in group:
-                part = slice(done, done + tile.size)
-                done += tile.size
-                geometry = tiling.extents.of(tile)
-                patches = context.patches(grid.ys[rows[part]], grid.xs[cols[part]])
-                run = TileRun(network, base, geometry, layers, workspace)
-                outputs.append(run.run(patches, head))
-                context.flops += float(per_location @ geometry.locations) * tile.size
-            output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-            if head is not None:
-                output = TileRun(network, base, geometry, layers, workspace).run_head(head, output)
-            return Scores(rows.astype(np.int32), cols.astype(np.int32), context.read(output))
+        def run_tile(tile: Tile, workspace: Workspace) -> torch.Tensor:
+            rows, cols = tile.positions()
+            patches = context.patches(grid.ys[rows], grid.xs[cols])
+            return TileRun(network, base, tiling.extents.of(tile), layers, workspace).run(patches, head)
 
-        yield from shrinking(self._groups(tiling.tiles), compute, _halves)
+        groups = self._groups(tiling.tiles)
+        following = dict(pairwise(groups))
+        started: dict[_Group, list[Callable[[], torch.Tensor]]] = {}
+
+        with workers(self.workers, run_tile) as running:
+
+            def begun(group: _Group) -> list[Callable[[], torch.Tensor]]:
+                if group not in started:
+                    started[group] = [running.start(tile) for tile in group]
+                return started[group]
+
+            def compute(group: _Group) -> Scores:
+                results = begun(group)
+                if group in following and running.pool is not None:
+                    begun(following[group])  # so that workers go on while the head runs
+                del started[group]
+                outputs = [result() for result in results]
+                context.flops += sum(
+                    float(per_location @ tiling.extents.of(tile).locations) * tile.size for tile in group
+                )
+                output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+                if head is not None:
+                    output = run_head(network, base, head, output)
+                places = [tile.positions() for tile in group]
+                rows, cols = (np.concatenate(index).astype(np.int32) for index in zip(*places, strict=True))
+                return Scores(rows, cols, context.read(output))
+
+            yield from shrinking(groups, compute, _halves)
 
     def _tiling(self, workload: Workload) -> Tiling:
         return tiling_of(workload.network, workload.grid, workload.runs, self.tile)
@@ -156,7 +182,7 @@ class Incremental:
         waiting: list[Tile] = []
         for tile in tiles:
             waiting.append(tile)
-            if sum(each.size for each in waiting) >= self.head:
+            if sum(each.size for each in waiting) >= self.head and len(waiting) >= self.workers:
                 groups.append(tuple(waiting))
                 waiting = []
         return [*groups, tuple(waiting)] if waiting else groups

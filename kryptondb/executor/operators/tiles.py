@@ -28,6 +28,10 @@ class Tile:
         """How many positions."""
         return len(self.rows) * len(self.cols)
 
+    def positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of every position, in reading order; int64 [size] each."""
+        return np.repeat(self.rows, len(self.cols)), np.tile(self.cols, len(self.rows))
+
     def halves(self) -> list[Tile]:
         """Two tiles of half the size, cut across the longer side; a tile of one position gives itself."""
         if self.size < 2:
