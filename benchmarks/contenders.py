@@ -262,7 +262,7 @@ class Captum:
         self._remember(torch.cat(self._answers)[1:].double().cpu().numpy())
 
     def _remember(self, probabilities: np.ndarray) -> None:
-        """Puts the probabilities of the first windows, which Captum takes column by column, where they belong in the grid."""
+        """Puts the probabilities of the first windows where they belong; Captum goes through them column by column."""
         grid, down = self.subject.grid, self._windows(0, self._strides[0])
         for number, probability in enumerate(probabilities.tolist()):
             row = number % down * self._strides[0] // grid.stride[0]

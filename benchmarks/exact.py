@@ -30,7 +30,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.report import RESULTS, command_line, console, show, write_section
 from benchmarks.rounds import plan_rounds
 from benchmarks.sheets import contenders_sheet, planner_sheet, summary_sheet
-from benchmarks.subject import Subject, prepare
+from benchmarks.subject import Subject, input_side, prepare
 from kryptondb.catalog.memory import free_memory
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.network import Grid
@@ -48,7 +48,6 @@ ALL_MODELS = (
     "squeezenet1_0",
 )
 MODELS = ("vgg16", "resnet18", "inception_v3", "resnet50", "mobilenet_v2")
-SIZES = {"inception_v3": 299}
 SLOWER = 4  # Captum with one position at a time computes so many times fewer
 CLOSE = 1.1  # the planner's choice may take so much of the faster operator's time
 
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     calibration = Calibration(options.device, options.calibration)
     results: list[dict[str, Any]] = []
     for name in options.model:
-        size = options.size or SIZES.get(name, 224)
+        size = options.size or input_side(name)
         subject = prepare(name, size, options.patch[0], options.stride[0], options.device, options.seed)
         for patch, stride in itertools.product(options.patch, options.stride):
             grid = Grid(size, size, (patch, patch), (stride, stride))

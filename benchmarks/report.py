@@ -38,7 +38,8 @@ class Sheet:
         """For the terminal."""
         table = Table()
         for column in self.columns:
-            table.add_column(Text(column.removeprefix("<")), justify="left" if column.startswith("<") else "right")
+            left = column.startswith("<")
+            table.add_column(Text(column.removeprefix("<")), justify="left" if left else "right", no_wrap=left)
         for row in self.rows:
             table.add_row(*(Text(text) for text in row))
         return table
@@ -58,7 +59,7 @@ def _cell(text: str) -> str:
 
 def console() -> Console:
     """As wide as the terminal, or as a page where the output goes elsewhere."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 180, highlight=False)
 
 
 def show(to: Console, sheet: Sheet) -> None:

@@ -10,7 +10,7 @@ cells spread evenly over the band.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,14 @@ def plan_rounds(grid: Grid, tile: tuple[int, int], positions: int, cost: Callabl
     bands = bands_of(grid, tile)
     room = min(sum(last - first + 1 for _, first, last in band) for band in bands)
     count = min(len(bands), max(round(positions / POSITIONS_A_ROUND), -(-positions // room)))
-    costs = np.array([cost(band) for band in bands])
+    chosen = representatives([cost(band) for band in bands], count)
+    shares = [len(part) for part in np.array_split(np.arange(positions), count)]
+    return [_round(grid, bands[number], share) for number, share in zip(chosen, shares, strict=True)]
+
+
+def representatives(each: Sequence[float], count: int) -> list[int]:
+    """Which `count` of some bands stand for all of them, given the cost of each: their mean is the mean of all."""
+    costs = np.array(each)
     chosen: list[int] = []
     owed = 0.0  # what the bands taken so far cost less than those that they stand for
     for alike in np.array_split(np.argsort(costs, kind="stable"), count):
@@ -61,8 +68,7 @@ def plan_rounds(grid: Grid, tile: tuple[int, int], positions: int, cost: Callabl
         best = min(alike.tolist(), key=lambda number: abs(owed - costs[number]))
         owed -= float(costs[best])
         chosen.append(best)
-    shares = [len(part) for part in np.array_split(np.arange(positions), count)]
-    return [_round(grid, bands[number], share) for number, share in zip(sorted(chosen), shares, strict=True)]
+    return sorted(chosen)
 
 
 def _round(grid: Grid, band: Runs, share: int) -> Round:

@@ -46,10 +46,12 @@ class Incremental:
         tile: the most grid rows and columns that run as one batch.
         winograd: convolutions that are computed from differences by Winograd's method: (node, rows, columns of a block).
         head: how many positions the network's head takes at once, those of several tiles together; 0: tile by tile.
+        tile_run: runs a tile; `benchmarks.breakdown` puts one in its place that times every node.
     """
 
     name: ClassVar[str] = "incremental"
     exact: ClassVar[bool] = True
+    tile_run: ClassVar[type[TileRun]] = TileRun
     tile: tuple[int, int]
     winograd: tuple[tuple[int, int, int], ...] = ()
     head: int = 0
@@ -137,12 +139,12 @@ class Incremental:
                 done += tile.size
                 geometry = tiling.extents.of(tile)
                 patches = context.patches(grid.ys[rows[part]], grid.xs[cols[part]])
-                run = TileRun(network, base, geometry, layers, workspace)
+                run = self.tile_run(network, base, geometry, layers, workspace)
                 outputs.append(run.run(patches, head))
                 context.flops += float(per_location @ geometry.locations) * tile.size
             output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
             if head is not None:
-                output = TileRun(network, base, geometry, layers, workspace).run_head(head, output)
+                output = self.tile_run(network, base, geometry, layers, workspace).run_head(head, output)
             return Scores(rows.astype(np.int32), cols.astype(np.int32), context.read(output))
 
         yield from shrinking(self._groups(tiling.tiles), compute, _halves)
