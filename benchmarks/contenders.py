@@ -227,7 +227,7 @@ class Captum:
             self.subject.module(self.subject.image.repeat(self.batch, 1, 1, 1))
 
     def turn(self, part: Round) -> None:
-        from captum.attr import Occlusion
+        from captum.attr import Occlusion  # type: ignore[import-untyped]
 
         subject, before, calls = self.subject, self._done, 0
         goal = self._total * (len(self.turns) + 1) / self.rounds

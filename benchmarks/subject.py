@@ -106,6 +106,7 @@ def _settle_batch_norms(module: nn.Module, preprocess: Preprocess) -> None:
         part.eval().momentum = momentum
         # Six photographs spread far less than a training set: dividing by their spread alone would amplify rounding
         # from layer to layer, for all contenders alike. So by the size of what comes.
+        assert part.running_mean is not None and part.running_var is not None  # else nothing settles
         part.running_var += part.running_mean**2
         part.running_mean *= 0.5
 
