@@ -161,8 +161,8 @@ def layers_sheet(result: dict[str, Any]) -> Sheet:
         f"grid {result['grid'][0]} x {result['grid'][1]}. incremental: {result['plan']}; {result['calibration']}. "
         f"{result['rows_of_tiles'][0]} of {result['rows_of_tiles'][1]} rows of tiles ran, {result['positions']} "
         f"positions. Ceilings: convolution {ceiling['convolution'] / 1e9:.0f} GFLOP/s, matrix product "
-        f"{ceiling['product'] / 1e9:.0f}. Milliseconds and GFLOP are a position's, regions the middle tile's, planned is "
-        "what the planner expects."
+        f"{ceiling['product'] / 1e9:.0f}. Milliseconds and GFLOP are a position's, regions the middle tile's, planned "
+        "is what the planner expects."
     )
     columns = (
         "<layer",
