@@ -52,8 +52,9 @@ def plan_rounds(grid: Grid, tile: tuple[int, int], positions: int, cost: Callabl
     """
     bands = bands_of(grid, tile)
     room = min(sum(last - first + 1 for _, first, last in band) for band in bands)
-    count = min(len(bands), max(round(positions / POSITIONS_A_ROUND), -(-positions // room)))
-    chosen = representatives([cost(band) for band in bands], count)
+    count = max(1, round(positions / POSITIONS_A_ROUND), min(len(bands), -(-positions // room)))
+    times, rest = divmod(count, len(bands))  # of a plan with large tiles all bands run, and more than once
+    chosen = list(range(len(bands))) * times + representatives([cost(band) for band in bands], rest)
     shares = [len(part) for part in np.array_split(np.arange(positions), count)]
     return [_round(grid, bands[number], share) for number, share in zip(chosen, shares, strict=True)]
 
@@ -62,6 +63,8 @@ def representatives(each: Sequence[float], count: int) -> list[int]:
     """Which `count` of some bands stand for all of them, given the cost of each: their mean is the mean of all."""
     costs = np.array(each)
     chosen: list[int] = []
+    if count == 0:
+        return chosen
     owed = 0.0  # what the bands taken so far cost less than those that they stand for
     for alike in np.array_split(np.argsort(costs, kind="stable"), count):
         owed += float(costs[alike].mean())

@@ -209,6 +209,13 @@ def test_rounds_take_cheap_and_dear_bands_in_proportion():
         assert np.array_equal(np.argwhere(mask_of_runs(part.runs, grid.rows, grid.cols)), part.cells)
 
 
+def test_few_bands_take_several_rounds_each():
+    grid = Grid(224, 224, (16, 16), (8, 8))
+    rounds = plan_rounds(grid, (24, 24), 320, lambda runs: 1.0 + len(runs))
+    assert [part.band[0][0] for part in rounds] == [0, 14, 0, 14, 0]
+    assert [len(part.cells) for part in rounds] == [64] * 5
+
+
 def test_a_band_gives_no_more_cells_than_it_has():
     grid = Grid(32, 32, (16, 16), (8, 8))
     rounds = plan_rounds(grid, (2, 2), grid.size, lambda runs: 1.0)
