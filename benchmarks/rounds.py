@@ -4,8 +4,8 @@ A round is a band of grid rows as high as one tile of the plan, over all columns
 band, and so cuts it into the very tiles of a query over the whole grid, those at the left and right border included.
 Bands at the upper and lower border are cheaper than the others (regions are cut off there), so the bands are sorted by
 their cost, cut into as many groups as there are rounds, and one of each group taken so that their mean is the grid's.
-Contenders that run whole inferences pay the same at every position; they compute
-cells spread evenly over the band.
+Where large tiles leave fewer bands than rounds, bands run more than once. Contenders that run whole inferences pay the
+same at every position; they compute cells spread evenly over the band.
 """
 
 from __future__ import annotations
