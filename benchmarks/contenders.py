@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 
+from benchmarks.clock import now
 from benchmarks.rounds import Round, runs_of_cells
 from benchmarks.subject import Subject
+from kryptondb.executor import heap
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.optimizer.physical import ClassChoice
@@ -27,10 +28,17 @@ Cells = dict[tuple[int, int], float]  # row and column of the grid -> probabilit
 
 @dataclass(frozen=True)
 class Turn:
-    """What one round took a contender: seconds, and how many positions it computed in them."""
+    """What one round took a contender.
+
+    Attributes:
+        seconds: of its work.
+        positions: how many it computed in them.
+        operations: that it did for them, convolutions counted as direct ones.
+    """
 
     seconds: float
     positions: int
+    operations: float
 
 
 class Contender(Protocol):
@@ -55,12 +63,6 @@ class Contender(Protocol):
         """Computes its share of a round."""
 
 
-def _clock(device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 @dataclass(eq=False)
 class Plain:
     """What a careful user writes: inference mode, channels last, batches of occluded images."""
@@ -80,11 +82,11 @@ class Plain:
         self.probabilities(np.zeros((BATCH, 2), dtype=np.int64))
 
     def turn(self, part: Round) -> None:
-        start = _clock(self.subject.device)
+        start = now(self.subject.device)
         found = [self.probabilities(part.cells[at : at + BATCH]) for at in range(0, len(part.cells), BATCH)]
-        seconds = _clock(self.subject.device) - start
+        seconds = now(self.subject.device) - start
         self.found.update(_cells(part.cells, np.concatenate(found)))
-        self.turns.append(Turn(seconds, len(part.cells)))
+        self.turns.append(_inferences(self.subject, seconds, len(part.cells)))
 
     @torch.inference_mode()
     def probabilities(self, cells: np.ndarray) -> np.ndarray:
@@ -99,42 +101,61 @@ class Plain:
         return probabilities
 
 
+@dataclass(frozen=True)
+class Work:
+    """What one run of an operator did.
+
+    Attributes:
+        found: the probabilities of its cells.
+        preparing: seconds before the first cell; seconds: from there to the last.
+        operations: from the first cell to the last.
+    """
+
+    found: Cells
+    preparing: float
+    seconds: float
+    operations: float
+
+
 @dataclass(eq=False)
 class Ours:
-    """One of KryptonDB's operators, as a query runs it.
+    """One of KryptonDB's operators, as a query runs it, which keeps freed memory at hand.
 
     What it does once an image (the unoccluded inference, and for `incremental` the base) is timed by itself, and each
     turn is charged for it by the turn's part of the whole grid.
 
     Attributes:
         whole_bands: whether a turn computes every cell of its band.
+        variant: what sets it apart from another contender with the same operator.
         preparing: seconds that each turn's preparation took.
     """
 
     subject: Subject
     operator: Full | Incremental
     whole_bands: bool
+    variant: str = ""
     found: Cells = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
     preparing: list[float] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        return self.operator.name
+        return f"{self.operator.name}, {self.variant}" if self.variant else self.operator.name
 
     def warm(self) -> None:
         grid = self.subject.grid
         self.compute(((0, 0, min(grid.cols, 7) - 1),))
 
     def turn(self, part: Round) -> None:
-        found, preparing, seconds = self.compute(part.band if self.whole_bands else part.runs)
-        self.preparing.append(preparing)
-        self.found.update(found)
-        charged = preparing * len(found) / self.subject.grid.size
-        self.turns.append(Turn(seconds + charged, len(found)))
+        work = self.compute(part.band if self.whole_bands else part.runs)
+        self.preparing.append(work.preparing)
+        self.found.update(work.found)
+        charged = len(work.found) / self.subject.grid.size
+        operations = work.operations + self.subject.network.flops * charged
+        self.turns.append(Turn(work.seconds + work.preparing * charged, len(work.found), operations))
 
-    def compute(self, runs: Runs) -> tuple[Cells, float, float]:
-        """Cells, seconds before the first, and seconds from there to the last."""
+    def compute(self, runs: Runs) -> Work:
+        """Computes some cells of the grid."""
         subject = self.subject
         experiment = Experiment(
             model=subject.model,
@@ -147,35 +168,45 @@ class Ours:
             operator=self.operator,
             device=subject.device,
         )
-        start = _clock(subject.device)
-        run = experiment.run(subject.picture)
-        prepared = _clock(subject.device)
-        blocks = list(run)
-        end = _clock(subject.device)
+        with heap.kept():
+            start = now(subject.device)
+            run = experiment.run(subject.picture)
+            prepared = now(subject.device)
+            before = run.flops
+            blocks = list(run)
+            end = now(subject.device)
         found: Cells = {}
         for block in blocks:
             found.update(_cells(np.stack([block.rows, block.cols], axis=1), block.scores[:, 0]))
-        return found, prepared - start, end - prepared
+        return Work(found, prepared - start, end - prepared, run.flops - before)
+
+
+class _Enough(Exception):
+    """A turn of Captum's is over."""
 
 
 @dataclass(eq=False)
 class Captum:
     """`captum.attr.Occlusion` over the whole image.
 
-    It takes no list of positions, and no stride beyond the window's size. So it is asked once, for a map of its own
-    whose strides are multiples of the grid's and give about as many positions as the others compute. Its turns are cut
-    inside the forward function: when a share is done, the clock stops and the others take their turns first.
-    (A thread of its own would do as well, but OpenMP then keeps two pools of workers, which slows everyone down.)
-    Every inference counts, also of the unoccluded image and of windows that stick out of the image.
+    It takes no list of positions. So it is asked for a map of its own, whose strides are multiples of the grid's and
+    give about as many positions as the others compute. Its turns are cut inside the forward function: when a share is
+    done, an exception ends the call. The next turn calls again, is told at once what was computed before, and its
+    clock starts where the last one stopped. Every inference counts, also of the unoccluded image and of windows that
+    stick out of the image.
 
-    A window further than half its size from its neighbours has a pixel in the middle that no other covers: there the
-    attribution is that position's drop.
+    Attributes:
+        rounds: how many turns it will get.
+        positions: about how many it computes in them; a map with more of them stays unfinished.
+        batch: its `perturbations_per_eval`.
+        variant: what sets it apart from another contender of this class.
     """
 
     subject: Subject
     rounds: int
     positions: int
-    name: str = "Captum"
+    batch: int = BATCH
+    variant: str = ""
     found: Cells = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
 
@@ -183,50 +214,61 @@ class Captum:
 
     def __post_init__(self) -> None:
         self._strides = self._chosen_strides()
-        self._total = 1 + self._windows(0, self._strides[0]) * self._windows(1, self._strides[1])
-        self._done = 0  # of this turn
-        self._start = 0.0
+        self._total = 1 + min(self.positions, self._windows(0, self._strides[0]) * self._windows(1, self._strides[1]))
+        self._answers: list[torch.Tensor] = []  # of all calls of the forward function
+        self._done = 0
+
+    @property
+    def name(self) -> str:
+        return f"Captum {self.variant}" if self.variant else "Captum"
 
     def warm(self) -> None:
         with torch.no_grad():
-            self.subject.module(self.subject.image.repeat(BATCH, 1, 1, 1))
+            self.subject.module(self.subject.image.repeat(self.batch, 1, 1, 1))
 
-    def run(self, pause: Callable[[], None]) -> None:
-        """Makes the map; `pause` lets the others run between two turns."""
-        from captum.attr import Occlusion
+    def turn(self, part: Round) -> None:
+        from captum.attr import Occlusion  # type: ignore[import-untyped]
 
-        subject, grid = self.subject, self.subject.grid
-        share = self._total / self.rounds
+        subject, before, calls = self.subject, self._done, 0
+        goal = self._total * (len(self.turns) + 1) / self.rounds
+        if before >= goal:  # batches were larger than shares
+            self.turns.append(Turn(0.0, 0, 0.0))
+            return
+        start = None if before else now(subject.device)
 
         def forward(images: torch.Tensor) -> torch.Tensor:
-            done = self._done + sum(turn.positions for turn in self.turns)
-            if done >= share * (len(self.turns) + 1) and len(self.turns) < self.rounds - 1:
-                self._end_turn()
-                pause()
-                self._start = _clock(subject.device)
+            nonlocal calls, start
+            calls += 1
+            if calls <= len(self._answers):
+                return self._answers[calls - 1]
+            if start is None:
+                start = now(subject.device)
+            if self._done >= goal:
+                raise _Enough
+            self._answers.append(torch.softmax(subject.module(images), dim=1)[:, subject.target])
             self._done += len(images)
-            return torch.softmax(subject.module(images), dim=1)[:, subject.target]
+            return self._answers[-1]
 
-        self._start = _clock(subject.device)
-        attributions = Occlusion(forward).attribute(
-            subject.image,
-            sliding_window_shapes=(subject.image.shape[1], *grid.patch),
-            strides=(subject.image.shape[1], *self._strides),
-            baselines=subject.painted,
-            perturbations_per_eval=BATCH,
-        )
-        self._end_turn()
-        self.turns.extend([Turn(0.0, 0)] * (self.rounds - len(self.turns)))  # a map too small for so many turns
-        drops = attributions[0, 0].double().cpu().numpy()
-        middle_y, middle_x = grid.patch[0] // 2, grid.patch[1] // 2
-        for y in range(0, grid.height - grid.patch[0] + 1, self._strides[0]):
-            for x in range(0, grid.width - grid.patch[1] + 1, self._strides[1]):
-                cell = (y // grid.stride[0], x // grid.stride[1])
-                self.found[cell] = subject.base - float(drops[y + middle_y, x + middle_x])
+        with contextlib.suppress(_Enough):
+            Occlusion(forward).attribute(
+                subject.image,
+                sliding_window_shapes=(subject.image.shape[1], *subject.grid.patch),
+                strides=(subject.image.shape[1], *self._strides),
+                baselines=subject.painted,
+                perturbations_per_eval=self.batch,
+            )
+        assert start is not None  # the goal was ahead, so there was something to compute
+        self.turns.append(_inferences(subject, now(subject.device) - start, self._done - before))
+        self._remember(torch.cat(self._answers)[1:].double().cpu().numpy())
 
-    def _end_turn(self) -> None:
-        self.turns.append(Turn(_clock(self.subject.device) - self._start, self._done))
-        self._done = 0
+    def _remember(self, probabilities: np.ndarray) -> None:
+        """Puts the probabilities of the first windows where they belong; Captum goes through them column by column."""
+        grid, down = self.subject.grid, self._windows(0, self._strides[0])
+        for number, probability in enumerate(probabilities.tolist()):
+            row = number % down * self._strides[0] // grid.stride[0]
+            col = number // down * self._strides[1] // grid.stride[1]
+            if row < grid.rows and col < grid.cols:
+                self.found[row, col] = probability
 
     def _windows(self, axis: int, stride: int) -> int:
         grid = self.subject.grid
@@ -234,7 +276,7 @@ class Captum:
 
     def _chosen_strides(self) -> tuple[int, int]:
         patch, stride = self.subject.grid.patch, self.subject.grid.stride
-        per_axis = [[s for s in range(stride[a], patch[a] + 1, stride[a]) if s > patch[a] // 2] for a in (0, 1)]
+        per_axis = [range(stride[axis], patch[axis] + 1, stride[axis]) for axis in (0, 1)]
         pairs = [(y, x) for y in per_axis[0] for x in per_axis[1]]
         return min(pairs, key=lambda pair: abs(self._windows(0, pair[0]) * self._windows(1, pair[1]) - self.positions))
 
@@ -272,15 +314,15 @@ class Monai:
         across = grid.width // grid.patch[1]
         down = min(max(1, round(len(part.cells) / across)), grid.height // grid.patch[0])
         row = min(part.band[0][0], (grid.height - down * grid.patch[0]) // grid.stride[0])
-        start = _clock(self.subject.device)
+        start = now(self.subject.device)
         scores = self._map(int(grid.ys[row]), down)
-        seconds = _clock(self.subject.device) - start
+        seconds = now(self.subject.device) - start
         per_row, per_col = grid.patch[0] // grid.stride[0], grid.patch[1] // grid.stride[1]
         for i in range(down):
             for j in range(across):
                 # The first row and column of what comes back are the middles of the first windows.
                 self.found[row + i * per_row, j * per_col] = float(scores[i * grid.patch[0], j * grid.patch[1]])
-        self.turns.append(Turn(seconds, down * across))
+        self.turns.append(_inferences(self.subject, seconds, down * across))
 
     def _map(self, y: int, down: int) -> np.ndarray:
         """Probabilities by pixel for `down` rows of windows from `y` on, from the first's middle to the last's."""
@@ -300,42 +342,27 @@ def _cells(cells: np.ndarray, probabilities: np.ndarray) -> Cells:
     }
 
 
-def race(contenders: Sequence[Contender], host: Captum | None, rounds: Sequence[Round]) -> None:
-    """Lets everyone take one turn a round; who begins moves on from round to round.
-
-    Args:
-        contenders: all but Captum, which can only be interrupted and so hosts the others' turns.
-    """
-    everyone: list[Contender | Captum] = [*([host] if host else []), *contenders]
-    schedule = deque(
-        (everyone[(place + number) % len(everyone)], part)
-        for number, part in enumerate(rounds)
-        for place in range(len(everyone))
-    )
-
-    def until_host() -> None:
-        while schedule:
-            contender, part = schedule.popleft()
-            if isinstance(contender, Captum):
-                return
-            contender.turn(part)
-
-    until_host()
-    if host is not None:
-        host.run(until_host)
-        while schedule:
-            until_host()
+def _inferences(subject: Subject, seconds: float, positions: int) -> Turn:
+    """A turn in which every position was one inference."""
+    return Turn(seconds, positions, positions * subject.network.flops)
 
 
-def complete(incremental: Ours, others: Sequence[Contender | Captum]) -> None:
+def race(contenders: Sequence[Contender], rounds: Sequence[Round]) -> None:
+    """Lets everyone take one turn a round; who begins moves on from round to round."""
+    for number, part in enumerate(rounds):
+        for place in range(len(contenders)):
+            contenders[(place + number) % len(contenders)].turn(part)
+
+
+def complete(incremental: Ours, others: Sequence[Contender]) -> None:
     """Lets `incremental` compute, untimed, what others did outside its bands, so that all have cells to compare."""
     missing = sorted({cell for other in others for cell in other.found} - set(incremental.found))
     if missing:
         cells = np.array(missing, dtype=np.int64)
-        incremental.found.update(incremental.compute(runs_of_cells(incremental.subject.grid, cells))[0])
+        incremental.found.update(incremental.compute(runs_of_cells(incremental.subject.grid, cells)).found)
 
 
-def reference(subject: Subject, others: Sequence[Contender | Captum]) -> Cells:
+def reference(subject: Subject, others: Sequence[Contender]) -> Cells:
     """Float64 inference of a few cells of each contender, to tell rounding from a wrong answer."""
     wanted: set[tuple[int, int]] = set()
     for other in others:

@@ -1,116 +1,170 @@
 """How fast exact occlusion maps are: Captum, plain batches, `full` and `incremental` in one run, round and round.
 
-    python -m benchmarks.exact --model vgg16 --positions 256
+    python -m benchmarks.exact --model vgg16 resnet18 --patch 8 16 32 --stride 4 8 --positions 256
 
 Weights are random, so nothing is downloaded; how long a map takes does not depend on them. The contenders take turns
 round by round (see `benchmarks.rounds`), and who begins moves on each time: a machine that slows down does so for all.
+Every model, patch and stride is a case of its own; the last table has a row for each. `--markdown` keeps the tables in
+`benchmarks/RESULTS.md`.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
+import itertools
 import json
-import os
-import platform
 import statistics
 import sys
-import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.calibration import Calibration
+from benchmarks.ceiling import Ceiling, best, measure_ceiling
 from benchmarks.contenders import Captum, Cells, Contender, Monai, Ours, Plain, Turn, complete, race, reference
+from benchmarks.machine import describe_machine
+from benchmarks.report import RESULTS, command_line, console, show, write_section
 from benchmarks.rounds import plan_rounds
-from benchmarks.subject import prepare
+from benchmarks.sheets import contenders_sheet, planner_sheet, summary_sheet
+from benchmarks.subject import Subject, input_side, prepare
 from kryptondb.catalog.memory import free_memory
-from kryptondb.executor.calibrate import measure
 from kryptondb.executor.operators import Full, Incremental
+from kryptondb.network import Grid
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Runs, Workload
 
-MODELS = ("vgg16", "resnet18", "inception_v3")
-SIZES = {"inception_v3": 299}
+ALL_MODELS = (
+    "vgg16",
+    "resnet18",
+    "inception_v3",
+    "resnet50",
+    "densenet121",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "squeezenet1_0",
+)
+MODELS = ("vgg16", "resnet18", "inception_v3", "resnet50", "mobilenet_v2")
+SLOWER = 4  # Captum with one position at a time computes so many times fewer
+CLOSE = 1.1  # the planner's choice may take so much of the faster operator's time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the benchmark for each model, prints its tables, and writes them as JSON where asked."""
+    """Runs every case, prints its tables, and writes them where asked, anew after each case."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32, for everyone
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    out = console()
     machine = describe_machine(options.device)
-    console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    results = []
+    out.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    calibration = Calibration(options.device, options.calibration)
+    results: list[dict[str, Any]] = []
     for name in options.model:
-        result = benchmark(name, options)
-        results.append(result)
-        show(console, result)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
+        size = options.size or input_side(name)
+        subject = prepare(name, size, options.patch[0], options.stride[0], options.device, options.seed)
+        for patch, stride in itertools.product(options.patch, options.stride):
+            grid = Grid(size, size, (patch, patch), (stride, stride))
+            result = benchmark(replace(subject, grid=grid), options, calibration)
+            results.append(result)
+            for sheet in (contenders_sheet(result), planner_sheet(result)):
+                show(out, sheet)
+            _write(options, command_line("benchmarks.exact", arguments), machine, results)
+    if len(results) > 1:
+        show(out, summary_sheet(results))
     return 0
 
 
-def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measures one model; the result is plain data."""
-    size = options.size or SIZES.get(name, 224)
-    subject = prepare(name, size, options.patch, options.stride, options.device, options.seed)
+def _write(options: argparse.Namespace, command: str, machine: dict[str, str], results: list[dict[str, Any]]) -> None:
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
+    if options.markdown:
+        cases = [sheet for result in results for sheet in (contenders_sheet(result), planner_sheet(result))]
+        write_section(options.markdown, command, machine, [summary_sheet(results), *cases])
+
+
+def benchmark(subject: Subject, options: argparse.Namespace, calibration: Calibration) -> dict[str, Any]:
+    """Measures one case; the result is plain data."""
     grid = subject.grid
-    rates = measure(options.device)
+    before, general = measure_ceiling(options.device)
+    rates = calibration.rates(general, subject.network)
     memory = free_memory() // 2
 
     def workload(runs: Runs | None = None) -> Workload:
         return Workload(subject.network, grid, runs, 1, options.device, memory)
 
     hints = {"batch": options.batch} if options.batch else {}
-    fulls = Full.candidates(workload(), rates, {})
-    tiled = Incremental.candidates(workload(), rates, hints)
-    tile = tiled[0].tile if tiled else (8, 8)
+    full = Ours(subject, Full.candidates(workload(), rates, {})[0], whole_bands=False)
+    plan = next(iter(Incremental.candidates(workload(), rates, hints)), None)
+    tiled = [Ours(subject, plan, whole_bands=True)] if plan else []
+    direct = _left_to_torch(plan, workload(), rates) if plan and options.direct else None
+    variants = [Ours(subject, direct, whole_bands=True, variant="direct")] if direct else []
 
     def cost(runs: Runs) -> float:
-        return 1 / tiled[0].redundancy(workload(runs))[0] if tiled else 1.0
+        return 1 / plan.redundancy(workload(runs))[0] if plan else 1.0
 
-    rounds = plan_rounds(grid, tile, min(options.positions, grid.size), cost)
-    ours = [Ours(subject, fulls[0], False), *(Ours(subject, operator, True) for operator in tiled)]
-    contenders: list[Contender] = [*([Monai(subject)] if options.monai else []), Plain(subject), *ours]
-    captum = Captum(subject, len(rounds), options.positions) if importlib.util.find_spec(Captum.MODULE) else None
-    everyone: list[Contender | Captum] = [*([captum] if captum else []), *contenders]
+    rounds = plan_rounds(grid, plan.tile if plan else (8, 8), min(options.positions, grid.size), cost)
+    everyone = [*_peers(subject, options, len(rounds)), full, *tiled, *variants]
     for contender in everyone:
         contender.warm()
-    race(contenders, captum, rounds)
+    race(everyone, rounds)
+    ceiling = best([before, measure_ceiling(options.device)[0]])
     if tiled:
-        complete(ours[-1], everyone)
+        complete(tiled[0], everyone)
     exact = reference(subject, [contender for contender in everyone if not isinstance(contender, Ours)])
-    measured = tuple(sorted(run for part in rounds for run in part.band))
+    planner = planner_rows([full, *tiled], variants, workload(), rates)
     return {
-        "model": name,
-        "size": size,
-        "patch": options.patch,
-        "stride": options.stride,
+        "model": subject.model.name,
+        "size": grid.height,
+        "patch": grid.patch[0],
+        "stride": grid.stride[0],
         "grid": [grid.rows, grid.cols],
         "rounds": len(rounds),
         "base_probability": subject.base,
-        "largest_drop": max(abs(subject.base - p) for p in ours[-1].found.values()),
-        "redundancy_measured": tiled[0].redundancy(workload(measured))[0] if tiled else 1.0,
-        "redundancy_grid": tiled[0].redundancy(workload())[0] if tiled else 1.0,
-        "contenders": rows_of(everyone, exact),
-        "planner": planner_rows(ours, workload(), rates),
-        "rates": vars(rates),
+        "largest_drop": max(abs(subject.base - p) for p in [full, *tiled][-1].found.values()),
+        "redundancy_measured": _redundancy(tiled[0].turns, subject) if tiled else 1.0,
+        "redundancy_grid": plan.redundancy(workload())[0] if plan else 1.0,
+        "contenders": rows_of(everyone, exact, ceiling),
+        "planner": planner,
+        "choice": choice_of(planner),
+        "ceiling": asdict(ceiling),
+        "calibration": str(calibration),
+        "rates": asdict(rates),
     }
 
 
-def rows_of(contenders: Sequence[Contender | Captum], exact: Cells) -> list[dict[str, Any]]:
+def _peers(subject: Subject, options: argparse.Namespace, rounds: int) -> list[Contender]:
+    """Those that run whole inferences; all ratios are to the first."""
+    positions = min(options.positions, subject.grid.size)
+    peers: list[Contender] = []
+    if importlib.util.find_spec(Captum.MODULE):
+        peers.append(Captum(subject, rounds, positions))
+    if options.captum_one:
+        peers.append(Captum(subject, rounds, -(-positions // SLOWER), batch=1, variant="by one"))
+    if options.monai:
+        peers.append(Monai(subject))
+    return [*peers, Plain(subject)]
+
+
+def _left_to_torch(plan: Incremental, workload: Workload, rates: Rates) -> Incremental | None:
+    """The same tiles with every convolution left to torch; None where the plan leaves them to it anyway."""
+    hints = {"batch": plan.tile[0] * plan.tile[1], "convolution": "direct"}
+    direct = replace(Incremental.candidates(workload, rates, hints)[0], tile=plan.tile)
+    return direct if direct != plan else None
+
+
+def rows_of(contenders: Sequence[Contender], exact: Cells, ceiling: Ceiling) -> list[dict[str, Any]]:
     """One row a contender: what it did, how fast over the first, how far from the others and from float64."""
     rows = []
     first = contenders[0].turns
     for contender in contenders:
         mine = contender.turns
+        seconds = sum(turn.seconds for turn in mine)
+        reached = sum(turn.operations for turn in mine) / seconds
         differences = {
             other.name: max((abs(contender.found[c] - other.found[c]) for c in shared), default=None)
             for other in contenders
@@ -121,13 +175,15 @@ def rows_of(contenders: Sequence[Contender | Captum], exact: Cells) -> list[dict
             {
                 "contender": contender.name,
                 "positions": sum(turn.positions for turn in mine),
-                "seconds": sum(turn.seconds for turn in mine),
+                "seconds": seconds,
                 "positions_per_second": _rate(mine),
                 "ratio": _rate(mine) / _rate(first),
                 "median_ratio": statistics.median(
                     _rate([turn]) / _rate([base]) for turn, base in zip(mine, first, strict=True) if base.positions
                 ),
                 "rounds": [_rate([turn]) for turn in mine],
+                "operations_per_second": reached,
+                "share": reached / ceiling.direct,
                 "differences": differences,
                 "error": max(
                     (abs(contender.found[c] - exact[c]) for c in exact.keys() & contender.found.keys()), default=None
@@ -137,25 +193,38 @@ def rows_of(contenders: Sequence[Contender | Captum], exact: Cells) -> list[dict
     return rows
 
 
-def planner_rows(ours: Sequence[Ours], workload: Workload, rates: Rates) -> list[dict[str, Any]]:
-    """For a map of the whole grid, the seconds that the planner expects and those that the measured speed gives."""
-    rows: list[dict[str, Any]] = []
-    for contender in ours:
-        estimate = contender.operator.estimate(workload, rates)
-        rows.append(
-            {
-                "operator": contender.name,
-                "settings": contender.operator.describe(workload),
-                "estimated_seconds": estimate.seconds,
-                "measured_seconds": workload.grid.size / _rate(contender.turns),
-                "preparing_seconds": statistics.median(contender.preparing),
-                "gflops": estimate.flops / 1e9,
-            }
-        )
-    least = min(row["estimated_seconds"] for row in rows)
-    for row in rows:
-        row["chosen"] = row["estimated_seconds"] == least
-    return rows
+def planner_rows(
+    candidates: Sequence[Ours], variants: Sequence[Ours], workload: Workload, rates: Rates
+) -> list[dict[str, Any]]:
+    """For a map of the whole grid, the seconds that the planner expects and those that the measured speed gives.
+
+    Args:
+        candidates: what it chooses from; variants: what it is only asked about.
+    """
+    estimates = {each: each.operator.estimate(workload, rates) for each in (*candidates, *variants)}
+    fitting = [each for each in candidates if estimates[each].memory <= workload.memory_limit] or candidates
+    chosen = min(fitting, key=lambda each: estimates[each].seconds)
+    return [
+        {
+            "operator": contender.name,
+            "settings": contender.operator.describe(workload),
+            "estimated_seconds": estimate.seconds,
+            "measured_seconds": workload.grid.size / _rate(contender.turns),
+            "preparing_seconds": statistics.median(contender.preparing),
+            "gflops": estimate.flops / 1e9,
+            "candidate": contender in candidates,
+            "chosen": contender is chosen,
+        }
+        for contender, estimate in estimates.items()
+    ]
+
+
+def choice_of(planner: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the planner chose, and how it compares with the fastest of what it chose from."""
+    chosen = next(row for row in planner if row["chosen"])
+    fastest = min(row["measured_seconds"] for row in planner if row["candidate"])
+    over = chosen["measured_seconds"] / fastest
+    return {"operator": chosen["operator"], "over_fastest": over, "within_10_percent": over <= CLOSE}
 
 
 def _rate(turns: Sequence[Turn]) -> float:
@@ -164,99 +233,51 @@ def _rate(turns: Sequence[Turn]) -> float:
     return positions / sum(turn.seconds for turn in turns) if positions else 0.0
 
 
-def describe_machine(device: str) -> dict[str, str]:
-    """What the numbers depend on, asked of the machine that runs."""
-    name = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        lines = [line for line in information.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].split(":", 1)[1].strip() if lines else name
-    machine = {"torch": torch.__version__, "threads": str(torch.get_num_threads()), "on": name}
-    if device.startswith("cuda"):
-        machine["with"] = torch.cuda.get_device_name(device)
-    for package in (Captum.MODULE, Monai.MODULE):
-        if importlib.util.find_spec(package):
-            machine[package] = importlib.metadata.version(package)
-    if hasattr(os, "getloadavg"):
-        machine["load"] = f"{os.getloadavg()[0]:.1f}"
-    machine["at"] = time.strftime("%Y-%m-%d %H:%M")
-    return machine
+def _redundancy(turns: Sequence[Turn], subject: Subject) -> float:
+    """The operations that whole inferences would have taken, over those done."""
+    whole = subject.network.flops * sum(turn.positions for turn in turns)
+    return whole / max(1.0, sum(turn.operations for turn in turns))
 
 
-def show(console: Console, result: dict[str, Any]) -> None:
-    """Two tables: the contenders, and what the planner expected."""
-    console.print(
-        f"\n[bold]{result['model']}[/bold], input {result['size']}, patch {result['patch']}, "
-        f"stride {result['stride']}, grid {result['grid'][0]} x {result['grid'][1]}, {result['rounds']} rounds. "
-        f"Probability {result['base_probability']:.3f}, largest change {result['largest_drop']:.3f}. "
-        f"Redundancy ratio of the bands measured {result['redundancy_measured']:.2f}, "
-        f"of the grid {result['redundancy_grid']:.2f}."
-    )
-    rows = result["contenders"]
-    table = Table()
-    table.add_column("contender")
-    first = rows[0]["contender"]
-    for title in (
-        "positions",
-        "seconds",
-        "positions/s",
-        f"x {first}",
-        "median round",
-        f"from {first}",
-        "from any",
-        "from float64",
-    ):
-        table.add_column(title, justify="right")
-    for row in rows:
-        known = [difference for difference in row["differences"].values() if difference is not None]
-        table.add_row(
-            row["contender"],
-            f"{row['positions']:,}",
-            f"{row['seconds']:.2f}",
-            f"{row['positions_per_second']:.2f}",
-            f"{row['ratio']:.2f}",
-            f"{row['median_ratio']:.2f}",
-            "-" if row["differences"].get(first) is None else f"{row['differences'][first]:.1e}",
-            f"{max(known):.1e}" if known else "-",
-            "-" if row["error"] is None else f"{row['error']:.1e}",
-        )
-    console.print(table)
-    table = Table()
-    table.add_column("a whole map")
-    table.add_column("settings")
-    for title in ("estimated s", "measured s", "ratio", "GFLOP/s", "prepare s"):
-        table.add_column(title, justify="right")
-    for row in result["planner"]:
-        table.add_row(
-            row["operator"] + (" (chosen)" if row["chosen"] else ""),
-            row["settings"],
-            f"{row['estimated_seconds']:.1f}",
-            f"{row['measured_seconds']:.1f}",
-            f"{row['estimated_seconds'] / row['measured_seconds']:.2f}",
-            f"{row['gflops'] / row['measured_seconds']:.0f}",
-            f"{row['preparing_seconds']:.2f}",
-        )
-    console.print(table)
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exact", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", nargs="+", default=list(MODELS), help="torchvision architectures")
+    models = f"torchvision architectures, or 'all' for {', '.join(ALL_MODELS)}"
+    parser.add_argument("--model", nargs="+", default=list(MODELS), help=models)
     parser.add_argument("--positions", type=int, default=256, help="about how many the slow contenders compute")
-    parser.add_argument("--patch", type=int, default=16)
-    parser.add_argument("--stride", type=int, default=4)
+    parser.add_argument("--patch", type=int, nargs="+", default=[16], help="one or more: each is a case")
+    parser.add_argument("--stride", type=int, nargs="+", default=[4], help="one or more: each is a case")
     parser.add_argument("--size", type=int, help="side of the input; 224, or 299 for inception_v3")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:0")
     parser.add_argument("--threads", type=int, help="of torch on the CPU")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--batch", type=int, help="positions a tile of incremental, as USING batch => n")
+    parser.add_argument("--captum-one", action="store_true", help="run Captum with one position at a time too")
     parser.add_argument("--monai", action="store_true", help="run MONAI too")
+    parser.add_argument("--direct", action="store_true", help="run incremental with all convolutions left to torch too")
+    parser.add_argument(
+        "--calibration",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure the network's layers first, as CALIBRATE does",
+    )
     parser.add_argument("--json", type=Path, help="write all numbers here")
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        nargs="?",
+        const=RESULTS,
+        help="write the tables here; by itself: benchmarks/RESULTS.md",
+    )
     options = parser.parse_args(arguments)
-    if options.positions < 1 or options.stride < 1 or options.patch < options.stride or options.patch % options.stride:
+    if options.model == ["all"]:
+        options.model = list(ALL_MODELS)
+    pairs = itertools.product(options.patch, options.stride)
+    if options.positions < 1 or any(stride < 1 or patch < stride or patch % stride for patch, stride in pairs):
         parser.error("--positions and --stride must be at least 1, and --patch a multiple of --stride (peers need it)")
     if options.monai and not importlib.util.find_spec(Monai.MODULE):
         parser.error("--monai needs MONAI: pip install 'kryptondb[bench]'")
+    if options.captum_one and not importlib.util.find_spec(Captum.MODULE):
+        parser.error("--captum-one needs Captum: pip install 'kryptondb[bench]'")
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("--device cuda: this torch finds no CUDA device")
     return options

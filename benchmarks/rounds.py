@@ -4,13 +4,13 @@ A round is a band of grid rows as high as one tile of the plan, over all columns
 band, and so cuts it into the very tiles of a query over the whole grid, those at the left and right border included.
 Bands at the upper and lower border are cheaper than the others (regions are cut off there), so the bands are sorted by
 their cost, cut into as many groups as there are rounds, and one of each group taken so that their mean is the grid's.
-Contenders that run whole inferences pay the same at every position; they compute
-cells spread evenly over the band.
+Where large tiles leave fewer bands than rounds, bands run more than once. Contenders that run whole inferences pay the
+same at every position; they compute cells spread evenly over the band.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,17 +52,26 @@ def plan_rounds(grid: Grid, tile: tuple[int, int], positions: int, cost: Callabl
     """
     bands = bands_of(grid, tile)
     room = min(sum(last - first + 1 for _, first, last in band) for band in bands)
-    count = min(len(bands), max(round(positions / POSITIONS_A_ROUND), -(-positions // room)))
-    costs = np.array([cost(band) for band in bands])
+    count = max(1, round(positions / POSITIONS_A_ROUND), min(len(bands), -(-positions // room)))
+    times, rest = divmod(count, len(bands))  # of a plan with large tiles all bands run, and more than once
+    chosen = list(range(len(bands))) * times + representatives([cost(band) for band in bands], rest)
+    shares = [len(part) for part in np.array_split(np.arange(positions), count)]
+    return [_round(grid, bands[number], share) for number, share in zip(chosen, shares, strict=True)]
+
+
+def representatives(each: Sequence[float], count: int) -> list[int]:
+    """Which `count` of some bands stand for all of them, given the cost of each: their mean is the mean of all."""
+    costs = np.array(each)
     chosen: list[int] = []
+    if count == 0:
+        return chosen
     owed = 0.0  # what the bands taken so far cost less than those that they stand for
     for alike in np.array_split(np.argsort(costs, kind="stable"), count):
         owed += float(costs[alike].mean())
         best = min(alike.tolist(), key=lambda number: abs(owed - costs[number]))
         owed -= float(costs[best])
         chosen.append(best)
-    shares = [len(part) for part in np.array_split(np.arange(positions), count)]
-    return [_round(grid, bands[number], share) for number, share in zip(sorted(chosen), shares, strict=True)]
+    return sorted(chosen)
 
 
 def _round(grid: Grid, band: Runs, share: int) -> Round:

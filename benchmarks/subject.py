@@ -18,6 +18,7 @@ from kryptondb.network import Grid, Network, trace
 
 _TRAINS_ONLY = {"aux_logits": False, "init_weights": False}
 _AUXILIARY = {"inception_v3": _TRAINS_ONLY, "googlenet": _TRAINS_ONLY}  # and their own initialization takes 30 s
+_SIDES = {"inception_v3": 299}
 _PHOTOGRAPHS = ("cat", "astronaut", "coffee", "motorcycle", "retina", "rocket")
 _TOP_PROBABILITY = 0.1
 
@@ -45,6 +46,11 @@ class Subject:
     target: int
     base: float
     device: str
+
+
+def input_side(name: str) -> int:
+    """Height and width of the pictures that an architecture was made for."""
+    return _SIDES.get(name, 224)
 
 
 def prepare(name: str, size: int, patch: int, stride: int, device: str, seed: int) -> Subject:
@@ -100,6 +106,7 @@ def _settle_batch_norms(module: nn.Module, preprocess: Preprocess) -> None:
         part.eval().momentum = momentum
         # Six photographs spread far less than a training set: dividing by their spread alone would amplify rounding
         # from layer to layer, for all contenders alike. So by the size of what comes.
+        assert part.running_mean is not None and part.running_var is not None  # else nothing settles
         part.running_var += part.running_mean**2
         part.running_mean *= 0.5
 

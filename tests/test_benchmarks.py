@@ -7,17 +7,28 @@ import pytest
 
 pytest.importorskip("captum")
 
-from benchmarks.exact import main
+from benchmarks import breakdown
+from benchmarks.contenders import Ours
+from benchmarks.exact import choice_of, main
+from benchmarks.report import Sheet, command_line, write_section
 from benchmarks.rounds import bands_of, plan_rounds
-from kryptondb.network import Grid
+from benchmarks.stopwatch import Stopwatch, watched
+from benchmarks.subject import prepare
+from kryptondb.executor.convolutions.algorithms import transformable
+from kryptondb.executor.operators import Incremental
+from kryptondb.network import Grid, Rule
 from kryptondb.optimizer.workload import mask_of_runs
 
 
-def measured(tmp_path, *arguments: str) -> dict:
+def run(tmp_path, *arguments: str) -> list[dict]:
     path = tmp_path / "result.json"
-    common = ("--model", "squeezenet1_1", "--size", "64", "--threads", "1", "--json", str(path))
+    common = ("--model", "squeezenet1_1", "--size", "64", "--threads", "1", "--json", str(path), "--no-calibration")
     assert main([*common, *arguments]) == 0
-    (result,) = json.loads(path.read_text())["results"]
+    return json.loads(path.read_text())["results"]
+
+
+def measured(tmp_path, *arguments: str) -> dict:
+    (result,) = run(tmp_path, *arguments)
     return result
 
 
@@ -38,17 +49,39 @@ def test_every_contender_is_measured_and_they_agree(tmp_path, capsys):
     assert "incremental" in capsys.readouterr().out
 
 
+def test_the_share_of_the_ceiling_counts_direct_operations(tmp_path):
+    result = measured(tmp_path, "--positions", "8")
+    ceiling = max(result["ceiling"].values())
+    whole = {
+        row["contender"]: row["operations_per_second"] / row["positions_per_second"] for row in result["contenders"]
+    }
+    assert whole["Captum"] == pytest.approx(whole["plain batches"])
+    assert whole["full"] == pytest.approx(whole["Captum"] * (1 + 1 / 13**2))  # its part of the unoccluded inference
+    assert whole["Captum"] / whole["incremental"] == pytest.approx(result["redundancy_measured"])
+    for row in result["contenders"]:
+        assert row["share"] == pytest.approx(row["operations_per_second"] / ceiling)
+
+
 def test_several_rounds_are_shared_by_all(tmp_path):
     result = measured(tmp_path, "--positions", "128", "--batch", "16")
     assert result["rounds"] == 4
     assert all(len(row["rounds"]) == 4 for row in result["contenders"])
 
 
-def test_a_map_too_small_for_captum_to_take_every_turn_is_still_measured(tmp_path):
-    result = measured(tmp_path, "--positions", "169", "--batch", "9", "--patch", "32")
-    assert result["rounds"] == 3
-    assert result["contenders"][0]["rounds"][-1] == 0.0
+def test_a_round_too_small_for_captum_to_take_a_turn_is_still_measured(tmp_path):
+    result = measured(tmp_path, "--positions", "81", "--batch", "1", "--patch", "32")
+    assert result["rounds"] == 9
+    captum = result["contenders"][0]
+    assert 0.0 in captum["rounds"] and captum["positions"] > 9 * 4
     assert all(row["ratio"] > 0 and row["median_ratio"] > 0 for row in result["contenders"])
+
+
+def test_captum_goes_on_where_its_last_turn_ended(tmp_path):
+    result = measured(tmp_path, "--positions", "100", "--batch", "16", "--captum-one")
+    rows = {row["contender"]: row for row in result["contenders"]}
+    assert rows["Captum"]["positions"] == 1 + 7 * 13  # the unoccluded image, and every second row of the grid
+    assert rows["Captum by one"]["positions"] == 1 + 5 * 5
+    assert rows["Captum by one"]["differences"]["Captum"] < 1e-5
 
 
 def test_monai_agrees_too(tmp_path):
@@ -56,6 +89,106 @@ def test_monai_agrees_too(tmp_path):
     rows = measured(tmp_path, "--positions", "8", "--monai")["contenders"]
     monai = next(row for row in rows if row["contender"] == "MONAI")
     assert monai["differences"]["incremental"] < 1e-5
+
+
+def test_a_grid_of_cases_has_a_row_each(tmp_path, capsys):
+    markdown = tmp_path / "results.md"
+    results = run(tmp_path, "--positions", "8", "--patch", "8", "16", "--stride", "8", "4", "--markdown", str(markdown))
+    assert [(result["patch"], result["stride"]) for result in results] == [(8, 8), (8, 4), (16, 8), (16, 4)]
+    for result in results:
+        choice = result["choice"]
+        assert choice["within_10_percent"] == (choice["over_fastest"] <= 1.1)
+        assert choice["over_fastest"] >= 1.0
+    assert "All cases" in capsys.readouterr().out
+    text = markdown.read_text()
+    assert text.count("| squeezenet1_1 |") == 4
+    assert "## `python -m benchmarks.exact --model squeezenet1_1 --size 64" in text
+    assert str(tmp_path) not in text
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_winograd_buys_is_visible(tmp_path):
+    path = tmp_path / "result.json"
+    common = ("--model", "resnet18", "--size", "32", "--threads", "1", "--stride", "16", "--positions", "4")
+    assert main([*common, "--direct", "--json", str(path)]) == 0
+    (result,) = json.loads(path.read_text())["results"]
+    rows = {row["operator"]: row for row in result["planner"]}
+    assert result["calibration"] == "layers calibrated" and result["rates"]["layers"]
+    if "Winograd" in rows["incremental"]["settings"]:  # the planner of this machine may find that it never pays
+        assert "Winograd" not in rows["incremental, direct"]["settings"]
+        assert not rows["incremental, direct"]["candidate"]
+    else:
+        assert "incremental, direct" not in rows
+
+
+def broken_down(tmp_path, *arguments: str) -> dict:
+    path = tmp_path / "result.json"
+    common = ("--model", "squeezenet1_1", "--size", "64", "--threads", "1", "--rows", "1", "--runs", "1")
+    assert breakdown.main([*common, "--no-calibration", "--json", str(path), *arguments]) == 0
+    return json.loads(path.read_text())["result"]
+
+
+def test_a_breakdown_accounts_for_all_of_the_time(tmp_path, capsys):
+    result = broken_down(tmp_path, "--markdown", str(tmp_path / "results.md"))
+    parts = {part["part"]: part for part in result["parts"]}
+    *some, everything = result["parts"]
+    for key in ("seconds", "estimated_seconds", "bound_seconds"):
+        assert everything[key] == pytest.approx(sum(part[key] for part in some))
+    cells = result["grid"][0] * result["grid"][1]
+    in_layers = sum(layer["seconds"] for layer in result["layers"]) * cells
+    told = parts["layers, tile by tile"]["seconds"] + parts["head, several tiles together"]["seconds"]
+    assert told == pytest.approx(in_layers)
+    assert all(part["seconds"] > 0 for part in some if part["part"] != "head, several tiles together")
+    assert all(layer["seconds"] > 0 for layer in result["layers"] if layer["operator"] == "conv2d")
+    assert "features.0" in capsys.readouterr().out
+    assert "## `python -m benchmarks.breakdown" in (tmp_path / "results.md").read_text()
+
+
+def test_a_breakdown_bounds_a_layer_by_its_operations_at_the_ceiling(tmp_path):
+    result = broken_down(tmp_path, "--direct")
+    ceiling = max(result["ceiling"].values())
+    for layer in result["layers"]:
+        assert layer["bound"] == pytest.approx(layer["operations"] / ceiling)
+        assert not layer["algorithm"].startswith("Winograd")
+
+
+def test_a_watched_operator_computes_the_same_cells():
+    subject = prepare("resnet18", 32, 8, 8, "cpu", 0)
+    index = next(n.index for n in subject.network.nodes if transformable(subject.network, n) is not None)
+    plan = Incremental((2, 2), ((index, 2, 2),), head=256)
+    stopwatch = Stopwatch("cpu")
+    plain = Ours(subject, plan, whole_bands=True).compute(((0, 0, 3), (1, 0, 3)))
+    timed = Ours(subject, watched(plan, stopwatch), whole_bands=True).compute(((0, 0, 3), (1, 0, 3)))
+    assert timed.found == plain.found
+    ran = {n.index for n in subject.network.nodes if n.rule is not Rule.CONSTANT}
+    assert ran <= stopwatch.nodes.keys()
+    assert sum(stopwatch.nodes.values()) + stopwatch.painting + stopwatch.reading < timed.seconds
+    assert len(stopwatch.bases) == 1
+
+
+def test_a_section_of_results_takes_the_place_of_the_same_commands_before(tmp_path):
+    path = tmp_path / "results.md"
+    for command, number in (("python -m one", "1"), ("python -m two", "2"), ("python -m one", "3")):
+        write_section(path, command, {"torch": "2"}, [Sheet("A title.", ("<a|b", "c"), [("x|y", number)])])
+    assert path.read_text() == (
+        "# Results\n\nWritten by the benchmarks themselves (`--markdown`), a section a command.\n\n"
+        "## `python -m one`\n\ntorch 2.\n\nA title.\n\n| a\\|b | c |\n| --- | ---: |\n| x\\|y | 3 |\n\n"
+        "## `python -m two`\n\ntorch 2.\n\nA title.\n\n| a\\|b | c |\n| --- | ---: |\n| x\\|y | 2 |\n"
+    )
+
+
+def test_a_command_is_told_without_where_its_results_went():
+    arguments = ["--markdown", "--model", "a", "--json", "/tmp/x y", "--markdown=z", "--patch", "8"]
+    assert command_line("benchmarks.exact", arguments) == "python -m benchmarks.exact --model a --patch 8"
+
+
+def test_the_planner_is_told_what_the_faster_one_took():
+    rows = [
+        {"operator": "full", "measured_seconds": 2.0, "chosen": True, "candidate": True},
+        {"operator": "incremental", "measured_seconds": 1.6, "chosen": False, "candidate": True},
+        {"operator": "incremental, direct", "measured_seconds": 1.0, "chosen": False, "candidate": False},
+    ]
+    assert choice_of(rows) == {"operator": "full", "over_fastest": 1.25, "within_10_percent": False}
 
 
 def test_bands_are_the_rows_of_tiles_of_the_whole_grid():
@@ -74,6 +207,13 @@ def test_rounds_take_cheap_and_dear_bands_in_proportion():
         inside = mask_of_runs(part.band, grid.rows, grid.cols)
         assert inside[part.cells[:, 0], part.cells[:, 1]].all()
         assert np.array_equal(np.argwhere(mask_of_runs(part.runs, grid.rows, grid.cols)), part.cells)
+
+
+def test_few_bands_take_several_rounds_each():
+    grid = Grid(224, 224, (16, 16), (8, 8))
+    rounds = plan_rounds(grid, (24, 24), 320, lambda runs: 1.0 + len(runs))
+    assert [part.band[0][0] for part in rounds] == [0, 14, 0, 14, 14]
+    assert [len(part.cells) for part in rounds] == [64] * 5
 
 
 def test_a_band_gives_no_more_cells_than_it_has():

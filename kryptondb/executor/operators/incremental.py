@@ -25,7 +25,7 @@ from kryptondb.executor.operators.layer_costs import (
     working_elements,
 )
 from kryptondb.executor.operators.prepared import prepared_layers
-from kryptondb.executor.operators.tile_run import TileRun, run_head
+from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tiles import Tile
 from kryptondb.executor.operators.tilings import Tiling, gathered_elements, tiling_of
 from kryptondb.executor.operators.workers import workers
@@ -51,10 +51,12 @@ class Incremental:
         winograd: convolutions that are computed from differences by Winograd's method: (node, rows, columns of a block).
         head: how many positions the network's head takes at once, those of several tiles together; 0: tile by tile.
         workers: how many tiles run side by side, each on its share of the processor.
+        tile_run: runs a tile; `benchmarks.breakdown` puts one in its place that times every node.
     """
 
     name: ClassVar[str] = "incremental"
     exact: ClassVar[bool] = True
+    tile_run: ClassVar[type[TileRun]] = TileRun
     tile: tuple[int, int]
     winograd: tuple[tuple[int, int, int], ...] = ()
     head: int = 0
@@ -142,7 +144,7 @@ class Incremental:
         def run_tile(tile: Tile, workspace: Workspace) -> torch.Tensor:
             rows, cols = tile.positions()
             patches = context.patches(grid.ys[rows], grid.xs[cols])
-            return TileRun(network, base, tiling.extents.of(tile), layers, workspace).run(patches, head)
+            return self.tile_run(network, base, tiling.extents.of(tile), layers, workspace).run(patches, head)
 
         groups = self._groups(tiling.tiles)
         following = dict(pairwise(groups))
@@ -166,7 +168,8 @@ class Incremental:
                 )
                 output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
                 if head is not None:
-                    output = run_head(network, base, head, output)
+                    geometry = tiling.extents.of(group[0])  # which does not matter: behind it nothing has a region
+                    output = self.tile_run(network, base, geometry, layers).run_head(head, output)
                 places = [tile.positions() for tile in group]
                 rows, cols = (np.concatenate(index).astype(np.int32) for index in zip(*places, strict=True))
                 return Scores(rows, cols, context.read(output))

@@ -56,6 +56,15 @@ class TileRun:
             output = output.expand(batch, *output.shape[1:])
         return output
 
+    def run_head(self, first: int, value: torch.Tensor) -> torch.Tensor:
+        """From the value of the node `first`, [n, numbers], to the scores [n, classes]: the head, on any images at once."""
+        self.values[first] = value
+        for node in self.network.nodes:
+            if node.index > first or not self.network.varying[node.index]:
+                self.values[node.index] = self._node(node, value, value.shape[0])
+        output: torch.Tensor = self.values[self.network.output]
+        return output
+
     def _spans_all(self, node: Node) -> bool:
         index = node.index
         return not self.network.regional[index] or (
@@ -235,16 +244,3 @@ class TileRun:
         lay_over(rectangles, to_locations(patch, node.axes), shifts_y, shifts_x)
         return from_locations(rectangles, node.axes)
 
-
-def run_head(network: Network, base: Base, first: int, value: torch.Tensor) -> torch.Tensor:
-    """From the value of the node `first`, [n, numbers], to the scores [n, classes]: the head, on any images at once."""
-    values: dict[int, Any] = {first: value}
-    for node in network.nodes:
-        if node.rule is Rule.CONSTANT:
-            values[node.index] = node.constant
-        elif not network.varying[node.index]:
-            values[node.index] = base.values[node.index]
-        elif node.index > first:
-            values[node.index] = network.run_node(node, values, value, value.shape[0])
-    output: torch.Tensor = values[network.output]
-    return output

@@ -1,0 +1,125 @@
+"""The layers of one plan, each with what was measured, what was expected, and what it would take at the least."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.ceiling import Ceiling
+from kryptondb.executor.convolutions.algorithms import transformable
+from kryptondb.executor.convolutions.winograd import blocks_of
+from kryptondb.executor.operators import Incremental
+from kryptondb.executor.operators.layer_costs import node_seconds
+from kryptondb.executor.operators.tilings import Tiling
+from kryptondb.network import Network, Node, Rule
+from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.layers import shape_of
+
+ELEMENT_BYTES = 4  # float32
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node of the network; numbers are means over positions.
+
+    Attributes:
+        name, operator, shape: what it is.
+        algorithm: how a convolution is computed; empty for all others.
+        region: rows and columns that the middle tile recomputes.
+        in_head: whether it runs on vectors, several tiles together.
+        operations: a position, convolutions counted as direct ones.
+        seconds, bound, estimate: a position: measured, at the ceiling, and as the planner expects.
+    """
+
+    name: str
+    operator: str
+    shape: str
+    algorithm: str
+    region: str
+    in_head: bool
+    operations: float
+    seconds: float
+    bound: float
+    estimate: float
+
+
+def layers_of(
+    plan: Incremental,
+    whole: Tiling,
+    measured: Sequence[Tiling],
+    seconds: Mapping[int, float],
+    ceiling: Ceiling,
+    rates: Rates,
+) -> list[Layer]:
+    """Every node that is no constant, in the order in which they run.
+
+    Args:
+        whole: the tiles of the whole grid.
+        measured: the tiles that ran, band by band.
+        seconds: that each node took in all of them.
+    """
+    network = whole.network
+    positions = sum(int(tiling.positions.sum()) for tiling in measured)
+    estimates = dict.fromkeys(range(len(network.nodes)), 0.0)
+    for tiling in measured:
+        for node, expected in node_seconds(tiling, plan.blocks, rates, ELEMENT_BYTES):
+            estimates[node.index] += expected
+    heights, widths = (sizes[:, _middle(whole)] for sizes in whole.sizes)
+    layers = []
+    for node in network.nodes:
+        if node.rule is Rule.CONSTANT:
+            continue
+        index = node.index
+        operations = node.flops * sum(float(tiling.locations(index).sum()) for tiling in measured)
+        bound = operations / ceiling.direct
+        if index in plan.blocks:
+            products = sum(products_of(tiling, node, plan.blocks[index]) for tiling in measured)
+            bound = min(bound, products / ceiling.product)
+        layers.append(
+            Layer(
+                name=node.name,
+                operator=node.operator,
+                shape=_shape(network, node),
+                algorithm=_algorithm(network, node, plan),
+                region=f"{heights[index]} x {widths[index]}" if network.regional[index] else "",
+                in_head=bool(plan.head) and network.head is not None and index > network.head,
+                operations=operations / positions,
+                seconds=seconds.get(index, 0.0) / positions,
+                bound=bound / positions,
+                estimate=estimates[index] / positions,
+            )
+        )
+    return layers
+
+
+def products_of(tiling: Tiling, node: Node, block: tuple[int, int]) -> float:
+    """Operations of the matrix products that a convolution from differences takes over all tiles."""
+    shape = transformable(tiling.network, node)
+    assert shape is not None
+    heights, widths = (sizes[node.inputs[0]] for sizes in tiling.sizes)
+    blocks = blocks_of(heights, block[0]) * blocks_of(widths, block[1]) * tiling.positions
+    points = np.prod([cells + taps - 1 for cells, taps in zip(block, shape.kernel, strict=True)])
+    return float(blocks.sum() * points * 2.0 * shape.in_channels * shape.out_channels)
+
+
+def _middle(tiling: Tiling) -> int:
+    """The tile that holds the middle of the grid."""
+    row, col = (size // 2 for size in tiling.mask.shape)
+    return next(number for number, tile in enumerate(tiling.tiles) if row in tile.rows and col in tile.cols)
+
+
+def _shape(network: Network, node: Node) -> str:
+    shape = shape_of(node, network)
+    if shape is not None:
+        return str(shape)
+    read = [network.nodes[index].channels for index in node.inputs if network.nodes[index].rule is not Rule.CONSTANT]
+    return f"{' + '.join(str(channels) for channels in read)} -> {node.channels}" if read else str(node.channels)
+
+
+def _algorithm(network: Network, node: Node, plan: Incremental) -> str:
+    if node.index in plan.blocks:
+        rows, columns = plan.blocks[node.index]
+        return f"Winograd {rows} x {columns}"
+    return "direct" if shape_of(node, network) is not None else ""

@@ -1,0 +1,118 @@
+"""Reports: tables that are printed and written as Markdown alike, and a file of results with a section a command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+_HEADING = "## "
+_TITLE = "# Results\n\nWritten by the benchmarks themselves (`--markdown`), a section a command.\n"
+_OF_ONE_RUN = ("--markdown", "--json")  # where results go does not tell one command from another
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of texts.
+
+    Attributes:
+        title: a sentence or two above it.
+        columns: their headings; those that begin with '<' are aligned left.
+        rows: a text a column.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def printed(self) -> Table:
+        """For the terminal."""
+        table = Table()
+        for column in self.columns:
+            left = column.startswith("<")
+            table.add_column(Text(column.removeprefix("<")), justify="left" if left else "right", no_wrap=left)
+        for row in self.rows:
+            table.add_row(*(Text(text) for text in row))
+        return table
+
+    def markdown(self) -> str:
+        """As a table of GitHub's Markdown, under its title."""
+        heads = [_cell(column.removeprefix("<")) for column in self.columns]
+        rules = ["---" if column.startswith("<") else "---:" for column in self.columns]
+        lines = [heads, rules, *([_cell(text) for text in row] for row in self.rows)]
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"{self.title}\n\n{table}\n" if self.title else f"{table}\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def console() -> Console:
+    """As wide as the terminal, or as a page where the output goes elsewhere."""
+    return Console(width=None if sys.stdout.isatty() else 180, highlight=False)
+
+
+def show(to: Console, sheet: Sheet) -> None:
+    """Prints a sheet under its title."""
+    to.print()
+    if sheet.title:
+        to.print(Text(sheet.title))
+    to.print(sheet.printed())
+
+
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """What was typed, without where its results were written to."""
+    kept: list[str] = []
+    places = iter(range(len(arguments)))
+    for place in places:
+        word = arguments[place]
+        if word.partition("=")[0] not in _OF_ONE_RUN:
+            kept.append(word)
+        elif "=" not in word and place + 1 < len(arguments) and not arguments[place + 1].startswith("-"):
+            next(places)  # the path that belongs to it
+    return shlex.join(["python", "-m", module, *kept])
+
+
+def write_section(path: Path, command: str, machine: Mapping[str, str], sheets: Sequence[Sheet]) -> None:
+    """Puts a command's section into a file of results, in the place of the same command's before, or at the end.
+
+    The file is replaced as a whole: whoever reads it meanwhile, or a run that is stopped, finds a complete one.
+    """
+    described = ", ".join(f"{name} {value}" for name, value in machine.items())
+    section = "\n".join([f"{_HEADING}`{command}`\n", f"{described}.\n", *(sheet.markdown() for sheet in sheets)])
+    before = path.read_text(encoding="utf-8") if path.exists() else _TITLE
+    parts = _sections(before)
+    places = [place for place, part in enumerate(parts) if part.startswith(f"{_HEADING}`{command}`\n")]
+    if places:
+        parts[places[0]] = section
+    else:
+        parts.append(section)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write("\n".join(part.rstrip("\n") + "\n" for part in parts))
+        temporary.chmod(path.stat().st_mode if path.exists() else 0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sections(text: str) -> list[str]:
+    """The text before the first heading of the second level, and each such heading with what is under it."""
+    parts = [""]
+    for line in text.splitlines(keepends=True):
+        if line.startswith(_HEADING):
+            parts.append("")
+        parts[-1] += line
+    return parts
