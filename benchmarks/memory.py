@@ -150,7 +150,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, help="side of the input; the architecture's own by default")
     parser.add_argument("--patch", type=int, default=16)
     parser.add_argument("--stride", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=60.0, help="stop a case after so long")
+    parser.add_argument("--seconds", type=float, default=120.0, help="stop a case after so long")
     parser.add_argument("--json", type=Path, help="write all numbers here")
     parser.add_argument("--case", action="store_true", help=argparse.SUPPRESS)  # one case, in this process
     return parser.parse_args(arguments)

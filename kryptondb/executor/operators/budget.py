@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kryptondb.executor.operators.base import base_bytes, read_nodes
+from kryptondb.executor.operators.footprint import full_peak_elements
 from kryptondb.executor.operators.layer_costs import Blocks, weight_elements
 from kryptondb.executor.operators.ledger import whole_peak
 from kryptondb.executor.operators.tile_memory import TileMemory
@@ -17,7 +18,7 @@ from kryptondb.network import Network
 #: Freed blocks of other sizes lie between those alive; `heap.Guard` gives them back where they would be more.
 _SCATTERED = 0.25
 #: What libraries keep for each thread (packed matrices, compiled kernels), measured.
-_LIBRARIES = 12 << 20
+_LIBRARIES = 20 << 20
 #: Weights while they are transformed: in twice the precision, turned, multiplied step by step.
 _TRANSFORMING = 2.5
 
@@ -42,11 +43,15 @@ class Footprint:
 
 def full_footprint(network: Network, batch: int, element_bytes: int) -> Footprint:
     """Of `batch` images through the whole network, and their patches."""
+    if not network.traced:  # a guess; nothing is known of its nodes
+        return Footprint(batch * full_peak_elements(network) * element_bytes, ())
     alive, needed = whole_peak(network, batch, element_bytes)
     return Footprint(alive, tuple(needed))
 
 
-def incremental_footprint(tiling: Tiling, blocks: Blocks, element_bytes: int, groups: Sequence[int], head: int | None) -> Footprint:
+def incremental_footprint(
+    tiling: Tiling, blocks: Blocks, element_bytes: int, groups: Sequence[int], head: int | None
+) -> Footprint:
     """Of tiles, one after the other.
 
     Args:

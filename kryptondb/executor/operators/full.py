@@ -13,6 +13,7 @@ from kryptondb.executor.heap import Guard
 from kryptondb.executor.operators.budget import full_footprint
 from kryptondb.executor.operators.context import Context, Scores, shrinking
 from kryptondb.executor.operators.footprint import full_bytes_moved
+from kryptondb.network import Rule
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.workload import Workload
 
@@ -62,11 +63,16 @@ class Full:
         rows, cols = (index.astype(np.int32) for index in np.nonzero(context.mask))
         footprint = full_footprint(context.network, self.batch, context.image.element_size())
         guard = Guard(context.held_before, footprint.budget, footprint.needed)
+        images = next((node.index for node in context.network.nodes if node.rule is Rule.INPUT), None)
         blocks = [np.arange(start, min(start + self.batch, len(rows))) for start in range(0, len(rows), self.batch)]
 
         def compute(block: np.ndarray) -> Scores:
             ys, xs = context.grid.ys[rows[block]], context.grid.xs[cols[block]]
-            output, _ = context.network.run(occluded(context.image, context.patches(ys, xs), ys, xs), before=guard.before)
+            if images is not None:
+                guard.before(images)
+            output, _ = context.network.run(
+                occluded(context.image, context.patches(ys, xs), ys, xs), before=guard.before
+            )
             context.flops += context.network.flops * len(block)
             return Scores(rows[block], cols[block], context.read(output))
 

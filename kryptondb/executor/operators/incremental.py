@@ -118,9 +118,7 @@ class Incremental:
         """For EXPLAIN."""
         reached, ideal = self.redundancy(workload)
         algorithms = f", Winograd in {len(self.winograd)} layers" if self.winograd else ""
-        return (
-            f"{workload.precision}, tiles {self.tile[0]} x {self.tile[1]}, R {reached:.2f} of {ideal:.2f} ideal{algorithms}"
-        )
+        return f"{workload.precision}, tiles {self.tile[0]} x {self.tile[1]}, R {reached:.2f} of {ideal:.2f} ideal{algorithms}"
 
     def prepare(self, context: Context) -> torch.Tensor:
         """Materializes the base; gives the scores of the unoccluded image, [1, classes]."""

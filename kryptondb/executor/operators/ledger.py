@@ -87,8 +87,11 @@ def whole_peak(network: Network, batch: int, element_bytes: int, keep: Collectio
                 ledger.share(index, source)
             else:
                 size = batch * node.channels * node.height * node.width * element_bytes
-                needed[index] = size + scratch_bytes(network, node)
-                ledger.own(index, size, scratch_bytes(network, node))
+                scratch = scratch_bytes(network, node)
+                if source is not None and scratch and network.nodes[source].rule is Rule.INPUT:
+                    scratch += ledger.held(source)  # few channels: libraries turn the images into an order of their own
+                needed[index] = size + scratch
+                ledger.own(index, size, scratch)
             if index in wanted or node.rule is Rule.INPUT:  # the images are kept by who calls
                 ledger.made_by[-1 - index] = ledger.made_by.get(index, index)
         ledger.release(index)

@@ -134,7 +134,12 @@ class TileMemory:
 
     def _merge(self, node: Node) -> None:
         index = node.index
-        ys, xs, height, width = self.extents.ys[index], self.extents.xs[index], self._heights[index], self._widths[index]
+        ys, xs, height, width = (
+            self.extents.ys[index],
+            self.extents.xs[index],
+            self._heights[index],
+            self._widths[index],
+        )
         copies: dict[int, int] = {}
         for source in dict.fromkeys(node.inputs):
             if self._is_region(source):

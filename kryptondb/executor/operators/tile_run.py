@@ -88,7 +88,9 @@ class TileRun:
             if node.index in self.layers:
                 return self._difference(node, self.layers[node.index])
             if node.window is not None and (self._is_region(self._source(node)) or not self._spans_all(node)):
-                return self._window(node, batch)  # also where all of the input changes and not all of the output (a pad)
+                return self._window(
+                    node, batch
+                )  # also where all of the input changes and not all of the output (a pad)
             if node.rule is Rule.MERGE:
                 return self._merge(node, batch)
             return self._call(node, self.values, batch)
