@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from kryptondb.executor.operators import Context, Full, Incremental, Scores
+from kryptondb.executor.resident import anonymous
 from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace
@@ -97,6 +98,7 @@ class ImageRun:
                 image=image,
                 patches=lambda ys, xs: self._patches(painter, ys, xs),
                 read=self._read,
+                held_before=anonymous(),
             )
             output = experiment.operator.prepare(self._context)
         scores = output.double().cpu()
@@ -116,6 +118,7 @@ class ImageRun:
             with _exact_inference(device):  # around each step: a generator must not keep it on while others run
                 scores = next(cells, None)
             if scores is None:
+                self._context.base = None  # those who keep the answer keep no activations
                 return
             yield scores
 

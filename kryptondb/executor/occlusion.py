@@ -75,6 +75,8 @@ def cells(node: Occlude, run: Run) -> Stage:
                 if runner is None:
                     model = _model(node, run.models)
                     runner, labels = run.set_up(node, model, run.models), tuple(model.labels)
+                    heap.trim()  # what was freed until here is not the query's
+                    meter.begin()
                 with _asking(source.name):
                     answer = ImageAnswer(source.name, runner.run(picture), labels)
             except ImageError as error:
@@ -88,6 +90,7 @@ def cells(node: Occlude, run: Run) -> Stage:
             if run.sources is not None:
                 run.sources[source.name] = source
             yield from _pieces(node, answer, number, meter, run)
+            del answer  # its base goes before the next one comes
 
     def keeping() -> Generator[Piece, None, None]:
         with heap.kept():
@@ -138,7 +141,7 @@ def _asking(image: str) -> Iterator[None]:
 def _count(image: ImageRun, counted: float, meter: MemoryMeter, run: Run) -> float:
     """Adds the operations done since `counted` of the image's were, and looks at the memory."""
     run.stats.flops += image.flops - counted
-    run.stats.peak_memory = meter.sample()
+    run.stats.peak_memory, run.stats.query_memory = meter.sample(), meter.query_peak
     return image.flops
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
+
+from kryptondb.executor.resident import forget_highest, resident
 
 
 @dataclass
@@ -20,6 +20,8 @@ class Stats:
         peak_memory: the most bytes of main memory the process held, weights and libraries included; None where the
             system does not tell, and before the first picture. When the query did not need more than the process had
             held before it, this is the most seen between two tiles.
+        query_memory: the most bytes of main memory held beyond those held when the first picture was about to be
+            asked about, the network's weights among them; pages of files are not counted. What a plan's estimate is of.
         rows: rows of the result.
     """
 
@@ -29,6 +31,7 @@ class Stats:
     images: int = 0
     failed: int = 0
     peak_memory: int | None = None
+    query_memory: int | None = None
     rows: int = 0
 
 
@@ -56,36 +59,37 @@ class ImageFailure:
 
 
 class MemoryMeter:
-    """The peak of the process's resident memory since this meter was made, by what the system counts itself."""
+    """The peak of the process's resident memory, and of what a query holds beside what was there when it began."""
 
     def __init__(self) -> None:
-        self._highest_before, self._peak = _resident()
+        held = resident()
+        self._peak = held.now if held is not None else 0
+        self._highest_before = held.highest if held is not None else 0
+        self._query_peak = 0
+        self._before: int | None = None
+
+    def begin(self) -> None:
+        """From here on memory is the query's: pictures and the network are there, its base and its tiles are not."""
+        self.sample()
+        renewed = forget_highest()
+        held = resident()
+        if held is not None:
+            self._before = held.now - held.files
+            self._highest_before = 0 if renewed else held.highest
 
     def sample(self) -> int | None:
-        """Looks once more, and gives the peak in bytes. About 30 microseconds."""
-        highest, now = _resident()
-        if highest is None or self._highest_before is None:
+        """Looks once more, and gives the peak of the process in bytes. About 30 microseconds."""
+        held = resident()
+        if held is None:
             return None
         # A new high of the process is one since the meter was made, even if it came and went between two looks.
-        self._peak = max(self._peak, now, highest if highest > self._highest_before else 0)
+        highest = held.highest if held.highest > self._highest_before else held.now
+        self._peak = max(self._peak, highest)
+        if self._before is not None:
+            self._query_peak = max(self._query_peak, highest - held.files - self._before)
         return self._peak
 
-
-def _resident() -> tuple[int | None, int]:
-    """(highest so far, now) in bytes; (None, 0) where the system does not tell."""
-    if sys.platform == "linux":
-        try:
-            with Path("/proc/self/status").open(encoding="ascii", errors="replace") as status:
-                sizes = {
-                    line[:6]: int(line.split()[1]) * 1024 for line in status if line.startswith(("VmHWM:", "VmRSS:"))
-                }
-            return sizes["VmHWM:"], sizes["VmRSS:"]
-        except (OSError, KeyError):
-            return None, 0
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None, 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return highest, highest
+    @property
+    def query_peak(self) -> int | None:
+        """The most bytes that the query held, seen at the last look; None before it began."""
+        return self._query_peak if self._before is not None else None

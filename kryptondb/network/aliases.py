@@ -10,7 +10,7 @@ from kryptondb.network.exported import CannotTrace, operator_name
 # Dropout and its like do nothing in eval mode.
 IDENTITIES = {"dropout", "dropout_", "feature_dropout", "feature_dropout_", "alpha_dropout", "feature_alpha_dropout"}
 # Operators whose result may share memory with their first argument.
-_VIEWS = {
+VIEWS = {
     *(
         "view",
         "reshape",
@@ -54,7 +54,7 @@ def aliased_writes(graph: torch.fx.Graph) -> set[FxNode]:
         source = fx.args[0] if fx.args and isinstance(fx.args[0], FxNode) else None
         name = operator_name(fx) if fx.op == "call_function" else ""
         writes = writes_in_place(name) and name not in IDENTITIES
-        if source is not None and (name in _VIEWS or writes or name in IDENTITIES):
+        if source is not None and (name in VIEWS or writes or name in IDENTITIES):
             root[fx] = root[source]
         else:
             root[fx] = fx

@@ -327,12 +327,15 @@ class Network:
             module = copy.deepcopy(module).to(device=device, dtype=dtype)
         return replace(self, nodes=nodes, module=module)
 
-    def run(self, images: torch.Tensor, keep: Iterable[int] = ()) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
+    def run(
+        self, images: torch.Tensor, keep: Iterable[int] = (), before: Callable[[int], None] | None = None
+    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
         """Full inference.
 
         Args:
             images: [n, C, H, W], normalized, in the network's precision and on its device.
             keep: nodes whose values are wanted as well; they are never written over.
+            before: called with each node's index before it runs.
 
         Returns:
             The scores [n, classes] and the kept values by node index.
@@ -345,6 +348,8 @@ class Network:
         values: dict[int, Any] = {}
         kept: dict[int, torch.Tensor] = {}
         for node in self.nodes:
+            if before is not None:
+                before(node.index)
             values[node.index] = self.run_node(node, values, images, batch, wanted)
             if node.index in wanted:
                 kept[node.index] = values[node.index]

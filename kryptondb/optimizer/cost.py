@@ -14,7 +14,8 @@ class Cost:
     Attributes:
         seconds: wall-clock time.
         flops: floating point operations, two a multiply-add (the paper's equations 16 to 19 count one).
-        memory: the most bytes held at once beyond the network's weights.
+        memory: the most bytes of memory held at once beyond the network's weights, what allocators and libraries hold
+            for it included.
     """
 
     seconds: float

@@ -35,6 +35,8 @@ class Measured(Protocol):
     @property
     def peak_memory(self) -> int | None: ...
     @property
+    def query_memory(self) -> int | None: ...
+    @property
     def rows(self) -> int: ...
 
 
@@ -76,7 +78,7 @@ def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str
         for loser in plan.rejected
     ]
     if analyzed is not None:
-        names = ("seconds", "flops", "positions", "images", "failed", "peak_memory", "rows")
+        names = ("seconds", "flops", "positions", "images", "failed", "peak_memory", "query_memory", "rows")
         story["measured"] = {name: getattr(analyzed, name) for name in names}
     story["plan"] = json.loads(to_json(plan))
     return json.dumps(story, indent=2, ensure_ascii=False)
@@ -223,10 +225,13 @@ def _measurements(plan: PhysicalPlan, analyzed: Measured) -> str:
         known = next((node.count for node in plan.root.walk() if isinstance(node, Images)), None)
         failed = f"{analyzed.failed:,} left out" if analyzed.failed else ""
         rows.append(("images", f"{known:,}" if known is not None else "", f"{images:,}", failed))
-    peak = bytes_text(analyzed.peak_memory) if analyzed.peak_memory is not None else ""
-    note = "measured: the whole process" if peak else ""
     if plan.occlude is not None:
-        rows.append(("memory", bytes_text(cost.memory) if cost else unknown, peak, note))
+        held = analyzed.query_memory
+        estimated = bytes_text(cost.memory) if cost else unknown
+        measured = bytes_text(held) if held is not None else ""
+        rows.append(("memory", estimated, measured, _ratio(held or 0, cost.memory if cost and held is not None else 0)))
+    if analyzed.peak_memory is not None:
+        rows.append(("process", "", bytes_text(analyzed.peak_memory), "weights and libraries included"))
     rows.append(("rows", "", f"{analyzed.rows:,}", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(

@@ -16,9 +16,9 @@ from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.operators import Context, Full, Incremental, Scores
 from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.context import shrinking
-from kryptondb.executor.operators.tilings import extents_of
 from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tiles import Tile, tiles_of
+from kryptondb.executor.operators.tilings import extents_of
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload, mask_of_runs, runs_of_mask
@@ -87,7 +87,9 @@ def test_both_operators_agree_with_the_naive_loop_on_any_cnn(
     expected = naive(module, image, grid, mask)
     tile = (data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5)))
     head = data.draw(st.sampled_from([0, 1, 7]))
-    np.testing.assert_allclose(run(Incremental(tile, (), head), network, image, grid, mask), expected, atol=1e-9, rtol=0)
+    np.testing.assert_allclose(
+        run(Incremental(tile, (), head), network, image, grid, mask), expected, atol=1e-9, rtol=0
+    )
     winograd = tuple(
         (node.index, *data.draw(st.sampled_from(blocks_for(shape.kernel))))
         for node in network.nodes
@@ -264,7 +266,7 @@ def test_a_memory_limit_makes_tiles_and_batches_smaller() -> None:
     network = trace(family("resnet18").eval(), (3, 48, 48))
     grid = Grid(48, 48, (8, 8), (2, 2))
     sizes = []
-    for limit in (1 << 30, 8 << 20):
+    for limit in (1 << 30, 36 << 20):
         workload = Workload(network, grid, None, 1, "cpu", limit)
         (incremental,) = Incremental.candidates(workload, Rates(), {})
         (full,) = Full.candidates(workload, Rates(), {})

@@ -27,6 +27,7 @@ class Counted:
     images: int = 1
     failed: int = 0
     peak_memory: int | None = 512_000_000
+    query_memory: int | None = 97_000_000
     rows: int = 1
 
 
@@ -56,7 +57,8 @@ def test_measurements_stand_beside_estimates(database: Database) -> None:
         "operations   17 GFLOP   20 GFLOP   1.20 of the estimate",
         "positions         117        117",
         "images              1          1   2 left out",
-        "memory         100 MB     512 MB   measured: the whole process",
+        "memory         100 MB      97 MB   0.97 of the estimate",
+        "process                   512 MB   weights and libraries included",
         "rows                           1",
     ]
 
@@ -77,6 +79,7 @@ def test_json_tells_the_same_and_holds_the_plan(database: Database) -> None:
     assert story["operator"]["name"] == "incremental"
     assert (story["grid"]["rows"], story["grid"]["cols"]) == (13, 9)
     assert story["measured"]["peak_memory"] == 512_000_000
+    assert story["measured"]["query_memory"] == 97_000_000
     assert [loser["operator"] for loser in story["rejected"]] == ["incremental", "full"]
     assert from_json(json.dumps(story["plan"]), database.operators) == database.plan(LONG)
     assert "measured" not in json.loads(database.explain_json(QUERY))

@@ -68,9 +68,7 @@ class Winograd:
         """How many outputs along an axis `add` writes for a difference of so many cells: whole blocks of them."""
         return reach_of(size, self.block[axis], self.points[axis])
 
-    def add(
-        self, new: torch.Tensor, base: torch.Tensor, target: torch.Tensor, workspace: Workspace
-    ) -> None:
+    def add(self, new: torch.Tensor, base: torch.Tensor, target: torch.Tensor, workspace: Workspace) -> None:
         """Adds the convolution of `new - base` to `target`.
 
         Args:
@@ -110,9 +108,9 @@ class Winograd:
         for place_y, first_y in enumerate(range(0, self.points[0], block_y)):
             for place_x, first_x in enumerate(range(0, self.points[1], block_x)):
                 part = outputs[first_y : first_y + block_y, first_x : first_x + block_x]
-                blocks[
-                    :, place_y : place_y + down, : part.shape[0], place_x : place_x + across, : part.shape[1]
-                ] += part.permute(2, 3, 0, 4, 1, 5)
+                blocks[:, place_y : place_y + down, : part.shape[0], place_x : place_x + across, : part.shape[1]] += (
+                    part.permute(2, 3, 0, 4, 1, 5)
+                )
 
 
 def _like(matrix: np.ndarray, like: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,8 @@ class Workspace:
         elements = math.prod(shape)
         buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < elements:
-            self._buffers.pop(key, None)  # given back before more is asked for
+            self._buffers.pop(key, None)
+            del buffer  # given back before more is asked for
             buffer = like.new_empty(elements)
             self._buffers[key] = buffer
         return buffer[:elements].view(shape)

@@ -43,6 +43,7 @@ class Context:
         read: scores of the network [n, classes] -> the scores asked for, float64 [n, k].
         base: the materialized base, where the operator's `prepare` makes one.
         flops: operations done so far; operators add to it.
+        held_before: bytes that the process held before `prepare`, None where nobody watches its memory.
     """
 
     network: Network
@@ -53,6 +54,7 @@ class Context:
     read: Callable[[torch.Tensor], np.ndarray]
     base: Base | None = None
     flops: float = 0.0
+    held_before: int | None = None
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -9,8 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from kryptondb.executor.heap import Guard
+from kryptondb.executor.operators.budget import full_footprint
 from kryptondb.executor.operators.context import Context, Scores, shrinking
-from kryptondb.executor.operators.footprint import full_bytes_moved, full_peak_elements
+from kryptondb.executor.operators.footprint import full_bytes_moved
+from kryptondb.network import Rule
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.workload import Workload
 
@@ -30,10 +33,11 @@ class Full:
         """The largest batch that memory allows, at most 64: beyond that a larger one brings nothing."""
         if workload.network.batch_statistics:
             return [cls(1)]
-        bytes_each = full_peak_elements(workload.network) * workload.element_bytes
-        fitting = max(1, workload.memory_limit // max(1, bytes_each))
-        asked = int(hints.get("batch", _LARGEST_BATCH))
-        return [cls(int(max(1, min(asked, fitting, max(1, workload.positions)))))]
+        network, element = workload.network, workload.element_bytes
+        batch = max(1, min(int(hints.get("batch", _LARGEST_BATCH)), max(1, workload.positions)))
+        while batch > 1 and (needed := full_footprint(network, batch, element).budget) > workload.memory_limit:
+            batch = max(1, min(batch - 1, int(batch * workload.memory_limit / needed)))
+        return [cls(batch)]
 
     def estimate(self, workload: Workload, rates: Rates) -> Cost:
         """Every position is one inference, and the unoccluded image is one more."""
@@ -43,8 +47,7 @@ class Full:
         flops = images * network.flops
         moved = images * full_bytes_moved(network, workload.element_bytes) + batches * network.parameter_bytes
         seconds = rates.seconds(flops, moved, batches * max(1, len(network.nodes)))
-        memory = self.batch * full_peak_elements(network) * workload.element_bytes
-        return Cost(seconds, flops, int(memory))
+        return Cost(seconds, flops, full_footprint(network, self.batch, workload.element_bytes).budget)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""
@@ -58,11 +61,18 @@ class Full:
     def run(self, context: Context) -> Iterator[Scores]:
         """Yields a block of cells a batch."""
         rows, cols = (index.astype(np.int32) for index in np.nonzero(context.mask))
+        footprint = full_footprint(context.network, self.batch, context.image.element_size())
+        guard = Guard(context.held_before, footprint.budget, footprint.needed)
+        images = next((node.index for node in context.network.nodes if node.rule is Rule.INPUT), None)
         blocks = [np.arange(start, min(start + self.batch, len(rows))) for start in range(0, len(rows), self.batch)]
 
         def compute(block: np.ndarray) -> Scores:
             ys, xs = context.grid.ys[rows[block]], context.grid.xs[cols[block]]
-            output, _ = context.network.run(occluded(context.image, context.patches(ys, xs), ys, xs))
+            if images is not None:
+                guard.before(images)
+            output, _ = context.network.run(
+                occluded(context.image, context.patches(ys, xs), ys, xs), before=guard.before
+            )
             context.flops += context.network.flops * len(block)
             return Scores(rows[block], cols[block], context.read(output))
 

@@ -14,27 +14,27 @@ import torch
 from kryptondb.executor.convolutions.accuracy import is_accurate
 from kryptondb.executor.convolutions.winograd import Block
 from kryptondb.executor.convolutions.workspace import Workspace
-from kryptondb.executor.operators.base import base_bytes, materialize
+from kryptondb.executor.heap import Guard, trim
+from kryptondb.executor.operators.base import materialize
+from kryptondb.executor.operators.budget import Footprint, incremental_footprint
 from kryptondb.executor.operators.context import Context, Scores, shrinking
-from kryptondb.executor.operators.footprint import full_bytes_moved, peak_elements
+from kryptondb.executor.operators.footprint import full_bytes_moved
 from kryptondb.executor.operators.layer_costs import (
     choose_blocks,
     launches,
     node_seconds,
-    weight_elements,
-    working_elements,
 )
 from kryptondb.executor.operators.prepared import prepared_layers
+from kryptondb.executor.operators.thrift import THRIFT, Accept, Thrift
 from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tiles import Tile
-from kryptondb.executor.operators.tilings import Tiling, gathered_elements, tiling_of
+from kryptondb.executor.operators.tilings import Tiling, tiling_of
 from kryptondb.executor.operators.workers import workers
-from kryptondb.network import Network, Node
+from kryptondb.network import Network
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.workload import Workload
 
 _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24)
-_HEAD_ROWS = 256  # from here on a head's weights are read seldom enough
 _MOST_WORKERS = 8
 _TILES_OF_A_WORKER = 8
 _Group = tuple[Tile, ...]
@@ -73,7 +73,7 @@ class Incremental:
         if "batch" in hints:
             side = max(1, int(round(float(hints["batch"]) ** 0.5)))
             shapes = [(side, max(1, int(hints["batch"]) // side))]
-        head = _HEAD_ROWS if network.head is not None else 0
+        head = THRIFT[0].head if network.head is not None else 0
         workers = min(torch.get_num_threads(), _MOST_WORKERS) if workload.device == "cpu" else 1
         if workload.positions < workers * _TILES_OF_A_WORKER:
             workers = 1
@@ -82,16 +82,29 @@ class Incremental:
             shapes = [shape for shape in shapes if shape[0] * shape[1] <= most] or shapes[:1]
         transforms = workload.precision == "float32" and hints.get("convolution") != "direct"
 
-        def planned(shape: tuple[int, int], accept: Callable[[Network, int, Block], bool]) -> Incremental:
+        def planned(shape: tuple[int, int], thrift: Thrift, accept: Accept) -> Incremental:
             tiling = tiling_of(network, workload.grid, workload.runs, shape)
             blocks = choose_blocks(tiling, rates, workload.element_bytes, accept) if transforms else {}
-            return cls(shape, tuple((index, *block) for index, block in blocks.items()), head, workers)
+            blocks = thrift.blocks(network, blocks)
+            winograd = tuple((index, *block) for index, block in blocks.items())
+            return cls(shape, winograd, min(head, thrift.head), min(workers, thrift.workers))
 
-        found = [planned(shape, lambda *_: True) for shape in shapes]
-        costs = {operator: operator.estimate(workload, rates) for operator in found}
-        fitting = [operator for operator in found if costs[operator].memory <= workload.memory_limit] or found[:1]
-        best = min(fitting, key=lambda operator: costs[operator].seconds)
-        return [planned(best.tile, is_accurate)]  # which takes longest to find out, and is seldom against it
+        found: dict[Incremental, tuple[Cost, tuple[int, int], Thrift]] = {}
+        for thrift in THRIFT:
+            for shape in shapes:
+                operator = planned(shape, thrift, lambda *_: True)
+                found[operator] = operator.estimate(workload, rates), shape, thrift
+            if all(cost.memory <= workload.memory_limit for cost, _, _ in found.values()):
+                break  # memory is no matter
+        ranked = sorted(found.values(), key=lambda each: each[0].seconds)
+        for cost, shape, thrift in ranked:
+            if cost.memory <= workload.memory_limit:
+                # Whether layers are accurate takes longest to find out, and it is seldom against them.
+                operator = planned(shape, thrift, is_accurate)
+                if operator.estimate(workload, rates).memory <= workload.memory_limit:
+                    return [operator]
+        _, shape, thrift = min(found.values(), key=lambda each: each[0].memory)
+        return [planned(shape, thrift, is_accurate)]
 
     @cached_property
     def blocks(self) -> dict[int, Block]:
@@ -108,9 +121,7 @@ class Incremental:
         head_bytes = _constant_bytes(network, network.head if self.head else None)
         weights = len(tiling.tiles) * (network.parameter_bytes - head_bytes) + heads * head_bytes
         seconds += rates.seconds(0.0, weights, len(tiling.tiles) * launches(network, self.blocks))
-        memory = base_bytes(network, element, self.blocks) + self._peak(tiling, workload.positions) * element
-        memory += weight_elements(network, self.blocks) * element
-        return Cost(seconds, network.flops + tiling.flops, int(memory))
+        return Cost(seconds, network.flops + tiling.flops, self._footprint(tiling, element).budget)
 
     def redundancy(self, workload: Workload) -> tuple[float, float]:
         """The redundancy ratio reached, and the ideal one with each position's own region (equation 20)."""
@@ -138,13 +149,18 @@ class Incremental:
         assert base is not None
         tiling = Tiling.of(network, grid, context.mask, self.tile)
         layers = prepared_layers(network, self.blocks)
+        trim()  # the base and the weights are there to stay, what they were made of is not
+        footprint = self._footprint(tiling, context.image.element_size())
+        guard = Guard(context.held_before, footprint.budget, footprint.needed)
         per_location = np.array([node.flops for node in network.nodes])
         head = network.head if self.head else None
 
         def run_tile(tile: Tile, workspace: Workspace) -> torch.Tensor:
             rows, cols = tile.positions()
             patches = context.patches(grid.ys[rows], grid.xs[cols])
-            return self.tile_run(network, base, tiling.extents.of(tile), layers, workspace).run(patches, head)
+            geometry = tiling.extents.of(tile)
+            run = self.tile_run(network, base, geometry, layers, workspace, before=guard.before)
+            return run.run(patches, head)
 
         groups = self._groups(tiling.tiles)
         following = dict(pairwise(groups))
@@ -190,27 +206,14 @@ class Incremental:
                 waiting = []
         return [*groups, tuple(waiting)] if waiting else groups
 
-    def _peak(self, tiling: Tiling, positions: int) -> float:
-        """The most elements alive at once in any tile."""
-        network = tiling.network
-        if not tiling.tiles:
-            return 0.0
-        heights, widths = tiling.sizes
-        channels = np.array([node.channels for node in network.nodes])
-        largest = int((channels @ (heights * widths * tiling.positions)).argmax())
-        height, width, count = heights[:, largest], widths[:, largest], int(tiling.positions[largest])
+    def footprint(self, workload: Workload) -> Footprint:
+        """What it holds, told from the shapes of its tiles."""
+        return self._footprint(self._tiling(workload), workload.element_bytes)
 
-        def working(node: Node) -> float:
-            if node.index in self.blocks:
-                return working_elements(network, height, width, node, self.blocks[node.index])
-            return float(gathered_elements(network, height, width, node.index))
-
-        peak = count * peak_elements(
-            network, lambda node: float(node.channels * height[node.index] * width[node.index]), working
-        )
-        if self.head and network.head is not None:
-            peak += min(self.head + count, positions) * network.nodes[network.head].channels * 2
-        return peak
+    def _footprint(self, tiling: Tiling, element_bytes: int) -> Footprint:
+        groups = [sum(tile.size for tile in group) for group in self._groups(tiling.tiles)]
+        head = tiling.network.head if self.head else None
+        return incremental_footprint(tiling, self.blocks, element_bytes, groups, head, self.workers)
 
 
 def _constant_bytes(network: Network, head: int | None) -> int:

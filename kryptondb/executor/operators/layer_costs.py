@@ -62,7 +62,9 @@ def direct_seconds(tiling: Tiling, node: Node, rates: Rates, element_bytes: int)
         moved += node.channels * locations
     shape = shape_of(node, tiling.network)
     rate = rates.layer(shape, DIRECT) if shape is not None else None
-    return node.flops * locations / (rate or rates.flops_per_second) + 2.0 * moved * element_bytes / rates.bytes_per_second
+    return (
+        node.flops * locations / (rate or rates.flops_per_second) + 2.0 * moved * element_bytes / rates.bytes_per_second
+    )
 
 
 def winograd_seconds(

@@ -64,7 +64,6 @@ class Table:
         taken = torch.index_select(self.rows, 0, index.reshape(-1))
         return taken.view(len(ys) * len(xs), height, width, *self.channels)
 
-
     def view(self, ys: np.ndarray, height: int, xs: np.ndarray, width: int) -> torch.Tensor:
         """Rectangles inside the value, for reading alone: [1, height, width, *channels] where all are the same one.
 
@@ -99,9 +98,7 @@ def by_row_and_column(values: torch.Tensor, rows: int, cols: int) -> torch.Tenso
     return values.view(rows, cols, *values.shape[1:])
 
 
-def lay_over(
-    target: torch.Tensor, patches: torch.Tensor, shifts_y: np.ndarray, shifts_x: np.ndarray
-) -> None:
+def lay_over(target: torch.Tensor, patches: torch.Tensor, shifts_y: np.ndarray, shifts_x: np.ndarray) -> None:
     """Writes patches into larger or smaller rectangles; what sticks out is cut off (the paper's superimposition operator).
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class TileRun:
     Attributes:
         layers: convolutions that are computed from differences, by node; all others directly.
         workspace: memory that passes share.
+        before: called with each node's index before it runs.
     """
 
     network: Network
@@ -38,12 +39,15 @@ class TileRun:
     values: dict[int, Any] = field(default_factory=dict)
     whole: set[int] = field(default_factory=set)
     projected: dict[int, torch.Tensor] = field(default_factory=dict)
+    before: Callable[[int], None] | None = None
 
     def run(self, patches: torch.Tensor, last: int | None = None) -> torch.Tensor:
         """Patches [n, C, h, w] -> the network's scores [n, classes], or the value of the node `last`."""
         batch = patches.shape[0]
         last = self.network.output if last is None else last
         for node in self.network.nodes[: last + 1]:
+            if self.before is not None:
+                self.before(node.index)
             self.values[node.index] = self._node(node, patches, batch)
             if self._spans_all(node):
                 self.whole.add(node.index)
@@ -84,7 +88,9 @@ class TileRun:
             if node.index in self.layers:
                 return self._difference(node, self.layers[node.index])
             if node.window is not None and (self._is_region(self._source(node)) or not self._spans_all(node)):
-                return self._window(node, batch)  # also where all of the input changes and not all of the output (a pad)
+                return self._window(
+                    node, batch
+                )  # also where all of the input changes and not all of the output (a pad)
             if node.rule is Rule.MERGE:
                 return self._merge(node, batch)
             return self._call(node, self.values, batch)

@@ -101,9 +101,7 @@ class Extents:
         return self._stacked(self.regions.x, self.regions.grid.cols, self.widths)
 
     @staticmethod
-    def _stacked(
-        spans: tuple[Spans | None, ...], count: int, extents: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _stacked(spans: tuple[Spans | None, ...], count: int, extents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first = np.zeros((len(extents), count), dtype=np.int64)
         sizes = np.repeat(extents[:, None], count, axis=1)
         for index, span in enumerate(spans):

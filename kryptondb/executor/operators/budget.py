@@ -1,0 +1,98 @@
+"""How much memory a plan may hold: what is alive at its peak, and what allocators add to that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kryptondb.executor.operators.base import base_bytes, read_nodes
+from kryptondb.executor.operators.footprint import full_peak_elements
+from kryptondb.executor.operators.layer_costs import Blocks, weight_elements
+from kryptondb.executor.operators.ledger import whole_peak
+from kryptondb.executor.operators.tile_memory import TileMemory
+from kryptondb.executor.operators.tilings import Tiling
+from kryptondb.network import Network
+
+#: Freed blocks of other sizes lie between those alive; `heap.Guard` gives them back where they would be more.
+_SCATTERED = 0.25
+#: What libraries keep for each thread (packed matrices, compiled kernels), measured.
+_LIBRARIES = 20 << 20
+#: Weights while they are transformed: in twice the precision, turned, multiplied step by step.
+_TRANSFORMING = 2.5
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """A plan's memory beyond the network's weights.
+
+    Attributes:
+        alive: the most bytes of tensors alive at once.
+        needed: what each node allocates at most, by node.
+    """
+
+    alive: int
+    needed: tuple[int, ...]
+
+    @property
+    def budget(self) -> int:
+        """Bytes that the process may hold for it: what EXPLAIN shows, and what the run keeps to."""
+        return int(self.alive * (1 + _SCATTERED)) + _LIBRARIES
+
+
+def full_footprint(network: Network, batch: int, element_bytes: int) -> Footprint:
+    """Of `batch` images through the whole network, and their patches."""
+    if not network.traced:  # a guess; nothing is known of its nodes
+        return Footprint(batch * full_peak_elements(network) * element_bytes, ())
+    alive, needed = whole_peak(network, batch, element_bytes)
+    return Footprint(alive, tuple(needed))
+
+
+def incremental_footprint(
+    tiling: Tiling, blocks: Blocks, element_bytes: int, groups: Sequence[int], head: int | None, workers: int
+) -> Footprint:
+    """Of tiles, as many side by side as there are workers.
+
+    Args:
+        groups: positions that run through the head together.
+        head: the node that the head begins behind; None where every tile runs to the end.
+    """
+    network = tiling.network
+    kept = base_bytes(network, element_bytes, blocks)
+    full, _ = whole_peak(network, 1, element_bytes, set(read_nodes(network, blocks)))
+    weights = weight_elements(network, blocks) * element_bytes
+    largest = max((weight_elements(network, {index: block}) for index, block in blocks.items()), default=0)
+    preparing = weights + int(_TRANSFORMING * largest * element_bytes)
+    needed = np.zeros(len(network.nodes), dtype=np.int64)
+    workspace: dict[str, int] = {}
+    tiles = 0
+    for tile in _largest_tiles(tiling):
+        memory = TileMemory(network, tiling.extents.of(tiling.tiles[tile]), blocks, element_bytes)
+        tiles = max(tiles, memory.run(network.output if head is None else head))
+        needed = np.maximum(needed, memory.needed)
+        for name, size in memory.workspace.items():
+            workspace[name] = max(workspace.get(name, 0), size)
+    heads = waiting = 0
+    together = max(groups, default=0)
+    if head is not None:
+        vector = network.nodes[head].channels * element_bytes
+        behind = (node for node in network.nodes[head + 1 :] if network.varying[node.index])
+        heads = together * (2 * vector + sum(node.channels * element_bytes for node in behind))
+        # Vectors of the tiles that are done: of one group, and where workers run ahead of the head, of the next.
+        waiting = (together * min(2, workers) - int(tiling.positions.max(initial=0))) * vector
+    running = weights + workers * (sum(workspace.values()) + tiles) + max(0, waiting)
+    running += heads if workers > 1 else max(0, heads - tiles - max(0, waiting))
+    alive = max(full + kept, kept + max(preparing, running))
+    return Footprint(alive, tuple((workers * needed).tolist()))  # each may be about to take as much at once
+
+
+def _largest_tiles(tiling: Tiling, count: int = 3) -> list[int]:
+    """Some of each size of tile that hold most, the largest first."""
+    if not tiling.tiles:
+        return []
+    heights, widths = tiling.sizes
+    channels = np.array([node.channels for node in tiling.network.nodes])
+    held = channels @ (heights * widths * tiling.positions)
+    _, first = np.unique(held, return_index=True)
+    return [int(index) for index in first[::-1][:count]]
