@@ -9,9 +9,9 @@ from functools import partial
 import torch
 
 from kryptondb.executor.convolutions.algorithms import blocks_for
-from kryptondb.executor.convolutions.winograd import Winograd, blocks_of
+from kryptondb.executor.convolutions.winograd import Block, Winograd, blocks_of
 from kryptondb.executor.convolutions.workspace import Workspace
-from kryptondb.executor.operators.layer_costs import DIRECT, WINOGRAD
+from kryptondb.executor.operators.layer_costs import DIRECT, WINOGRAD, distance
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
 
 # Read windows of one run, the height and width of what each computes, and the most operations of one run: a layer with
@@ -85,12 +85,14 @@ def _direct(shape: LayerShape, windows: int, device: str) -> tuple[Work, float]:
     return work, windows * SIDE * SIDE * shape.flops
 
 
-def _winograd(shape: LayerShape, windows: int, device: str) -> tuple[Work, float] | None:
-    """Winograd's method on differences of the same outputs, in blocks of about 4 x 4 cells; its products are counted."""
+def _winograd(side: int, shape: LayerShape, windows: int, device: str) -> tuple[Work, float] | None:
+    """Winograd's method on as large differences, in blocks of about so many cells a side; its products are counted."""
     blocks = blocks_for(shape.kernel)
     if not blocks or shape.stride != (1, 1) or shape.groups != 1:
         return None
-    block = min(blocks, key=lambda block: sum(abs(cells - 4) for cells in block))
+    block, smallest = (min(blocks, key=partial(_distance, each)) for each in (side, min(WINOGRAD)))
+    if side != min(WINOGRAD) and block == smallest:
+        return None  # it has none so large
     weight = _random(shape.out_channels, shape.in_channels, *shape.kernel, device=device)
     layer = Winograd.prepare(weight, block)
     new = torch.randn(windows, SIDE, SIDE, shape.in_channels, device=device)
@@ -101,11 +103,15 @@ def _winograd(shape: LayerShape, windows: int, device: str) -> tuple[Work, float
     return partial(layer.add, new, base, target, Workspace()), products
 
 
+def _distance(side: int, block: Block) -> int:
+    return distance(block, side)
+
+
 #: By name, what an algorithm runs for a layer on so many read windows and how many operations that does; None where it
 #: cannot compute that layer.
 ALGORITHMS: Mapping[str, Callable[[LayerShape, int, str], tuple[Work, float] | None]] = {
     DIRECT: _direct,
-    WINOGRAD: _winograd,
+    **{name: partial(_winograd, side) for side, name in WINOGRAD.items()},
 }
 
 

@@ -22,7 +22,7 @@ def test_every_layer_is_measured_and_progress_is_told() -> None:
     told: list[tuple[int, int]] = []
     rates = list(measure_layers(SHAPES, "cpu", lambda done, total: told.append((done, total))))
     first, *others = SHAPES
-    able = [(first, "direct"), (first, "winograd"), *((shape, "direct") for shape in others)]
+    able = [(first, "direct"), (first, "winograd 4"), (first, "winograd 6"), *((shape, "direct") for shape in others)]
     assert [(rate.shape, rate.algorithm) for rate in rates] == able
     assert all(1e4 < rate.flops_per_second < 1e16 for rate in rates)
     assert told == [(1, 3), (2, 3), (3, 3)]
@@ -58,10 +58,11 @@ def test_algorithms_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_rate_is_operations_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "_timed", lambda work, device, times: 0.5 * times)
     shape = LayerShape(4, 8)
-    products = 64 * 4 * 36 * 2.0 * 4 * 8  # of 64 windows in 4 blocks of 4 x 4 cells each
+    products = 64 * 4 * 2.0 * 4 * 8  # a point, of 64 windows in 4 blocks each, of 36 and of 64 points
     assert list(measure_layers([shape], "cpu")) == [
         LayerRate(shape, "direct", 64 * 8 * 8 * shape.flops / 0.5),
-        LayerRate(shape, "winograd", products / 0.5),
+        LayerRate(shape, "winograd 4", 36 * products / 0.5),
+        LayerRate(shape, "winograd 6", 64 * products / 0.5),
     ]
 
 

@@ -66,7 +66,7 @@ def test_a_layer_whose_sums_cancel_is_found_out_by_its_own_weights_and_activatio
 def test_the_planner_takes_no_block_that_is_not_accurate() -> None:
     network, index = spoilt()
     shape = LayerShape(32, 32)
-    fast = Rates(layers=(LayerRate(shape, "winograd", 1e15), LayerRate(shape, "direct", 1e6)))
+    fast = Rates(layers=(LayerRate(shape, "winograd 4", 1e15), LayerRate(shape, "direct", 1e6)))
     workload = Workload(network, Grid(24, 24, (4, 4), (4, 4)), None, 1, "cpu", 1 << 30)
     (operator,) = Incremental.candidates(workload, fast, {})
     assert all(is_accurate(network, node, block) for node, block in operator.blocks.items())

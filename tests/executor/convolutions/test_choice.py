@@ -27,7 +27,7 @@ def rates(network: Network, direct: float, winograd: float) -> Rates:
         layers=tuple(
             LayerRate(shape, name, speed)
             for shape in layer_shapes(network)
-            for name, speed in (("direct", direct), ("winograd", winograd))
+            for name, speed in (("direct", direct), ("winograd 4", winograd))
         )
     )
 
