@@ -119,21 +119,6 @@ def launches(network: Network, blocks: Blocks) -> int:
     return 2 * len(network.nodes) + _CALLS * len(blocks)
 
 
-def working_elements(network: Network, heights: np.ndarray, widths: np.ndarray, node: Node, block: Block) -> float:
-    """Elements that one position needs while a convolution from differences runs, beside its input and its value."""
-    shape = transformable(network, node)
-    assert shape is not None
-    height, width = int(heights[node.inputs[0]]), int(widths[node.inputs[0]])
-    points_y, points_x = (cells + taps - 1 for cells, taps in zip(block, shape.kernel, strict=True))
-    count = blocks_of(height, block[0]) * blocks_of(width, block[1])
-    reached = reach_of(height, block[0], points_y) * reach_of(width, block[1], points_x)
-    beyond = reached - int(heights[node.index]) * int(widths[node.index])
-    transformed = block[0] * block[1] * shape.in_channels + points_y * points_x * (
-        max(shape.in_channels, shape.out_channels) + shape.out_channels
-    )
-    return float(shape.in_channels * height * width + shape.out_channels * beyond + count * transformed)
-
-
 def weight_elements(network: Network, blocks: Blocks) -> int:
     """Elements of all transformed weights."""
     total = 0
