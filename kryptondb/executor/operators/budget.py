@@ -17,6 +17,8 @@ from kryptondb.network import Network
 
 #: Freed blocks of other sizes lie between those alive; `heap.Guard` gives them back where they would be more.
 _SCATTERED = 0.25
+#: Giving gaps back costs touching memory anew: a third of the speed where a small plan has no more room than that.
+_ROOM = 256 << 20
 #: What libraries keep for each thread (packed matrices, compiled kernels), measured.
 _LIBRARIES = 20 << 20
 #: Weights while they are transformed: in twice the precision, turned, multiplied step by step.
@@ -38,7 +40,7 @@ class Footprint:
     @property
     def budget(self) -> int:
         """Bytes that the process may hold for it: what EXPLAIN shows, and what the run keeps to."""
-        return int(self.alive * (1 + _SCATTERED)) + _LIBRARIES
+        return int(self.alive * (1 + _SCATTERED)) + min(self.alive, _ROOM) + _LIBRARIES
 
 
 def full_footprint(network: Network, batch: int, element_bytes: int) -> Footprint:
