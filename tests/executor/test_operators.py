@@ -266,7 +266,7 @@ def test_a_memory_limit_makes_tiles_and_batches_smaller() -> None:
     network = trace(family("resnet18").eval(), (3, 48, 48))
     grid = Grid(48, 48, (8, 8), (2, 2))
     sizes = []
-    for limit in (1 << 30, 64 << 20):
+    for limit in (1 << 30, 44 << 20):
         workload = Workload(network, grid, None, 1, "cpu", limit)
         (incremental,) = Incremental.candidates(workload, Rates(), {})
         (full,) = Full.candidates(workload, Rates(), {})
