@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kryptondb.executor.operators.base import base_bytes, read_nodes
-from kryptondb.executor.operators.footprint import full_peak_elements
+from kryptondb.executor.operators.footprint import guessed_elements
 from kryptondb.executor.operators.layer_costs import Blocks, weight_elements
 from kryptondb.executor.operators.ledger import whole_peak
 from kryptondb.executor.operators.tile_memory import TileMemory
@@ -46,7 +46,7 @@ class Footprint:
 def full_footprint(network: Network, batch: int, element_bytes: int) -> Footprint:
     """Of `batch` images through the whole network, and their patches."""
     if not network.traced:  # a guess; nothing is known of its nodes
-        return Footprint(batch * full_peak_elements(network) * element_bytes, ())
+        return Footprint(batch * guessed_elements(network) * element_bytes, ())
     alive, needed = whole_peak(network, batch, element_bytes)
     return Footprint(alive, tuple(needed))
 

@@ -179,9 +179,9 @@ class Incremental:
                     begun(following[group])  # so that workers go on while the head runs
                 del started[group]
                 outputs = [result() for result in results]
-                context.flops += sum(
-                    float(per_location @ tiling.extents.of(tile).locations) * tile.size for tile in group
-                )
+                for tile in group:
+                    heights, widths = tiling.extents.sizes(tile)
+                    context.flops += float(per_location @ (heights * widths)) * tile.size
                 output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
                 if head is not None:
                     geometry = tiling.extents.of(group[0])  # which does not matter: behind it nothing has a region
