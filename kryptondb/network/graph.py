@@ -286,13 +286,13 @@ class Network:
         return tuple(last)
 
     @cached_property
-    def uses(self) -> tuple[int, ...]:
-        """For each node, how many nodes read it."""
-        uses = [0] * len(self.nodes)
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the nodes that read it."""
+        readers: list[list[int]] = [[] for _ in self.nodes]
         for node in self.nodes:
-            for index in node.inputs:
-                uses[index] += 1
-        return tuple(uses)
+            for index in set(node.inputs):
+                readers[index].append(node.index)
+        return tuple(map(tuple, readers))
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Network:
         """The same network with its floating point constants in another precision and on another device.
@@ -376,8 +376,11 @@ class Network:
         )
 
     def may_write(self, node: Node, wanted: set[int] | None = None) -> bool:
-        """Whether a node may write over its first input: nobody else reads it and it owns its memory."""
+        """Whether a node may write over its first input: it owns its memory, and nobody reads it, or a view of it, later."""
         first = node.args[0]
         if not isinstance(first, Ref) or (wanted is not None and first.index in wanted):
             return False
-        return self.uses[first.index] == 1 and self.nodes[first.index].fresh
+        source = self.nodes[first.index]
+        if not source.fresh or self.last_use[source.index] != node.index:
+            return False
+        return all(self.nodes[reader].fresh for reader in self.readers[source.index] if reader != node.index)

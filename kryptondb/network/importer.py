@@ -216,8 +216,8 @@ class Importer:
         convolution = call.source()
         if (
             convolution is not None
-            and convolution.rule is Rule.WINDOW
             and convolution.operator in ("conv2d", "convolution")
+            and self._has_constant_weight(convolution)
             and isinstance(source, FxNode)
             and len(source.users) == 1
         ):
@@ -231,6 +231,14 @@ class Importer:
                 return self._refit(convolution, *folded_batch_norm(before, bias, gamma, beta, mean, variance, epsilon))
         return classify(call)
 
+    def _has_constant_weight(self, convolution: Node) -> bool:
+        """Whether its weights can take a batch norm in, be it behind the last picture that has regions."""
+        if convolution.rule is Rule.WINDOW:
+            return True
+        plain = convolution.rule is Rule.DENSE and convolution.function is torch.ops.aten.conv2d.default
+        weight = self._value_of(convolution.args[1]) if plain and len(convolution.args) > 1 else None
+        return weight is not None and weight.ndim == 4
+
     def _value_of(self, value: Any) -> torch.Tensor | None:
         return self.nodes[value.index].constant if isinstance(value, Ref) else None
 
@@ -238,7 +246,6 @@ class Importer:
         """The convolution again, with other weights; the old node is left unread and pruned later."""
         weight_ref = self._constant(weight, f"{convolution.name}.weight")
         bias_ref = self._constant(bias, f"{convolution.name}.bias")
-        assert convolution.window is not None
 
         def refitted(args: tuple[Any, ...]) -> tuple[Any, ...]:
             return (args[0], weight_ref, bias_ref, *args[3:])
@@ -248,7 +255,7 @@ class Importer:
             inputs=(convolution.args[0].index, weight_ref.index, bias_ref.index),
             args=refitted(convolution.args),
             kwargs={key: value for key, value in convolution.kwargs.items() if key not in ("weight", "bias")},
-            window=replace(convolution.window, args=refitted(convolution.window.args)),
+            window=convolution.window and replace(convolution.window, args=refitted(convolution.window.args)),
         )
 
 

@@ -30,7 +30,8 @@ def convolution_2d(call: Call) -> Node:
     source = picture(call)
     flops = 2.0 * per_group * kh * kw * out
     if source is None or len(weight.shape) != 4:
-        return call.node(Rule.DENSE, flops=flops * _locations(call.shape), reason="its input is not a picture any more")
+        flops *= _locations(call.shape)
+        return call.node(Rule.DENSE, flops=flops, reason="its input is not a picture any more", fresh=True)
     bias, stride, padding = call.arg(2), call.arg(3, [1, 1], "stride"), call.arg(4, [0, 0], "padding")
     dilation, groups = call.arg(5, [1, 1], "dilation"), call.arg(6, 1, "groups")
     window = sliding_window(source, call.shape, (kh, kw), stride, padding, dilation)
@@ -89,7 +90,8 @@ def average_pool(call: Call) -> Node:
     kernel, stride, padding = call.arg(1), call.arg(2, [], "stride"), pair(call.arg(3, [0, 0], "padding"))
     count_padding, divisor = call.arg(5, True, "count_include_pad"), call.arg(6, None, "divisor_override")
     window = sliding_window(source, call.shape, pair(kernel), stride, padding)
-    return call.node(Rule.WINDOW, axes=source.axes, window=_averaging(call, window, padding, count_padding, divisor))
+    window = _averaging(call, window, padding, count_padding, divisor)
+    return call.node(Rule.WINDOW, axes=source.axes, window=window, fresh=True)
 
 
 def _averaging(
@@ -118,7 +120,7 @@ def adaptive_average_pool(call: Call) -> Node:
         return dense(call, "its input is not a picture any more")
     rows, cols = pair(call.arg(1))
     if (rows, cols) == (1, 1):
-        return call.node(Rule.AVERAGE, args=(call.args[0], [1, 1]))
+        return call.node(Rule.AVERAGE, args=(call.args[0], [1, 1]), fresh=True)
     if source.height % rows or source.width % cols:
         return dense(call, f"its windows differ in size ({source.height} x {source.width} to {rows} x {cols})")
     kernel = (source.height // rows, source.width // cols)

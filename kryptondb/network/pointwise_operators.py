@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from kryptondb.network.call import Call, dense
 from kryptondb.network.graph import Axes, Node, Ref, Rule
 
@@ -18,7 +20,7 @@ def mean(call: Call) -> Node:
     ndim = len(source.shape)
     over = {d % ndim for d in dims}
     if over == {source.axes.y, source.axes.x} and source.axes.batch == 0:
-        return call.node(Rule.AVERAGE)
+        return call.node(Rule.AVERAGE, fresh=True)
     if over & {source.axes.batch, source.axes.y, source.axes.x}:
         return dense(call, "a mean over one side of the picture")
     return _reduce(call, source, over, keepdim)
@@ -52,7 +54,9 @@ def pointwise(call: Call, in_place: Callable[..., Any] | None = None) -> Node:
     source = call.source()
     others = [call.nodes[index] for index in call.input_refs if source is None or index != source.index]
     if source is None or source.axes is None:
-        return call.node(Rule.DENSE, reason="its input is not a picture any more", fresh=True)
+        reason = "its input is not a picture any more"
+        may_write = source is not None and is_floating(source)
+        return call.node(Rule.DENSE, reason=reason, in_place=in_place if may_write else None, fresh=True)
     if any(other.shape != () or other.constant is None for other in others):
         return dense(call, "puts several tensors together place by place")
     return call.node(Rule.LOCAL, axes=source.axes, in_place=in_place, fresh=True)
@@ -112,7 +116,7 @@ def binary(call: Call, in_place: Callable[..., Any] | None = None) -> Node:
     operands = [node for node in (left, right) if node is not None and node.shape != ()]
     pictures = [node for node in operands if node.axes is not None]
     if not pictures:
-        return call.node(Rule.DENSE, reason="its input is not a picture any more", in_place=None, fresh=True)
+        return _dense_arithmetic(call, "its input is not a picture any more", in_place)
     ndim = len(call.shape)
     shifted = {node.index: _broadcast(node, ndim) for node in pictures}
     axes = next(iter(shifted.values()))
@@ -128,12 +132,36 @@ def binary(call: Call, in_place: Callable[..., Any] | None = None) -> Node:
         if node.axes is None and extents != [1, 1]:
             return dense(call, "joins the picture with values that differ from place to place and have no region")
         if node.axes is None and node.rule is not Rule.CONSTANT:
-            return dense(call, f"scales every place by {node.name or node.operator}, which changes with any of them")
+            reason = f"scales every place by {node.name or node.operator}, which changes with any of them"
+            return _dense_arithmetic(call, reason, in_place)
     if left is None or left.axes is None or left.shape != call.shape:
         in_place = None
     rule = Rule.MERGE if len(pictures) > 1 and left is not right else Rule.LOCAL
     return call.node(
         rule, axes=axes, in_place=in_place if rule is Rule.LOCAL or len(pictures) == 2 else None, fresh=True
+    )
+
+
+def _dense_arithmetic(call: Call, reason: str, in_place: Callable[..., Any] | None) -> Node:
+    """Arithmetic on whole values, written over the operand that has the result's shape (a gate's is the second)."""
+    left, right = call.source(0), call.source(1)
+    if in_place is torch.ops.aten.mul_ and right is not None and (left is None or left.shape != call.shape):
+        call.args = (call.args[1], call.args[0], *call.args[2:])
+        left = right
+    if left is None or left.shape != call.shape or not is_floating(left):
+        in_place = None
+    return call.node(Rule.DENSE, reason=reason, in_place=in_place, fresh=True)
+
+
+def is_floating(node: Node) -> bool:
+    """Whether its value surely holds floating point numbers: a picture, or what comes of weights."""
+    return node.axes is not None or node.operator in (
+        "conv2d",
+        "convolution",
+        "linear",
+        "batch_norm",
+        "layer_norm",
+        "silu",
     )
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from kryptondb.errors import ModelError
 from kryptondb.network import Network, Rule, trace
+from kryptondb.network.graph import Ref
 from tests.networks import Gate, Pad, Shuffle, Slice, ToChannelsLast, small_cnns
 
 
@@ -46,6 +47,36 @@ def test_the_module_is_left_as_it_was() -> None:
 def test_batch_norm_folds_into_the_convolution_before_it() -> None:
     network = trace(classifier(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), channels=4), (3, 8, 8))
     assert "batch_norm" not in rules(network)
+
+
+def test_batch_norm_folds_where_regions_have_ended() -> None:
+    gated = classifier(Gate(3), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), channels=4)
+    gated[2].running_mean.normal_()
+    network = trace(gated.double(), (3, 8, 8))
+    assert rules(network)["conv2d"] is Rule.DENSE
+    assert "batch_norm" not in rules(network)
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(images)[0], gated(images), atol=1e-12, rtol=1e-12)
+
+
+def test_a_gate_is_multiplied_onto_its_picture_where_it_lies() -> None:
+    network = trace(classifier(nn.Conv2d(3, 4, 3), Gate(4), channels=4), (3, 8, 8))
+    (gate,) = (node for node in network.nodes if node.operator == "mul")
+    assert gate.in_place is not None and network.may_write(gate)
+    assert gate.args[0] == Ref(next(node.index for node in network.nodes if node.operator == "conv2d"))
+
+
+def test_nothing_is_written_over_while_a_view_of_it_is_read_later() -> None:
+    class Viewed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x * 2
+            view = x.transpose(2, 3)
+            return (torch.relu(x) + view).mean((2, 3))
+
+    network = trace(Viewed(), (3, 8, 8))
+    (relu,) = (node for node in network.nodes if node.operator == "relu")
+    assert relu.in_place is not None and not network.may_write(relu)
 
 
 def test_batch_norm_stays_where_the_convolution_is_read_twice() -> None:
