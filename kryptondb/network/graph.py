@@ -376,7 +376,7 @@ class Network:
         )
 
     def may_write(self, node: Node, wanted: set[int] | None = None) -> bool:
-        """Whether a node may write over its first input: it owns its memory, and nobody reads it, or a view of it, later."""
+        """Whether a node may write over its first input: that owns its memory, and no later node reads it or a view."""
         first = node.args[0]
         if not isinstance(first, Ref) or (wanted is not None and first.index in wanted):
             return False
