@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from kryptondb.executor.heap import trim
 from kryptondb.executor.operators import Context, Full, Incremental, Scores
 from kryptondb.executor.resident import anonymous
 from kryptondb.images.fills import Fill, Painter
@@ -52,6 +54,7 @@ class Experiment:
         operator: how the cells are computed.
         device: a torch device string.
         precision: 'float32' or 'float64'.
+        beside: bytes of memory for the next picture's base, where it is made while this one's cells are computed.
     """
 
     model: Model
@@ -64,9 +67,13 @@ class Experiment:
     operator: Full | Incremental
     device: str
     precision: str = "float32"
+    beside: int = 0
 
     def run(self, picture: Picture) -> ImageRun:
         """Runs the unoccluded picture; iterating the result computes the cells.
+
+        May be called in another thread while the cells of the picture before are computed, but not while their
+        iteration begins: that looks at the memory.
 
         Raises:
             ImageError: the picture cannot be made into the model's input.
@@ -98,7 +105,7 @@ class ImageRun:
                 image=image,
                 patches=lambda ys, xs: self._patches(painter, ys, xs),
                 read=self._read,
-                held_before=anonymous(),
+                beside=experiment.beside,
             )
             output = experiment.operator.prepare(self._context)
         scores = output.double().cpu()
@@ -112,6 +119,13 @@ class ImageRun:
         return self._context.flops
 
     def __iter__(self) -> Iterator[Scores]:
+        trim()  # what made the base, and what earlier pictures left free, is nobody's
+        held, base = anonymous(), self._context.base
+        if held is not None:
+            self._context.held_before = held - (base.main_memory if base is not None else 0)
+        return self._cells()
+
+    def _cells(self) -> Iterator[Scores]:
         device = torch.device(self._experiment.device)
         cells = self._experiment.operator.run(self._context)
         while True:
@@ -153,7 +167,31 @@ def _exact_inference(device: torch.device) -> Iterator[None]:
     """Inference mode, and on a GPU float32 that is float32 (cuDNN's default rounds to TF32)."""
     with torch.inference_mode():
         if device.type == "cuda":
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with _ROUNDING:
                 yield
         else:
             yield
+
+
+class _ExactCudnn:
+    """cuDNN's settings are the process's: the first thread that needs exact float32 sets them, the last restores them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.close()
+
+
+_ROUNDING = _ExactCudnn()

@@ -1,4 +1,4 @@
-"""Images to cells: opens one picture after the other, asks the experiment about it, hands its cells on by tiles."""
+"""Images to cells: opens one picture after another, asks the experiment about it, hands its cells on by tiles."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import heap
+from kryptondb.executor.ahead import taking_turns
 from kryptondb.executor.cells import CELLS, cell_batches
 from kryptondb.executor.expressions import compile_predicate
 from kryptondb.executor.pieces import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch
@@ -56,41 +57,52 @@ def cells(node: Occlude, run: Run) -> Stage:
     """The experiment's cells, image by image.
 
     A picture that cannot be read is noted in `run.errors`, unless it is the only one asked for or `on_error` is 'stop':
-    then its ImageError is raised. A picture that the plan's image filter excludes is not opened.
+    then its ImageError is raised. A picture that the plan's image filter excludes is not opened. Where the plan looks
+    ahead, each picture is opened and set up while the tiles of the one before it run; all else comes in its own turn.
     """
     predicate = None if node.image_filter is None else compile_predicate(node.image_filter, _IMAGE)
 
     def start() -> Generator[Piece, None, None]:
-        raises = run.on_error == "stop" or _is_single(node.input, run.bindings)
+        single = _is_single(node.input, run.bindings)
+        raises = run.on_error == "stop" or single
         meter = MemoryMeter()
         runner: Runner | None = None
         labels: tuple[str, ...] = ()
         number = 0
-        for source in _sources(node.input, run.bindings):
-            if predicate is not None and not matches(predicate, _image_row(source.name)):
-                continue
-            number += 1
-            try:
-                picture = _load(source)
-                if runner is None:
-                    model = _model(node, run.models)
-                    runner, labels = run.set_up(node, model, run.models), tuple(model.labels)
-                    heap.trim()  # what was freed until here is not the query's
-                    meter.begin()
-                with _asking(source.name):
-                    answer = ImageAnswer(source.name, runner.run(picture), labels)
-            except ImageError as error:
-                run.stats.failed += 1
-                run.errors.append(ImageFailure(source.name, error.message))
-                if raises:
-                    raise
-                continue
-            del picture
-            run.stats.images += 1
-            if run.sources is not None:
-                run.sources[source.name] = source
-            yield from _pieces(node, answer, number, meter, run)
-            del answer  # its base goes before the next one comes
+
+        def wanted(source: ImageSource) -> bool:
+            return predicate is None or matches(predicate, _image_row(source.name))
+
+        def prepare(source: ImageSource) -> ImageAnswer:
+            nonlocal runner, labels
+            picture = _load(source)
+            if runner is None:
+                model = _model(node, run.models)
+                runner, labels = run.set_up(node, model, run.models), tuple(model.labels)
+                heap.trim()  # what was freed until here is not the query's
+                meter.begin()
+            with _asking(source.name):
+                return ImageAnswer(source.name, runner.run(picture), labels)
+
+        sources = _sources(node.input, run.bindings)
+        with taking_turns(sources, wanted, prepare, ahead=node.ahead and not single) as turns:
+            while (turn := turns.next()) is not None:
+                number += 1
+                source = turn.item
+                try:
+                    answer = turn.ready()
+                except ImageError as error:
+                    run.stats.failed += 1
+                    run.errors.append(ImageFailure(source.name, error.message))
+                    if raises:
+                        raise
+                    continue
+                del turn
+                run.stats.images += 1
+                if run.sources is not None:
+                    run.sources[source.name] = source
+                yield from _pieces(node, answer, number, meter, run, turns.look_ahead)
+                del answer  # its base goes before another comes
 
     def keeping() -> Generator[Piece, None, None]:
         with heap.kept():
@@ -100,12 +112,16 @@ def cells(node: Occlude, run: Run) -> Stage:
 
 
 def _pieces(
-    node: Occlude, image: ImageAnswer, number: int, meter: MemoryMeter, run: Run
+    node: Occlude, image: ImageAnswer, number: int, meter: MemoryMeter, run: Run, begun: Callable[[], None]
 ) -> Generator[Piece, None, None]:
-    """The cells of one image by tiles, and an empty last piece. Keeps the run's stats and tells its progress."""
+    """The cells of one image by tiles, and an empty last piece. Keeps the run's stats and tells its progress.
+
+    Calls `begun` once the image's run has looked at the memory and nothing keeps others from using some.
+    """
     counted, done = 0.0, 0
     tiles: Iterator[Scores] = iter(image.run)
     try:
+        begun()
         while True:
             with _asking(image.name):
                 tile = next(tiles, None)
@@ -204,4 +220,5 @@ def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Runner
         operator=cast("Full | Incremental", node.operator),
         device=node.device,
         precision=node.precision,
+        beside=node.cost.ahead if node.ahead and node.cost is not None else 0,
     )

@@ -16,11 +16,14 @@ class Cost:
         flops: floating point operations, two a multiply-add (the paper's equations 16 to 19 count one).
         memory: the most bytes of memory held at once beyond the network's weights, what allocators and libraries hold
             for it included.
+        ahead: bytes that the next image's base takes where it is made meanwhile; a part of `memory` only in a plan that
+            does so.
     """
 
     seconds: float
     flops: float
     memory: int
+    ahead: int = 0
 
 
 @dataclass(frozen=True)

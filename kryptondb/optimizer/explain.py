@@ -136,6 +136,8 @@ def _story(plan: PhysicalPlan) -> Iterable[str]:
         yield from _entry("experiment", _experiment(occlude))
         yield from _entry("positions", _positions(occlude))
         yield from _entry("model", _model(occlude))
+        if occlude.input.count != 1:
+            yield from _entry("images", _ahead(occlude))
         yield from _entry("dense tail", occlude.tail or "none: no operator needs the whole picture")
     yield from _entry("quality", _quality(plan.quality))
     yield from _entry("reason", plan.reason)
@@ -159,6 +161,16 @@ def _model(occlude: Occlude) -> str:
     shape = f"{occlude.channels} x {occlude.height} x {occlude.width}"
     limit = f"memory limit {bytes_text(occlude.memory_limit)}"
     return f"{occlude.model}, {shape}, {occlude.precision} on {occlude.device}, {limit}"
+
+
+def _ahead(occlude: Occlude) -> str:
+    """How the images follow one another."""
+    if occlude.ahead:
+        return "each is opened and its base made while the one before it runs"
+    if occlude.cost is None:
+        return "one after the other: what a base would take is unknown"
+    room = f"no room for a second base ({bytes_text(occlude.cost.ahead)}) within the memory limit"
+    return f"one after the other: {room}"
 
 
 def _quality(quality: Quality) -> str:

@@ -116,8 +116,8 @@ class Occlude(PlanNode):
     `runs` are the grid's cells to compute, `(row, first column, last column)` with both columns included, sorted;
     None for all of them, `()` for none. An image for which `image_filter` (over `image` alone) is not true is never
     opened. `height` and `width` are the model input's. `cost` is the estimate for one image, None for a network that
-    could not be traced. The last fields are for
-    readers: what the operator says about itself, where the network's dense tail begins and why, channels and layers.
+    could not be traced. `ahead` says that the next image is opened and its base made while one runs, as memory allows.
+    `description` and those after it are for readers: what the operator says about itself, where the network's dense tail begins and why, channels and layers.
     """
 
     input: Images
@@ -137,6 +137,7 @@ class Occlude(PlanNode):
     image_filter: Expression | None = None
     cost: Cost | None = None
     precision: str = "float32"
+    ahead: bool = False
     description: str = ""
     tail: str | None = None
     channels: int = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kryptondb.errors import BindError, PlanError
@@ -95,6 +96,10 @@ def _redundancy(plan: LogicalPlan, table: RedundancyTable, context: Context) -> 
 
 def _occlude(table: Occlusion, choice: Choice, workload: Workload) -> Occlude:
     assert isinstance(table.classes, ClassChoice)
+    cost = choice.chosen.cost if workload.network.traced else None  # else nobody knows what the network does
+    ahead = cost is not None and table.input.count != 1 and cost.memory + cost.ahead <= workload.memory_limit
+    if cost is not None and ahead:
+        cost = replace(cost, memory=cost.memory + cost.ahead)
     return Occlude(
         input=table.input,
         model=table.model,
@@ -111,12 +116,13 @@ def _occlude(table: Occlusion, choice: Choice, workload: Workload) -> Occlude:
         device=workload.device,
         memory_limit=workload.memory_limit,
         image_filter=table.image_filter,
-        cost=choice.chosen.cost if workload.network.traced else None,  # else nobody knows what the network does
+        cost=cost,
         precision=workload.precision,
         description=choice.chosen.description,
         tail=_tail(workload.network),
         channels=table.channels,
         class_count=workload.network.classes,
+        ahead=ahead,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kryptondb.catalog import Catalog, Model, ModelStore
-from kryptondb.executor.experiment import Experiment
+from kryptondb.executor.experiment import Experiment, _ExactCudnn
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.images.arrays import from_array
 from kryptondb.images.fills import parse_fill
@@ -139,6 +139,45 @@ def test_operations_are_counted_and_incremental_does_fewer(model: Model, network
         counted.append(answer.flops)
     assert counted[0] == pytest.approx(network.flops * (GRID.size + 1))
     assert counted[1] < counted[0]
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_the_budget_counts_from_what_was_held_beside_the_picture_when_its_cells_begin(
+    model: Model, network: Network, picture: Picture, operator: Full | Incremental, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = 1_000_000
+    monkeypatch.setattr("kryptondb.executor.experiment.anonymous", lambda: held)
+    answer = experiment(model, network, operator, beside=77).run(picture)
+    held = 5_000_000  # what another picture held while this one was set up is gone, or the reader keeps more by now
+    cells = iter(answer)
+    held = 9_000_000  # the next picture is set up
+    context = answer._context
+    own = 0
+    if context.base is not None:
+        own = 8 * sum(table.rows.numel() for table in context.base.tables.values())
+        assert own > 0
+    next(cells)
+    assert context.beside == 77
+    assert context.held_before is not None
+    assert 0 <= 5_000_000 - own - context.held_before < 200, "scores and means are a few numbers more"
+
+
+def test_exact_float32_on_a_gpu_lasts_until_the_last_of_several_threads_leaves() -> None:
+    flags = torch.backends.cudnn
+    exact, before = _ExactCudnn(), flags.allow_tf32
+    flags.allow_tf32 = True
+    try:
+        with exact:
+            exact.__enter__()  # another thread's
+            assert not flags.allow_tf32
+        assert not flags.allow_tf32, "the other is still inside"
+        exact.__exit__()
+        assert flags.allow_tf32
+        with exact:
+            assert not flags.allow_tf32
+        assert flags.allow_tf32
+    finally:
+        flags.allow_tf32 = before
 
 
 def test_inference_mode_does_not_leak_out_of_a_run_that_is_under_way(

@@ -84,6 +84,25 @@ def test_a_full_run_holds_what_its_footprint_says(name: str) -> None:
     assert agree(alive(Full(8), workload(network)), full_footprint(network, 8, 4).alive)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "googlenet"])
+@pytest.mark.parametrize("kind", [Incremental, Full])
+def test_the_next_image_takes_what_its_footprint_says_while_it_is_set_up(
+    name: str, kind: type[Full] | type[Incremental]
+) -> None:
+    work = workload(traced(name))
+    operator = Incremental((4, 4)) if kind is Incremental else Full(8)
+    incremental = isinstance(operator, Incremental)
+    footprint = operator.footprint(work) if incremental else full_footprint(work.network, 8, 4)
+    cost = operator.estimate(work, Rates())
+    image = torch.randn(1, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
+    context = Context(work.network, work.grid, work.mask, image, lambda ys, xs: image, lambda out: out.double().numpy())
+    with torch.inference_mode(), Living() as living:
+        operator.prepare(context)
+    # Values become tables one by one: all of both are never there at once, as the footprint has it.
+    assert 0.4 * footprint.base <= living.peak <= 1.05 * footprint.base + 65536
+    assert cost.ahead == footprint.ahead > footprint.base
+
+
 def test_smaller_tiles_smaller_heads_and_fewer_transformed_layers_need_less() -> None:
     network = traced("googlenet")
     work = workload(network)

@@ -25,6 +25,12 @@ class Base:
     values: dict[int, torch.Tensor]
     output: torch.Tensor
 
+    @property
+    def main_memory(self) -> int:
+        """Bytes of main memory that it takes; none on a GPU."""
+        tensors = [*(table.rows for table in self.tables.values()), *self.values.values(), self.output]
+        return sum(each.nbytes for each in tensors if each.device.type == "cpu")
+
 
 def read_nodes(network: Network, differences: Iterable[int] = ()) -> dict[int, tuple[float, ...]]:
     """The nodes whose regions some operator reads from the base, with what is outside them for their readers.

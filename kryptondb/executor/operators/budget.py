@@ -32,15 +32,22 @@ class Footprint:
     Attributes:
         alive: the most bytes of tensors alive at once.
         needed: what each node allocates at most, by node.
+        base: the most bytes alive while the unoccluded image runs and its base is made.
     """
 
     alive: int
     needed: tuple[int, ...]
+    base: int = 0
 
     @property
     def budget(self) -> int:
         """Bytes that the process may hold for it: what EXPLAIN shows, and what the run keeps to."""
         return int(self.alive * (1 + _SCATTERED)) + min(self.alive, _ROOM) + _LIBRARIES
+
+    @property
+    def ahead(self) -> int:
+        """Bytes for the next image's base, made beside it by a thread of its own."""
+        return int(self.base * (1 + _SCATTERED)) + _LIBRARIES
 
 
 def full_footprint(network: Network, batch: int, element_bytes: int) -> Footprint:
@@ -48,7 +55,8 @@ def full_footprint(network: Network, batch: int, element_bytes: int) -> Footprin
     if not network.traced:  # a guess; nothing is known of its nodes
         return Footprint(batch * guessed_elements(network) * element_bytes, ())
     alive, needed = whole_peak(network, batch, element_bytes)
-    return Footprint(alive, tuple(needed))
+    base, _ = whole_peak(network, 1, element_bytes)
+    return Footprint(alive, tuple(needed), base)
 
 
 def incremental_footprint(
@@ -86,7 +94,7 @@ def incremental_footprint(
     running = weights + workers * (sum(workspace.values()) + tiles) + max(0, waiting)
     running += heads if workers > 1 else max(0, heads - tiles - max(0, waiting))
     alive = max(full + kept, kept + max(preparing, running))
-    return Footprint(alive, tuple((workers * needed).tolist()))  # each may be about to take as much at once
+    return Footprint(alive, tuple((workers * needed).tolist()), full + kept)  # each may be about to take as much at once
 
 
 def _largest_tiles(tiling: Tiling, count: int = 3) -> list[int]:

@@ -43,7 +43,8 @@ class Context:
         read: scores of the network [n, classes] -> the scores asked for, float64 [n, k].
         base: the materialized base, where the operator's `prepare` makes one.
         flops: operations done so far; operators add to it.
-        held_before: bytes that the process held before `prepare`, None where nobody watches its memory.
+        held_before: bytes that the process held beside this image, None where nobody watches its memory.
+        beside: bytes that may come to that while this image runs: the next one's base.
     """
 
     network: Network
@@ -55,6 +56,7 @@ class Context:
     base: Base | None = None
     flops: float = 0.0
     held_before: int | None = None
+    beside: int = 0
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -47,7 +47,8 @@ class Full:
         flops = images * network.flops
         moved = images * full_bytes_moved(network, workload.element_bytes) + batches * network.parameter_bytes
         seconds = rates.seconds(flops, moved, batches * max(1, len(network.nodes)))
-        return Cost(seconds, flops, full_footprint(network, self.batch, workload.element_bytes).budget)
+        footprint = full_footprint(network, self.batch, workload.element_bytes)
+        return Cost(seconds, flops, footprint.budget, footprint.ahead)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""
@@ -62,7 +63,7 @@ class Full:
         """Yields a block of cells a batch."""
         rows, cols = (index.astype(np.int32) for index in np.nonzero(context.mask))
         footprint = full_footprint(context.network, self.batch, context.image.element_size())
-        guard = Guard(context.held_before, footprint.budget, footprint.needed)
+        guard = Guard(context.held_before, footprint.budget + context.beside, footprint.needed)
         images = next((node.index for node in context.network.nodes if node.rule is Rule.INPUT), None)
         blocks = [np.arange(start, min(start + self.batch, len(rows))) for start in range(0, len(rows), self.batch)]
 

@@ -121,7 +121,8 @@ class Incremental:
         head_bytes = _constant_bytes(network, network.head if self.head else None)
         weights = len(tiling.tiles) * (network.parameter_bytes - head_bytes) + heads * head_bytes
         seconds += rates.seconds(0.0, weights, len(tiling.tiles) * launches(network, self.blocks))
-        return Cost(seconds, network.flops + tiling.flops, self._footprint(tiling, element).budget)
+        footprint = self._footprint(tiling, element)
+        return Cost(seconds, network.flops + tiling.flops, footprint.budget, footprint.ahead)
 
     def redundancy(self, workload: Workload) -> tuple[float, float]:
         """The redundancy ratio reached, and the ideal one with each position's own region (equation 20)."""
@@ -151,7 +152,7 @@ class Incremental:
         layers = prepared_layers(network, self.blocks)
         trim()  # the base and the weights are there to stay, what they were made of is not
         footprint = self._footprint(tiling, context.image.element_size())
-        guard = Guard(context.held_before, footprint.budget, footprint.needed)
+        guard = Guard(context.held_before, footprint.budget + context.beside, footprint.needed)
         per_location = np.array([node.flops for node in network.nodes])
         head = network.head if self.head else None
 

@@ -56,7 +56,7 @@ def workers(count: int, task: Callable[[Work, Workspace], Done]) -> Iterator[Wor
     if count < 2:
         yield Workers(task, None, threading.local())
         return
-    pool = ThreadPoolExecutor(count, "kryptondb-tile", _take_threads, (threads // count,))
+    pool = ThreadPoolExecutor(count, "kryptondb-tile", take_threads, (threads // count,))
     try:
         ready = threading.Barrier(count + 1)
         for _ in range(count):
@@ -68,6 +68,7 @@ def workers(count: int, task: Callable[[Work, Workspace], Done]) -> Iterator[Wor
         pool.shutdown(cancel_futures=True)
 
 
-def _take_threads(share: int) -> None:
+def take_threads(share: int) -> None:
+    """Gives the operators of the thread that calls it so many cores."""
     torch.get_num_threads()  # a thread's first question sets its number to the process's: that must come first
     torch.set_num_threads(share)
