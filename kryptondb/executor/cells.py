@@ -49,9 +49,10 @@ def cell_batches(
     if k == 0:
         return
     step = max(1, rows // k)
+    exact = np.broadcast_to(scores.exact, scores.rows.shape)
     for first in range(0, len(scores.rows), step):
         part = slice(first, first + step)
-        yield _cells(image, scores.rows[part], scores.cols[part], scores.scores[part], patch, stride)
+        yield _cells(image, scores.rows[part], scores.cols[part], scores.scores[part], exact[part], patch, stride)
 
 
 def _cells(
@@ -59,10 +60,11 @@ def _cells(
     rows: np.ndarray,
     cols: np.ndarray,
     scores: np.ndarray,
+    exact: np.ndarray,
     patch: tuple[int, int],
     stride: tuple[int, int],
 ) -> pa.RecordBatch:
-    """One batch: rows and cols int32 [n], scores float64 [n, k] -> n * k rows."""
+    """One batch: rows and cols int32 [n], scores float64 [n, k], exact boolean [n] -> n * k rows."""
     n, k = scores.shape
     classes = np.asarray(image.run.classes, dtype=np.int32)
     base = np.asarray(image.run.base, dtype=np.float64)
@@ -82,7 +84,7 @@ def _cells(
         pa.array(np.repeat(base.astype(np.float32), n)),
         pa.array(by_class.astype(np.float32).ravel()),
         pa.array((base[:, None] - by_class).astype(np.float32).ravel()),
-        pa.repeat(pa.scalar(True), n * k),
+        pa.array(np.tile(exact, k)),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=CELLS)
 

@@ -2,7 +2,7 @@
 
 Every key begins with `kryptondb.` and every value is text:
 
-    version, statement, plan (JSON), quality ('exact')
+    version, statement, plan (JSON), quality ('exact' or 'approximate')
     promise                                         (of a query WITH one: what was asked for, and how it is kept)
     model, fingerprint, patch ('16x16'), stride, input ('224x224')
     fill, score, operator, precision, device       (of an occlusion experiment)

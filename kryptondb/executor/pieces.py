@@ -28,6 +28,8 @@ class Scores(Protocol):
     def cols(self) -> np.ndarray: ...  # int32 [n]
     @property
     def scores(self) -> np.ndarray: ...  # float64 [n, k]
+    @property
+    def exact(self) -> bool | np.ndarray: ...  # of all cells, or boolean [n]
 
 
 class ImageRun(Protocol):

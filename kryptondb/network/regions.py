@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from kryptondb.network.caps import Cap, Course, depths
 from kryptondb.network.graph import AxisWindow, Network, Node, Rule
 from kryptondb.network.grid import Grid
 
@@ -31,6 +32,10 @@ class Spans:
     def union(self, other: Spans) -> Spans:
         """The smallest spans that hold both."""
         return Spans(np.minimum(self.first, other.first), np.maximum(self.last, other.last))
+
+    def within(self, other: Spans) -> Spans:
+        """What lies inside of others; the nearest of their cells where nothing does."""
+        return Spans(np.clip(self.first, other.first, other.last), np.clip(self.last, other.first, other.last))
 
 
 def through_window(spans: Spans, window: AxisWindow) -> Spans:
@@ -60,12 +65,20 @@ class Regions:
     Attributes:
         y, x: for each node its spans along height (by grid row) and width (by grid column); None where the node holds
             no picture or all of it may change.
+        free_y, free_x: whether no cap cuts any node's span of a row or column, boolean [rows] and [cols].
     """
 
     network: Network
     grid: Grid
     y: tuple[Spans | None, ...]
     x: tuple[Spans | None, ...]
+    free_y: np.ndarray
+    free_x: np.ndarray
+
+    def free(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Whether no cap cuts any node's region of the positions at these places, boolean [n]."""
+        uncut: np.ndarray = self.free_y[rows] & self.free_x[cols]
+        return uncut
 
     def locations(self, node: Node) -> np.ndarray:
         """How many locations of a node each position recomputes, int64 [rows, cols]."""
@@ -76,30 +89,87 @@ class Regions:
         return locations
 
 
-def regions(network: Network, grid: Grid) -> Regions:
-    """Propagates every position of a grid through the network."""
-    y: list[Spans | None] = []
-    x: list[Spans | None] = []
+def regions(network: Network, grid: Grid, cap: Cap | None = None) -> Regions:
+    """Propagates every position of a grid through the network.
+
+    With a cap, a region keeps at most so many cells along each axis, around the middle that it would have had without
+    borders; at a border it moves inside. What is cut off keeps its base value, so that nodes behind it see no change
+    there. The patch itself is never cut, nor is what computes on a region as it stands.
+    """
+    y = _spans(network, grid.ys, grid.patch[0], vertical=True)
+    x = _spans(network, grid.xs, grid.patch[1], vertical=False)
+    free_y, free_x = np.ones(grid.rows, dtype=bool), np.ones(grid.cols, dtype=bool)
+    if cap is not None:
+        y = _capped(network, y, cap, free_y, vertical=True)
+        x = _capped(network, x, cap, free_x, vertical=False)
+    return Regions(network, grid, y, x, free_y, free_x)
+
+
+def _spans(network: Network, starts: np.ndarray, patch: int, *, vertical: bool) -> tuple[Spans | None, ...]:
+    found: list[Spans | None] = []
     for node in network.nodes:
         if not network.regional[node.index]:
-            y.append(None)
-            x.append(None)
+            found.append(None)
         elif node.rule is Rule.INPUT:
-            y.append(Spans(grid.ys, grid.ys + grid.patch[0] - 1))
-            x.append(Spans(grid.xs, grid.xs + grid.patch[1] - 1))
+            found.append(Spans(starts, starts + patch - 1))
         else:
-            y.append(_span(network, node, y, vertical=True))
-            x.append(_span(network, node, x, vertical=False))
-    return Regions(network, grid, tuple(y), tuple(x))
+            found.append(_reached(node, found, vertical=vertical))
+    return tuple(found)
 
 
-def _span(network: Network, node: Node, known: list[Spans | None], *, vertical: bool) -> Spans:
+def _capped(
+    network: Network, exact: tuple[Spans | None, ...], cap: Cap, free: np.ndarray, *, vertical: bool
+) -> tuple[Spans | None, ...]:
+    """Every node's spans along one axis under a cap; positions that it cuts are no longer `free`."""
+    courses = _courses(network, exact, vertical=vertical)
+    deep = depths(courses)
+    found: list[Spans | None] = []
+    for node, whole, course in zip(network.nodes, exact, courses, strict=True):
+        spans = whole
+        if whole is not None and course is not None and node.rule is not Rule.INPUT:
+            # A change that is cut off so far that no window reads it any more leaves one cell, which stays as it was.
+            spans = _reached(node, found, vertical=vertical).within(whole)
+            if node.rule is not Rule.LOCAL:
+                most = cap.cells(node.height if vertical else node.width, deep[node.index])
+                free &= spans.sizes <= most
+                spans = _cut(spans, most, course)
+        found.append(spans)
+    return tuple(found)
+
+
+def _reached(node: Node, known: list[Spans | None], *, vertical: bool) -> Spans:
+    """What changes in the inputs' spans can change in a node."""
     spans: Spans | None = None
     for index in node.inputs:
-        found = known[index]
-        if found is not None:
-            spans = found if spans is None else spans.union(found)
+        source = known[index]
+        if source is not None:
+            spans = source if spans is None else spans.union(source)
     assert spans is not None  # regional nodes read at least one region
     if node.window is not None:
         return through_window(spans, node.window.y if vertical else node.window.x)
     return spans
+
+
+def _cut(spans: Spans, most: int, course: Course) -> Spans:
+    """Spans of at most so many cells: those of the larger ones that lie around the middle of their course."""
+    sizes = np.minimum(spans.sizes, most)
+    first = np.clip(course.centred(most), spans.first, spans.last + 1 - sizes)
+    return Spans(first, first + sizes - 1)
+
+
+def _courses(network: Network, exact: tuple[Spans | None, ...], *, vertical: bool) -> list[Course | None]:
+    """Where every node's regions would lie without borders; None where there are no regions."""
+    found: list[Course | None] = []
+    for node, spans in zip(network.nodes, exact, strict=True):
+        course: Course | None = None
+        if spans is not None and node.rule is Rule.INPUT:
+            course = Course(spans.first, spans.last)
+        elif spans is not None:
+            for index in node.inputs:
+                source = found[index]
+                if source is not None:
+                    course = source if course is None else course.union(source)
+            if course is not None and node.window is not None:
+                course = course.through(node.window.y if vertical else node.window.x)
+        found.append(course)
+    return found

@@ -34,7 +34,9 @@ class Choice:
 
 
 def choose(workload: Workload, hints: Hints, context: Context) -> Choice:
-    """Costs every candidate of every operator and takes the cheapest exact one that fits in memory.
+    """Costs every candidate and takes the cheapest exact one that fits in memory, or what USING asks for.
+
+    An approximate operator is a candidate only where USING asks for it.
 
     Raises:
         PlanError: a hint leaves none, or none fits in the memory limit.
@@ -65,7 +67,7 @@ def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Cand
     return [
         Candidate(operator, operator.estimate(workload, rates), _description(operator, workload))
         for kind in context.operators
-        if kind.exact
+        if kind.exact or kind.name == hints.operator
         for operator in kind.candidates(workload, rates, hints.for_operators())
     ]
 

@@ -100,13 +100,14 @@ class Hints:
     operator: str | None = None
     device: str | None = None
     precision: str = "float32"
+    tau: float | None = None
     batch: int | None = None
     convolution: str = "auto"
 
-    def for_operators(self) -> Mapping[str, int | str]:
+    def for_operators(self) -> Mapping[str, float | str]:
         """What `Operator.candidates` is told."""
-        batch: Mapping[str, int | str] = {} if self.batch is None else {"batch": self.batch}
-        return {**batch, "convolution": self.convolution}
+        given = {"tau": self.tau, "batch": self.batch, "convolution": self.convolution}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)

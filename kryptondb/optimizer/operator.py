@@ -20,8 +20,8 @@ class Operator(Protocol):
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Any]:
         """The settings of this operator worth costing for a workload; empty when it cannot answer it.
 
-        `hints` may hold `batch`, a number of positions that run at once, and `convolution`: 'direct' leaves every
-        convolution to torch.
+        `hints` may hold `batch`, a number of positions that run at once; `convolution`: 'direct' leaves every
+        convolution to torch; and `tau`, the share of every node's height and width that regions keep.
         """
         ...
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.grammar.statements import Expression, Promise
-from kryptondb.network import Grid
+from kryptondb.network import Cap, Grid
 from kryptondb.optimizer import plan_json
 from kryptondb.optimizer.cost import Cost
 from kryptondb.optimizer.relational import (
@@ -207,7 +207,10 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Quality:
-    """How good the answer is: `kind` is 'exact'; `promise` is what was asked for; `note` says how it is kept."""
+    """How good the answer is: `kind` is 'exact' or 'approximate'.
+
+    `promise` is what was asked for; `note` says how it is kept, or what an approximate answer is.
+    """
 
     kind: str
     promise: Promise | None = None
@@ -238,7 +241,7 @@ class PhysicalPlan:
 
 
 _CLASSES: tuple[type[Any], ...] = (
-    *(PhysicalPlan, Quality, Rejected, ClassChoice, Cost, Promise),
+    *(PhysicalPlan, Quality, Rejected, ClassChoice, Cost, Promise, Cap),
     *(Images, Occlude, Redundancy, Filter, Aggregate, HeatMaps, Predictions, Project, Sort, Limit),
 )
 

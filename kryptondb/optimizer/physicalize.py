@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kryptondb.errors import BindError, PlanError
-from kryptondb.grammar.statements import Promise
 from kryptondb.optimizer.choose import Choice, choose
 from kryptondb.optimizer.context import Context, at
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, source
@@ -57,6 +56,7 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
             if network.traced
             else None,
         )
+    quality = _quality(plan, choice)
     occlude = _occlude(table, choice, workload)
 
     def put(node: PlanNode) -> PlanNode:
@@ -66,7 +66,7 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
     return PhysicalPlan(
         root=root,
         rejected=choice.rejected,
-        quality=Quality("exact", promise, _note(promise)),
+        quality=quality,
         reason=choice.reason,
         statement=str(plan.statement),
         schema=root.columns,
@@ -153,7 +153,16 @@ def _device(plan: LogicalPlan, context: Context) -> str:
         return resolve_device(plan.hints.device)
 
 
-def _note(promise: Promise | None) -> str:
-    if promise is None or promise.ssim is None:
-        return ""
-    return f"no profile: the exact plan keeps SSIM >= {promise.ssim:g}"
+def _quality(plan: LogicalPlan, choice: Choice) -> Quality:
+    promise, operator = plan.statement.promise, choice.chosen.operator
+    asked = None if promise is None or promise.ssim is None else f"SSIM >= {promise.ssim:g}"
+    if operator.exact:
+        return Quality("exact", promise, f"no profile: the exact plan keeps {asked}" if asked else "")
+    if asked is None:
+        return Quality("approximate", promise, "no profile says how near it comes to the exact answer")
+    hint = next(option for option in plan.statement.hints if option.name in ("tau", "operator"))
+    raise PlanError(
+        f"USING {hint} breaks the promise: no profile shows that {operator.name} keeps {asked}",
+        position=hint.position,
+        hint="Without that hint the exact plan runs, which keeps it; without WITH the approximate one runs.",
+    )

@@ -32,7 +32,7 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "score": ("probability", "logit", "log_probability"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("float32", "float64"),
-    "operator": ("incremental", "full"),
+    "operator": ("incremental", "full", "thresholded"),
     "channels": ("RGB", "L"),
     "on_error": ("continue", "stop"),
     "progress": ("auto", "on", "off"),
@@ -115,7 +115,7 @@ def _options(place: Context) -> Iterable[tuple[str, str]]:
     names: dict[str, Iterable[str]] = {
         "occlude": OCCLUDE_OPTIONS,
         "redundancy": REDUNDANCY_OPTIONS,
-        "using": (hint for hint in HINTS if hint != "tau"),
+        "using": HINTS,
         "create model": OPTION_NAMES,
         "copy": ("format",),
     }

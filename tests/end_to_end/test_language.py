@@ -11,6 +11,9 @@ import torch
 
 import kryptondb
 from kryptondb.cli import main
+from kryptondb.executor.operators import OPERATORS
+from kryptondb.network import Cap
+from kryptondb.optimizer import from_json
 from tests.end_to_end.networks import export, small_network
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -79,6 +82,24 @@ def test_the_answer_is_the_same_in_batches_of_any_size(db, operator, batch):
     np.testing.assert_allclose(found, naive(torch.float64), rtol=0, atol=1e-6)
 
 
+def test_an_approximate_answer_always_says_that_it_is_approximate(db):
+    exact = db.sql(QUERY, [PICTURE])
+    capped = db.sql(QUERY + "USING tau => 0.25", [PICTURE])
+    assert np.abs(capped.heatmaps() - exact.heatmaps()).max() > 1e-5
+    assert capped.schema.metadata[b"kryptondb.quality"] == b"approximate"
+    assert capped.schema.metadata[b"kryptondb.operator"] == b"thresholded"
+    plan = from_json(capped.schema.metadata[b"kryptondb.plan"].decode(), OPERATORS)
+    assert plan == capped.plan and plan.occlude.operator.cap == Cap(0.25, 0.25)
+    cells = "SELECT y, x, exact FROM occlude(net, ?, patch => 8) "
+    assert not any(db.sql(cells + "USING tau => 0.25", [PICTURE]).arrow()["exact"].to_pylist())
+    assert all(db.sql(cells, [PICTURE]).arrow()["exact"].to_pylist())
+
+
+def test_a_tau_of_one_cuts_nothing_off(db):
+    exact = db.sql(QUERY + "USING operator => 'incremental'", [PICTURE]).heatmaps()
+    np.testing.assert_array_equal(db.sql(QUERY + "USING tau => 1", [PICTURE]).heatmaps(), exact)
+
+
 # What WHERE excludes is not computed
 
 
@@ -145,12 +166,13 @@ def test_every_option_of_occlude_works_and_changes_the_answer(db):
     "statement, says",
     [
         ("SELECT y FROM occlude(net, ?, tau => 0.5)", 'no occlude option named "tau"'),
-        ("SELECT y FROM occlude(net, ?) USING operator => 'thresholded'", "not available in this version yet"),
+        ("SELECT y FROM occlude(net, ?) USING operator => 'thresholded'", "needs a tau"),
+        ("SELECT y FROM occlude(net, ?) WITH SSIM >= 0.9 USING tau => 0.6", "USING tau => 0.6 breaks the promise"),
         ("SELECT y FROM occlude(net, ?) USING operator => 'drill-down'", "not available in this version yet"),
         ("SELECT y FROM occlude(net, ?) USING operator => 'refined'", "not available in this version yet"),
         ("SELECT y FROM occlude(net, ?) USING precision => 'bfloat16'", "not available in this version yet"),
         ("SELECT y FROM occlude(net, ?) USING precision => 'float16'", "not available in this version yet"),
-        ("SELECT y FROM occlude(net, ?) USING tau => 0.6", "tau => 0.6 is not available in this version yet"),
+        ("SELECT y FROM occlude(net, ?) USING tau => 1.6", "tau must be a number above 0 and at most 1, not 1.6"),
         ("SELECT y FROM occlude(net, ?) USING operator => full", "such as 'incremental', not full"),
         ("SELECT y FROM occlude(net, ?) WITH TIME <= 3 SECONDS", "WITH TIME is not available in this version yet"),
         ("SELECT y FROM occlude(opaque, ?) WITH TIME <= 3 SECONDS", "WITH TIME is not available in this version yet"),

@@ -64,6 +64,7 @@ class Tile:
     rows: np.ndarray
     cols: np.ndarray
     scores: np.ndarray
+    exact: bool | np.ndarray = True
 
 
 def base_of(index: int) -> float:

@@ -11,6 +11,7 @@ import pytest
 from kryptondb.errors import BindError, did_you_mean
 from kryptondb.grammar import parse
 from kryptondb.grammar.statements import Select
+from kryptondb.network import Cap
 from kryptondb.optimizer import explain, explain_json, plan
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Cost, Rates
@@ -123,13 +124,24 @@ class FakeFull:
         return f"{workload.precision}, batches of {self.batch}"
 
 
+@dataclass(frozen=True)
+class FakeThresholded(FakeIncremental):
+    name: ClassVar[str] = "thresholded"
+    exact: ClassVar[bool] = False
+    cap: Cap = Cap(1.0, 1.0)
+
+    @classmethod
+    def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeIncremental]:
+        return [cls((7, 7), Cap(hints["tau"], hints["tau"]))]
+
+
 @dataclass
 class Database:
     """`database.plan(text, values)` plans a SELECT against the fakes."""
 
     models: FakeModels = field(default_factory=FakeModels)
     settings: FakeSettings = field(default_factory=FakeSettings)
-    operators: tuple[Any, ...] = (FakeIncremental, FakeFull)
+    operators: tuple[Any, ...] = (FakeIncremental, FakeFull, FakeThresholded)
 
     def plan(self, text: str, values: Any = ()) -> PhysicalPlan:
         return plan(

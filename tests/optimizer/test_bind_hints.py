@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.optimizer.conftest import Database, FakeFull
+from kryptondb.network import Cap
+from tests.optimizer.conftest import Database, FakeFull, FakeThresholded
 
 QUERY = "SELECT HEATMAP FROM occlude(chest, 'a.png') USING "
 
@@ -17,6 +18,25 @@ def test_hints_reach_the_plan(database: Database) -> None:
     assert plan.reason == "USING asks for full"
 
 
+@pytest.mark.parametrize("hint", ["tau => 0.6", "operator => 'Thresholded', tau => 0.6"])
+def test_a_tau_asks_for_the_thresholded_operator_and_the_answer_says_that_it_is_approximate(
+    database: Database, hint: str
+) -> None:
+    plan = database.plan(QUERY + hint)
+    assert plan.occlude is not None
+    assert plan.occlude.operator == FakeThresholded((7, 7), Cap(0.6, 0.6))
+    assert plan.reason == "USING asks for thresholded"
+    assert plan.quality.kind == "approximate"
+    assert "quality     approximate (no profile says how near" in database.explain(QUERY + hint)
+
+
+@pytest.mark.parametrize("hint", ["tau => 0.6", "operator => 'thresholded', tau => 0.6"])
+def test_a_hint_that_breaks_the_promise_is_refused(database: Database, hint: str) -> None:
+    error = database.error(QUERY.replace("USING", "WITH SSIM >= 0.9 USING") + hint)
+    assert f"USING {hint.split(',')[0]} breaks the promise: no profile shows that thresholded keeps SSIM >= 0.9" in error
+    assert "Without that hint the exact plan runs" in error
+
+
 @pytest.mark.parametrize(
     ("hint", "message"),
     [
@@ -24,9 +44,12 @@ def test_hints_reach_the_plan(database: Database) -> None:
         ("operator => 'ful'", 'Did you mean "full"?'),
         ("operator => 'drill-down'", "operator => 'drill-down' is not available in this version yet"),
         ("operator => 'DrillDown'", "operator => 'drill-down' is not available in this version yet"),
-        ("operator => 'thresholded'", "operator => 'thresholded' is not available in this version yet"),
+        ("operator => 'thresholded'", "the operator 'thresholded' needs a tau"),
         ("operator => 'refined'", "operator => 'refined' is not available in this version yet"),
-        ("tau => 0.6", "tau => 0.6 is not available in this version yet"),
+        ("tau => 0", "tau must be a number above 0 and at most 1, not 0"),
+        ("tau => 1.5", "tau must be a number above 0 and at most 1, not 1.5"),
+        ("tau => 'half'", "tau must be a number above 0 and at most 1, not 'half'"),
+        ("operator => 'full', tau => 0.6", "tau is a hint for the operator 'thresholded', not for 'full'"),
         ("precision => 'bfloat16'", "precision => 'bfloat16' is not available in this version yet"),
         ("precision => 'float16'", "precision => 'float16' is not available in this version yet"),
         ("precision => 'float8'", "precision must be one of 'float32', 'float64'"),

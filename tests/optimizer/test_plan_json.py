@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from kryptondb.errors import PlanError
 from kryptondb.optimizer import from_json, to_json
 from kryptondb.optimizer.physical import ClassChoice, Filter, Images, Limit
-from tests.optimizer.conftest import Database, FakeFull, FakeIncremental
+from tests.optimizer.conftest import Database, FakeFull, FakeIncremental, FakeThresholded
 from tests.optimizer.test_push_region import planned, predicates
 
-OPERATORS = (FakeFull, FakeIncremental)
+OPERATORS = (FakeFull, FakeIncremental, FakeThresholded)
 MAPS = """
     SELECT HEATMAP AS "my map", PREDICTION FROM occlude(chest, ('a.png', 'it''s.png'), class => (1, 'nodule'))
     WHERE image <> 'b' AND drop > -0.5e-7 AND base IS NOT NULL ORDER BY base DESC NULLS FIRST LIMIT 3
@@ -30,6 +30,7 @@ QUERIES = [
     MAPS,
     GROUPS,
     "SELECT PREDICTION FROM occlude(opaque, 'a.png')",
+    "SELECT HEATMAP FROM occlude(chest, 'a.png') USING tau => 0.45",
     "SELECT layer, ratio FROM redundancy(chest, patch => 8) WHERE ratio > 1 ORDER BY 2 LIMIT 3",
 ]
 

@@ -23,11 +23,13 @@ class Scores:
     Attributes:
         rows, cols: their places in the grid, int32 [n].
         scores: the score of each class asked for, float64 [n, k].
+        exact: whether they are what full inference would give, of all cells or of each, boolean [n].
     """
 
     rows: np.ndarray
     cols: np.ndarray
     scores: np.ndarray
+    exact: bool | np.ndarray = True
 
 
 @dataclass(eq=False)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tiles import Tile
 from kryptondb.executor.operators.tilings import Tiling, tiling_of
 from kryptondb.executor.operators.workers import workers
-from kryptondb.network import Network
+from kryptondb.network import Cap, Network
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.workload import Workload
 
@@ -38,6 +38,7 @@ _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24)
 _MOST_WORKERS = 8
 _TILES_OF_A_WORKER = 8
 _Group = tuple[Tile, ...]
+_Kind = TypeVar("_Kind", bound="Incremental")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,17 @@ class Incremental:
     @classmethod
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Incremental]:
         """The tile with the lowest estimate that memory allows; none for networks that only run as a whole."""
+        return cls.settings(cls, workload, rates, hints)
+
+    @staticmethod
+    def settings(
+        of_tile: Callable[[tuple[int, int]], _Kind], workload: Workload, rates: Rates, hints: Mapping[str, Any]
+    ) -> list[_Kind]:
+        """The operator with the lowest estimate that memory allows, or the one that needs least; none for some networks.
+
+        Args:
+            of_tile: makes the operator for a tile, with nothing else chosen yet.
+        """
         network = workload.network
         if not network.traced or network.batch_statistics:
             return []
@@ -82,14 +94,15 @@ class Incremental:
             shapes = [shape for shape in shapes if shape[0] * shape[1] <= most] or shapes[:1]
         transforms = workload.precision == "float32" and hints.get("convolution") != "direct"
 
-        def planned(shape: tuple[int, int], thrift: Thrift, accept: Accept) -> Incremental:
-            tiling = tiling_of(network, workload.grid, workload.runs, shape)
+        def planned(shape: tuple[int, int], thrift: Thrift, accept: Accept) -> _Kind:
+            plain = of_tile(shape)
+            tiling = plain._tiling(workload)
             blocks = choose_blocks(tiling, rates, workload.element_bytes, accept) if transforms else {}
             blocks = thrift.blocks(network, blocks)
             winograd = tuple((index, *block) for index, block in blocks.items())
-            return cls(shape, winograd, min(head, thrift.head), min(workers, thrift.workers))
+            return replace(plain, winograd=winograd, head=min(head, thrift.head), workers=min(workers, thrift.workers))
 
-        found: dict[Incremental, tuple[Cost, tuple[int, int], Thrift]] = {}
+        found: dict[_Kind, tuple[Cost, tuple[int, int], Thrift]] = {}
         for thrift in THRIFT:
             for shape in shapes:
                 operator = planned(shape, thrift, lambda *_: True)
@@ -148,7 +161,7 @@ class Incremental:
         """Yields a block of cells a tile, or a few tiles where they share a head; `prepare` comes first."""
         network, grid, base = context.network, context.grid, context.base
         assert base is not None
-        tiling = Tiling.of(network, grid, context.mask, self.tile)
+        tiling = Tiling.of(network, grid, context.mask, self.tile, self._cap())
         layers = prepared_layers(network, self.blocks)
         trim()  # the base and the weights are there to stay, what they were made of is not
         footprint = self._footprint(tiling, context.image.element_size())
@@ -189,12 +202,16 @@ class Incremental:
                     output = self.tile_run(network, base, geometry, layers).run_head(head, output)
                 places = [tile.positions() for tile in group]
                 rows, cols = (np.concatenate(index).astype(np.int32) for index in zip(*places, strict=True))
-                return Scores(rows, cols, context.read(output))
+                return Scores(rows, cols, context.read(output), tiling.extents.regions.free(rows, cols))
 
             yield from shrinking(groups, compute, _halves)
 
     def _tiling(self, workload: Workload) -> Tiling:
-        return tiling_of(workload.network, workload.grid, workload.runs, self.tile)
+        return tiling_of(workload.network, workload.grid, workload.runs, self.tile, self._cap())
+
+    def _cap(self) -> Cap | None:
+        """What the regions of all nodes are capped at."""
+        return None
 
     def _groups(self, tiles: tuple[Tile, ...]) -> list[_Group]:
         """Tiles whose heads run together."""

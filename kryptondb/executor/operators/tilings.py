@@ -8,21 +8,23 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from kryptondb.executor.operators.tiles import Extents, Tile, tiles_of
-from kryptondb.network import Grid, Network, Rule
+from kryptondb.network import Cap, Grid, Network, Rule
 from kryptondb.network.regions import regions
 from kryptondb.optimizer.workload import Runs, mask_of_runs
 
 
 @lru_cache(maxsize=16)
-def extents_of(network: Network, grid: Grid) -> Extents:
-    """The geometry of a network over a grid, kept from query to query."""
-    return Extents(regions(network, grid))
+def extents_of(network: Network, grid: Grid, cap: Cap | None = None) -> Extents:
+    """The geometry of a network over a grid, its regions capped or not, kept from query to query."""
+    return Extents(regions(network, grid, cap))
 
 
 @lru_cache(maxsize=64)
-def tiling_of(network: Network, grid: Grid, runs: Runs | None, shape: tuple[int, int]) -> Tiling:
+def tiling_of(
+    network: Network, grid: Grid, runs: Runs | None, shape: tuple[int, int], cap: Cap | None = None
+) -> Tiling:
     """The tiles of a query's cells with at most `shape` rows and columns."""
-    return Tiling.of(network, grid, mask_of_runs(runs, grid.rows, grid.cols), shape)
+    return Tiling.of(network, grid, mask_of_runs(runs, grid.rows, grid.cols), shape, cap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +42,11 @@ class Tiling:
     tiles: tuple[Tile, ...]
 
     @classmethod
-    def of(cls, network: Network, grid: Grid, mask: np.ndarray, shape: tuple[int, int]) -> Tiling:
+    def of(
+        cls, network: Network, grid: Grid, mask: np.ndarray, shape: tuple[int, int], cap: Cap | None = None
+    ) -> Tiling:
         """Tiles of at most `shape` rows and columns."""
-        extents = extents_of(network, grid)
+        extents = extents_of(network, grid, cap)
         return cls(extents, mask, tuple(tiles_of(mask, shape, extents)))
 
     @property

@@ -8,27 +8,28 @@ from kryptondb.errors import BindError, PlanError
 from kryptondb.grammar.statements import Option
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.logical import Hints, LogicalPlan, RedundancyTable, source
-from kryptondb.optimizer.values import bad, no_such, one_of, text, whole
+from kryptondb.optimizer.values import bad, no_such, number, one_of, text, whole
 
 HINTS = ("operator", "device", "precision", "tau", "batch", "convolution")
 CONVOLUTIONS = ("auto", "direct")
 PRECISIONS = ("float32", "float64")
 FUTURE_PRECISIONS = ("bfloat16", "float16")
-FUTURE_OPERATORS = ("thresholded", "drill-down", "refined")
+FUTURE_OPERATORS = ("drill-down", "refined")
+THRESHOLDED = "thresholded"
 LARGEST_BATCH = 65_536
 
 
 def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
-    """Reads the USING clause.
+    """Reads the USING clause. A tau is a hint for one operator, and asks for it.
 
-    Before:  USING operator => 'incremental', batch => 64
-    After:   Hints(operator='incremental', batch=64)
+    Before:  USING tau => 0.6, batch => 64
+    After:   Hints(operator='thresholded', tau=0.6, batch=64)
 
     Raises:
-        BindError: an unknown hint or value.
-        PlanError: a precision, operator or tau that this version does not have yet.
+        BindError: an unknown hint or value, or two that exclude each other.
+        PlanError: a precision or operator that this version does not have yet, or an operator without its tau.
     """
-    given: dict[str, str | int] = {}
+    given: dict[str, str | float] = {}
     for option in plan.statement.hints:
         if option.name not in HINTS:
             raise no_such("hint", option.name, HINTS, option)
@@ -38,12 +39,24 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
             "redundancy is counted from the network's geometry and runs nothing: USING has no meaning for it",
             position=plan.statement.hints[0].position,
         )
+    if "tau" in given and given.setdefault("operator", THRESHOLDED) != THRESHOLDED:
+        raise BindError(
+            f"tau is a hint for the operator '{THRESHOLDED}', not for '{given['operator']}'",
+            position=next(option for option in plan.statement.hints if option.name == "tau").position,
+            hint=f"Leave one of the two out: tau alone asks for '{THRESHOLDED}'.",
+        )
+    if given.get("operator") == THRESHOLDED and "tau" not in given:
+        raise PlanError(
+            f"the operator '{THRESHOLDED}' needs a tau: no profile says yet how small it may be",
+            position=next(option for option in plan.statement.hints if option.name == "operator").position,
+            hint="USING tau => 0.6 keeps 0.6 of each layer's height and width.",
+        )
     return dataclasses.replace(plan, hints=Hints(**given))  # type: ignore[arg-type]
 
 
-def _value(option: Option, context: Context) -> str | int:
+def _value(option: Option, context: Context) -> str | float:
     if option.name == "tau":
-        raise _not_yet(option, f"tau => {option.value}", "It belongs to the approximate operators; answers are exact.")
+        return _share(option)
     if option.name == "operator":
         _refuse_future(option, FUTURE_OPERATORS)
         return one_of(option, [operator.name for operator in context.operators], "incremental")
@@ -60,6 +73,17 @@ def _value(option: Option, context: Context) -> str | int:
     return size
 
 
+def _share(option: Option) -> float:
+    share = number(option.value)
+    if share is None or not 0 < share <= 1:
+        raise bad(
+            option,
+            "a number above 0 and at most 1",
+            hint="It is the share of each layer's height and width that regions keep; with 1 nothing is cut off.",
+        )
+    return float(share)
+
+
 def _device(option: Option) -> str:
     from kryptondb.catalog.settings import SETTINGS
 
@@ -73,8 +97,10 @@ def _refuse_future(option: Option, names: tuple[str, ...]) -> None:
     given = text(option, "float32" if option.name == "precision" else "incremental")
     for name in names:
         if given.casefold().replace("-", "") == name.replace("-", ""):
-            known = ", ".join(PRECISIONS) if option.name == "precision" else "full and incremental"
-            raise _not_yet(option, f"{option.name} => '{name}'", f"Available are {known}, which are exact.")
+            known = f"{', '.join(PRECISIONS)}, which are exact"
+            if option.name == "operator":
+                known = f"full and incremental, which are exact, and {THRESHOLDED}, which is not"
+            raise _not_yet(option, f"{option.name} => '{name}'", f"Available are {known}.")
 
 
 def _not_yet(option: Option, what: str, hint: str) -> PlanError:
