@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from kryptondb.executor.operators.tiles import Extents, Tile, tiles_of
+from kryptondb.executor.operators.uniform import UniformExtents
 from kryptondb.network import Grid, Network, Rule
 from kryptondb.network.regions import regions
 from kryptondb.optimizer.workload import Runs, mask_of_runs
@@ -20,9 +21,11 @@ def extents_of(network: Network, grid: Grid) -> Extents:
 
 
 @lru_cache(maxsize=64)
-def tiling_of(network: Network, grid: Grid, runs: Runs | None, shape: tuple[int, int]) -> Tiling:
-    """The tiles of a query's cells with at most `shape` rows and columns."""
-    return Tiling.of(network, grid, mask_of_runs(runs, grid.rows, grid.cols), shape)
+def tiling_of(
+    network: Network, grid: Grid, runs: Runs | None, shape: tuple[int, int], uniform: bool = False
+) -> Tiling:
+    """The tiles of a query's cells with at most `shape` rows and columns; `uniform` ones come in few shapes."""
+    return Tiling.of(network, grid, mask_of_runs(runs, grid.rows, grid.cols), shape, uniform)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class Tiling:
     Attributes:
         extents: the geometry of every position.
         mask: the cells that the tiles hold, boolean [rows, cols].
-        tiles: they hold each of them once.
+        tiles: they hold each of them once, padding aside.
     """
 
     extents: Extents
@@ -40,9 +43,14 @@ class Tiling:
     tiles: tuple[Tile, ...]
 
     @classmethod
-    def of(cls, network: Network, grid: Grid, mask: np.ndarray, shape: tuple[int, int]) -> Tiling:
-        """Tiles of at most `shape` rows and columns."""
+    def of(
+        cls, network: Network, grid: Grid, mask: np.ndarray, shape: tuple[int, int], uniform: bool = False
+    ) -> Tiling:
+        """Tiles of at most `shape` rows and columns; `uniform` ones come in few shapes."""
         extents = extents_of(network, grid)
+        if uniform:
+            padded = UniformExtents.rounding(extents, mask, shape)
+            return cls(padded, mask, tuple(padded.tiles(mask)))
         return cls(extents, mask, tuple(tiles_of(mask, shape, extents)))
 
     @property
