@@ -6,13 +6,14 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from kryptondb.executor.operators import Context, Full, Incremental, Scores
+from kryptondb.executor.operators.replay import Replays
 from kryptondb.executor.resident import anonymous
 from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
@@ -65,6 +66,11 @@ class Experiment:
     device: str
     precision: str = "float32"
 
+    @cached_property
+    def replays(self) -> Replays | None:
+        """Passes of tiles that were recorded for one picture and are replayed for the others."""
+        return self.operator.replays(torch.device(self.device)) if isinstance(self.operator, Incremental) else None
+
     def run(self, picture: Picture) -> ImageRun:
         """Runs the unoccluded picture; iterating the result computes the cells.
 
@@ -98,6 +104,7 @@ class ImageRun:
                 image=image,
                 patches=lambda ys, xs: self._patches(painter, ys, xs),
                 read=self._read,
+                replays=experiment.replays,
                 held_before=anonymous(),
             )
             output = experiment.operator.prepare(self._context)
@@ -118,7 +125,7 @@ class ImageRun:
             with _exact_inference(device):  # around each step: a generator must not keep it on while others run
                 scores = next(cells, None)
             if scores is None:
-                self._context.base = None  # those who keep the answer keep no activations
+                self._context.base = self._context.replays = None  # those who keep the answer keep no activations
                 return
             yield scores
 
@@ -150,10 +157,15 @@ def _chosen(choice: ClassChoice, prediction: np.ndarray) -> list[int]:
 
 @contextmanager
 def _exact_inference(device: torch.device) -> Iterator[None]:
-    """Inference mode, and on a GPU float32 that is float32 (cuDNN's default rounds to TF32)."""
+    """Inference mode, and on a GPU float32 that is float32, in convolutions and in matrix products: not TF32."""
     with torch.inference_mode():
-        if device.type == "cuda":
+        if device.type != "cuda":
+            yield
+            return
+        products = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = False
+        try:
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 yield
-        else:
-            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = products

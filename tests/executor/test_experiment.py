@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kryptondb.catalog import Catalog, Model, ModelStore
-from kryptondb.executor.experiment import Experiment
+from kryptondb.executor.experiment import Experiment, _exact_inference
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.images.arrays import from_array
 from kryptondb.images.fills import parse_fill
@@ -147,3 +147,14 @@ def test_inference_mode_does_not_leak_out_of_a_run_that_is_under_way(
     cells_done = iter(experiment(model, network, Full(1)).run(picture))
     next(cells_done)
     assert not torch.is_inference_mode_enabled()
+
+
+def test_float32_on_a_gpu_is_float32_and_what_a_user_had_chosen_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    before = torch.backends.cudnn.allow_tf32
+    with pytest.raises(ZeroDivisionError), _exact_inference(torch.device("cuda")):
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert not torch.backends.cudnn.allow_tf32
+        raise ZeroDivisionError
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before

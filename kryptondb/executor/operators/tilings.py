@@ -72,6 +72,14 @@ class Tiling:
         found = [self.extents.sizes(tile) for tile in self.tiles]
         return np.stack([heights for heights, _ in found], axis=1), np.stack([widths for _, widths in found], axis=1)
 
+    @property
+    def shapes(self) -> int:
+        """How many shapes of tile there are, where they are uniform."""
+        extents = self.extents
+        if not isinstance(extents, UniformExtents):
+            return len(self.tiles)
+        return len({extents.shape(tile) for tile in self.tiles})
+
     def locations(self, index: int) -> np.ndarray:
         """Locations of a node that each tile recomputes, over all its positions, int64 [tiles]."""
         heights, widths = self.sizes
