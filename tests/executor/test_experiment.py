@@ -149,12 +149,15 @@ def test_inference_mode_does_not_leak_out_of_a_run_that_is_under_way(
     assert not torch.is_inference_mode_enabled()
 
 
-def test_float32_on_a_gpu_is_float32_and_what_a_user_had_chosen_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    before = torch.backends.cudnn.allow_tf32
-    with pytest.raises(ZeroDivisionError), _exact_inference(torch.device("cuda")):
-        assert not torch.backends.cuda.matmul.allow_tf32
-        assert not torch.backends.cudnn.allow_tf32
-        raise ZeroDivisionError
-    assert torch.backends.cuda.matmul.allow_tf32
-    assert torch.backends.cudnn.allow_tf32 == before
+def test_float32_on_a_gpu_is_float32_and_what_a_user_had_chosen_comes_back() -> None:
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = True
+    try:
+        with pytest.raises(ZeroDivisionError), _exact_inference(torch.device("cuda")):
+            assert not products.allow_tf32
+            assert not convolutions.allow_tf32
+            raise ZeroDivisionError
+        assert products.allow_tf32 and convolutions.allow_tf32
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
