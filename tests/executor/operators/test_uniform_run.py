@@ -24,38 +24,9 @@ from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload
+from tests.executor.recording import Repeater, recorded
 from tests.executor.test_operators import full_mask, naive, patches_for, probabilities, run
 from tests.networks import FAMILIES, family, small_cnns, standardized
-
-
-class Repeater:
-    """Stands for a CUDA graph: replaying does the recorded work again, on the memory that it was recorded with."""
-
-    recorded: ClassVar[int]
-    replayed: ClassVar[int]
-
-    def __init__(self, device: torch.device) -> None:
-        type(self).recorded = type(self).replayed = 0
-
-    def record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-        output = work().clone()
-        type(self).recorded += 1
-
-        def replay() -> torch.Tensor:
-            type(self).replayed += 1
-            return output.copy_(work())
-
-        return replay
-
-
-class Recorded(Incremental):
-    """The operator with a recorder that needs no GPU."""
-
-    recorder: ClassVar[Callable[[torch.device], Any]] = Repeater
-
-
-def recorded(tile: tuple[int, int], head: int = 0) -> Recorded:
-    return Recorded(tile, (), head, 1, uniform=True, graphs=True)
 
 
 @given(small_cnns(), st.data())
