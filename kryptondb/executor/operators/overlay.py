@@ -6,6 +6,7 @@ device can run and what the fused kernel is tested against; on a GPU the kernel 
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from importlib.util import find_spec
 import torch
 
 from kryptondb.executor.operators.regions_on_tensors import Table
+from kryptondb.network import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ def overlaid(
         patches: [R * C, h, w, *channels], laid over the base where they are.
         covered: the rectangles that they fill, at the same pairs of rows and columns.
     """
-    if read.ys.is_cuda and kernel_is_present():
+    if read.ys.is_cuda and kernel_runs(read.ys.device):
         from kryptondb.executor.operators import overlay_kernel
 
         return overlay_kernel.overlaid(table, read, outside, patches, covered)
@@ -90,7 +92,25 @@ def overlaid_in_torch(
     return merged.view(base.shape)
 
 
-@cache
 def kernel_is_present() -> bool:
     """Whether Triton can be imported; the kernel is written in it."""
     return find_spec("triton") is not None
+
+
+@cache
+def kernel_runs(device: torch.device) -> bool:
+    """Whether the kernel can be compiled for a device and run there: Triton needs a C compiler and a GPU that it knows."""
+    if not kernel_is_present():
+        return False
+    start = torch.zeros(1, dtype=torch.int64, device=device)
+    cell = Rectangles(start, start, 1, 1)
+    table = Table.of(torch.zeros(1, 1, 1, 1, device=device), Axes(0, 2, 3), (0.0,))
+    try:
+        from kryptondb.executor.operators import overlay_kernel
+
+        overlay_kernel.overlaid(table, cell, 0.0, torch.ones(1, 1, 1, 1, device=device), cell)
+    except Exception as error:  # whatever is missing, torch's own operators do the same
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        warnings.warn(f"Triton is installed and does not work on {device}, torch does its part: {first}", stacklevel=2)
+        return False
+    return True

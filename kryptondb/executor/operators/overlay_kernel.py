@@ -5,7 +5,7 @@ Imported only where Triton is present. `overlay.overlaid_in_torch` says what it 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import triton
@@ -60,23 +60,23 @@ def _power_of_two(number: int) -> int:
 
 
 def _overlay_program(
-    output: Any,  # [positions, height, width, channels]
-    rows: Any,  # [table_height * table_width + outside, channels]
-    patches: Any,  # [positions, patch_height, patch_width, channels]
-    read_ys: Any,
-    read_xs: Any,
-    patch_ys: Any,
-    patch_xs: Any,
-    locations: Any,
-    columns: Any,
-    height: Any,
-    width: Any,
-    table_height: Any,
-    table_width: Any,
-    patch_height: Any,
-    patch_width: Any,
-    channels: Any,
-    beyond: Any,
+    output: tl.tensor,  # [positions, height, width, channels]
+    rows: tl.tensor,  # [table_height * table_width + outside, channels]
+    patches: tl.tensor,  # [positions, patch_height, patch_width, channels]
+    read_ys: tl.tensor,
+    read_xs: tl.tensor,
+    patch_ys: tl.tensor,
+    patch_xs: tl.tensor,
+    locations: tl.tensor,
+    columns: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    table_height: tl.tensor,
+    table_width: tl.tensor,
+    patch_height: tl.tensor,
+    patch_width: tl.tensor,
+    channels: tl.tensor,
+    beyond: tl.tensor,
     ALONG: tl.constexpr,
     ACROSS: tl.constexpr,
 ) -> None:
@@ -101,4 +101,9 @@ def _overlay_program(
     tl.store(output + location[:, None] * channels + channel[None, :], tl.where(covered[:, None], new, old), mask=some)
 
 
-_overlay = triton.jit(_overlay_program)
+#: Layers differ in these: told apart by whether they are 1 or divide by 16, each would be compiled anew.
+_ANY = [
+    *("read_ys", "read_xs", "patch_ys", "patch_xs", "locations", "columns", "height", "width"),
+    *("table_height", "table_width", "patch_height", "patch_width", "beyond"),
+]
+_overlay = triton.jit(_overlay_program, do_not_specialize=_ANY)

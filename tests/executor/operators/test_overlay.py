@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kryptondb.executor.operators.overlay import Rectangles, gathered, kernel_is_present, overlaid_in_torch
+from kryptondb.executor.operators.overlay import Rectangles, gathered, kernel_is_present, kernel_runs, overlaid_in_torch
 from kryptondb.executor.operators.regions_on_tensors import Table, lay_over
 from kryptondb.network import Axes
 
@@ -118,3 +119,34 @@ def test_the_fused_kernel_takes_more_channels_and_places_than_one_program_holds(
     patches = torch.as_tensor(generator.random((6, 2, 2, 200)), dtype=torch.float32)
     arguments = (table, read, float("-inf"), patches, covered)
     assert torch.equal(interpreted(*arguments), overlaid_in_torch(*arguments))
+
+
+def test_the_fused_kernel_compiles_for_a_gpu_which_takes_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The interpreter is kinder than the compiler, which knows types and refuses most of Python.
+    triton = pytest.importorskip("triton", reason="Triton is not installed (it is built for Linux)")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from kryptondb.executor.operators import overlay_kernel
+
+    kernel = overlay_kernel._overlay
+    signature = dict.fromkeys(kernel.arg_names, "i32")
+    signature |= dict.fromkeys(("read_ys", "read_xs", "patch_ys", "patch_xs"), "*i64")
+    signature |= dict.fromkeys(("output", "rows", "patches"), "*fp32")
+    signature |= dict.fromkeys(("ALONG", "ACROSS"), "constexpr")
+    source = ASTSource(kernel, signature, {"ALONG": 16, "ACROSS": 64})
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+    assert "st.global" in compiled.asm["ptx"]
+    assert any(tmp_path.iterdir())  # it was compiled, not found
+
+
+def test_where_the_kernel_does_not_run_torch_does_its_part_and_says_so() -> None:
+    if not kernel_is_present():
+        pytest.skip("Triton is not installed (it is built for Linux)")
+    kernel_runs.cache_clear()
+    with pytest.warns(UserWarning, match="Triton is installed and does not work on cpu"):
+        assert not kernel_runs(torch.device("cpu"))  # its compiler knows GPUs only
+    kernel_runs.cache_clear()
