@@ -37,6 +37,7 @@ class CudaRecorder:
 
     device: torch.device
     pool: Any = field(init=False)  # a handle that only torch looks into
+    aside: torch.cuda.Stream = field(init=False)
 
     def __post_init__(self) -> None:
         if self.device.type != "cuda":
@@ -45,11 +46,12 @@ class CudaRecorder:
                 hint="Run the plan on a CUDA device, or with graphs=False.",
             )
         self.pool = torch.cuda.graph_pool_handle()
+        # One for all recordings: libraries keep memory for each stream that they have seen.
+        self.aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
     def record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         with torch.cuda.device(self.device):
-            own = torch.cuda.current_stream()
-            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            own, aside = torch.cuda.current_stream(), self.aside
             aside.wait_stream(own)
             with torch.cuda.stream(aside):
                 for _ in range(_WARM_UPS):

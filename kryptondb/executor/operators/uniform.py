@@ -192,18 +192,19 @@ class UniformExtents(Extents):
     def shape(self, tile: Tile) -> TileShape:
         """The shape that a tile shares with others."""
         kinds = self._kinds(tile)
-        aligned = self._aligned[0][kinds[0]] & self._aligned[1][kinds[1]]
-        return TileShape(len(tile.rows), len(tile.cols), kinds, aligned)
+        return TileShape(len(tile.rows), len(tile.cols), kinds, self._aligned[kinds])
 
     def _kinds(self, tile: Tile) -> tuple[int, int]:
         return int(self.axes[0].kinds[tile.rows[0]]), int(self.axes[1].kinds[tile.cols[0]])
 
     @cached_property
-    def _aligned(self) -> tuple[list[frozenset[tuple[int, int]]], list[frozenset[tuple[int, int]]]]:
-        """For each kind of an axis, what is aligned along it at all of its positions."""
-        return self._aligned_along(0), self._aligned_along(1)
+    def _aligned(self) -> dict[tuple[int, int], frozenset[tuple[int, int]]]:
+        """For each pair of kinds, what is aligned at all of their positions."""
+        along_y, along_x = self._aligned_along(0), self._aligned_along(1)
+        return {(y, x): in_y & in_x for y, in_y in enumerate(along_y) for x, in_x in enumerate(along_x)}
 
     def _aligned_along(self, axis: int) -> list[frozenset[tuple[int, int]]]:
+        """For each kind of an axis, what is aligned along it."""
         found = []
         extents, first = (self.heights, self.widths)[axis], self.position_firsts[axis]
         for kind, sizes in enumerate(self.axes[axis].sizes.T):

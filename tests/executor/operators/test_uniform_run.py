@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from kryptondb.executor.operators.uniform_run import UniformRun
 from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.plan_json import decode, encode
 from kryptondb.optimizer.workload import Workload
 from tests.executor.recording import Repeater, recorded
 from tests.executor.test_operators import full_mask, naive, patches_for, probabilities, run
@@ -197,3 +199,11 @@ def test_a_network_that_reads_numbers_back_is_not_recorded_and_the_plan_says_why
     (plan,) = Incremental.candidates(workload, Rates(), {})
     assert plan.uniform and not plan.graphs
     assert f"no CUDA graphs (nonzero at {relu.name} gives numbers back" in plan.describe(workload)
+
+
+def test_whether_graphs_are_replayed_is_part_of_a_plans_text() -> None:
+    for graphs in (True, False):
+        plan = Incremental((4, 4), (), 256, uniform=True, graphs=graphs)
+        text = encode(plan, ())
+        assert json.loads(text)["graphs"] is graphs
+        assert decode(text, Incremental, (), (Incremental,)) == plan
