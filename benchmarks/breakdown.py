@@ -86,9 +86,9 @@ def breakdown(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     seconds, stopwatch = min((_run(subject, plan, chosen) for _ in range(options.runs)), key=lambda run: run[0])
     ceiling = best([before, measure_ceiling(options.device)[0]])
 
-    tilings = [tiling_of(network, grid, band, plan.tile) for band in chosen]
+    tilings = [tiling_of(network, grid, band, plan.tile, plan.uniform) for band in chosen]
     positions = sum(int(tiling.positions.sum()) for tiling in tilings)
-    whole = tiling_of(network, grid, None, plan.tile)
+    whole = tiling_of(network, grid, None, plan.tile, plan.uniform)
     layers = layers_of(plan, whole, tilings, stopwatch.nodes, ceiling, rates)
     base = rates.seconds(network.flops, full_bytes_moved(network, ELEMENT_BYTES), len(network.nodes))
     expected = sum(plan.estimate(workload(band), rates).seconds - base for band in chosen) / positions

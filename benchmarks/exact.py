@@ -1,6 +1,7 @@
 """How fast exact occlusion maps are: Captum, plain batches, `full` and `incremental` in one run, round and round.
 
     python -m benchmarks.exact --model vgg16 resnet18 --patch 8 16 32 --stride 4 8 --positions 256
+    python -m benchmarks.exact --device cuda --batches 16 64 256 --positions 2809 --markdown
 
 Weights are random, so nothing is downloaded; how long a map takes does not depend on them. The contenders take turns
 round by round (see `benchmarks.rounds`), and who begins moves on each time: a machine that slows down does so for all.
@@ -23,6 +24,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.batches import largest_tile, of_batches
 from benchmarks.calibration import Calibration
 from benchmarks.ceiling import Ceiling, best, measure_ceiling
 from benchmarks.contenders import Captum, Cells, Contender, Monai, Ours, Plain, Turn, complete, race, reference
@@ -59,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32, for everyone
+    torch.backends.cuda.matmul.allow_tf32 = False
     out = console()
     machine = describe_machine(options.device)
     out.print(", ".join(f"{name} {value}" for name, value in machine.items()))
@@ -103,11 +106,12 @@ def benchmark(subject: Subject, options: argparse.Namespace, calibration: Calibr
     tiled = [Ours(subject, plan, whole_bands=True)] if plan else []
     direct = _left_to_torch(plan, workload(), rates) if plan and options.direct else None
     variants = [Ours(subject, direct, whole_bands=True, variant="direct")] if direct else []
+    variants += of_batches(subject, workload(), rates, options.batches)
 
     def cost(runs: Runs) -> float:
         return 1 / plan.redundancy(workload(runs))[0] if plan else 1.0
 
-    rounds = plan_rounds(grid, plan.tile if plan else (8, 8), min(options.positions, grid.size), cost)
+    rounds = plan_rounds(grid, largest_tile([*tiled, *variants]), min(options.positions, grid.size), cost)
     everyone = [*_peers(subject, options, len(rounds)), full, *tiled, *variants]
     for contender in everyone:
         contender.warm()
@@ -251,6 +255,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="of torch on the CPU")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--batch", type=int, help="positions a tile of incremental, as USING batch => n")
+    parser.add_argument(
+        "--batches",
+        type=int,
+        nargs="+",
+        default=[],
+        help="run full and incremental with so many positions at once too, on CUDA with graphs and without",
+    )
     parser.add_argument("--captum-one", action="store_true", help="run Captum with one position at a time too")
     parser.add_argument("--monai", action="store_true", help="run MONAI too")
     parser.add_argument("--direct", action="store_true", help="run incremental with all convolutions left to torch too")
@@ -274,6 +285,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     pairs = itertools.product(options.patch, options.stride)
     if options.positions < 1 or any(stride < 1 or patch < stride or patch % stride for patch, stride in pairs):
         parser.error("--positions and --stride must be at least 1, and --patch a multiple of --stride (peers need it)")
+    if any(batch < 1 for batch in options.batches):
+        parser.error("--batches must be at least 1")
     if options.monai and not importlib.util.find_spec(Monai.MODULE):
         parser.error("--monai needs MONAI: pip install 'kryptondb[bench]'")
     if options.captum_one and not importlib.util.find_spec(Captum.MODULE):

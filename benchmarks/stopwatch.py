@@ -73,4 +73,5 @@ def watched(operator: Incremental, stopwatch: Stopwatch) -> Incremental:
             context.read = stopwatch.timed(context.read, stopwatch.read)
             return super().run(context)
 
-    return Watched(operator.tile, operator.winograd, operator.head)
+    # A recorded pass cannot be told apart: uniform tiles run as they stand.
+    return Watched(operator.tile, operator.winograd, operator.head, uniform=operator.uniform)

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("captum")
 
 from benchmarks import breakdown
+from benchmarks.batches import largest_tile, of_batches
 from benchmarks.contenders import Ours
 from benchmarks.exact import choice_of, main
 from benchmarks.report import Sheet, command_line, write_section
@@ -15,9 +16,11 @@ from benchmarks.rounds import bands_of, plan_rounds
 from benchmarks.stopwatch import Stopwatch, watched
 from benchmarks.subject import prepare
 from kryptondb.executor.convolutions.algorithms import transformable
-from kryptondb.executor.operators import Incremental
+from kryptondb.executor.operators import Full, Incremental
 from kryptondb.network import Grid, Rule
-from kryptondb.optimizer.workload import mask_of_runs
+from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.workload import Workload, mask_of_runs
+from tests.executor.recording import Repeater, recorded
 
 
 def run(tmp_path, *arguments: str) -> list[dict]:
@@ -60,6 +63,48 @@ def test_the_share_of_the_ceiling_counts_direct_operations(tmp_path):
     assert whole["Captum"] / whole["incremental"] == pytest.approx(result["redundancy_measured"])
     for row in result["contenders"]:
         assert row["share"] == pytest.approx(row["operations_per_second"] / ceiling)
+
+
+def test_operators_are_measured_over_batch_sizes(tmp_path):
+    result = measured(tmp_path, "--positions", "16", "--batches", "4", "16")
+    names = [row["contender"] for row in result["contenders"]]
+    assert names[-4:] == ["full, batch 4", "incremental, batch 4", "full, batch 16", "incremental, batch 16"]
+    rows = {row["contender"]: row for row in result["contenders"]}
+    for name in names[-4:]:
+        assert rows[name]["positions"] >= 16 and rows[name]["seconds"] > 0
+        assert rows[name]["differences"]["incremental"] < 1e-5
+    settings = {row["operator"]: row["settings"] for row in result["planner"]}
+    assert "tiles 2 x 2" in settings["incremental, batch 4"] and "tiles 4 x 4" in settings["incremental, batch 16"]
+
+
+def test_on_cuda_incremental_is_measured_with_graphs_and_without():
+    subject = prepare("squeezenet1_1", 64, 16, 4, "cpu", 0)
+    workload = Workload(subject.network, subject.grid, None, 1, "cuda", 1 << 32)
+    contenders = of_batches(subject, workload, Rates(), [16])
+    assert [each.name for each in contenders] == [
+        "full, batch 16",
+        "incremental, batch 16, graphs",
+        "incremental, batch 16, no graphs",
+    ]
+    full, graphed, launched = (each.operator for each in contenders)
+    assert full == Full(16)
+    assert graphed.graphs and not launched.graphs and graphed.tile == launched.tile == (4, 4)
+    assert largest_tile(contenders) == (4, 4)
+    # What runs without graphs also runs here, and gives what the processor's own tiles do.
+    runs = ((0, 0, 12), (1, 0, 12))
+    plain = Ours(subject, Incremental((4, 4)), whole_bands=True).compute(runs).found
+    found = contenders[2].compute(runs).found
+    assert found.keys() == plain.keys()
+    assert max(abs(found[cell] - plain[cell]) for cell in plain) < 1e-5
+
+
+def test_recording_graphs_is_charged_once_a_query():
+    subject = prepare("squeezenet1_1", 64, 16, 8, "cpu", 0)
+    plain = Ours(subject, Incremental((2, 2)), whole_bands=True).compute(((0, 0, 6), (1, 0, 6)))
+    work = Ours(subject, recorded((2, 2)), whole_bands=True).compute(((0, 0, 6), (1, 0, 6)))
+    assert Repeater.recorded > 0 and Repeater.replayed == 2 * 4  # all tiles, in both runs
+    assert work.found.keys() == plain.found.keys()
+    assert max(abs(work.found[cell] - plain.found[cell]) for cell in plain.found) < 1e-5
 
 
 def test_several_rounds_are_shared_by_all(tmp_path):
@@ -164,6 +209,14 @@ def test_a_watched_operator_computes_the_same_cells():
     assert ran <= stopwatch.nodes.keys()
     assert sum(stopwatch.nodes.values()) + stopwatch.painting + stopwatch.reading < timed.seconds
     assert len(stopwatch.bases) == 1
+
+
+def test_uniform_tiles_are_watched_node_by_node():
+    subject = prepare("squeezenet1_1", 64, 16, 16, "cpu", 0)
+    plan = Incremental((2, 2), head=256, uniform=True, graphs=True)  # graphs are left out: they cannot be told apart
+    stopwatch = Stopwatch("cpu")
+    Ours(subject, watched(plan, stopwatch), whole_bands=True).compute(((0, 0, 3), (1, 0, 3)))
+    assert {n.index for n in subject.network.nodes if n.rule is not Rule.CONSTANT} <= stopwatch.nodes.keys()
 
 
 def test_a_section_of_results_takes_the_place_of_the_same_commands_before(tmp_path):

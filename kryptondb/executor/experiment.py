@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 
 from kryptondb.executor.heap import trim
 from kryptondb.executor.operators import Context, Full, Incremental, Scores
+from kryptondb.executor.operators.replay import Replays
 from kryptondb.executor.resident import anonymous
 from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
@@ -69,6 +70,11 @@ class Experiment:
     precision: str = "float32"
     beside: int = 0
 
+    @cached_property
+    def replays(self) -> Replays | None:
+        """Passes of tiles that were recorded for one picture and are replayed for the others."""
+        return self.operator.replays(torch.device(self.device)) if isinstance(self.operator, Incremental) else None
+
     def run(self, picture: Picture) -> ImageRun:
         """Runs the unoccluded picture; iterating the result computes the cells.
 
@@ -105,6 +111,7 @@ class ImageRun:
                 image=image,
                 patches=lambda ys, xs: self._patches(painter, ys, xs),
                 read=self._read,
+                replays=experiment.replays,
                 beside=experiment.beside,
             )
             output = experiment.operator.prepare(self._context)
@@ -132,7 +139,7 @@ class ImageRun:
             with _exact_inference(device):  # around each step: a generator must not keep it on while others run
                 scores = next(cells, None)
             if scores is None:
-                self._context.base = None  # those who keep the answer keep no activations
+                self._context.base = self._context.replays = None  # those who keep the answer keep no activations
                 return
             yield scores
 
@@ -164,7 +171,7 @@ def _chosen(choice: ClassChoice, prediction: np.ndarray) -> list[int]:
 
 @contextmanager
 def _exact_inference(device: torch.device) -> Iterator[None]:
-    """Inference mode, and on a GPU float32 that is float32 (cuDNN's default rounds to TF32)."""
+    """Inference mode, and on a GPU float32 that is float32, in convolutions and in matrix products: not TF32."""
     with torch.inference_mode():
         if device.type == "cuda":
             with _ROUNDING:
@@ -173,8 +180,8 @@ def _exact_inference(device: torch.device) -> Iterator[None]:
             yield
 
 
-class _ExactCudnn:
-    """cuDNN's settings are the process's: the first thread that needs exact float32 sets them, the last restores them."""
+class _ExactProducts:
+    """Torch's settings are the process's: the first thread that needs exact float32 sets them, the last restores them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -184,6 +191,9 @@ class _ExactCudnn:
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
+                products = torch.backends.cuda.matmul.allow_tf32
+                self._before.callback(setattr, torch.backends.cuda.matmul, "allow_tf32", products)
+                torch.backends.cuda.matmul.allow_tf32 = False
                 self._before.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
             self._inside += 1
 
@@ -194,4 +204,4 @@ class _ExactCudnn:
                 self._before.close()
 
 
-_ROUNDING = _ExactCudnn()
+_ROUNDING = _ExactProducts()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ import torch
 from kryptondb.errors import ExecutionError
 from kryptondb.executor.operators.base import Base
 from kryptondb.network import Grid, Network
+
+if TYPE_CHECKING:
+    from kryptondb.executor.operators.replay import Replays
 
 Block = TypeVar("Block")
 
@@ -45,6 +48,7 @@ class Context:
         read: scores of the network [n, classes] -> the scores asked for, float64 [n, k].
         base: the materialized base, where the operator's `prepare` makes one.
         flops: operations done so far; operators add to it.
+        replays: recorded passes that pictures share; None where none are recorded, or for this picture alone.
         held_before: bytes that the process held beside this image, None where nobody watches its memory.
         beside: bytes that may come to that while this image runs: the next one's base.
     """
@@ -57,6 +61,7 @@ class Context:
     read: Callable[[torch.Tensor], np.ndarray]
     base: Base | None = None
     flops: float = 0.0
+    replays: Replays | None = None
     held_before: int | None = None
     beside: int = 0
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 
+from kryptondb.errors import PlanError
 from kryptondb.executor.convolutions.accuracy import is_accurate
 from kryptondb.executor.convolutions.winograd import Block
 from kryptondb.executor.convolutions.workspace import Workspace
@@ -25,10 +26,13 @@ from kryptondb.executor.operators.layer_costs import (
     node_seconds,
 )
 from kryptondb.executor.operators.prepared import prepared_layers
+from kryptondb.executor.operators.replay import CudaRecorder, Recorder, Replays, unrecordable
 from kryptondb.executor.operators.thrift import THRIFT, Accept, Thrift
 from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tiles import Tile
 from kryptondb.executor.operators.tilings import Tiling, tiling_of
+from kryptondb.executor.operators.uniform import UniformExtents
+from kryptondb.executor.operators.uniform_run import UniformRun
 from kryptondb.executor.operators.workers import workers
 from kryptondb.network import Cap, Network
 from kryptondb.optimizer.cost import Cost, Rates
@@ -37,6 +41,8 @@ from kryptondb.optimizer.workload import Workload
 _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24)
 _MOST_WORKERS = 8
 _TILES_OF_A_WORKER = 8
+_PASSES_TO_RECORD = 4  # two to warm up, the recording, and making a graph of it
+_CALLS_OF_A_REPLAY = 8  # inputs are copied, the graph is launched, its output is copied
 _Group = tuple[Tile, ...]
 _Kind = TypeVar("_Kind", bound="Incremental")
 
@@ -52,7 +58,10 @@ class Incremental:
         winograd: convolutions that are computed from differences by Winograd's method: (node, rows, columns of a block).
         head: how many positions the network's head takes at once, those of several tiles together; 0: tile by tile.
         workers: how many tiles run side by side, each on its share of the processor.
+        uniform: whether tiles come in few shapes and their places lie on the device, as a GPU has it best.
+        graphs: whether one pass of each shape is recorded and replayed for the others; only where tiles are uniform.
         tile_run: runs a tile; `benchmarks.breakdown` puts one in its place that times every node.
+        recorder: records passes; tests put one in its place that needs no GPU.
     """
 
     name: ClassVar[str] = "incremental"
@@ -62,6 +71,17 @@ class Incremental:
     winograd: tuple[tuple[int, int, int], ...] = ()
     head: int = 0
     workers: int = 1
+    uniform: bool = False
+    graphs: bool = False
+    recorder: ClassVar[Callable[[torch.device], Recorder]] = CudaRecorder
+
+    def __post_init__(self) -> None:
+        if self.graphs and not self.uniform:
+            raise PlanError("graphs are recorded a shape of tile: they need uniform tiles", hint="Set uniform too.")
+        if self.uniform and (self.winograd or self.workers > 1):
+            raise PlanError(
+                "uniform tiles run one by one, and every convolution directly", hint="Leave winograd and workers out."
+            )
 
     @classmethod
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Incremental]:
@@ -80,8 +100,11 @@ class Incremental:
         network = workload.network
         if not network.traced or network.batch_statistics:
             return []
-        sides = [side for side in _SIDES if side <= max(workload.grid.rows, workload.grid.cols)]
-        shapes = [(side, side) for side in sides]
+        uniform = torch.device(workload.device).type == "cuda"
+        longest = max(workload.grid.rows, workload.grid.cols)
+        # Uniform tiles are padded: sides that divide the grid waste least.
+        sides = {-(-longest // parts) for parts in range(1, longest + 1)} if uniform else set(_SIDES)
+        shapes = [(side, side) for side in sorted(sides) if side <= min(longest, _SIDES[-1])]
         if "batch" in hints:
             side = max(1, int(round(float(hints["batch"]) ** 0.5)))
             shapes = [(side, max(1, int(hints["batch"]) // side))]
@@ -93,9 +116,14 @@ class Incremental:
             most = max(1, workload.positions // (workers * _TILES_OF_A_WORKER)) if workers > 1 else workload.positions
             shapes = [shape for shape in shapes if shape[0] * shape[1] <= most] or shapes[:1]
         transforms = workload.precision == "float32" and hints.get("convolution") != "direct"
+        # Where differences lie is told to Winograd's method by slices, which no graph can be replayed with.
+        transforms = transforms and not uniform
+        graphs = uniform and unrecordable(network) is None
 
         def planned(shape: tuple[int, int], thrift: Thrift, accept: Accept) -> _Kind:
             plain = of_tile(shape)
+            if plain._cap() is None:  # a capped region that is rounded up would be another answer
+                plain = replace(plain, uniform=uniform, graphs=graphs)
             tiling = plain._tiling(workload)
             blocks = choose_blocks(tiling, rates, workload.element_bytes, accept) if transforms else {}
             blocks = thrift.blocks(network, blocks)
@@ -133,7 +161,9 @@ class Incremental:
         heads = -(-workload.positions // self.head) if self.head else len(tiling.tiles)
         head_bytes = _constant_bytes(network, network.head if self.head else None)
         weights = len(tiling.tiles) * (network.parameter_bytes - head_bytes) + heads * head_bytes
-        seconds += rates.seconds(0.0, weights, len(tiling.tiles) * launches(network, self.blocks))
+        passes = tiling.shapes * _PASSES_TO_RECORD if self.graphs else len(tiling.tiles)
+        calls = passes * launches(network, self.blocks) + (len(tiling.tiles) * _CALLS_OF_A_REPLAY if self.graphs else 0)
+        seconds += rates.seconds(0.0, weights, calls)
         footprint = self._footprint(tiling, element)
         return Cost(seconds, network.flops + tiling.flops, footprint.budget, footprint.ahead)
 
@@ -149,7 +179,15 @@ class Incremental:
         at_once = f", {self.workers} at once" if self.workers > 1 else ""
         algorithms = f", Winograd in {len(self.winograd)} layers" if self.winograd else ""
         tiles = f"tiles {self.tile[0]} x {self.tile[1]}{at_once}"
-        return f"{workload.precision}, {tiles}, R {reached:.2f} of {ideal:.2f} ideal{algorithms}"
+        return f"{workload.precision}, {tiles}, R {reached:.2f} of {ideal:.2f} ideal{algorithms}{self._graphs_told(workload)}"
+
+    def _graphs_told(self, workload: Workload) -> str:
+        if not self.uniform:
+            return ""
+        if self.graphs:
+            return f", {self._tiling(workload).shapes} CUDA graphs"
+        reason = unrecordable(workload.network)
+        return f", no CUDA graphs ({reason})" if reason else ", no CUDA graphs"
 
     def prepare(self, context: Context) -> torch.Tensor:
         """Materializes the base; gives the scores of the unoccluded image, [1, classes]."""
@@ -157,21 +195,28 @@ class Incremental:
         context.flops += context.network.flops
         return context.base.output
 
+    def replays(self, device: torch.device) -> Replays | None:
+        """Where passes are recorded, for all pictures of a query; None where none are."""
+        return Replays(type(self).recorder(device)) if self.graphs else None
+
     def run(self, context: Context) -> Iterator[Scores]:
         """Yields a block of cells a tile, or a few tiles where they share a head; `prepare` comes first."""
         network, grid, base = context.network, context.grid, context.base
         assert base is not None
-        tiling = Tiling.of(network, grid, context.mask, self.tile, self._cap())
+        tiling = Tiling.of(network, grid, context.mask, self.tile, self.uniform, self._cap())
         layers = prepared_layers(network, self.blocks)
         trim()  # the base and the weights are there to stay, what they were made of is not
         footprint = self._footprint(tiling, context.image.element_size())
         guard = Guard(context.held_before, footprint.budget + context.beside, footprint.needed)
         per_location = np.array([node.flops for node in network.nodes])
         head = network.head if self.head else None
+        uniform = self._uniform_run(context, tiling, head)
 
         def run_tile(tile: Tile, workspace: Workspace) -> torch.Tensor:
             rows, cols = tile.positions()
             patches = context.patches(grid.ys[rows], grid.xs[cols])
+            if uniform is not None:
+                return tile.answers(uniform.run(tile, patches))
             geometry = tiling.extents.of(tile)
             run = self.tile_run(network, base, geometry, layers, workspace, before=guard.before)
             return run.run(patches, head)
@@ -184,13 +229,14 @@ class Incremental:
 
             def begun(group: _Group) -> list[Callable[[], torch.Tensor]]:
                 if group not in started:
-                    started[group] = [running.start(tile) for tile in group]
+                    waiting = [running.start(tile) for tile in group]
+                    started[group] = [_result(start()) for start in waiting] if self.uniform else waiting
                 return started[group]
 
             def compute(group: _Group) -> Scores:
                 results = begun(group)
-                if group in following and running.pool is not None:
-                    begun(following[group])  # so that workers go on while the head runs
+                if group in following and (running.pool is not None or self.uniform):
+                    begun(following[group])  # so that workers, or the GPU, go on while the head runs and is read
                 del started[group]
                 outputs = [result() for result in results]
                 for tile in group:
@@ -200,14 +246,26 @@ class Incremental:
                 if head is not None:
                     geometry = tiling.extents.of(group[0])  # which does not matter: behind it nothing has a region
                     output = self.tile_run(network, base, geometry, layers).run_head(head, output)
-                places = [tile.positions() for tile in group]
+                places = [tile.asked.positions() for tile in group]
                 rows, cols = (np.concatenate(index).astype(np.int32) for index in zip(*places, strict=True))
                 return Scores(rows, cols, context.read(output), tiling.extents.regions.free(rows, cols))
 
             yield from shrinking(groups, compute, _halves)
 
+    def _uniform_run(self, context: Context, tiling: Tiling, head: int | None) -> UniformRun | None:
+        """Runs uniform tiles; None where tiles are as they come."""
+        if not self.uniform:
+            return None
+        assert context.base is not None and isinstance(tiling.extents, UniformExtents)
+        if not self.graphs:
+            return UniformRun(context.network, context.base, tiling.extents, head, self.tile_run)
+        replays = context.replays or self.replays(context.image.device)
+        assert replays is not None
+        base = replays.hold(context.network, context.base)
+        return UniformRun(context.network, base, tiling.extents, head, self.tile_run, replays)
+
     def _tiling(self, workload: Workload) -> Tiling:
-        return tiling_of(workload.network, workload.grid, workload.runs, self.tile, self._cap())
+        return tiling_of(workload.network, workload.grid, workload.runs, self.tile, self.uniform, self._cap())
 
     def _cap(self) -> Cap | None:
         """What the regions of all nodes are capped at."""
@@ -232,6 +290,10 @@ class Incremental:
         groups = [sum(tile.size for tile in group) for group in self._groups(tiling.tiles)]
         head = tiling.network.head if self.head else None
         return incremental_footprint(tiling, self.blocks, element_bytes, groups, head, self.workers)
+
+
+def _result(done: torch.Tensor) -> Callable[[], torch.Tensor]:
+    return lambda: done
 
 
 def _constant_bytes(network: Network, head: int | None) -> int:

@@ -12,6 +12,7 @@ import torch
 from kryptondb.executor.convolutions.winograd import Winograd
 from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.executor.operators.base import Base
+from kryptondb.executor.operators.reads import HostReads, Reads
 from kryptondb.executor.operators.regions_on_tensors import by_row_and_column, from_locations, lay_over, to_locations
 from kryptondb.executor.operators.tiles import TileExtents
 from kryptondb.network import Network, Node, Rule
@@ -29,6 +30,7 @@ class TileRun:
         layers: convolutions that are computed from differences, by node; all others directly.
         workspace: memory that passes share.
         before: called with each node's index before it runs.
+        reads: makes what nodes read out of the base and the regions; by itself from the places in `extents`.
     """
 
     network: Network
@@ -40,6 +42,10 @@ class TileRun:
     whole: set[int] = field(default_factory=set)
     projected: dict[int, torch.Tensor] = field(default_factory=dict)
     before: Callable[[int], None] | None = None
+    reads: Reads | None = None
+
+    def __post_init__(self) -> None:
+        self._reads: Reads = self.reads or HostReads(self.network, self.base, self.extents)
 
     def run(self, patches: torch.Tensor, last: int | None = None) -> torch.Tensor:
         """Patches [n, C, h, w] -> the network's scores [n, classes], or the value of the node `last`."""
@@ -128,25 +134,17 @@ class TileRun:
         window, index = node.window, node.index
         assert window is not None and node.axes is not None
         height, width = int(self.extents.heights[index]), int(self.extents.widths[index])
-        ys, xs = self.extents.ys[index], self.extents.xs[index]
         source = self._source(node)
-        read = self.read(
-            source,
-            ys * window.y.stride - window.y.before,
-            window.y.size + (height - 1) * window.y.stride,
-            xs * window.x.stride - window.x.before,
-            window.x.size + (width - 1) * window.x.stride,
-            window.outside,
-        )
+        read = self._reads.window(node, source, self.values[source])
         values = {ref: self.values.get(ref) for ref in node.inputs}
         values[source] = read
         function = window.function or node.function
         assert function is not None
         output: torch.Tensor = function(*bind(window.args, values, batch, height, width))
         if window.counts is not None:
-            counts_y = self._counts(window.counts[0], ys, height, output)[:, None, None, :, None]
-            counts_x = self._counts(window.counts[1], xs, width, output)[None, :, None, None, :]
-            counted = by_row_and_column(output, len(ys), len(xs)) / (counts_y * counts_x)
+            counts_y, counts_x = self._reads.counts(node, output)
+            counts = counts_y[:, None, None, :, None] * counts_x[None, :, None, None, :]
+            counted = by_row_and_column(output, len(counts_y), len(counts_x)) / counts
             output = counted.flatten(0, 1)
         return output
 
@@ -182,20 +180,12 @@ class TileRun:
         lay_over(region, located, shifts_y, shifts_x)
         return region
 
-    @staticmethod
-    def _counts(counts: torch.Tensor, starts: np.ndarray, size: int, like: torch.Tensor) -> torch.Tensor:
-        index = torch.as_tensor(starts)[:, None] + torch.arange(size)
-        return counts[index].to(like.device, like.dtype)
-
     def _merge(self, node: Node, batch: int) -> torch.Tensor:
         """Every branch on the union of their regions, each completed from its own base."""
-        index = node.index
-        ys, xs = self.extents.ys[index], self.extents.xs[index]
-        height, width = int(self.extents.heights[index]), int(self.extents.widths[index])
         values = dict(self.values)
         for source in node.inputs:
             if self._is_region(source):
-                values[source] = self.read(source, ys, height, xs, width)
+                values[source] = self._reads.region(node, source, self.values[source])
         first = node.args[0]
         # What was read for this node alone may be written over, whoever else reads the branch.
         owned = isinstance(first, Ref) and values[first.index] is not self.values.get(first.index)
@@ -207,12 +197,7 @@ class TileRun:
         index = node.inputs[0]
         source = self.network.nodes[index]
         assert source.axes is not None
-        extents = self.extents
-        new = self.values[index]
-        old = self.base.tables[index].gather(
-            extents.ys[index], int(extents.heights[index]), extents.xs[index], int(extents.widths[index])
-        )
-        difference = new - from_locations(old, source.axes)
+        difference = self.values[index] - self._reads.unoccluded(index)
         change = difference.sum((source.axes.y, source.axes.x)) / (source.height * source.width)
         base = self.base.values[node.index]
         mean: torch.Tensor = base + change.reshape(change.shape[0], *base.shape[1:])
@@ -229,24 +214,5 @@ class TileRun:
     def _project(self, index: int) -> torch.Tensor:
         """Algorithm 1's second procedure, IncrementalToFullProjection."""
         if index not in self.projected:
-            node = self.network.nodes[index]
-            ys, xs = np.zeros_like(self.extents.ys[index]), np.zeros_like(self.extents.xs[index])
-            self.projected[index] = self.read(index, ys, node.height, xs, node.width)
+            self.projected[index] = self._reads.whole(index, self.values[index])
         return self.projected[index]
-
-    def read(
-        self, index: int, ys: np.ndarray, height: int, xs: np.ndarray, width: int, outside: float = 0.0
-    ) -> torch.Tensor:
-        """Rectangles of a node's value for each position: its base, with the position's own region laid over."""
-        node = self.network.nodes[index]
-        assert node.axes is not None
-        patch = self.values[index]
-        patch_ys, patch_xs = self.extents.ys[index], self.extents.xs[index]
-        patch_height, patch_width = int(self.extents.heights[index]), int(self.extents.widths[index])
-        shifts_y, shifts_x = patch_ys - ys, patch_xs - xs
-        if height == patch_height and width == patch_width and not shifts_y.any() and not shifts_x.any():
-            return patch  # type: ignore[no-any-return]
-        rectangles = self.base.tables[index].gather(ys, height, xs, width, outside)
-        lay_over(rectangles, to_locations(patch, node.axes), shifts_y, shifts_x)
-        return from_locations(rectangles, node.axes)
-

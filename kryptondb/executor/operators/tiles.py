@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from kryptondb.network import Network
 from kryptondb.network.regions import Regions, Spans
@@ -28,11 +29,20 @@ class Tile:
         """How many positions."""
         return len(self.rows) * len(self.cols)
 
+    @property
+    def asked(self) -> Tile:
+        """The cells that the tile answers, each of them once."""
+        return self
+
+    def answers(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of all positions [size, ...] -> those of the cells asked for."""
+        return values
+
     def positions(self) -> tuple[np.ndarray, np.ndarray]:
         """Row and column of every position, in reading order; int64 [size] each."""
         return np.repeat(self.rows, len(self.cols)), np.tile(self.cols, len(self.rows))
 
-    def halves(self) -> list[Tile]:
+    def halves(self) -> Sequence[Tile]:
         """Two tiles of half the size, cut across the longer side; a tile of one position gives itself."""
         if self.size < 2:
             return [self]
@@ -49,9 +59,14 @@ def tiles_of(mask: np.ndarray, shape: tuple[int, int], extents: Extents | None =
     """
     used_rows, used_cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if extents is None:
-        all_rows, all_cols = _even(used_rows, shape[0]), _even(used_cols, shape[1])
+        all_rows, all_cols = even(used_rows, shape[0]), even(used_cols, shape[1])
     else:
         all_rows, all_cols = extents.cut(used_rows, shape[0], 0), extents.cut(used_cols, shape[1], 1)
+    yield from crossed(mask, all_rows, all_cols)
+
+
+def crossed(mask: np.ndarray, all_rows: Sequence[np.ndarray], all_cols: Sequence[np.ndarray]) -> Iterator[Tile]:
+    """Tiles of these runs of rows and columns that hold every cell of the mask once, and no other."""
     for rows in all_rows:
         for cols in all_cols:
             block = mask[np.ix_(rows, cols)]
@@ -63,7 +78,7 @@ def tiles_of(mask: np.ndarray, shape: tuple[int, int], extents: Extents | None =
                 yield Tile(rows[places], cols[block[places[0]]])
 
 
-def _even(indices: np.ndarray, size: int) -> list[np.ndarray]:
+def even(indices: np.ndarray, size: int) -> list[np.ndarray]:
     """Runs of at most `size`, as equal as can be: 53 in runs of at most 8 are 4 of 8 and 3 of 7."""
     return [] if not len(indices) else np.array_split(indices, -(-len(indices) // size))
 
@@ -108,6 +123,16 @@ class Extents:
             if span is not None:
                 first[index], sizes[index] = span.first, span.sizes
         return first, sizes
+
+    @property
+    def position_sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of each node's region by grid row, and columns by grid column; int64 [nodes, positions] each."""
+        return self._y[1], self._x[1]
+
+    @property
+    def position_firsts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each node's region begins by grid row, and by grid column; int64 [nodes, positions] each."""
+        return self._y[0], self._x[0]
 
     def sizes(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of each node's region that are common to a tile, the largest among it; int64 [nodes] each."""

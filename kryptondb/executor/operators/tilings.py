@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from kryptondb.executor.operators.tiles import Extents, Tile, tiles_of
+from kryptondb.executor.operators.uniform import UniformExtents
 from kryptondb.network import Cap, Grid, Network, Rule
 from kryptondb.network.regions import regions
 from kryptondb.optimizer.workload import Runs, mask_of_runs
@@ -21,10 +22,15 @@ def extents_of(network: Network, grid: Grid, cap: Cap | None = None) -> Extents:
 
 @lru_cache(maxsize=64)
 def tiling_of(
-    network: Network, grid: Grid, runs: Runs | None, shape: tuple[int, int], cap: Cap | None = None
+    network: Network,
+    grid: Grid,
+    runs: Runs | None,
+    shape: tuple[int, int],
+    uniform: bool = False,
+    cap: Cap | None = None,
 ) -> Tiling:
-    """The tiles of a query's cells with at most `shape` rows and columns."""
-    return Tiling.of(network, grid, mask_of_runs(runs, grid.rows, grid.cols), shape, cap)
+    """The tiles of a query's cells with at most `shape` rows and columns; `uniform` ones come in few shapes."""
+    return Tiling.of(network, grid, mask_of_runs(runs, grid.rows, grid.cols), shape, uniform, cap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +40,7 @@ class Tiling:
     Attributes:
         extents: the geometry of every position.
         mask: the cells that the tiles hold, boolean [rows, cols].
-        tiles: they hold each of them once.
+        tiles: they hold each of them once, padding aside.
     """
 
     extents: Extents
@@ -43,10 +49,19 @@ class Tiling:
 
     @classmethod
     def of(
-        cls, network: Network, grid: Grid, mask: np.ndarray, shape: tuple[int, int], cap: Cap | None = None
+        cls,
+        network: Network,
+        grid: Grid,
+        mask: np.ndarray,
+        shape: tuple[int, int],
+        uniform: bool = False,
+        cap: Cap | None = None,
     ) -> Tiling:
-        """Tiles of at most `shape` rows and columns."""
+        """Tiles of at most `shape` rows and columns; `uniform` ones come in few shapes."""
         extents = extents_of(network, grid, cap)
+        if uniform:
+            padded = UniformExtents.rounding(extents, mask, shape)
+            return cls(padded, mask, tuple(padded.tiles(mask)))
         return cls(extents, mask, tuple(tiles_of(mask, shape, extents)))
 
     @property
@@ -67,6 +82,14 @@ class Tiling:
             return nothing, nothing
         found = [self.extents.sizes(tile) for tile in self.tiles]
         return np.stack([heights for heights, _ in found], axis=1), np.stack([widths for _, widths in found], axis=1)
+
+    @property
+    def shapes(self) -> int:
+        """How many shapes of tile there are, where they are uniform."""
+        extents = self.extents
+        if not isinstance(extents, UniformExtents):
+            return len(self.tiles)
+        return len({extents.shape(tile) for tile in self.tiles})
 
     def locations(self, index: int) -> np.ndarray:
         """Locations of a node that each tile recomputes, over all its positions, int64 [tiles]."""

@@ -1,0 +1,106 @@
+"""What the nodes of a tile read: rectangles of a value's base, with each position's own region laid over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from kryptondb.executor.operators.base import Base
+from kryptondb.executor.operators.regions_on_tensors import from_locations, lay_over, to_locations
+from kryptondb.executor.operators.tiles import TileExtents
+from kryptondb.network import Network, Node
+
+
+class Reads(Protocol):
+    """Makes what nodes read. Values are in the network's own order of dimensions, one position after the other."""
+
+    def window(self, node: Node, source: int, value: torch.Tensor) -> torch.Tensor:
+        """The read windows of a window operator: `value` is the region of its source."""
+
+    def region(self, node: Node, source: int, value: torch.Tensor) -> torch.Tensor:
+        """A branch on the region of the node that merges it."""
+
+    def whole(self, source: int, value: torch.Tensor) -> torch.Tensor:
+        """A value filled up to the whole picture."""
+
+    def unoccluded(self, source: int) -> torch.Tensor:
+        """The base in each position's region."""
+
+    def counts(self, node: Node, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """How many cells an average pooling counts along each axis: [tile rows, height] and [tile columns, width]."""
+
+
+def window_extent(size: int, stride: int, outputs: int) -> int:
+    """Cells that so many neighbouring outputs of a window operator read along one axis."""
+    return size + (outputs - 1) * stride
+
+
+@dataclass(frozen=True, eq=False)
+class HostReads:
+    """Reads whose places the processor knows, so that it can leave out what is not needed and copy by slices."""
+
+    network: Network
+    base: Base
+    extents: TileExtents
+
+    def window(self, node: Node, source: int, value: torch.Tensor) -> torch.Tensor:
+        window, index, extents = node.window, node.index, self.extents
+        assert window is not None
+        return self._read(
+            source,
+            value,
+            extents.ys[index] * window.y.stride - window.y.before,
+            window_extent(window.y.size, window.y.stride, int(extents.heights[index])),
+            extents.xs[index] * window.x.stride - window.x.before,
+            window_extent(window.x.size, window.x.stride, int(extents.widths[index])),
+            window.outside,
+        )
+
+    def region(self, node: Node, source: int, value: torch.Tensor) -> torch.Tensor:
+        index, extents = node.index, self.extents
+        height, width = int(extents.heights[index]), int(extents.widths[index])
+        return self._read(source, value, extents.ys[index], height, extents.xs[index], width)
+
+    def whole(self, source: int, value: torch.Tensor) -> torch.Tensor:
+        node = self.network.nodes[source]
+        ys, xs = np.zeros_like(self.extents.ys[source]), np.zeros_like(self.extents.xs[source])
+        return self._read(source, value, ys, node.height, xs, node.width)
+
+    def unoccluded(self, source: int) -> torch.Tensor:
+        axes, extents = self.network.nodes[source].axes, self.extents
+        assert axes is not None
+        height, width = int(extents.heights[source]), int(extents.widths[source])
+        old = self.base.tables[source].gather(extents.ys[source], height, extents.xs[source], width)
+        return from_locations(old, axes)
+
+    def counts(self, node: Node, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert node.window is not None and node.window.counts is not None
+        index, extents = node.index, self.extents
+        counts_y, counts_x = node.window.counts
+        rows = torch.as_tensor(extents.ys[index])[:, None] + torch.arange(int(extents.heights[index]))
+        cols = torch.as_tensor(extents.xs[index])[:, None] + torch.arange(int(extents.widths[index]))
+        return counts_y[rows].to(like.device, like.dtype), counts_x[cols].to(like.device, like.dtype)
+
+    def _read(
+        self,
+        source: int,
+        patch: torch.Tensor,
+        ys: np.ndarray,
+        height: int,
+        xs: np.ndarray,
+        width: int,
+        outside: float = 0.0,
+    ) -> torch.Tensor:
+        """Rectangles of a node's value for each position: its base, with the position's own region laid over."""
+        axes, extents = self.network.nodes[source].axes, self.extents
+        assert axes is not None
+        patch_height, patch_width = int(extents.heights[source]), int(extents.widths[source])
+        shifts_y, shifts_x = extents.ys[source] - ys, extents.xs[source] - xs
+        if height == patch_height and width == patch_width and not shifts_y.any() and not shifts_x.any():
+            return patch
+        rectangles = self.base.tables[source].gather(ys, height, xs, width, outside)
+        lay_over(rectangles, to_locations(patch, axes), shifts_y, shifts_x)
+        return from_locations(rectangles, axes)
