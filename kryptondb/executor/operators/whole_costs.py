@@ -1,0 +1,21 @@
+"""What whole images cost, through the whole network: the naive way, and the base."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kryptondb.executor.operators.footprint import elements_moved, guessed_elements
+from kryptondb.executor.operators.layer_costs import flops_per_second
+from kryptondb.network import Network
+from kryptondb.optimizer.cost import Rates
+
+
+def whole_seconds(network: Network, batch: int, rates: Rates, element_bytes: int) -> float:
+    """Seconds of one inference of `batch` images together."""
+    if not network.traced:  # a guess; nothing is known of its nodes
+        moved = 2.0 * guessed_elements(network) * element_bytes
+        return rates.seconds(batch * network.flops, batch * moved + network.parameter_bytes, 1)
+    computing = sum(node.total_flops / flops_per_second(network, node, rates) for node in network.nodes if node.flops)
+    elements = np.array([elements_moved(network, node) for node in network.nodes], dtype=np.float64)
+    moving = float(rates.moving(batch * element_bytes * elements).sum())
+    return batch * computing + moving + rates.seconds(0.0, network.parameter_bytes, len(network.nodes))

@@ -1,0 +1,48 @@
+"""A recipe: how an approximate heat map is made, apart from all that only its speed depends on.
+
+Quality belongs to recipes: ANALYZE measures it a recipe, profiles remember it a recipe, and a promise is kept by one. How
+fast a recipe is depends on the tiles, algorithms and workers that an operator is planned with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Recipe:
+    """What determines an approximate answer.
+
+    Attributes:
+        operator: 'thresholded', 'drill-down' or 'refined'.
+        tau, tau_deep: the cap of the regions of the cheap map, at the input and at the deep end (`network.Cap`); 1 and 1
+            for none.
+        step: cells at every so many-th row and column, and in the last ones, are computed exactly; 0 for none of them.
+        fraction: the share of all cells that is computed exactly beside these, where `where` says.
+        where: 'drop' for where the score falls most, 'uncertain' for where the map is least sure; '' without a fraction.
+    """
+
+    operator: str
+    tau: float = 1.0
+    tau_deep: float = 1.0
+    step: int = 0
+    fraction: float = 0.0
+    where: str = ""
+
+    def __str__(self) -> str:
+        parts = [self.operator]
+        if self.tau != 1.0 or self.tau_deep != 1.0:
+            deep = f" to {self.tau_deep:g}" if self.tau_deep != self.tau else ""
+            parts.append(f"tau {self.tau:g}{deep}")
+        if self.step:
+            parts.append(f"every {_ordinal(self.step)} cell exact")
+        if self.fraction:
+            parts.append(
+                f"{100 * self.fraction:g}% more {'where the score falls most' if self.where == 'drop' else 'where least sure'}"
+            )
+        return ", ".join(parts)
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
+    return f"{number}{ending}"
