@@ -32,8 +32,8 @@ from benchmarks.stopwatch import Stopwatch, watched
 from benchmarks.subject import Subject, input_side, prepare
 from kryptondb.catalog.memory import free_memory
 from kryptondb.executor.operators import Full, Incremental
-from kryptondb.executor.operators.footprint import full_bytes_moved
 from kryptondb.executor.operators.tilings import tiling_of
+from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Runs, Workload
 
@@ -90,7 +90,7 @@ def breakdown(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     positions = sum(int(tiling.positions.sum()) for tiling in tilings)
     whole = tiling_of(network, grid, None, plan.tile, plan.uniform)
     layers = layers_of(plan, whole, tilings, stopwatch.nodes, ceiling, rates)
-    base = rates.seconds(network.flops, full_bytes_moved(network, ELEMENT_BYTES), len(network.nodes))
+    base = whole_seconds(network, 1, rates, ELEMENT_BYTES)
     expected = sum(plan.estimate(workload(band), rates).seconds - base for band in chosen) / positions
     return {
         "model": subject.model.name,

@@ -64,7 +64,7 @@ def layers_of(
     positions = sum(int(tiling.positions.sum()) for tiling in measured)
     estimates = dict.fromkeys(range(len(network.nodes)), 0.0)
     for tiling in measured:
-        for node, expected in node_seconds(tiling, plan.blocks, rates, ELEMENT_BYTES):
+        for node, expected in node_seconds(tiling, plan.blocks, rates, ELEMENT_BYTES, plan.workers):
             estimates[node.index] += expected
     heights, widths = (sizes[:, _middle(whole)] for sizes in whole.sizes)
     layers = []

@@ -34,7 +34,7 @@ class Calibration:
         key = _key(device)
         if key not in self._known:
             general = self._catalog.rates(key)
-            if general is None:
+            if general is None or "cached_bytes_per_second" not in general:  # an older version did not measure that
                 self._measure_in_general(device)
                 general = self._catalog.rates(key) or {}
             general.pop("measured", None)
@@ -93,6 +93,7 @@ class Calibration:
         return [
             ("generic convolution", "direct", general["flops_per_second"] / 1e9, "GFLOP/s", measured),
             ("copy", None, general["bytes_per_second"] / 1e9, "GB/s", measured),
+            ("copy in the caches", None, general.get("cached_bytes_per_second", 0.0) / 1e9, "GB/s", measured),
             ("operator call", None, general["seconds_per_call"] * 1e6, "microseconds", measured),
         ]
 

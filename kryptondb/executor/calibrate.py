@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 
 from kryptondb.executor.convolutions.algorithms import blocks_for
 from kryptondb.executor.convolutions.winograd import Block, Winograd, blocks_of
 from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.executor.operators.layer_costs import DIRECT, WINOGRAD, distance
+from kryptondb.executor.operators.regions_on_tensors import Table, lay_over
+from kryptondb.network import Axes
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
 
 # Read windows of one run, the height and width of what each computes, and the most operations of one run: a layer with
@@ -24,12 +28,18 @@ SECONDS = 0.1
 RUNS = 2
 # What is timed lasts at least this long: shorter runs are timed together.
 SHORTEST = 0.002
+# Pairs of 4 MiB: a copy of one finds that the others have displaced it from the caches.
+DISPLACING = 16
+# So many rows and columns of positions, each with a shift of its own.
+OVERLAYS = 4
+# A core's own cache where the system does not tell.
+SMALL_CACHE = 1 << 20
 
 Work = Callable[[], object]
 
 
 def measure(device: str) -> Rates:
-    """Measures a 3x3 convolution at a size that networks have, a large copy, and a tiny operator: half a second.
+    """Measures a 3x3 convolution at a size that networks have, large and small copies, and a tiny operator: half a second.
 
     Takes the best of several runs each: what disturbs a measurement only ever slows it down.
 
@@ -39,13 +49,40 @@ def measure(device: str) -> Rates:
     with torch.inference_mode():
         image = torch.randn(32, 128, 16, 16, device=device).contiguous(memory_format=torch.channels_last)
         weight = torch.randn(128, 128, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
-        large, other = torch.zeros(2, 4 << 20, device=device)  # written once: what is measured is no first touch
-        small = torch.empty(16, device=device)
+        pairs = torch.zeros(DISPLACING, 2, 1 << 20, device=device)  # written once: what is measured is no first touch
+        cache = cache_bytes(device)
+        source, target = torch.zeros(2, min(1 << 20, int(cache / 16)), device=device)
+        small = torch.zeros(1, 8, 4, 4, device=device)
+        kernel = torch.zeros(8, 8, 1, 1, device=device)
+        table = Table.of(torch.zeros(1, 8, 16, 16, device=device), Axes(0, 2, 3), (0.0,))
+        places, rectangles, regions = np.arange(OVERLAYS), *torch.zeros(2, OVERLAYS**2, 2, 2, 8, device=device)
         flops = 2.0 * 32 * 14 * 14 * 128 * 128 * 9
         convolution = _best(lambda: torch.conv2d(image, weight), device, 12)
-        copy = _best(lambda: other.copy_(large), device, 6)
-        call = _best(lambda: [small.clone() for _ in range(100)], device, 5) / 100
-    return Rates(flops / convolution, 2 * large.numel() * large.element_size() / copy, 4 * call)
+        displaced = _best(lambda: [other.copy_(one) for one, other in pairs], device, 4)
+        cached = _best(lambda: [target.copy_(source) for _ in range(20)], device, 6) / 20
+        call = _best(lambda: [torch.conv2d(small, kernel) for _ in range(50)], device, 5) / 50
+        gather = _best(lambda: [table.gather(places, 2, places, 2) for _ in range(10)], device, 5) / 10
+        overlay = _best(lambda: lay_over(rectangles, regions, places - 2, places - 2), device, 8) / OVERLAYS**2
+    return Rates(
+        flops_per_second=flops / convolution,
+        bytes_per_second=pairs.numel() * pairs.element_size() / displaced,
+        cached_bytes_per_second=max(1.0, 2 * source.numel() * source.element_size() / cached),
+        cache_bytes=cache,
+        seconds_per_call=call,
+        seconds_per_gather=gather,
+        seconds_per_overlay=overlay,
+    )
+
+
+def cache_bytes(device: str) -> float:
+    """How much the caches nearest to the cores hold, all cores that torch uses together."""
+    if device.startswith("cuda"):
+        return float(torch.cuda.get_device_properties(device).L2_cache_size)
+    try:
+        each = os.sysconf("SC_LEVEL2_CACHE_SIZE")
+    except (AttributeError, ValueError, OSError):  # only glibc knows
+        each = 0
+    return float(each if each > 0 else SMALL_CACHE) * torch.get_num_threads()
 
 
 def measure_layers(

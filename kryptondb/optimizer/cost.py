@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -71,19 +73,38 @@ class Rates:
 
     Attributes:
         flops_per_second: of a 3x3 convolution at a size that networks have.
-        bytes_per_second: of a large copy, reads and writes counted.
+        bytes_per_second: of a large copy between places that other work has displaced from the caches; reads and writes
+            counted.
+        cached_bytes_per_second: of a copy between places that are in the caches.
+        cache_bytes: how much the caches keep for an operator, of what it reads and writes.
         seconds_per_call: what launching one operator costs however small its work.
+        seconds_per_gather: the same for reading rectangles of the base.
+        seconds_per_overlay: what one group of positions costs, whose own regions are laid over these alike.
         layers: what CALIBRATE measured of single layers; a later one of the same shape and algorithm counts.
     """
 
     flops_per_second: float = 1.5e11
     bytes_per_second: float = 8e9
+    cached_bytes_per_second: float = 3e10
+    cache_bytes: float = 2e6
     seconds_per_call: float = 1.5e-5
+    seconds_per_gather: float = 6e-5
+    seconds_per_overlay: float = 4e-6
     layers: tuple[LayerRate, ...] = ()
 
     def seconds(self, flops: float, moved: float, calls: float) -> float:
         """Seconds for so many operations, bytes moved and operator launches."""
         return flops / self.flops_per_second + moved / self.bytes_per_second + calls * self.seconds_per_call
+
+    def moving(self, moved: np.ndarray, sharing: int = 1) -> np.ndarray:
+        """Seconds in which operators move so many bytes each, float64 of the same shape.
+
+        Args:
+            sharing: how many such operators run side by side, and share the caches; all of them together take as long.
+        """
+        cached = np.minimum(moved, self.cache_bytes / sharing)
+        seconds: np.ndarray = cached / self.cached_bytes_per_second + (moved - cached) / self.bytes_per_second
+        return seconds
 
     def layer(self, shape: LayerShape, algorithm: str) -> float | None:
         """Operations a second of one algorithm on one shape of layer, or None where that was not measured."""

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.graph import Ref
 from kryptondb.optimizer.cost import LayerShape
 
 
+#: The arguments of `aten.conv2d`, those that may be left out with what they then are.
+_DEFAULTS: tuple[Any, ...] = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
+
+
 def shape_of(node: Node, network: Network) -> LayerShape | None:
-    """The shape of a convolution over read windows, or None for every other node.
+    """The shape of a convolution, or None for every other node.
 
     A dilated convolution has none either: its taps lie apart, so what holds for its kernel's size does not hold for it.
     """
-    if node.rule is not Rule.WINDOW or node.window is None or node.operator not in ("conv2d", "convolution"):
+    if node.operator not in ("conv2d", "convolution"):
         return None
-    _, weight, _, stride, _, dilation, groups = node.window.args
+    if node.window is not None:
+        _, weight, _, stride, _, dilation, groups = node.window.args
+    elif node.rule is Rule.DENSE and len(node.args) > 1:  # behind the last picture that has regions
+        _, weight, _, stride, _, dilation, groups = (*node.args, *_DEFAULTS[len(node.args) :])
+    else:
+        return None
     constant = network.nodes[weight.index].constant if isinstance(weight, Ref) else None
-    if constant is None or any(step != 1 for step in dilation):
+    if constant is None or constant.ndim != 4 or any(step != 1 for step in dilation):
         return None
     out_channels, per_group, height, width = constant.shape
     return LayerShape(per_group * groups, out_channels, (height, width), (stride[0], stride[1]), groups)

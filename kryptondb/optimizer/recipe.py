@@ -1,7 +1,7 @@
 """A recipe: how an approximate heat map is made, apart from all that only its speed depends on.
 
-Quality belongs to recipes: ANALYZE measures it a recipe, profiles remember it a recipe, and a promise is kept by one. How
-fast a recipe is depends on the tiles, algorithms and workers that an operator is planned with.
+Quality belongs to recipes: ANALYZE measures it a recipe, profiles remember it a recipe, and a promise is kept by one.
+How fast a recipe is depends on the tiles, algorithms and workers that an operator is planned with.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ class Recipe:
 
     Attributes:
         operator: 'thresholded', 'drill-down' or 'refined'.
-        tau, tau_deep: the cap of the regions of the cheap map, at the input and at the deep end (`network.Cap`); 1 and 1
-            for none.
+        tau, tau_deep: the cap of the regions of the cheap map (`network.Cap`), 1 for none.
         step: cells at every so many-th row and column, and in the last ones, are computed exactly; 0 for none of them.
         fraction: the share of all cells that is computed exactly beside these, where `where` says.
-        where: 'drop' for where the score falls most, 'uncertain' for where the map is least sure; '' without a fraction.
+        where: 'drop' for where the score falls most, 'uncertain' for where the map is least sure.
     """
 
     operator: str
@@ -37,9 +36,8 @@ class Recipe:
         if self.step:
             parts.append(f"every {_ordinal(self.step)} cell exact")
         if self.fraction:
-            parts.append(
-                f"{100 * self.fraction:g}% more {'where the score falls most' if self.where == 'drop' else 'where least sure'}"
-            )
+            where = "where the score falls most" if self.where == "drop" else "where least sure"
+            parts.append(f"{100 * self.fraction:g}% more {where}")
         return ", ".join(parts)
 
 

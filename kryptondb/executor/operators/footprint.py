@@ -1,8 +1,9 @@
-"""How much memory a network's values take and how many bytes move, from its shapes alone."""
+"""How much memory a network's values take and how much of it moves, from its shapes alone."""
 
 from __future__ import annotations
 
-from kryptondb.network import Network, Rule
+from kryptondb.network import Network, Node, Rule
+from kryptondb.network.aliases import VIEWS
 
 
 def guessed_elements(network: Network) -> int:
@@ -11,9 +12,18 @@ def guessed_elements(network: Network) -> int:
     return 64 * height * width + channels * height * width
 
 
-def full_bytes_moved(network: Network, element_bytes: int) -> float:
-    """Bytes written and read again between the operators of one full inference."""
-    if not network.traced:
-        return 2.0 * guessed_elements(network) * element_bytes
-    elements = sum(n.channels * n.height * n.width for n in network.nodes if n.rule is not Rule.CONSTANT and n.fresh)
-    return 2.0 * elements * element_bytes
+def elements_moved(network: Network, node: Node) -> int:
+    """Elements that a node reads and writes for one whole image; weights are not counted."""
+    if node.rule in (Rule.CONSTANT, Rule.INPUT, Rule.SIZE) or not network.varying[node.index] or is_free(node):
+        return 0
+    return value_elements(node) + sum(value_elements(network.nodes[i]) for i in node.inputs if network.varying[i])
+
+
+def value_elements(node: Node) -> int:
+    """Elements of a node's value for one image."""
+    return node.channels * node.height * node.width
+
+
+def is_free(node: Node) -> bool:
+    """Whether a node moves nothing: its value looks into its input's memory."""
+    return node.operator in VIEWS and not node.fresh

@@ -12,7 +12,7 @@ import torch
 from kryptondb.executor.heap import Guard
 from kryptondb.executor.operators.budget import full_footprint
 from kryptondb.executor.operators.context import Context, Scores, shrinking
-from kryptondb.executor.operators.footprint import full_bytes_moved
+from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.network import Rule
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.workload import Workload
@@ -45,8 +45,7 @@ class Full:
         network = workload.network
         batches = -(-images // self.batch)
         flops = images * network.flops
-        moved = images * full_bytes_moved(network, workload.element_bytes) + batches * network.parameter_bytes
-        seconds = rates.seconds(flops, moved, batches * max(1, len(network.nodes)))
+        seconds = batches * whole_seconds(network, min(self.batch, images), rates, workload.element_bytes)
         footprint = full_footprint(network, self.batch, workload.element_bytes)
         return Cost(seconds, flops, footprint.budget, footprint.ahead)
 

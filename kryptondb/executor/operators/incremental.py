@@ -19,12 +19,11 @@ from kryptondb.executor.heap import Guard, trim
 from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.budget import Footprint, incremental_footprint
 from kryptondb.executor.operators.context import Context, Scores, shrinking
-from kryptondb.executor.operators.footprint import full_bytes_moved
 from kryptondb.executor.operators.layer_costs import (
     choose_blocks,
-    launches,
     node_seconds,
 )
+from kryptondb.executor.operators.overheads import overhead_seconds
 from kryptondb.executor.operators.prepared import prepared_layers
 from kryptondb.executor.operators.replay import CudaRecorder, Recorder, Replays, unrecordable
 from kryptondb.executor.operators.thrift import THRIFT, Accept, Thrift
@@ -33,6 +32,7 @@ from kryptondb.executor.operators.tiles import Tile
 from kryptondb.executor.operators.tilings import Tiling, tiling_of
 from kryptondb.executor.operators.uniform import UniformExtents
 from kryptondb.executor.operators.uniform_run import UniformRun
+from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.executor.operators.workers import workers
 from kryptondb.network import Cap, Network
 from kryptondb.optimizer.cost import Cost, Rates
@@ -125,7 +125,7 @@ class Incremental:
             if plain._cap() is None:  # a capped region that is rounded up would be another answer
                 plain = replace(plain, uniform=uniform, graphs=graphs)
             tiling = plain._tiling(workload)
-            blocks = choose_blocks(tiling, rates, workload.element_bytes, accept) if transforms else {}
+            blocks = choose_blocks(tiling, rates, workload.element_bytes, accept, workers) if transforms else {}
             blocks = thrift.blocks(network, blocks)
             winograd = tuple((index, *block) for index, block in blocks.items())
             return replace(plain, winograd=winograd, head=min(head, thrift.head), workers=min(workers, thrift.workers))
@@ -156,14 +156,18 @@ class Incremental:
         """One full inference for the base, then every tile's regions, windows read and head."""
         network, element = workload.network, workload.element_bytes
         tiling = self._tiling(workload)
-        seconds = rates.seconds(network.flops, full_bytes_moved(network, element), len(network.nodes))
-        seconds += sum(each for _, each in node_seconds(tiling, self.blocks, rates, element))
+        seconds = whole_seconds(network, 1, rates, element)
+        seconds += sum(each for _, each in node_seconds(tiling, self.blocks, rates, element, self.workers))
         heads = -(-workload.positions // self.head) if self.head else len(tiling.tiles)
         head_bytes = _constant_bytes(network, network.head if self.head else None)
         weights = len(tiling.tiles) * (network.parameter_bytes - head_bytes) + heads * head_bytes
-        passes = tiling.shapes * _PASSES_TO_RECORD if self.graphs else len(tiling.tiles)
-        calls = passes * launches(network, self.blocks) + (len(tiling.tiles) * _CALLS_OF_A_REPLAY if self.graphs else 0)
-        seconds += rates.seconds(0.0, weights, calls)
+        seconds += rates.seconds(0.0, weights, 0)
+        if self.uniform:
+            passes = tiling.shapes * _PASSES_TO_RECORD if self.graphs else len(tiling.tiles)
+            calls = passes * 2 * len(network.nodes) + (len(tiling.tiles) * _CALLS_OF_A_REPLAY if self.graphs else 0)
+            seconds += rates.seconds(0.0, 0.0, calls)
+        else:
+            seconds += overhead_seconds(tiling, self.blocks, rates)
         footprint = self._footprint(tiling, element)
         return Cost(seconds, network.flops + tiling.flops, footprint.budget, footprint.ahead)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.convolutions.winograd import Block, blocks_of, reach_of
+from kryptondb.executor.operators.footprint import is_free
 from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network, Node, Rule
 from kryptondb.optimizer.cost import LayerShape, Rates
@@ -20,22 +21,29 @@ Blocks = Mapping[int, Block]
 #: Rates are measured again and again on the same memory. In a query, other layers have used the caches in between, which
 #: the many passes of the transforms feel: layers of ResNet18 and VGG16 take 1.0 to 2.0 times as long, 1.3 in the middle.
 _COLD = 1.3
-_CALLS = 16  # operators that one convolution from differences launches
 
 
 def choose_blocks(
-    tiling: Tiling, rates: Rates, element_bytes: int, accept: Callable[[Network, int, Block], bool]
+    tiling: Tiling,
+    rates: Rates,
+    element_bytes: int,
+    accept: Callable[[Network, int, Block], bool],
+    sharing: int = 1,
 ) -> dict[int, Block]:
-    """For each convolution that is cheaper from differences: the blocks of lowest cost among those that are accepted."""
+    """For each convolution that is cheaper from differences: the blocks of lowest cost among those that are accepted.
+
+    Args:
+        sharing: how many tiles run side by side and share the caches.
+    """
     network = tiling.network
     chosen: dict[int, Block] = {}
     for node in network.nodes:
         shape = transformable(network, node)
         if shape is None:
             continue
-        direct = direct_seconds(tiling, node, rates, element_bytes)
+        direct = direct_seconds(tiling, node, rates, element_bytes, sharing)
         ranked = sorted(
-            (winograd_seconds(tiling, node, shape, block, rates, element_bytes), block)
+            (winograd_seconds(tiling, node, shape, block, rates, element_bytes, sharing), block)
             for block in blocks_for(shape.kernel)
         )
         for seconds, block in ranked:
@@ -47,33 +55,45 @@ def choose_blocks(
     return chosen
 
 
-def node_seconds(tiling: Tiling, blocks: Blocks, rates: Rates, element_bytes: int) -> Iterator[tuple[Node, float]]:
+def node_seconds(
+    tiling: Tiling, blocks: Blocks, rates: Rates, element_bytes: int, sharing: int = 1
+) -> Iterator[tuple[Node, float]]:
     """Every node's seconds over all tiles, without the launching of operators."""
     for node in tiling.network.nodes:
         if node.rule is Rule.CONSTANT:
             continue
         shape = transformable(tiling.network, node) if node.index in blocks else None
         if shape is not None:
-            yield node, winograd_seconds(tiling, node, shape, blocks[node.index], rates, element_bytes)
+            block = blocks[node.index]
+            yield node, winograd_seconds(tiling, node, shape, block, rates, element_bytes, sharing)
         else:
-            yield node, direct_seconds(tiling, node, rates, element_bytes)
+            yield node, direct_seconds(tiling, node, rates, element_bytes, sharing)
 
 
-def direct_seconds(tiling: Tiling, node: Node, rates: Rates, element_bytes: int) -> float:
-    """Seconds of a node as it stands: its operations, and what it gathers and writes, each moved twice."""
-    locations = float(tiling.locations(node.index).sum())
-    moved = float((tiling.gathered(node.index) * tiling.positions).sum())
-    if node.fresh:
-        moved += node.channels * locations
-    shape = shape_of(node, tiling.network)
+def flops_per_second(network: Network, node: Node, rates: Rates) -> float:
+    """How fast torch computes a node: as CALIBRATE measured its shape of layer, else as a convolution in general."""
+    shape = shape_of(node, network)
     rate = rates.layer(shape, DIRECT) if shape is not None else None
-    return (
-        node.flops * locations / (rate or rates.flops_per_second) + 2.0 * moved * element_bytes / rates.bytes_per_second
-    )
+    return rate or rates.flops_per_second
+
+
+def direct_seconds(tiling: Tiling, node: Node, rates: Rates, element_bytes: int, sharing: int = 1) -> float:
+    """Seconds of a node as it stands: its operations, and what it gathers, reads and writes."""
+    network = tiling.network
+    computing = node.flops * float(tiling.locations(node.index).sum()) / flops_per_second(network, node, rates)
+    if node.rule is Rule.INPUT or not network.varying[node.index] or is_free(node):
+        return computing
+    moved = node.channels * tiling.locations(node.index)
+    gathered = tiling.gathered(node.index) * tiling.positions
+    # What is gathered is written, and then read: its base is in the caches, for every position reads it.
+    moved += 2 * gathered
+    if not gathered.any():
+        moved += sum(network.nodes[i].channels * tiling.locations(i) for i in node.inputs if network.varying[i])
+    return computing + float(rates.moving(element_bytes * moved, sharing).sum())
 
 
 def winograd_seconds(
-    tiling: Tiling, node: Node, shape: LayerShape, block: Block, rates: Rates, element_bytes: int
+    tiling: Tiling, node: Node, shape: LayerShape, block: Block, rates: Rates, element_bytes: int, sharing: int = 1
 ) -> float:
     """Seconds of a convolution from differences: products, and the elements that its transforms move.
 
@@ -81,16 +101,17 @@ def winograd_seconds(
     """
     heights, widths = (sizes[node.inputs[0]] for sizes in tiling.sizes)
     points = [cells + taps - 1 for cells, taps in zip(block, shape.kernel, strict=True)]
-    blocks = float((blocks_of(heights, block[0]) * blocks_of(widths, block[1]) * tiling.positions).sum())
-    products = blocks * points[0] * points[1] * 2.0 * shape.in_channels * shape.out_channels
+    blocks = blocks_of(heights, block[0]) * blocks_of(widths, block[1]) * tiling.positions
+    products = float(blocks.sum()) * points[0] * points[1] * 2.0 * shape.in_channels * shape.out_channels
     reached = reach_of(heights, block[0], points[0]) * reach_of(widths, block[1], points[1])
-    gathered = shape.in_channels * heights * widths + shape.out_channels * reached
-    moved = 2.0 * float((gathered * tiling.positions).sum())
+    moved = 2 * (shape.in_channels * heights * widths + shape.out_channels * reached) * tiling.positions
+    seconds = float(rates.moving(element_bytes * moved, sharing).sum())
     rate = _measured(rates, shape, block)
     if rate is None:
-        moved += blocks * elements_moved(shape, block)
-        moved += 2.0 * len(tiling.tiles) * points[0] * points[1] * shape.in_channels * shape.out_channels
-    return _COLD * (products / (rate or rates.flops_per_second) + moved * element_bytes / rates.bytes_per_second)
+        transforms = blocks * elements_moved(shape, block)
+        weights = 2.0 * points[0] * points[1] * shape.in_channels * shape.out_channels
+        seconds += float(rates.moving(element_bytes * (transforms + weights), sharing).sum())
+    return _COLD * (products / (rate or rates.flops_per_second) + seconds)
 
 
 def _measured(rates: Rates, shape: LayerShape, block: Block) -> float | None:
@@ -112,11 +133,6 @@ def elements_moved(shape: LayerShape, block: Block) -> float:
     cells = block[0] * block[1]
     points = (block[0] + shape.kernel[0] - 1) * (block[1] + shape.kernel[1] - 1)
     return float(shape.in_channels * (4 * cells + 2 * points) + shape.out_channels * 6 * points)
-
-
-def launches(network: Network, blocks: Blocks) -> int:
-    """Operators that one tile launches."""
-    return 2 * len(network.nodes) + _CALLS * len(blocks)
 
 
 def weight_elements(network: Network, blocks: Blocks) -> int:

@@ -133,6 +133,8 @@ def gathered_elements(network: Network, heights: np.ndarray, widths: np.ndarray,
             read = (y.size + (height - 1) * y.stride) * (x.size + (width - 1) * x.stride)
             elements = read * network.nodes[node.inputs[0]].channels
     elif node.rule is Rule.MERGE:
-        channels = sum(network.nodes[i].channels for i in node.inputs if network.regional[i])
-        elements = channels * height * width
+        for i in node.inputs:
+            if network.regional[i]:  # one that has the union's region is taken as it is
+                smaller = (heights[i] != height) | (widths[i] != width)
+                elements = elements + smaller * (network.nodes[i].channels * height * width)
     return elements
