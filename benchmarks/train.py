@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             say(f"{name}: {make(RECIPES[name], options.folder, say)}")
         except ModelError as error:
-            print(error, error.hint or "", file=sys.stderr)
+            print(error, file=sys.stderr)
             return 1
     return 0
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from benchmarks import train
 from benchmarks.networks import RECIPES, digits, lite0_photographs, trained, training, vgg16_mri
+from benchmarks.networks import __main__ as command
 from benchmarks.networks.installed import package_file
 from benchmarks.networks.real_network import RealNetwork, random_split
 from benchmarks.networks.recipe import Phase, Recipe
@@ -171,6 +172,20 @@ def test_a_network_that_is_not_trained_says_how_to_train_it(tmp_path):
     with pytest.raises(ModelError, match="small is not trained") as raised:
         trained.load(SMALL, tmp_path)
     assert raised.value.hint == "python -m benchmarks.train small"
+
+
+def test_what_is_missing_is_said_beside_what_is_there(monkeypatch, capsys):
+    def missing() -> RealNetwork:
+        raise ModelError("one is not trained", hint="python -m benchmarks.train one")
+
+    picture = np.zeros((4, 4, 3), dtype=np.uint8)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    two = RealNetwork("two", module, 4, 0.0, 1.0, 1.0, ("a", "b"), "RGB", [picture], [picture], accuracy=0.75)
+    monkeypatch.setattr(command, "NETWORKS", {"one": missing, "two": lambda: two})
+    assert command.main() == 1
+    printed = capsys.readouterr().out
+    assert "0.750 of held-out pictures right" in printed
+    assert printed.count("python -m benchmarks.train one") == 1
 
 
 def test_training_leaves_a_checkpoint_that_is_there_alone(tmp_path, capsys):

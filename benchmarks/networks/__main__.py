@@ -24,7 +24,7 @@ def main() -> int:
         try:
             network = load()
         except ModelError as error:
-            missing.append(f"{error}\n    {error.hint or ''}")
+            missing.append(str(error))
             continue
         side = str(network.side)
         counts = (len(network.labels), len(network.tuning), len(network.unseen))

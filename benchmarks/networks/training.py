@@ -38,7 +38,8 @@ def train(recipe: Recipe, report: Callable[[str], None]) -> nn.Module:
         report: told now and then how it goes.
     """
     with _deterministic(recipe.seed):
-        module = new_network(recipe.architecture).train().to(memory_format=torch.channels_last)
+        module = new_network(recipe.architecture).train()
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs do not know it
         steps = sum(phase.steps for phase in recipe.phases)
         optimizer = torch.optim.AdamW(module.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=0.2)
@@ -60,7 +61,8 @@ def train(recipe: Recipe, report: Callable[[str], None]) -> nn.Module:
                 if step % 50 == 0 or step == steps:
                     report(f"step {step} of {steps}, {phase.side} pixels: {np.mean(seen[-50:]):.2f} right")
         _settle_batch_norms(module, recipe)
-        return module.eval().to(memory_format=torch.contiguous_format)
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return module.eval()
 
 
 def held_out_accuracy(module: nn.Module, recipe: Recipe) -> float:
