@@ -93,8 +93,9 @@ class Calibration:
         return [
             ("generic convolution", "direct", general["flops_per_second"] / 1e9, "GFLOP/s", measured),
             ("copy", None, general["bytes_per_second"] / 1e9, "GB/s", measured),
-            ("copy in the caches", None, general.get("cached_bytes_per_second", 0.0) / 1e9, "GB/s", measured),
+            ("gathering in the caches", None, general.get("cached_bytes_per_second", 0.0) / 1e9, "GB/s", measured),
             ("operator call", None, general["seconds_per_call"] * 1e6, "microseconds", measured),
+            ("gather call", None, general.get("seconds_per_gather", 0.0) * 1e6, "microseconds", measured),
         ]
 
     def _layer_rows(self, key: str) -> list[tuple[Any, ...]]:

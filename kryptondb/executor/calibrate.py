@@ -30,6 +30,8 @@ RUNS = 2
 SHORTEST = 0.002
 # Pairs of 4 MiB: a copy of one finds that the others have displaced it from the caches.
 DISPLACING = 16
+# Channels of a row that is gathered.
+ROW = 64
 # So many rows and columns of positions, each with a shift of its own.
 OVERLAYS = 4
 # A core's own cache where the system does not tell.
@@ -51,7 +53,8 @@ def measure(device: str) -> Rates:
         weight = torch.randn(128, 128, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
         pairs = torch.zeros(DISPLACING, 2, 1 << 20, device=device)  # written once: what is measured is no first touch
         cache = cache_bytes(device)
-        source, target = torch.zeros(2, min(1 << 20, int(cache / 16)), device=device)
+        rows = torch.zeros(int(cache / 16) // ROW, ROW, device=device)
+        order = torch.arange(len(rows), device=device)
         small = torch.zeros(1, 8, 4, 4, device=device)
         kernel = torch.zeros(8, 8, 1, 1, device=device)
         table = Table.of(torch.zeros(1, 8, 16, 16, device=device), Axes(0, 2, 3), (0.0,))
@@ -59,14 +62,14 @@ def measure(device: str) -> Rates:
         flops = 2.0 * 32 * 14 * 14 * 128 * 128 * 9
         convolution = _best(lambda: torch.conv2d(image, weight), device, 12)
         displaced = _best(lambda: [other.copy_(one) for one, other in pairs], device, 4)
-        cached = _best(lambda: [target.copy_(source) for _ in range(20)], device, 6) / 20
+        cached = _best(lambda: [torch.index_select(rows, 0, order) for _ in range(20)], device, 6) / 20
         call = _best(lambda: [torch.conv2d(small, kernel) for _ in range(50)], device, 5) / 50
         gather = _best(lambda: [table.gather(places, 2, places, 2) for _ in range(10)], device, 5) / 10
         overlay = _best(lambda: lay_over(rectangles, regions, places - 2, places - 2), device, 8) / OVERLAYS**2
     return Rates(
         flops_per_second=flops / convolution,
         bytes_per_second=pairs.numel() * pairs.element_size() / displaced,
-        cached_bytes_per_second=max(1.0, 2 * source.numel() * source.element_size() / cached),
+        cached_bytes_per_second=max(1.0, 2 * rows.numel() * rows.element_size() / cached),
         cache_bytes=cache,
         seconds_per_call=call,
         seconds_per_gather=gather,

@@ -75,7 +75,7 @@ class Rates:
         flops_per_second: of a 3x3 convolution at a size that networks have.
         bytes_per_second: of a large copy between places that other work has displaced from the caches; reads and writes
             counted.
-        cached_bytes_per_second: of a copy between places that are in the caches.
+        cached_bytes_per_second: of gathering rows that are in the caches.
         cache_bytes: how much the caches keep for an operator, of what it reads and writes.
         seconds_per_call: what launching one operator costs however small its work.
         seconds_per_gather: the same for reading rectangles of the base.
