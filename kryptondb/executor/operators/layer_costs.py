@@ -19,9 +19,9 @@ DIRECT = "direct"
 WINOGRAD = {4: "winograd 4", 6: "winograd 6"}
 Blocks = Mapping[int, Block]
 #: Rates are measured again and again on the same memory. In a query, other layers have used the caches in between, which
-#: the many passes of the transforms feel: layers of ResNet18 and VGG16 take 1.0 to 2.0 times as long, 1.3 in the middle.
-_COLD = 1.3
-#: What is written over where it lies need not be fetched first: three quarters of what a copy of it takes.
+#: the many passes of the transforms feel beyond what estimates count for moving what goes in and comes out: by trial.
+_COLD = 1.1
+#: What is written over where it lies need not be fetched first: about so much of what a copy of it takes.
 _IN_PLACE = 0.7
 
 
