@@ -260,9 +260,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--captum-one", action="store_true", help="run Captum with one position at a time too")
     parser.add_argument("--monai", action="store_true", help="run MONAI too")
     parser.add_argument("--direct", action="store_true", help="run incremental with all convolutions left to torch too")
-    parser.add_argument(
-        "--brief", action="store_true", help="write one row a case to Markdown, and no table of its own"
-    )
+    parser.add_argument("--brief", action="store_true", help="write one row a case to Markdown, no table of its own")
     add_common_options(parser)
     options = parser.parse_args(arguments)
     if options.model == ["all"]:
