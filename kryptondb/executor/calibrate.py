@@ -17,6 +17,7 @@ from kryptondb.executor.operators.layer_costs import DIRECT, WINOGRAD, distance
 from kryptondb.executor.operators.regions_on_tensors import Table, lay_over
 from kryptondb.network import Axes
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
+from kryptondb.optimizer.workload import REDUCED_PRECISIONS
 
 # Read windows of one run, the height and width of what each computes, and the most operations of one run: a layer with
 # more of them keeps a device busy with fewer windows.
@@ -34,6 +35,8 @@ DISPLACING = 16
 ROW = 64
 # So many rows and columns of positions, each with a shift of its own.
 OVERLAYS = 4
+# A precision that computes one window at less than this part of float32's rate is not measured further.
+SLOWEST = 0.1
 # A core's own cache where the system does not tell.
 SMALL_CACHE = 1 << 20
 
@@ -74,7 +77,26 @@ def measure(device: str) -> Rates:
         seconds_per_call=call,
         seconds_per_gather=gather,
         seconds_per_overlay=overlay,
+        reduced=tuple(_reduced(image, weight, flops / convolution, device)),
     )
+
+
+def _reduced(image: torch.Tensor, weight: torch.Tensor, rate: float, device: str) -> Iterator[tuple[str, float]]:
+    """Operations a second of the same convolution in the precisions that the device computes in."""
+    one = image[:1]
+    flops = 2.0 * (image.shape[2] - 2) * (image.shape[3] - 2) * weight.numel()
+    for precision in REDUCED_PRECISIONS:
+        dtype = getattr(torch, precision)
+        try:
+            single, kernel = one.to(dtype), weight.to(dtype)
+            slow = _best(partial(torch.conv2d, single, kernel), device, 1)
+            if flops / slow < SLOWEST * rate:  # emulated: the whole would take minutes
+                yield precision, flops / slow
+                continue
+            whole = image.to(dtype)
+            yield precision, len(image) * flops / _best(partial(torch.conv2d, whole, kernel), device, 12)
+        except RuntimeError:  # torch has no such convolution on this device
+            continue
 
 
 def cache_bytes(device: str) -> float:
@@ -89,11 +111,14 @@ def cache_bytes(device: str) -> float:
 
 
 def measure_layers(
-    shapes: Iterable[LayerShape], device: str, progress: Callable[[int, int], None] | None = None
+    shapes: Iterable[LayerShape],
+    device: str,
+    progress: Callable[[int, int], None] | None = None,
+    reduced: Sequence[str] = (),
 ) -> Iterator[LayerRate]:
     """Measures every algorithm that can compute a layer, shape by shape, each shape's rates given out when it is done.
 
-    In float32. A layer takes about `SECONDS` an algorithm; whoever stops in between has what was measured so far.
+    In float32, and torch's own convolution in the `reduced` precisions too: 'direct bfloat16'. A layer takes about `SECONDS` an algorithm; whoever stops in between has what was measured so far.
 
     Args:
         device: a torch device string, such as 'cpu' or 'cuda:0'.
@@ -103,6 +128,9 @@ def measure_layers(
     for done, shape in enumerate(wanted, start=1):
         with torch.inference_mode():  # not around the yield: whoever takes a rate is outside
             prepared = {name: prepare(shape, windows_of(shape), device) for name, prepare in ALGORITHMS.items()}
+            for precision in reduced:
+                dtype = getattr(torch, precision)
+                prepared[f"{DIRECT} {precision}"] = _direct(shape, windows_of(shape), device, dtype)
             able = {name: each for name, each in prepared.items() if each is not None}
             seconds = _seconds_each([work for work, _ in able.values()], device)
         for (name, (_, flops)), each in zip(able.items(), seconds, strict=True):
@@ -116,12 +144,14 @@ def windows_of(shape: LayerShape) -> int:
     return max(1, min(WINDOWS, int(MOST_FLOPS / (shape.flops * SIDE * SIDE))))
 
 
-def _direct(shape: LayerShape, windows: int, device: str) -> tuple[Work, float]:
+def _direct(
+    shape: LayerShape, windows: int, device: str, dtype: torch.dtype = torch.float32
+) -> tuple[Work, float]:
     """Torch's own convolution, which does every operation that the sum has."""
     height, width = ((SIDE - 1) * stride + size for stride, size in zip(shape.stride, shape.kernel, strict=True))
     image = _random(windows, shape.in_channels, height, width, device=device)
     weight = _random(shape.out_channels, shape.in_channels // shape.groups, *shape.kernel, device=device)
-    work = partial(torch.conv2d, image, weight, None, shape.stride, 0, 1, shape.groups)
+    work = partial(torch.conv2d, image.to(dtype), weight.to(dtype), None, shape.stride, 0, 1, shape.groups)
     return work, windows * SIDE * SIDE * shape.flops
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -80,6 +80,7 @@ class Rates:
         seconds_per_call: what launching one operator costs however small its work.
         seconds_per_gather: the same for reading rectangles of the base.
         seconds_per_overlay: what one group of positions costs, whose own regions are laid over these alike.
+        reduced: the same as `flops_per_second` in other precisions, by name, where the device has them.
         layers: what CALIBRATE measured of single layers; a later one of the same shape and algorithm counts.
     """
 
@@ -90,7 +91,21 @@ class Rates:
     seconds_per_call: float = 1.5e-5
     seconds_per_gather: float = 6e-5
     seconds_per_overlay: float = 4e-6
+    reduced: tuple[tuple[str, float], ...] = ()
     layers: tuple[LayerRate, ...] = ()
+
+    def in_precision(self, precision: str) -> Rates:
+        """The rates of work in a precision: those of float32, unless it was measured by itself."""
+        general = dict(self.reduced).get(precision)
+        if general is None:
+            return self
+        ending = f" {precision}"
+        layers = tuple(
+            replace(layer, algorithm=layer.algorithm.removesuffix(ending))
+            for layer in self.layers
+            if layer.algorithm.endswith(ending)
+        )
+        return replace(self, flops_per_second=general, reduced=(), layers=layers)
 
     def seconds(self, flops: float, moved: float, calls: float) -> float:
         """Seconds for so many operations, bytes moved and operator launches."""
