@@ -1,4 +1,4 @@
-"""What the database remembers: models, settings and the rates of its devices, in one SQLite file.
+"""What the database remembers: models, settings, the rates of its devices and quality profiles, in one SQLite file.
 
 `Catalog` is the file, `Settings` and `ModelStore` are the two views of it that a session holds, `build_model` turns a
 source and its options into a `Model` without remembering anything.
@@ -11,6 +11,7 @@ from kryptondb.catalog.describe import describe_network, summary_line
 from kryptondb.catalog.model import Model
 from kryptondb.catalog.model_store import MODEL_COLUMNS, ModelStore
 from kryptondb.catalog.options import OPTION_NAMES, ModelOptions
+from kryptondb.catalog.profiles import ProfileKey, ProfileStore, RecipeRecord, SampleRecord
 from kryptondb.catalog.settings import SETTINGS, Setting, Settings
 from kryptondb.catalog.store import Catalog, LayerRecord, ModelRecord
 
@@ -24,6 +25,10 @@ __all__ = [
     "ModelOptions",
     "ModelRecord",
     "ModelStore",
+    "ProfileKey",
+    "ProfileStore",
+    "RecipeRecord",
+    "SampleRecord",
     "Setting",
     "Settings",
     "build_model",

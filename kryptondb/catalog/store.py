@@ -52,6 +52,32 @@ MIGRATIONS = (
         PRIMARY KEY (device, layer, algorithm)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE profiles (
+        id INTEGER PRIMARY KEY,
+        model TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        shape TEXT NOT NULL,
+        device TEXT NOT NULL,
+        UNIQUE (fingerprint, shape, device)
+    );
+    CREATE TABLE profiled_images (
+        id INTEGER PRIMARY KEY,
+        profile INTEGER NOT NULL,
+        image TEXT NOT NULL,
+        name TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        measured TEXT NOT NULL,
+        UNIQUE (profile, image)
+    );
+    CREATE TABLE profiled_recipes (
+        image INTEGER NOT NULL,
+        recipe TEXT NOT NULL,
+        ssim REAL NOT NULL,
+        seconds REAL NOT NULL,
+        PRIMARY KEY (image, recipe)
+    ) WITHOUT ROWID;
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
@@ -112,7 +138,7 @@ class Catalog:
             self._connection = sqlite3.connect(
                 ":memory:" if self.path is None else str(self.path),
                 timeout=BUSY_SECONDS,
-                isolation_level=None,  # transactions are begun by `_writing`, never implicitly
+                isolation_level=None,  # transactions are begun by `writing`, never implicitly
                 check_same_thread=False,
             )
             self._prepare(self._connection)
@@ -152,7 +178,7 @@ class Catalog:
             record.fingerprint,
             json.dumps(record.summary),
         )
-        with self._writing() as connection:
+        with self.writing() as connection:
             taken = connection.execute("SELECT name FROM models WHERE folded = ?", row[:1]).fetchone()
             if taken and not replace:
                 raise name_taken(taken[0])
@@ -160,16 +186,16 @@ class Catalog:
 
     def model(self, name: str) -> ModelRecord | None:
         """The model of that name, in any case, or None."""
-        rows = self._read(f"SELECT {_MODEL_FIELDS} FROM models WHERE folded = ?", (name.casefold(),))
+        rows = self.read(f"SELECT {_MODEL_FIELDS} FROM models WHERE folded = ?", (name.casefold(),))
         return self._record(rows[0]) if rows else None
 
     def models(self) -> list[ModelRecord]:
         """All models, by name."""
-        return [self._record(row) for row in self._read(f"SELECT {_MODEL_FIELDS} FROM models ORDER BY folded")]
+        return [self._record(row) for row in self.read(f"SELECT {_MODEL_FIELDS} FROM models ORDER BY folded")]
 
     def put_summary(self, record: ModelRecord, summary: dict[str, Any]) -> None:
         """Keeps another summary of a model, as long as it is still the one of that record."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(
                 "UPDATE models SET summary = ? WHERE folded = ? AND fingerprint = ? AND created = ?",
                 (json.dumps(summary), record.name.casefold(), record.fingerprint, record.created),
@@ -177,52 +203,52 @@ class Catalog:
 
     def drop_model(self, name: str) -> bool:
         """Forgets a model; False when there was none of that name."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             return connection.execute("DELETE FROM models WHERE folded = ?", (name.casefold(),)).rowcount > 0
 
     # Settings
 
     def setting(self, name: str) -> str | None:
         """The remembered text of a setting, or None when it was never set."""
-        rows = self._read("SELECT value FROM settings WHERE name = ?", (name,))
+        rows = self.read("SELECT value FROM settings WHERE name = ?", (name,))
         return str(rows[0][0]) if rows else None
 
     def put_setting(self, name: str, value: str) -> None:
         """Remembers a setting's text."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
     def settings(self) -> dict[str, str]:
         """All settings that were ever set."""
-        return {str(name): str(value) for name, value in self._read("SELECT name, value FROM settings ORDER BY name")}
+        return {str(name): str(value) for name, value in self.read("SELECT name, value FROM settings ORDER BY name")}
 
     # Rates
 
     def rates(self, device: str) -> dict[str, Any] | None:
         """What was measured on a device (the key is the caller's), or None."""
-        rows = self._read("SELECT value FROM rates WHERE device = ?", (device,))
-        return self._json(rows[0][0]) if rows else None
+        rows = self.read("SELECT value FROM rates WHERE device = ?", (device,))
+        return self.json_object(rows[0][0]) if rows else None
 
     def put_rates(self, device: str, rates: dict[str, Any]) -> None:
         """Remembers what was measured on a device, as JSON."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO rates VALUES (?, ?)", (device, json.dumps(rates)))
 
     def layer_rates(self, device: str) -> list[LayerRecord]:
         """What was measured of single layers on a device, the newest of each layer and algorithm."""
         fields = "layer, algorithm, flops_per_second, measured"
-        rows = self._read(f"SELECT {fields} FROM layer_rates WHERE device = ? ORDER BY layer, algorithm", (device,))
-        return [LayerRecord(self._json(layer), *rest) for layer, *rest in rows]
+        rows = self.read(f"SELECT {fields} FROM layer_rates WHERE device = ? ORDER BY layer, algorithm", (device,))
+        return [LayerRecord(self.json_object(layer), *rest) for layer, *rest in rows]
 
     def put_layer_rate(self, device: str, rate: LayerRecord) -> None:
         """Remembers one layer's rate instead of an older one of the same layer and algorithm."""
         row = (device, json.dumps(rate.layer, sort_keys=True), rate.algorithm, rate.flops_per_second, rate.measured)
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO layer_rates VALUES (?, ?, ?, ?, ?)", row)
 
     def devices(self) -> list[str]:
         """The devices that anything was measured on, sorted."""
-        rows = self._read("SELECT device FROM rates UNION SELECT device FROM layer_rates ORDER BY device")
+        rows = self.read("SELECT device FROM rates UNION SELECT device FROM layer_rates ORDER BY device")
         return [str(device) for (device,) in rows]
 
     # Inside
@@ -321,7 +347,8 @@ class Catalog:
             raise
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all that is written inside, or nothing where that raises."""
         with self._lock:
             connection = self._open()
             try:
@@ -330,14 +357,16 @@ class Catalog:
             except sqlite3.Error as error:
                 raise self._failure(error) from error
 
-    def _read(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def read(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT in SQL."""
         with self._lock:
             try:
                 return self._open().execute(sql, arguments).fetchall()
             except sqlite3.Error as error:
                 raise self._failure(error) from error
 
-    def _json(self, text: str) -> dict[str, Any]:
+    def json_object(self, text: str) -> dict[str, Any]:
+        """What a row keeps as JSON. Raises CatalogError where it holds no object."""
         try:
             value = json.loads(text)
         except ValueError as error:
@@ -348,7 +377,9 @@ class Catalog:
 
     def _record(self, row: tuple[Any, ...]) -> ModelRecord:
         name, kind, source, options, created, fingerprint, summary = row
-        return ModelRecord(name, kind, source, self._json(options), created, fingerprint, self._json(summary))
+        return ModelRecord(
+            name, kind, source, self.json_object(options), created, fingerprint, self.json_object(summary)
+        )
 
 
 _MODEL_FIELDS = "name, kind, source, options, created, fingerprint, summary"

@@ -1,0 +1,126 @@
+"""Quality profiles in the catalog: how near each recipe came to the exact map, and how long it took, image by image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kryptondb.catalog.store import Catalog
+
+#: Samples of one profile that are read: more say nothing new of a promise.
+MOST_SAMPLES = 1_000
+#: Recipes of one sample that are read.
+_MOST_RECIPES = 1_000
+
+
+@dataclass(frozen=True)
+class ProfileKey:
+    """What samples must have in common to be of one profile.
+
+    Attributes:
+        fingerprint: the model's.
+        shape: the query's, as JSON values: patch, stride, fill, score, classes, precision.
+        device: what the seconds were measured on; the key is the caller's.
+        model: the model's name when it was analyzed. Two keys that differ in it alone are equal.
+    """
+
+    fingerprint: str
+    shape: Mapping[str, Any] = field(hash=False)
+    device: str
+    model: str = field(default="", compare=False)
+
+    @property
+    def columns(self) -> tuple[str, str, str]:
+        """What the row is found by."""
+        return self.fingerprint, json.dumps(self.shape, sort_keys=True), self.device
+
+
+@dataclass(frozen=True)
+class RecipeRecord:
+    """One recipe on one image: the recipe as JSON values, the SSIM that it reached, and the seconds that it takes."""
+
+    recipe: Mapping[str, Any] = field(hash=False)
+    ssim: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """One image of a profile.
+
+    Attributes:
+        image: a hash of its pixels.
+        name: what it was called when it was analyzed.
+        seconds: of the exact map.
+        measured: ISO 8601, UTC.
+    """
+
+    image: str
+    name: str
+    seconds: float
+    measured: str
+    recipes: tuple[RecipeRecord, ...]
+
+
+class ProfileStore:
+    """The profiles in a catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def put(self, key: ProfileKey, sample: SampleRecord) -> None:
+        """Remembers an image's sample instead of an older one of the same image; that keeps its place in the order."""
+        with self._catalog.writing() as connection:
+            connection.execute(
+                "INSERT INTO profiles (fingerprint, shape, device, model) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (fingerprint, shape, device) DO UPDATE SET model = excluded.model",
+                (*key.columns, key.model),
+            )
+            found = "SELECT id FROM profiles WHERE fingerprint = ? AND shape = ? AND device = ?"
+            (profile,) = connection.execute(found, key.columns).fetchone()
+            connection.execute(
+                "INSERT INTO profiled_images (profile, image, name, seconds, measured) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (profile, image) DO UPDATE SET name = excluded.name, seconds = excluded.seconds,"
+                " measured = excluded.measured",
+                (profile, sample.image, sample.name, sample.seconds, sample.measured),
+            )
+            found = "SELECT id FROM profiled_images WHERE profile = ? AND image = ?"
+            (image,) = connection.execute(found, (profile, sample.image)).fetchone()
+            connection.execute("DELETE FROM profiled_recipes WHERE image = ?", (image,))
+            connection.executemany(
+                "INSERT INTO profiled_recipes VALUES (?, ?, ?, ?)",
+                [(image, json.dumps(each.recipe, sort_keys=True), each.ssim, each.seconds) for each in sample.recipes],
+            )
+
+    def samples(self, key: ProfileKey, limit: int = MOST_SAMPLES) -> list[SampleRecord]:
+        """The samples of a profile in the order in which they were first analyzed, the first `limit` of them."""
+        images = self._catalog.read(
+            "SELECT profiled_images.id, image, name, seconds, measured FROM profiled_images"
+            " JOIN profiles ON profiles.id = profile WHERE fingerprint = ? AND shape = ? AND device = ?"
+            " ORDER BY profiled_images.id LIMIT ?",
+            (*key.columns, limit),
+        )
+        return [SampleRecord(*rest, self._recipes(number)) for number, *rest in images]
+
+    def known(self) -> list[ProfileKey]:
+        """The profiles there are, by the model's name and in the order in which they were begun."""
+        rows = self._catalog.read("SELECT fingerprint, shape, device, model FROM profiles ORDER BY model, id")
+        return [ProfileKey(fingerprint, self._catalog.json_object(shape), *rest) for fingerprint, shape, *rest in rows]
+
+    def drop(self, key: ProfileKey) -> int:
+        """Forgets a profile; how many images it had."""
+        this = "SELECT id FROM profiles WHERE fingerprint = ? AND shape = ? AND device = ?"
+        images = f"SELECT id FROM profiled_images WHERE profile IN ({this})"
+        with self._catalog.writing() as connection:
+            connection.execute(f"DELETE FROM profiled_recipes WHERE image IN ({images})", key.columns)
+            count = connection.execute(f"DELETE FROM profiled_images WHERE profile IN ({this})", key.columns).rowcount
+            connection.execute(f"DELETE FROM profiles WHERE id IN ({this})", key.columns)
+            return int(count)
+
+    def _recipes(self, image: int) -> tuple[RecipeRecord, ...]:
+        rows = self._catalog.read(
+            "SELECT recipe, ssim, seconds FROM profiled_recipes WHERE image = ? LIMIT ?", (image, _MOST_RECIPES)
+        )
+        return tuple(RecipeRecord(self._catalog.json_object(recipe), *rest) for recipe, *rest in rows)

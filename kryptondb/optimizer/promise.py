@@ -1,0 +1,123 @@
+"""What samples of SSIM promise of the next image: bounds for one recipe, and the cheapest of many that keeps a target.
+
+Everything here assumes one thing: the next image is exchangeable with the samples, as likely to be any one of them. No
+distribution is assumed, neither of images nor of SSIM, and nothing of how recipes depend on each other.
+
+**One recipe.** With k = floor((n + 1)(1 - c)), the k-th smallest of n samples is a bound that the next one keeps with
+probability at least c.
+
+**The cheapest of many.** The k-th smallest of whichever recipe looks best on the same samples is no such bound: luck was
+chosen along. So recipes are tried along a path, from the dearest to the cheapest, that is fixed before the certifying
+samples are looked at. Let T_i be how many recipes of the path image i keeps the target with before it first fails one.
+The chosen recipe is the k-th smallest T_i along the path. Proof:
+
+1. By exchangeability, T of the next image is below the k-th smallest of the n others with probability at most
+   k / (n + 1): then at most k of all n + 1 are no larger than it, itself included.
+2. k / (n + 1) <= 1 - c by the choice of k.
+3. If it is not below, the next image keeps the target with every recipe of the path up to the chosen one, which is
+   therefore kept too. (Conformal risk control: the sets of images kept along a path are nested.)
+
+**The path** is chosen on images that certify nothing: those recipes that no cheaper one comes as near as to the exact
+maps. A path that is badly chosen costs speed and never the promise. One image is enough to rank recipes well, because
+what is hard about an image is hard for all of them; what counts is that the certifying ones are one short of a multiple
+of ten, where k wastes nothing at the usual confidences. Of 20 images one therefore chooses and 19 certify.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_LEAST_GAP = 1e-9  # from 1: what is nearer than that is equal
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What the samples say of a target.
+
+    Attributes:
+        recipe: the column of the recipe that keeps the promise at the least cost; None where none does.
+        certified: columns along the path from the dearest on, the admitted one last: with all of these the next image
+            keeps the target.
+        path: columns of the recipes that were tried, from the dearest on.
+        images: how many samples certified.
+        needed: how many samples, choosing ones included, the confidence needs; where there are fewer, nothing was tried.
+    """
+
+    recipe: int | None
+    certified: tuple[int, ...]
+    path: tuple[int, ...]
+    images: int
+    needed: int
+
+
+def admit(samples: np.ndarray, costs: Sequence[float] | np.ndarray, target: float, confidence: float) -> Admission:
+    """The cheapest recipe with which the next image keeps the target, with probability at least `confidence`.
+
+    A higher target or confidence never admits a cheaper recipe.
+
+    Args:
+        samples: SSIM of each image with each recipe, float64 [images, recipes], in an order that has nothing to do with
+            how well images go: the first choose the path.
+        costs: of each recipe, estimated without looking at the samples.
+    """
+    needed = samples_needed(confidence)
+    if len(samples) < needed:
+        return Admission(None, (), (), 0, needed)
+    choosing = choosing_images(len(samples))
+    path = safest_path(samples[:choosing], np.asarray(costs, dtype=np.float64))
+    certifying = samples[choosing:]
+    kept = np.logical_and.accumulate(certifying[:, path] >= target, axis=1).sum(axis=1)
+    count = int(np.sort(kept)[_rank(len(certifying), confidence) - 1])
+    certified = tuple(path[:count])
+    return Admission(certified[-1] if certified else None, certified, tuple(path), len(certifying), needed)
+
+
+def lower_bound(samples: Sequence[float] | np.ndarray, confidence: float) -> float | None:
+    """What the next image keeps with probability at least `confidence`, of one recipe that was not chosen by these
+    samples [images]; None where they are too few.
+    """
+    rank = _rank(len(samples), confidence)
+    return float(np.sort(np.asarray(samples, dtype=np.float64))[rank - 1]) if rank else None
+
+
+def samples_needed(confidence: float) -> int:
+    """How many images a promise needs: one that chooses the path, and as many as let the worst of them certify."""
+    least = max(1, math.floor(1 / (1 - confidence)) - 1)
+    while not _rank(least, confidence):
+        least += 1
+    total = least + 1
+    while total - choosing_images(total) < least:
+        total += 1
+    return total
+
+
+def choosing_images(images: int) -> int:
+    """How many of so many images choose the path: one, and those beyond a multiple of ten."""
+    certifying = 10 * (images // 10) - 1 if images >= 10 else images - 1
+    return images - certifying
+
+
+def safest_path(samples: np.ndarray, costs: np.ndarray) -> list[int]:
+    """Columns from the dearest to the cheapest recipe, without those that a cheaper one surpasses in mean log(1 - SSIM).
+
+    Args:
+        samples: of the choosing images, float64 [images, recipes].
+        costs: float64 [recipes].
+    """
+    gaps = np.log(np.maximum(1.0 - samples, _LEAST_GAP)).mean(axis=0)
+    path: list[int] = []
+    nearest = np.inf
+    for column in np.lexsort((gaps, costs)):
+        if gaps[column] <= nearest:
+            nearest = float(gaps[column])
+            path.append(int(column))
+    return path[::-1]
+
+
+def _rank(images: int, confidence: float) -> int:
+    """floor((n + 1)(1 - c)), for a confidence that decimals write: 20 times 1 - 0.9 is 2."""
+    return math.floor(round((images + 1) * (1.0 - confidence), 9))
