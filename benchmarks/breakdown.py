@@ -16,7 +16,6 @@ import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,15 @@ from benchmarks.ceiling import best, measure_ceiling
 from benchmarks.contenders import Ours
 from benchmarks.layers import ELEMENT_BYTES, Layer, layers_of
 from benchmarks.machine import describe_machine
-from benchmarks.report import RESULTS, Sheet, command_line, console, show, write_section
+from benchmarks.report import (
+    Sheet,
+    add_common_options,
+    command_line,
+    console,
+    refuse_missing_device,
+    show,
+    write_section,
+)
 from benchmarks.rounds import bands_of, representatives
 from benchmarks.stopwatch import Stopwatch, watched
 from benchmarks.subject import Subject, input_side, prepare
@@ -228,31 +235,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--stride", type=int, default=4)
     parser.add_argument("--rows", type=int, default=2, help="how many rows of tiles run, drawn to stand for all")
     parser.add_argument("--runs", type=int, default=2, help="of all of them; the fastest counts")
-    parser.add_argument("--size", type=int, help="side of the input; the architecture's own by default")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:0")
-    parser.add_argument("--threads", type=int, help="of torch on the CPU")
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--direct", action="store_true", help="leave every convolution to torch")
-    parser.add_argument(
-        "--calibration",
-        "--calibrate",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="measure the network's layers first, as CALIBRATE does",
-    )
-    parser.add_argument("--json", type=Path, help="write all numbers here")
-    parser.add_argument(
-        "--markdown",
-        type=Path,
-        nargs="?",
-        const=RESULTS,
-        help="write the tables here; by itself: benchmarks/RESULTS.md",
-    )
+    add_common_options(parser)
     options = parser.parse_args(arguments)
     if min(options.patch, options.stride, options.rows, options.runs) < 1:
         parser.error("--patch, --stride, --rows and --runs must be at least 1")
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error("--device cuda: this torch finds no CUDA device")
+    refuse_missing_device(parser, options.device)
     return options
 
 

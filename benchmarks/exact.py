@@ -19,7 +19,6 @@ import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ from benchmarks.calibration import Calibration
 from benchmarks.ceiling import Ceiling, best, measure_ceiling
 from benchmarks.contenders import Captum, Cells, Contender, Monai, Ours, Plain, Turn, complete, race, reference
 from benchmarks.machine import describe_machine
-from benchmarks.report import RESULTS, command_line, console, show, write_section
+from benchmarks.report import add_common_options, command_line, console, refuse_missing_device, show, write_section
 from benchmarks.rounds import plan_rounds
 from benchmarks.sheets import contenders_sheet, planner_sheet, summary_sheet
 from benchmarks.subject import Subject, input_side, prepare
@@ -87,7 +86,7 @@ def _write(options: argparse.Namespace, command: str, machine: dict[str, str], r
         options.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
     if options.markdown:
         cases = [sheet for result in results for sheet in (contenders_sheet(result), planner_sheet(result))]
-        write_section(options.markdown, command, machine, [summary_sheet(results), *cases])
+        write_section(options.markdown, command, machine, [summary_sheet(results), *([] if options.brief else cases)])
 
 
 def benchmark(subject: Subject, options: argparse.Namespace, calibration: Calibration) -> dict[str, Any]:
@@ -250,10 +249,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--positions", type=int, default=256, help="about how many the slow contenders compute")
     parser.add_argument("--patch", type=int, nargs="+", default=[16], help="one or more: each is a case")
     parser.add_argument("--stride", type=int, nargs="+", default=[4], help="one or more: each is a case")
-    parser.add_argument("--size", type=int, help="side of the input; 224, or 299 for inception_v3")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:0")
-    parser.add_argument("--threads", type=int, help="of torch on the CPU")
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--batch", type=int, help="positions a tile of incremental, as USING batch => n")
     parser.add_argument(
         "--batches",
@@ -265,20 +260,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--captum-one", action="store_true", help="run Captum with one position at a time too")
     parser.add_argument("--monai", action="store_true", help="run MONAI too")
     parser.add_argument("--direct", action="store_true", help="run incremental with all convolutions left to torch too")
-    parser.add_argument(
-        "--calibration",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="measure the network's layers first, as CALIBRATE does",
-    )
-    parser.add_argument("--json", type=Path, help="write all numbers here")
-    parser.add_argument(
-        "--markdown",
-        type=Path,
-        nargs="?",
-        const=RESULTS,
-        help="write the tables here; by itself: benchmarks/RESULTS.md",
-    )
+    parser.add_argument("--brief", action="store_true", help="write one row a case to Markdown, no table of its own")
+    add_common_options(parser)
     options = parser.parse_args(arguments)
     if options.model == ["all"]:
         options.model = list(ALL_MODELS)
@@ -291,8 +274,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error("--monai needs MONAI: pip install 'kryptondb[bench]'")
     if options.captum_one and not importlib.util.find_spec(Captum.MODULE):
         parser.error("--captum-one needs Captum: pip install 'kryptondb[bench]'")
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error("--device cuda: this torch finds no CUDA device")
+    refuse_missing_device(parser, options.device)
     return options
 
 

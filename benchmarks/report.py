@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -55,6 +56,36 @@ class Sheet:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """What every benchmark of an operator asks for: its device, threads and weights, and where its results go."""
+    parser.add_argument("--size", type=int, help="side of the input; the architecture's own by default")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:0")
+    parser.add_argument("--threads", type=int, help="of torch on the CPU")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
+    parser.add_argument(
+        "--calibration",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure the network's layers first, as CALIBRATE does",
+    )
+    parser.add_argument("--json", type=Path, help="write all numbers here")
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        nargs="?",
+        const=RESULTS,
+        help="write the tables here; by itself: benchmarks/RESULTS.md",
+    )
+
+
+def refuse_missing_device(parser: argparse.ArgumentParser, device: str) -> None:
+    """Ends the command with a message where the device that was asked for is not there."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {device}: this torch finds no CUDA device")
 
 
 def console() -> Console:

@@ -34,10 +34,11 @@ class Calibration:
         key = device_key(device)
         if key not in self._known:
             general = self._catalog.rates(key)
-            if general is None or "cached_bytes_per_second" not in general:  # an older version did not measure that
+            if general is None or "reduced" not in general:  # an older version did not measure that
                 self._measure_in_general(device)
                 general = self._catalog.rates(key) or {}
             general.pop("measured", None)
+            general["reduced"] = tuple((name, rate) for name, rate in general.get("reduced", ()))
             layers = tuple(_layer_rate(record) for record in self._catalog.layer_rates(key))
             self._known[key] = Rates(**general, layers=layers)
         return self._known[key]
@@ -60,7 +61,9 @@ class Calibration:
         self._known.pop(key, None)
         if in_general:
             self._measure_in_general(device)
-        for rate in measure_layers(shapes, device, progress):
+        faster = [name for name, rate in self.rates(device).reduced if rate > self.rates(device).flops_per_second]
+        self._known.pop(key, None)
+        for rate in measure_layers(shapes, device, progress, faster):
             shape = dataclasses.asdict(rate.shape)
             self._catalog.put_layer_rate(key, LayerRecord(shape, rate.algorithm, rate.flops_per_second, _now()))
 
@@ -92,9 +95,14 @@ class Calibration:
         measured = general.get("measured")
         return [
             ("generic convolution", "direct", general["flops_per_second"] / 1e9, "GFLOP/s", measured),
+            *(
+                (f"generic convolution, {precision}", "direct", rate / 1e9, "GFLOP/s", measured)
+                for precision, rate in general.get("reduced", ())
+            ),
             ("copy", None, general["bytes_per_second"] / 1e9, "GB/s", measured),
-            ("copy in the caches", None, general.get("cached_bytes_per_second", 0.0) / 1e9, "GB/s", measured),
+            ("gathering in the caches", None, general.get("cached_bytes_per_second", 0.0) / 1e9, "GB/s", measured),
             ("operator call", None, general["seconds_per_call"] * 1e6, "microseconds", measured),
+            ("gather call", None, general.get("seconds_per_gather", 0.0) * 1e6, "microseconds", measured),
         ]
 
     def _layer_rows(self, key: str) -> list[tuple[Any, ...]]:

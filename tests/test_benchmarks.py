@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("captum")
 
-from benchmarks import breakdown
+from benchmarks import breakdown, cost_model
 from benchmarks.batches import largest_tile, of_batches
 from benchmarks.contenders import Ours
 from benchmarks.exact import choice_of, main
@@ -50,6 +51,23 @@ def test_every_contender_is_measured_and_they_agree(tmp_path, capsys):
     assert result["largest_drop"] > 1e-3  # else agreement would say nothing
     assert sum(row["chosen"] for row in result["planner"]) == 1
     assert "incremental" in capsys.readouterr().out
+
+
+def test_the_cost_model_is_compared_with_what_every_plan_took(tmp_path, capsys):
+    path = tmp_path / "result.json"
+    common = ("--model", "squeezenet1_1", "--size", "64", "--threads", "1", "--no-calibration", "--json", str(path))
+    assert cost_model.main([*common, "--patch", "16", "--stride", "16"]) == 0
+    cases = json.loads(path.read_text())["cases"]
+    assert [case["operator"] for case in cases] == [
+        *("full", "incremental", "thresholded, tau 0.6", "thresholded, tau 0.3"),
+    ]
+    assert all(case["estimated"] > 0 and case["measured"] > 0 for case in cases)
+    assert "95th percentile" in capsys.readouterr().out
+
+
+def test_a_q_error_counts_both_ways():
+    case = cost_model.Case("m", 16, 4, "full", "", estimated=2.0, measured=1.0)
+    assert case.q_error == replace(case, estimated=1.0, measured=2.0).q_error == 2.0
 
 
 def test_the_share_of_the_ceiling_counts_direct_operations(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,28 @@ class Machine:
         self.speed = 1e9
         self.measured: list[LayerShape] = []
         self.in_general = 0
+        self.half = 0.0  # how many times as fast bfloat16 is; 0: there is none
         self.stop_after: int | None = None
 
     def measure(self, device: str) -> Rates:
         self.in_general += 1
-        return Rates(self.speed, 2e9, 3e-6)
+        reduced = (("bfloat16", self.half * self.speed),) if self.half else ()
+        return Rates(self.speed, 2e9, seconds_per_call=3e-6, reduced=reduced)
 
     def measure_layers(
-        self, shapes: Iterable[LayerShape], device: str, progress: Callable[[int, int], None] | None = None
+        self,
+        shapes: Iterable[LayerShape],
+        device: str,
+        progress: Callable[[int, int], None] | None = None,
+        reduced: Sequence[str] = (),
     ) -> Iterator[LayerRate]:
         for shape in shapes:
             if len(self.measured) == self.stop_after:
                 raise KeyboardInterrupt
             self.measured.append(shape)
             yield LayerRate(shape, "direct", self.speed)
+            for precision in reduced:
+                yield LayerRate(shape, f"direct {precision}", 3 * self.speed)
 
 
 @pytest.fixture
@@ -80,7 +88,9 @@ def test_only_the_models_named_are_calibrated(db, machine):
     result = db.sql("calibrate net, Net;")
     assert "2 layer shapes of 1 model measured" in (result.message or "")
     assert machine.measured == [FIRST, SECOND]
-    assert machine.in_general == 0
+    assert machine.in_general == 1  # nothing was known of the device yet
+    db.sql("CALIBRATE net")
+    assert machine.in_general == 1
 
 
 def test_a_shape_that_two_models_share_is_measured_once(db, machine):
@@ -93,13 +103,15 @@ def test_what_was_measured_is_shown_with_its_unit(db):
     assert db.sql("SHOW CALIBRATION").arrow().column_names == COLUMNS
     db.sql("CALIBRATE; CALIBRATE net")
     shown = [tuple(row[name] for name in COLUMNS[:-1]) for row in rows(db)]
-    assert shown[:4] == [
+    assert shown[:6] == [
         ("cpu, 1 thread", "generic convolution", "direct", 1.0, "GFLOP/s"),
         ("cpu, 1 thread", "copy", None, 2.0, "GB/s"),
+        ("cpu, 1 thread", "gathering in the caches", None, 30.0, "GB/s"),
         ("cpu, 1 thread", "operator call", None, pytest.approx(3.0), "microseconds"),
+        ("cpu, 1 thread", "gather call", None, pytest.approx(60.0), "microseconds"),
         ("cpu, 1 thread", "3 x 3, 3 -> 4", "direct", 1.0, "GFLOP/s"),
     ]
-    assert len(shown) == 3 + 4
+    assert len(shown) == 5 + 4
     assert all(row["measured"].endswith("+00:00") for row in rows(db))
 
 
@@ -147,7 +159,7 @@ def test_what_was_measured_before_an_interruption_is_kept(db, machine):
     machine.stop_after = 1
     with pytest.raises(KeyboardInterrupt):
         db.sql("CALIBRATE net")
-    assert layers(db) == [str(FIRST)]
+    assert layers(db)[5:] == [str(FIRST)]
     with db.threads():
         assert db.rates("cpu").layer(FIRST, "direct") == 1e9
 
@@ -179,7 +191,26 @@ def test_a_model_without_convolutions_has_nothing_to_measure(db, machine):
 def test_a_database_without_models_measures_the_device_in_general(machine):
     with kryptondb.connect() as session:
         session.sql("CALIBRATE")
-        assert layers(session) == ["generic convolution", "copy", "operator call"]
+        assert layers(session) == [
+            *("generic convolution", "copy", "gathering in the caches", "operator call", "gather call"),
+        ]
+
+
+@pytest.mark.parametrize(("half", "measured"), [(2.0, True), (0.5, False)])
+def test_layers_are_measured_in_bfloat16_where_the_device_is_faster_with_it(machine, half, measured):
+    machine.half = half
+    with kryptondb.connect() as session:
+        session.register("net", small_network(), size=32)
+        session.sql("CALIBRATE net")
+        algorithms = {row["algorithm"] for row in rows(session)}
+        assert ("direct bfloat16" in algorithms) is measured
+        assert "generic convolution, bfloat16" in layers(session)
+        shape = machine.measured[0]
+        rates = session.rates("cpu")
+        assert rates.in_precision("bfloat16").flops_per_second == half * rates.flops_per_second
+        assert rates.in_precision("bfloat16").layer(shape, "direct") == (3 * machine.speed if measured else None)
+        assert rates.layer(shape, "direct") == machine.speed
+        assert rates.in_precision("float64") == rates
 
 
 def test_rates_that_an_older_version_measured_have_no_date(machine):

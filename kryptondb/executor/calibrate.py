@@ -17,6 +17,7 @@ from kryptondb.executor.operators.layer_costs import DIRECT, WINOGRAD, distance
 from kryptondb.executor.operators.regions_on_tensors import Table, lay_over
 from kryptondb.network import Axes
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
+from kryptondb.optimizer.workload import REDUCED_PRECISIONS
 
 # Read windows of one run, the height and width of what each computes, and the most operations of one run: a layer with
 # more of them keeps a device busy with fewer windows.
@@ -30,8 +31,12 @@ RUNS = 2
 SHORTEST = 0.002
 # Pairs of 4 MiB: a copy of one finds that the others have displaced it from the caches.
 DISPLACING = 16
+# Channels of a row that is gathered.
+ROW = 64
 # So many rows and columns of positions, each with a shift of its own.
 OVERLAYS = 4
+# A precision that computes one window at less than this part of float32's rate is not measured further.
+SLOWEST = 0.1
 # A core's own cache where the system does not tell.
 SMALL_CACHE = 1 << 20
 
@@ -51,7 +56,8 @@ def measure(device: str) -> Rates:
         weight = torch.randn(128, 128, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
         pairs = torch.zeros(DISPLACING, 2, 1 << 20, device=device)  # written once: what is measured is no first touch
         cache = cache_bytes(device)
-        source, target = torch.zeros(2, min(1 << 20, int(cache / 16)), device=device)
+        rows = torch.zeros(int(cache / 16) // ROW, ROW, device=device)
+        order = torch.arange(len(rows), device=device)
         small = torch.zeros(1, 8, 4, 4, device=device)
         kernel = torch.zeros(8, 8, 1, 1, device=device)
         table = Table.of(torch.zeros(1, 8, 16, 16, device=device), Axes(0, 2, 3), (0.0,))
@@ -59,19 +65,38 @@ def measure(device: str) -> Rates:
         flops = 2.0 * 32 * 14 * 14 * 128 * 128 * 9
         convolution = _best(lambda: torch.conv2d(image, weight), device, 12)
         displaced = _best(lambda: [other.copy_(one) for one, other in pairs], device, 4)
-        cached = _best(lambda: [target.copy_(source) for _ in range(20)], device, 6) / 20
+        cached = _best(lambda: [torch.index_select(rows, 0, order) for _ in range(20)], device, 6) / 20
         call = _best(lambda: [torch.conv2d(small, kernel) for _ in range(50)], device, 5) / 50
         gather = _best(lambda: [table.gather(places, 2, places, 2) for _ in range(10)], device, 5) / 10
         overlay = _best(lambda: lay_over(rectangles, regions, places - 2, places - 2), device, 8) / OVERLAYS**2
     return Rates(
         flops_per_second=flops / convolution,
         bytes_per_second=pairs.numel() * pairs.element_size() / displaced,
-        cached_bytes_per_second=max(1.0, 2 * source.numel() * source.element_size() / cached),
+        cached_bytes_per_second=max(1.0, 2 * rows.numel() * rows.element_size() / cached),
         cache_bytes=cache,
         seconds_per_call=call,
         seconds_per_gather=gather,
         seconds_per_overlay=overlay,
+        reduced=tuple(_reduced(image, weight, flops / convolution, device)),
     )
+
+
+def _reduced(image: torch.Tensor, weight: torch.Tensor, rate: float, device: str) -> Iterator[tuple[str, float]]:
+    """Operations a second of the same convolution in the precisions that the device computes in."""
+    one = image[:1]
+    flops = 2.0 * (image.shape[2] - 2) * (image.shape[3] - 2) * weight.numel()
+    for precision in REDUCED_PRECISIONS:
+        dtype = getattr(torch, precision)
+        try:
+            single, kernel = one.to(dtype), weight.to(dtype)
+            slow = _best(partial(torch.conv2d, single, kernel), device, 1)
+            if flops / slow < SLOWEST * rate:  # emulated: the whole would take minutes
+                yield precision, flops / slow
+                continue
+            whole = image.to(dtype)
+            yield precision, len(image) * flops / _best(partial(torch.conv2d, whole, kernel), device, 12)
+        except RuntimeError:  # torch has no such convolution on this device
+            continue
 
 
 def cache_bytes(device: str) -> float:
@@ -86,11 +111,14 @@ def cache_bytes(device: str) -> float:
 
 
 def measure_layers(
-    shapes: Iterable[LayerShape], device: str, progress: Callable[[int, int], None] | None = None
+    shapes: Iterable[LayerShape],
+    device: str,
+    progress: Callable[[int, int], None] | None = None,
+    reduced: Sequence[str] = (),
 ) -> Iterator[LayerRate]:
     """Measures every algorithm that can compute a layer, shape by shape, each shape's rates given out when it is done.
 
-    In float32. A layer takes about `SECONDS` an algorithm; whoever stops in between has what was measured so far.
+    In float32, and torch's own convolution in the `reduced` precisions too: 'direct bfloat16'. A layer takes about `SECONDS` an algorithm; whoever stops in between has what was measured so far.
 
     Args:
         device: a torch device string, such as 'cpu' or 'cuda:0'.
@@ -100,6 +128,9 @@ def measure_layers(
     for done, shape in enumerate(wanted, start=1):
         with torch.inference_mode():  # not around the yield: whoever takes a rate is outside
             prepared = {name: prepare(shape, windows_of(shape), device) for name, prepare in ALGORITHMS.items()}
+            for precision in reduced:
+                dtype = getattr(torch, precision)
+                prepared[f"{DIRECT} {precision}"] = _direct(shape, windows_of(shape), device, dtype)
             able = {name: each for name, each in prepared.items() if each is not None}
             seconds = _seconds_each([work for work, _ in able.values()], device)
         for (name, (_, flops)), each in zip(able.items(), seconds, strict=True):
@@ -113,12 +144,14 @@ def windows_of(shape: LayerShape) -> int:
     return max(1, min(WINDOWS, int(MOST_FLOPS / (shape.flops * SIDE * SIDE))))
 
 
-def _direct(shape: LayerShape, windows: int, device: str) -> tuple[Work, float]:
+def _direct(
+    shape: LayerShape, windows: int, device: str, dtype: torch.dtype = torch.float32
+) -> tuple[Work, float]:
     """Torch's own convolution, which does every operation that the sum has."""
     height, width = ((SIDE - 1) * stride + size for stride, size in zip(shape.stride, shape.kernel, strict=True))
     image = _random(windows, shape.in_channels, height, width, device=device)
     weight = _random(shape.out_channels, shape.in_channels // shape.groups, *shape.kernel, device=device)
-    work = partial(torch.conv2d, image, weight, None, shape.stride, 0, 1, shape.groups)
+    work = partial(torch.conv2d, image.to(dtype), weight.to(dtype), None, shape.stride, 0, 1, shape.groups)
     return work, windows * SIDE * SIDE * shape.flops
 
 

@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,13 @@ from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.physical import ClassChoice
-from kryptondb.optimizer.workload import Runs, mask_of_runs
+from kryptondb.optimizer.workload import ELEMENT_BYTES, REDUCED_PRECISIONS, Runs, mask_of_runs
 
 if TYPE_CHECKING:
     from kryptondb.catalog import Model
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: What networks run in.
+_DTYPES = {name: getattr(torch, name) for name in ELEMENT_BYTES}
 
 
 @lru_cache(maxsize=4)
@@ -54,7 +55,7 @@ class Experiment:
         score: 'probability', 'logit' or 'log_probability'.
         operator: how the cells are computed.
         device: a torch device string.
-        precision: 'float32' or 'float64'.
+        precision: what the network runs in, one of `workload.ELEMENT_BYTES`.
         beside: bytes of memory for the next picture's base, where it is made while this one's cells are computed.
     """
 
@@ -101,8 +102,9 @@ class ImageRun:
         device, dtype = torch.device(experiment.device), _DTYPES[experiment.precision]
         preprocess = experiment.model.preprocess
         with _exact_inference(device):
-            pixels = preprocess.pixels(picture).to(device, dtype)
-            image = preprocess.normalize(pixels)[None].contiguous(memory_format=torch.channels_last)
+            # In a reduced precision only the network rounds: pixels do not.
+            pixels = preprocess.pixels(picture).to(device, torch.float32 if self._is_reduced else dtype)
+            image = preprocess.normalize(pixels)[None].to(dtype).contiguous(memory_format=torch.channels_last)
             painter = experiment.fill.prepare(pixels)
             self._context = Context(
                 network=placed(experiment.network, experiment.device, experiment.precision, experiment.model),
@@ -119,6 +121,10 @@ class ImageRun:
         self.prediction: np.ndarray = torch.softmax(scores, dim=1)[0].numpy()
         self.classes: list[int] = _chosen(experiment.classes, self.prediction)
         self.base: np.ndarray = self._read(output)[0]
+
+    @property
+    def _is_reduced(self) -> bool:
+        return self._experiment.precision in REDUCED_PRECISIONS
 
     @property
     def flops(self) -> float:
@@ -141,13 +147,14 @@ class ImageRun:
             if scores is None:
                 self._context.base = self._context.replays = None  # those who keep the answer keep no activations
                 return
-            yield scores
+            yield replace(scores, exact=False) if self._is_reduced else scores
 
     def _patches(self, painter: Painter, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
         height, width = self._experiment.grid.patch
         painted = painter.patches(ys, xs, height, width)
         normalized = self._experiment.model.preprocess.normalize(painted)
-        return normalized.contiguous(memory_format=torch.channels_last)
+        dtype = _DTYPES[self._experiment.precision]
+        return normalized.to(dtype).contiguous(memory_format=torch.channels_last)
 
     def _read(self, output: torch.Tensor) -> np.ndarray:
         """The network's output [n, classes] -> the scores asked for, float64 [n, k]."""

@@ -63,7 +63,7 @@ def choose(workload: Workload, hints: Hints, context: Context) -> Choice:
 
 
 def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Candidate]:
-    rates = context.rates(workload.device)
+    rates = context.rates(workload.device).in_precision(workload.precision)
     return [
         Candidate(operator, operator.estimate(workload, rates), _description(operator, workload))
         for kind in context.operators

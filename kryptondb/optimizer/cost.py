@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -75,11 +75,12 @@ class Rates:
         flops_per_second: of a 3x3 convolution at a size that networks have.
         bytes_per_second: of a large copy between places that other work has displaced from the caches; reads and writes
             counted.
-        cached_bytes_per_second: of a copy between places that are in the caches.
+        cached_bytes_per_second: of gathering rows that are in the caches.
         cache_bytes: how much the caches keep for an operator, of what it reads and writes.
         seconds_per_call: what launching one operator costs however small its work.
         seconds_per_gather: the same for reading rectangles of the base.
         seconds_per_overlay: what one group of positions costs, whose own regions are laid over these alike.
+        reduced: the same as `flops_per_second` in other precisions, by name, where the device has them.
         layers: what CALIBRATE measured of single layers; a later one of the same shape and algorithm counts.
     """
 
@@ -90,7 +91,21 @@ class Rates:
     seconds_per_call: float = 1.5e-5
     seconds_per_gather: float = 6e-5
     seconds_per_overlay: float = 4e-6
+    reduced: tuple[tuple[str, float], ...] = ()
     layers: tuple[LayerRate, ...] = ()
+
+    def in_precision(self, precision: str) -> Rates:
+        """The rates of work in a precision: those of float32, unless it was measured by itself."""
+        general = dict(self.reduced).get(precision)
+        if general is None:
+            return self
+        ending = f" {precision}"
+        layers = tuple(
+            replace(layer, algorithm=layer.algorithm.removesuffix(ending))
+            for layer in self.layers
+            if layer.algorithm.endswith(ending)
+        )
+        return replace(self, flops_per_second=general, reduced=(), layers=layers)
 
     def seconds(self, flops: float, moved: float, calls: float) -> float:
         """Seconds for so many operations, bytes moved and operator launches."""

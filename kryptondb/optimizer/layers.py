@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from kryptondb.network import Network, Node, Rule
@@ -22,7 +23,7 @@ def shape_of(node: Node, network: Network) -> LayerShape | None:
         return None
     if node.window is not None:
         _, weight, _, stride, _, dilation, groups = node.window.args
-    elif node.rule is Rule.DENSE and len(node.args) > 1:  # behind the last picture that has regions
+    elif node.rule is Rule.DENSE and len(node.args) > 1 and math.prod(node.shape[2:]) > 1:  # no gate's, on one place
         _, weight, _, stride, _, dilation, groups = (*node.args, *_DEFAULTS[len(node.args) :])
     else:
         return None

@@ -13,7 +13,7 @@ from kryptondb.optimizer.memory import memory_limit
 from kryptondb.optimizer.physical import ClassChoice, Occlude, PhysicalPlan, Quality, Redundancy
 from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.units import seconds_text
-from kryptondb.optimizer.workload import Workload
+from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
 
 if TYPE_CHECKING:
     from kryptondb.network import Grid, Network
@@ -156,13 +156,15 @@ def _device(plan: LogicalPlan, context: Context) -> str:
 def _quality(plan: LogicalPlan, choice: Choice) -> Quality:
     promise, operator = plan.statement.promise, choice.chosen.operator
     asked = None if promise is None or promise.ssim is None else f"SSIM >= {promise.ssim:g}"
-    if operator.exact:
+    if operator.exact and plan.hints.precision not in REDUCED_PRECISIONS:
         return Quality("exact", promise, f"no profile: the exact plan keeps {asked}" if asked else "")
     if asked is None:
         return Quality("approximate", promise, "no profile says how near it comes to the exact answer")
-    hint = next(option for option in plan.statement.hints if option.name in ("tau", "operator"))
+    names = ("tau", "precision") if operator.exact else ("tau", "operator")
+    hint = next(option for option in plan.statement.hints if option.name in names)
+    what = operator.name if not operator.exact else f"{operator.name} in {plan.hints.precision}"
     raise PlanError(
-        f"USING {hint} breaks the promise: no profile shows that {operator.name} keeps {asked}",
+        f"USING {hint} breaks the promise: no profile shows that {what} keeps {asked}",
         position=hint.position,
         hint="Without that hint the exact plan runs, which keeps it; without WITH the approximate one runs.",
     )

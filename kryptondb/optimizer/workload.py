@@ -12,6 +12,11 @@ from kryptondb.network import Grid, Network
 
 Runs = tuple[tuple[int, int, int], ...]
 
+#: Bytes of one number in each precision that networks run in.
+ELEMENT_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+#: Those whose rounding shows in a heat map: answers are approximate.
+REDUCED_PRECISIONS = ("bfloat16", "float16")
+
 
 def runs_of_mask(mask: np.ndarray) -> Runs:
     """A boolean grid [rows, cols] as runs `(row, first column, last column)`, both columns included, in reading order."""
@@ -43,7 +48,7 @@ class Workload:
         classes: how many classes are scored.
         device: a torch device string.
         memory_limit: bytes that activations may take.
-        precision: the torch dtype's name, 'float32' or 'float64'.
+        precision: the torch dtype's name, one of `ELEMENT_BYTES`.
     """
 
     network: Network
@@ -67,4 +72,4 @@ class Workload:
     @property
     def element_bytes(self) -> int:
         """Bytes of one activation."""
-        return 8 if self.precision == "float64" else 4
+        return ELEMENT_BYTES[self.precision]

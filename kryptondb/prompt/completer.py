@@ -31,7 +31,7 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "fill": ("gray", "black", "white", "mean", "patch_mean", "blur"),
     "score": ("probability", "logit", "log_probability"),
     "device": ("auto", "cpu", "cuda"),
-    "precision": ("float32", "float64"),
+    "precision": ("float32", "float64", "bfloat16", "float16"),
     "operator": ("incremental", "full", "thresholded"),
     "channels": ("RGB", "L"),
     "on_error": ("continue", "stop"),

@@ -200,3 +200,15 @@ def test_float32_on_a_gpu_is_float32_and_what_a_user_had_chosen_comes_back() -> 
         assert products.allow_tf32 and convolutions.allow_tf32
     finally:
         products.allow_tf32, convolutions.allow_tf32 = before
+
+
+@pytest.mark.parametrize("operator", [Full(4), Incremental((2, 2)), Incremental((2, 2), head=8)])
+def test_a_reduced_precision_rounds_the_network_and_nothing_else(
+    model: Model, network: Network, picture: Picture, operator: Full | Incremental
+) -> None:
+    exact = cells(experiment(model, network, operator, precision="float32"), picture)
+    reduced = experiment(model, network, operator, precision="bfloat16")
+    rounded = cells(reduced, picture)
+    assert 1e-5 < np.abs(rounded - exact).max() < 0.1
+    assert not any(np.any(scores.exact) for scores in reduced.run(picture))
+    assert network.nodes[-1].constant is None or network.nodes[-1].constant.dtype == torch.float32

@@ -50,8 +50,6 @@ def test_a_hint_that_breaks_the_promise_is_refused(database: Database, hint: str
         ("tau => 1.5", "tau must be a number above 0 and at most 1, not 1.5"),
         ("tau => 'half'", "tau must be a number above 0 and at most 1, not 'half'"),
         ("operator => 'full', tau => 0.6", "tau is a hint for the operator 'thresholded', not for 'full'"),
-        ("precision => 'bfloat16'", "precision => 'bfloat16' is not available in this version yet"),
-        ("precision => 'float16'", "precision => 'float16' is not available in this version yet"),
         ("precision => 'float8'", "precision must be one of 'float32', 'float64'"),
         ("batch => 0", "batch must be a whole number of positions from 1"),
         ("device => 'tpu'", "device must be 'auto', 'cpu', 'cuda' or 'cuda:0'"),
@@ -62,6 +60,15 @@ def test_a_hint_that_means_nothing_here_is_refused(database: Database, hint: str
     error = database.error(QUERY + hint)
     assert message in error
     assert error.startswith("line 1, column")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_reduced_precision_is_approximate_and_promises_nothing(database: Database, precision: str) -> None:
+    plan = database.plan(QUERY + f"precision => '{precision}'")
+    assert plan.quality.kind == "approximate"
+    assert plan.occlude is not None and plan.occlude.precision == precision
+    error = database.error(QUERY.replace("USING", "WITH SSIM >= 0.9 USING") + f"precision => '{precision}'")
+    assert f"USING precision => '{precision}' breaks the promise" in error
 
 
 def test_an_operator_that_cannot_answer_says_why(database: Database) -> None:

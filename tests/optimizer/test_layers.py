@@ -37,8 +37,8 @@ def test_a_dilated_convolution_has_no_shape() -> None:
     assert shapes(nn.Conv2d(4, 4, 3, dilation=2)) == ()
 
 
-def test_what_runs_on_the_whole_picture_has_no_shape() -> None:
-    assert shapes(Gate(4), nn.Conv2d(4, 4, 1)) == ()
+def test_what_runs_on_the_whole_picture_has_a_shape_but_not_what_runs_on_one_place() -> None:
+    assert shapes(Gate(4), nn.Conv2d(4, 5, 3)) == (LayerShape(4, 5),)
 
 
 def test_only_convolutions_have_a_shape() -> None:

@@ -19,8 +19,10 @@ DIRECT = "direct"
 WINOGRAD = {4: "winograd 4", 6: "winograd 6"}
 Blocks = Mapping[int, Block]
 #: Rates are measured again and again on the same memory. In a query, other layers have used the caches in between, which
-#: the many passes of the transforms feel: layers of ResNet18 and VGG16 take 1.0 to 2.0 times as long, 1.3 in the middle.
-_COLD = 1.3
+#: the many passes of the transforms feel beyond what estimates count for moving what goes in and comes out: by trial.
+_COLD = 1.1
+#: What is written over where it lies need not be fetched first: about so much of what a copy of it takes.
+_IN_PLACE = 0.7
 
 
 def choose_blocks(
@@ -83,13 +85,26 @@ def direct_seconds(tiling: Tiling, node: Node, rates: Rates, element_bytes: int,
     computing = node.flops * float(tiling.locations(node.index).sum()) / flops_per_second(network, node, rates)
     if node.rule is Rule.INPUT or not network.varying[node.index] or is_free(node):
         return computing
-    moved = node.channels * tiling.locations(node.index)
+    written = node.channels * tiling.locations(node.index)
     gathered = tiling.gathered(node.index) * tiling.positions
-    # What is gathered is written, and then read: its base is in the caches, for every position reads it.
-    moved += 2 * gathered
-    if not gathered.any():
-        moved += sum(network.nodes[i].channels * tiling.locations(i) for i in node.inputs if network.varying[i])
-    return computing + float(rates.moving(element_bytes * moved, sharing).sum())
+    read = sum(network.nodes[i].channels * tiling.locations(i) for i in node.inputs if network.varying[i])
+    if node.in_place is not None and network.may_write(node):
+        moved = _IN_PLACE * (read + written)
+    elif gathered.any():
+        # Rectangles are written and read, and the regions that are laid over them are read and written. Their base is in
+        # the caches, for every position reads it.
+        moved = written + 2 * gathered + 2 * read
+    else:
+        moved = written + read
+    seconds = computing + float(rates.moving(element_bytes * moved, sharing).sum())
+    return seconds + pooling_seconds(node, float(written.sum()), rates, element_bytes)
+
+
+def pooling_seconds(node: Node, written: float, rates: Rates, element_bytes: int) -> float:
+    """Seconds in which a pooling reads the windows of so many elements; they overlap, and lie in the caches."""
+    if node.window is None or node.flops:
+        return 0.0
+    return element_bytes * node.window.y.size * node.window.x.size * written / rates.cached_bytes_per_second
 
 
 def winograd_seconds(

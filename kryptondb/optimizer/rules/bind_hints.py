@@ -8,12 +8,12 @@ from kryptondb.errors import BindError, PlanError
 from kryptondb.grammar.statements import Option
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.logical import Hints, LogicalPlan, RedundancyTable, source
+from kryptondb.optimizer.workload import ELEMENT_BYTES
 from kryptondb.optimizer.values import bad, no_such, number, one_of, text, whole
 
 HINTS = ("operator", "device", "precision", "tau", "batch", "convolution")
 CONVOLUTIONS = ("auto", "direct")
-PRECISIONS = ("float32", "float64")
-FUTURE_PRECISIONS = ("bfloat16", "float16")
+PRECISIONS = tuple(ELEMENT_BYTES)
 FUTURE_OPERATORS = ("drill-down", "refined")
 THRESHOLDED = "thresholded"
 LARGEST_BATCH = 65_536
@@ -27,7 +27,7 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
 
     Raises:
         BindError: an unknown hint or value, or two that exclude each other.
-        PlanError: a precision or operator that this version does not have yet, or an operator without its tau.
+        PlanError: an operator that this version does not have yet, or an operator without its tau.
     """
     given: dict[str, str | float] = {}
     for option in plan.statement.hints:
@@ -61,7 +61,6 @@ def _value(option: Option, context: Context) -> str | float:
         _refuse_future(option, FUTURE_OPERATORS)
         return one_of(option, [operator.name for operator in context.operators], "incremental")
     if option.name == "precision":
-        _refuse_future(option, FUTURE_PRECISIONS)
         return one_of(option, PRECISIONS, "float32")
     if option.name == "convolution":
         return one_of(option, CONVOLUTIONS, "direct")
@@ -94,12 +93,10 @@ def _device(option: Option) -> str:
 
 
 def _refuse_future(option: Option, names: tuple[str, ...]) -> None:
-    given = text(option, "float32" if option.name == "precision" else "incremental")
+    given = text(option, "incremental")
     for name in names:
         if given.casefold().replace("-", "") == name.replace("-", ""):
-            known = f"{', '.join(PRECISIONS)}, which are exact"
-            if option.name == "operator":
-                known = f"full and incremental, which are exact, and {THRESHOLDED}, which is not"
+            known = f"full and incremental, which are exact, and {THRESHOLDED}, which is not"
             raise _not_yet(option, f"{option.name} => '{name}'", f"Available are {known}.")
 
 

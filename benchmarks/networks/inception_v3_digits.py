@@ -1,0 +1,19 @@
+"""InceptionV3, trained here to read a handwritten digit that is somewhere on a photograph.
+
+Both sets are pictures of the same kind, drawn one by one at random: digits and photographs that the network has not
+learned from, each picture with its own digit, place, size and ink.
+"""
+
+from __future__ import annotations
+
+from benchmarks.networks import trained
+from benchmarks.networks.real_network import RealNetwork
+from benchmarks.networks.recipe import Phase, Recipe
+
+NAME = "inception_v3_digits"
+RECIPE = Recipe(NAME, "inception_v3", (Phase(107, 400), Phase(160, 60), Phase(299, 30)), rate=2e-3)
+
+
+def load() -> RealNetwork:
+    """Reads the checkpoint and draws the pictures. Raises ModelError where there is none yet."""
+    return trained.load(RECIPE)
