@@ -16,6 +16,7 @@ class Answer(Protocol):
     """The part of `kryptondb.Result` that showing it reads."""
 
     message: str | None
+    note: str | None
     pictures: Any  # `kryptondb.notebook.Pictures`, or None
 
     @property

@@ -31,7 +31,7 @@ class Calibration:
         """How fast a torch device is with torch's number of threads; measured where it was not yet."""
         from kryptondb.optimizer.cost import Rates
 
-        key = _key(device)
+        key = device_key(device)
         if key not in self._known:
             general = self._catalog.rates(key)
             if general is None or "reduced" not in general:  # an older version did not measure that
@@ -57,7 +57,7 @@ class Calibration:
         """
         from kryptondb.executor.calibrate import measure_layers
 
-        key = _key(device)
+        key = device_key(device)
         self._known.pop(key, None)
         if in_general:
             self._measure_in_general(device)
@@ -74,7 +74,7 @@ class Calibration:
         names = ("device", "layer", "algorithm", "rate", "unit", "measured")
         rows: list[tuple[Any, ...]] = []
         for key in self._catalog.devices():
-            device = key.removesuffix(_machine())
+            device = key.removesuffix(machine_suffix())
             if device != key:
                 rows += ((device, *row) for row in (*self._general_rows(key), *self._layer_rows(key)))
         kinds = [pa.float64() if name == "rate" else pa.string() for name in names]
@@ -86,7 +86,7 @@ class Calibration:
 
         general = dataclasses.asdict(measure(device))
         del general["layers"]
-        self._catalog.put_rates(_key(device), {**general, "measured": _now()})
+        self._catalog.put_rates(device_key(device), {**general, "measured": _now()})
 
     def _general_rows(self, key: str) -> list[tuple[Any, ...]]:
         general = self._catalog.rates(key)
@@ -126,11 +126,13 @@ def device_name(device: str) -> str:
     return f"{device}, {torch.cuda.get_device_name(device)}"
 
 
-def _key(device: str) -> str:
-    return device_name(device) + _machine()
+def device_key(device: str) -> str:
+    """What a device's measurements are kept under: its name, and the machine's."""
+    return device_name(device) + machine_suffix()
 
 
-def _machine() -> str:
+def machine_suffix() -> str:
+    """What the keys of this machine's devices end with."""
     return f", {platform.node()}"
 
 

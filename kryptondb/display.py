@@ -54,6 +54,8 @@ def show(result: Answer, stream: TextIO, terminal: Terminal, *, max_rows: int | 
         before = now
         rows += batch.num_rows
     printer.finish()
+    if result.note is not None:
+        write(f"{result.note}\n")
     return rows
 
 

@@ -64,6 +64,7 @@ class Result:
         start: starts the statement; called when the rows are first read, and again if they are read anew.
         plan: the physical plan of a query, None for other statements.
         message: a sentence that stands for the rows when the result is shown (a plan's text, a new model's summary).
+        note: a sentence that stands below the rows when they are shown as a table.
         document: the answer as one JSON document, when it is one (EXPLAIN FORMAT json).
         pictures: opens the query's pictures again, to draw heat maps over them in a notebook.
 
@@ -76,6 +77,7 @@ class Result:
         *,
         plan: PhysicalPlan | None = None,
         message: str | None = None,
+        note: str | None = None,
         document: str | None = None,
         pictures: Pictures | None = None,
     ) -> None:
@@ -85,6 +87,7 @@ class Result:
         self._table: pa.Table | None = None
         self.plan = plan
         self.message = message
+        self.note = note
         self.document = document
         self.pictures = pictures
 

@@ -20,7 +20,7 @@ from kryptondb.arguments import (
     value_of,
 )
 from kryptondb.display import spoken_seconds, spoken_size
-from kryptondb.errors import Error, ExecutionError, ModelError, PlanError
+from kryptondb.errors import BindError, Error, ExecutionError, ModelError
 from kryptondb.notebook import Pictures
 from kryptondb.progress import waiting
 from kryptondb.result import Result, Rows
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from kryptondb.network import Network
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.physical import PhysicalPlan
-
-_PROFILE_COLUMNS = ("model", "operator", "patch", "stride", "fill", "images", "ssim", "created")
 
 
 def connect(path: str | Path | None = None) -> Session:
@@ -87,10 +85,12 @@ class Session:
     def __init__(self, path: str | Path | None = None) -> None:
         from kryptondb.calibration import Calibration
         from kryptondb.catalog import Catalog, ModelStore, Settings
+        from kryptondb.profiles import Profiles
 
         self.catalog = Catalog(path)
         self.models = ModelStore(self.catalog)
         self.settings = Settings(self.catalog)
+        self.profiles = Profiles(self.catalog)
         self._calibration = Calibration(self.catalog)
         self._closed = False
 
@@ -290,7 +290,7 @@ class Session:
             return Result.of_rows(table_of(("name", "description", "package"), rows))
         if show.what == "calibration":
             return Result.of_rows(self._calibration.table())
-        return Result.of_rows(table_of(_PROFILE_COLUMNS, []))
+        return Result.of_rows(self.profiles.table())
 
     def _calibrate(self, calibrate: Calibrate, _: Mapping[str, object]) -> Result:
         from kryptondb.calibration import device_name
@@ -328,17 +328,26 @@ class Session:
                 left_out.append(f"{name} ({error.message})")
         return networks, left_out
 
-    def _analyze(self, analyze: Analyze, _: Mapping[str, object]) -> Result:
-        raise PlanError(
-            "ANALYZE is not available in this version yet",
-            position=analyze.position,
-            hint="Every query runs an exact plan, WITH SSIM or without, and needs no profile.",
-        )
+    def _analyze(self, statement: Analyze, bindings: Mapping[str, object]) -> Result:
+        from kryptondb.analysis import analyze
+
+        return analyze(self, statement, bindings, self._plan)
 
     def _drop_profiles(self, drop: DropProfiles, _: Mapping[str, object]) -> Result:
-        raise PlanError(
-            "DROP PROFILES is not available in this version yet: there are no quality profiles", position=drop.position
-        )
+        missing: Error | None = None
+        fingerprint = None
+        try:
+            fingerprint = self.models.get(drop.model).fingerprint
+        except BindError as error:
+            error.position = error.position or drop.position
+            missing = error
+        except ModelError:  # its file is gone: its profiles can go all the same
+            pass
+        images = self.profiles.drop(drop.model, fingerprint)
+        if images is None and missing is not None:
+            raise missing
+        forgotten = "there was no profile" if images is None else f"{counted(images, 'profiled image')} forgotten"
+        return _told(f"{drop.model}: {forgotten}")
 
     def _plan(self, select: Select, bindings: Mapping[str, object]) -> PhysicalPlan:
         from kryptondb import optimizer

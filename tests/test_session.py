@@ -203,12 +203,6 @@ def test_every_list_has_columns_and_rows_of_text(db, what):
     assert table.num_rows > 0 or what in ("PROFILES", "CALIBRATION")
 
 
-def test_quality_profiles_are_said_not_to_be_there_yet(db):
-    for text in ("ANALYZE net USING 'sample:cat'", "DROP PROFILES net"):
-        with pytest.raises(kryptondb.PlanError, match="not available in this version yet"):
-            db.sql(text)
-
-
 # Texts and parameters
 
 

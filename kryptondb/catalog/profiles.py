@@ -102,7 +102,10 @@ class ProfileStore:
             " ORDER BY profiled_images.id LIMIT ?",
             (*key.columns, limit),
         )
-        return [SampleRecord(*rest, self._recipes(number)) for number, *rest in images]
+        return [
+            SampleRecord(image, name, seconds, measured, self._recipes(number))
+            for number, image, name, seconds, measured in images
+        ]
 
     def known(self) -> list[ProfileKey]:
         """The profiles there are, by the model's name and in the order in which they were begun."""

@@ -21,6 +21,7 @@ from kryptondb.optimizer.physical import Images, Occlude
 
 if TYPE_CHECKING:
     from kryptondb.catalog import Model, ModelStore
+    from kryptondb.executor.experiment import Experiment
     from kryptondb.executor.operators import Full, Incremental
     from kryptondb.images import Picture
     from kryptondb.images.sources import ImageSource
@@ -75,13 +76,13 @@ def cells(node: Occlude, run: Run) -> Stage:
 
         def prepare(source: ImageSource) -> ImageAnswer:
             nonlocal runner, labels
-            picture = _load(source)
+            picture = load_picture(source)
             if runner is None:
                 model = _model(node, run.models)
                 runner, labels = run.set_up(node, model, run.models), tuple(model.labels)
                 heap.trim()  # what was freed until here is not the query's
                 meter.begin()
-            with _asking(source.name):
+            with asking(source.name):
                 return ImageAnswer(source.name, runner.run(picture), labels)
 
         sources = _sources(node.input, run.bindings)
@@ -123,7 +124,7 @@ def _pieces(
     try:
         begun()
         while True:
-            with _asking(image.name):
+            with asking(image.name):
                 tile = next(tiles, None)
             if tile is None:
                 break
@@ -145,7 +146,7 @@ def _pieces(
 
 
 @contextmanager
-def _asking(image: str) -> Iterator[None]:
+def asking(image: str) -> Iterator[None]:
     """Turns what the network's own code raises (no memory left, most of all) into an error that names the picture."""
     try:
         yield
@@ -182,7 +183,8 @@ def _spec(images: Images, bindings: Mapping[str, object]) -> object:
     return bindings[images.binding]
 
 
-def _load(source: ImageSource) -> Picture:
+def load_picture(source: ImageSource) -> Picture:
+    """Opens a picture. Raises ImageError where it cannot be read."""
     try:
         return source.load()
     except OSError as error:
@@ -204,7 +206,7 @@ def _image_row(name: str) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([name], pa.string())], schema=_IMAGE)
 
 
-def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Runner:
+def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Experiment:
     """The experiment that a plan's node describes."""
     from kryptondb.executor.experiment import Experiment
     from kryptondb.images.fills import parse_fill

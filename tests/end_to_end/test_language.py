@@ -181,7 +181,7 @@ def test_every_option_of_occlude_works_and_changes_the_answer(db):
         ('SELECT "heatmap" FROM occlude(net, ?)', "HEATMAP is written without quotes."),
         ("SELECT HEATMAP FROM occlude(net, ?) ORDER BY 5", "ORDER BY 5 is HEATMAP, which has no order"),
         ("SELECT y, x, drop FROM occlude(net, ?) ORDER BY 4", "the number of an output from 1 to 3"),
-        ("ANALYZE net USING ?", "ANALYZE is not available in this version yet"),
+        ("ANALYZE net USING ? WITH (tau => 0.6)", 'no ANALYZE option named "tau"'),
     ],
 )
 def test_what_there_is_not_is_refused_by_name_with_a_reason(db, statement, says):
@@ -194,7 +194,7 @@ def test_what_there_is_not_is_refused_by_name_with_a_reason(db, statement, says)
 @pytest.mark.parametrize(
     "statement, says",
     [
-        ("DROP PROFILES net", "DROP PROFILES is not available in this version yet"),
+        ("DROP PROFILES nte", 'Did you mean "net"?'),
         ("CREATE MODEL m FROM timm('resnet18')", "timm models are not available in this version"),
         ("CREATE MODEL m FROM 'net.onnx'", "ONNX files are not available in this version"),
         ("SET memory_limit = 4", "It takes at least 64MiB."),

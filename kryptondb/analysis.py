@@ -1,0 +1,308 @@
+"""ANALYZE: measures on sample images how near each recipe comes to the exact map, and remembers it image by image.
+
+The images are taken in an order that depends on their names alone and looks random, so that a budget that ends early
+leaves a sample of all of them. Each is remembered as soon as it is done: what was measured before somebody stops it
+stays, and running it again goes on with the images that are missing.
+
+With a budget, time goes where it can change what runs: after the first image of a profile those guides are left out
+whose every recipe is out of the question for any target that people ask for. The first image certifies no promise (see
+`optimizer.promise`), so that leaving recipes out for what they did on it takes nothing away from what is promised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kryptondb.arguments import placed_at, value_of
+from kryptondb.budget import Budget, parse_budget
+from kryptondb.calibration import device_key
+from kryptondb.catalog import ProfileKey, SampleRecord
+from kryptondb.display import spoken_seconds
+from kryptondb.errors import BindError, ImageError, PlanError
+from kryptondb.profiles import Profiles, profile_of, recipe_of, record_of
+from kryptondb.progress import progress_line
+from kryptondb.result import Result, Rows
+from kryptondb.tables import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kryptondb.catalog import ModelStore, Settings
+    from kryptondb.executor import ImageFailure
+    from kryptondb.executor.profiling import Profiler
+    from kryptondb.grammar.statements import Analyze, Option, Select
+    from kryptondb.images.picture import Picture
+    from kryptondb.images.sources import ImageSource
+    from kryptondb.optimizer.cost import Rates
+    from kryptondb.optimizer.physical import Occlude, PhysicalPlan
+    from kryptondb.optimizer.recipe import Recipe
+
+CONFIDENCE = 0.9
+#: A recipe below this on the first image is taken for one that keeps no target anybody asks for.
+_HOPELESS = 0.5
+#: A recipe is also out of the question where another that is no slower leaves less than this share of its distance.
+_SURPASSED = 0.5
+
+
+class Owner(Protocol):
+    """The session that runs it."""
+
+    models: ModelStore
+    settings: Settings
+    profiles: Profiles
+
+    def threads(self) -> AbstractContextManager[None]: ...
+    def rates(self, device: str) -> Rates: ...
+
+
+def analyze(
+    owner: Owner,
+    statement: Analyze,
+    bindings: Mapping[str, object],
+    plan: Callable[[Select, Mapping[str, object]], PhysicalPlan],
+) -> Result:
+    """Runs the statement; answers one row a recipe.
+
+    Args:
+        plan: plans the query whose profile is wanted.
+
+    Raises:
+        BindError: an option or value that means nothing here, in its place.
+        PlanError: a network that no approximate operator can run, or a budget too short for a single image.
+    """
+    from kryptondb.executor.ladder import RECIPES
+    from kryptondb.images.sources import find_images
+
+    budget_option, confidence = _budget_option(statement.options), _confidence(statement.options, bindings)
+    seconds = None
+    if budget_option is not None:
+        position = budget_option.value.position or budget_option.position
+        seconds = parse_budget(value_of(budget_option.value, bindings), position)
+    with placed_at((), statement.position):
+        occlude = plan(_query(statement), bindings).occlude
+    assert occlude is not None
+    budget = Budget(seconds)
+    with owner.threads():
+        profiler, estimate = _profiler(owner, occlude, statement)
+        if not budget.allows(estimate) and budget_option is not None:
+            raise PlanError(
+                f"a budget of {spoken_seconds(seconds or 0.0)} is too short for a single image",
+                position=budget_option.position,
+                hint=f"One is estimated to take {spoken_seconds(estimate)}.",
+            )
+        spec = occlude.input.spec if occlude.input.spec is not None else bindings[str(occlude.input.binding)]
+        sources = sampling_order(find_images(list(spec) if isinstance(spec, tuple) else spec))
+        run = _Run(owner, _key(occlude), profiler, budget, estimate)
+        try:
+            run.over(sources, RECIPES)
+        finally:
+            run.close()
+        return run.result(confidence)
+
+
+def sampling_order(sources: Iterable[ImageSource]) -> list[ImageSource]:
+    """The images in an order that has nothing to do with what is on them, always the same for the same names."""
+    return sorted(sources, key=lambda source: hashlib.sha256(source.name.encode()).digest())
+
+
+def worthwhile(first: SampleRecord, recipes: Sequence[Recipe]) -> list[Recipe]:
+    """The recipes without those of guides that nothing good comes of, judged by the first image of a profile.
+
+    A recipe is out of the question when it takes longer than the exact map, comes far too short, or when another that
+    is no slower comes twice as near. A guide is left out when all its recipes are.
+    """
+    from kryptondb.executor.ladder import cap_of
+
+    measured = {recipe_of(each): each for each in first.recipes}
+    if not set(recipes) <= set(measured):
+        return list(recipes)
+
+    def promising(recipe: Recipe) -> bool:
+        mine = measured[recipe]
+        surpassed = any(
+            other.seconds <= mine.seconds and 1 - other.ssim < _SURPASSED * (1 - mine.ssim)
+            for other in measured.values()
+        )
+        return mine.seconds < first.seconds and mine.ssim >= _HOPELESS and not surpassed
+
+    wanted = {cap_of(recipe) for recipe in recipes if promising(recipe)}
+    return [recipe for recipe in recipes if cap_of(recipe) in wanted or cap_of(recipe) is None]
+
+
+class _Run:
+    """One run of the statement over its images."""
+
+    def __init__(self, owner: Owner, key: ProfileKey, profiler: Profiler, budget: Budget, estimate: float) -> None:
+        self._owner, self._key, self._profiler, self._budget = owner, key, profiler, budget
+        self._expected = estimate
+        self._line = progress_line(owner.settings.get("progress"))
+        self._failures: list[ImageFailure] = []
+        self._new = self._known = self._left = 0
+
+    def over(self, sources: Sequence[ImageSource], recipes: Sequence[Recipe]) -> None:
+        """Measures the images that the profile lacks, as far as the budget goes."""
+        from kryptondb.executor import ImageFailure
+        from kryptondb.executor.occlusion import load_picture
+
+        known = {sample.image: sample for sample in self._owner.profiles.store.samples(self._key)}
+        stops = len(sources) == 1 or self._owner.settings.get("on_error") == "stop"
+        for number, source in enumerate(sources, start=1):
+            wanted = list(recipes)
+            if self._budget.seconds is not None and known:
+                wanted = worthwhile(next(iter(known.values())), recipes)
+            try:
+                picture = load_picture(source)
+                image = content_hash(picture)
+                if image in known and set(wanted) <= {recipe_of(each) for each in known[image].recipes}:
+                    self._known += 1
+                    continue
+                if not self._budget.allows(self._expected):
+                    self._left = len(sources) - number + 1
+                    return
+                known[image] = self._measure(picture, image, wanted, number, len(sources))
+            except ImageError as error:
+                if stops:
+                    raise
+                self._failures.append(ImageFailure(source.name, error.message))
+
+    def close(self) -> None:
+        """Takes the progress line away."""
+        if self._line is not None:
+            self._line.close()
+
+    def result(self, confidence: float) -> Result:
+        """One row a recipe, and what was done in a sentence."""
+        samples = self._owner.profiles.store.samples(self._key)
+        rows = Rows(table_of_recipes(samples, confidence), errors=tuple(self._failures))
+        return Result.of_run(rows, note=self._note())
+
+    def _measure(
+        self, picture: Picture, image: str, recipes: Sequence[Recipe], number: int, images: int
+    ) -> SampleRecord:
+        from kryptondb.executor import Progress
+
+        def progress(done: int, total: int) -> None:
+            if self._line is not None:
+                self._line(Progress(picture.name, done, total, number, images))
+
+        before = self._budget.used
+        exact_seconds, measured = self._profiler.measure(picture, recipes, progress)
+        records = tuple(record_of(each.recipe, each.ssim, each.seconds) for each in measured)
+        measured_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        sample = SampleRecord(image, picture.name, exact_seconds, measured_at, records)
+        self._owner.profiles.store.put(self._key, sample)
+        self._expected = self._budget.used - before
+        self._new += 1
+        return sample
+
+    def _note(self) -> str:
+        parts = [f"{self._key.model}: {counted(self._new, 'image')} analyzed in {spoken_seconds(self._budget.used)}"]
+        if self._known:
+            parts.append(f"{self._known:,} known before")
+        if self._left:
+            parts.append(f"{self._left:,} left when the budget was used up: run it again to go on")
+        return ", ".join(parts)
+
+
+def content_hash(picture: Picture) -> str:
+    """sha256 in hex of what the picture shows, whatever its name."""
+    digest = hashlib.sha256(repr(picture.pixels.shape).encode())
+    digest.update(picture.pixels.tobytes())
+    return digest.hexdigest()
+
+
+def table_of_recipes(samples: Sequence[SampleRecord], confidence: float) -> pa.Table:
+    """One row a recipe, the slowest first, below one for the exact map."""
+    import numpy as np
+    import pyarrow as pa
+
+    from kryptondb.optimizer.promise import lower_bound
+
+    names = ("recipe", "images", "median_ssim", "worst_ssim", f"bound_{confidence:g}", "seconds", "times_exact")
+    kinds = (pa.string(), pa.int64(), *(pa.float64(),) * 5)
+    profile = profile_of(samples)
+    rows: list[tuple[Any, ...]] = []
+    if profile is not None:
+        exact = float(np.median(profile.exact_seconds))
+        for column, recipe in enumerate(profile.recipes):
+            ssims, seconds = profile.samples[:, column], float(np.median(profile.seconds[:, column]))
+            bound = lower_bound(ssims, confidence)
+            spread = float(np.median(ssims)), float(ssims.min()), bound
+            rows.append((str(recipe), profile.images, *spread, seconds, exact / seconds))
+        rows.sort(key=lambda row: -row[-2])
+        rows.insert(0, ("exact", profile.images, 1.0, 1.0, 1.0, exact, 1.0))
+    columns = [pa.array([row[index] for row in rows], kind) for index, kind in enumerate(kinds)]
+    return pa.Table.from_arrays(columns, names=list(names))
+
+
+def _query(statement: Analyze) -> Select:
+    """The query that a profile is measured for."""
+    from kryptondb.grammar import statements as s
+
+    model = s.Column(statement.model, position=statement.position)
+    options = tuple(option for option in statement.options if option.name not in ("budget", "confidence"))
+    source = s.TableFunction("occlude", (model, statement.images), options, position=statement.position)
+    return s.Select((s.SelectItem(s.HeatMap()),), source)
+
+
+def _key(occlude: Occlude) -> ProfileKey:
+    from kryptondb.optimizer.profile import query_shape
+
+    return ProfileKey(occlude.fingerprint, query_shape(occlude), device_key(occlude.device), occlude.model)
+
+
+def _profiler(owner: Owner, occlude: Occlude, statement: Analyze) -> tuple[Profiler, float]:
+    """What measures an image, and an estimate of the seconds it takes for one."""
+    from kryptondb.executor.ladder import RECIPES
+    from kryptondb.executor.occlusion import set_up_experiment
+    from kryptondb.executor.profiling import Profiler, guides_for
+    from kryptondb.optimizer.workload import Workload
+
+    model, network, rates = (
+        owner.models.get(occlude.model),
+        owner.models.network(occlude.model),
+        owner.rates(occlude.device),
+    )
+    classes = occlude.classes.count(network.classes)
+    workload = Workload(network, occlude.grid, None, classes, occlude.device, occlude.memory_limit, occlude.precision)
+    guides = guides_for(RECIPES, workload, rates)
+    if not guides:
+        reason = f"it could not be traced ({network.failure})" if network.failure else "it only runs as a whole"
+        raise PlanError(
+            f"no approximate operator can run {occlude.model}: {reason}",
+            position=statement.position,
+            hint="Every query of it runs exactly, and needs no profile.",
+        )
+    estimates = [operator.estimate(workload, rates) for operator in (occlude.operator, *guides.values())]
+    experiment = set_up_experiment(occlude, model, owner.models)
+    return Profiler(experiment, guides), sum(each.seconds for each in estimates)
+
+
+def _budget_option(options: Sequence[Option]) -> Option | None:
+    """The option of that name. Raises BindError for an option that ANALYZE does not have."""
+    from kryptondb.optimizer.rules.bind_source import OCCLUDE_OPTIONS
+    from kryptondb.optimizer.values import no_such
+
+    known = (*OCCLUDE_OPTIONS, "budget", "confidence")
+    for option in options:
+        if option.name not in known:
+            raise no_such("ANALYZE option", option.name, known, option)
+    return next((option for option in options if option.name == "budget"), None)
+
+
+def _confidence(options: Sequence[Option], bindings: Mapping[str, object]) -> float:
+    for option in options:
+        if option.name == "confidence":
+            value = value_of(option.value, bindings)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1:
+                raise BindError(
+                    f"confidence cannot be {value!r}",
+                    position=option.value.position or option.position,
+                    hint="It takes a number between 0 and 1, both excluded; the bounds in the answer are kept with it.",
+                )
+            return float(value)
+    return CONFIDENCE

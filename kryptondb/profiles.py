@@ -1,0 +1,133 @@
+"""What a database knows of the quality of recipes: read for the planner, shown, and forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.calibration import machine_suffix
+from kryptondb.catalog import Catalog, ProfileKey, ProfileStore, RecipeRecord, SampleRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kryptondb.optimizer.profile import Profile
+    from kryptondb.optimizer.recipe import Recipe
+
+#: SHOW PROFILES tells what keeps each of these with this confidence.
+TARGETS = (0.8, 0.9, 0.95)
+CONFIDENCE = 0.9
+
+
+class Profiles:
+    """The quality profiles in a catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.store = ProfileStore(catalog)
+
+    def find(self, key: ProfileKey) -> Profile | None:
+        """A profile, with the recipes that were measured on all of its images; None where nothing was."""
+        return profile_of(self.store.samples(key))
+
+    def drop(self, model: str, fingerprint: str | None) -> int | None:
+        """Forgets the profiles of a model, those of what was called so before included.
+
+        Args:
+            fingerprint: the model's; None where there is no such model now.
+
+        Returns:
+            how many images they had, None where there was no profile.
+        """
+        named = model.casefold()
+        keys = [key for key in self.store.known() if fingerprint == key.fingerprint or named == key.model.casefold()]
+        return sum(self.store.drop(key) for key in keys) if keys else None
+
+    def table(self) -> pa.Table:
+        """SHOW PROFILES: one row a model, shape of query and device."""
+        import pyarrow as pa
+
+        rows = [_row(key, profile) for key in self.store.known() if (profile := self.find(key)) is not None]
+        columns = [
+            *((name, pa.string()) for name in ("model", "patch", "stride", "fill", "class", "score", "device")),
+            *(("images", pa.int64()), ("recipes", pa.int64()), ("exact_seconds", pa.float64())),
+            *((f"ssim_{target:g}", pa.string()) for target in TARGETS),
+        ]
+        arrays = [pa.array([row[index] for row in rows], kind) for index, (_, kind) in enumerate(columns)]
+        return pa.Table.from_arrays(arrays, names=[name for name, _ in columns])
+
+
+def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
+    """Samples as arrays, of the recipes that were measured on all of them."""
+    import numpy as np
+
+    from kryptondb.optimizer.profile import Profile
+
+    samples = list(samples)
+    if not samples:
+        return None
+    measured = [{recipe: each for each in sample.recipes if (recipe := recipe_of(each))} for sample in samples]
+    recipes = tuple(recipe for recipe in measured[0] if all(recipe in others for others in measured))
+    shape = len(samples), len(recipes)
+    return Profile(
+        recipes,
+        np.array([[each[recipe].ssim for recipe in recipes] for each in measured]).reshape(shape),
+        np.array([[each[recipe].seconds for recipe in recipes] for each in measured]).reshape(shape),
+        np.array([sample.seconds for sample in samples]),
+    )
+
+
+def record_of(recipe: Recipe, ssim: float, seconds: float) -> RecipeRecord:
+    """What the catalog keeps of a recipe on one image."""
+    return RecipeRecord(asdict(recipe), ssim, seconds)
+
+
+def recipe_of(record: RecipeRecord) -> Recipe | None:
+    """The recipe of a record; None for one that another version wrote."""
+    from kryptondb.optimizer.recipe import Recipe
+
+    try:
+        recipe = Recipe(**record.recipe)
+        hash(recipe)
+    except TypeError:
+        return None
+    return recipe
+
+
+def _row(key: ProfileKey, profile: Profile) -> tuple[Any, ...]:
+    import numpy as np
+
+    from kryptondb.optimizer.physical import ClassChoice
+
+    shape: Mapping[str, Any] = key.shape
+    chosen = shape["classes"]
+    exact = float(np.median(profile.exact_seconds))
+    return (
+        key.model,
+        *(" x ".join(map(str, shape[name])) for name in ("patch", "stride")),
+        shape["fill"],
+        str(ClassChoice(chosen["kind"], chosen["k"], tuple(chosen["indices"]))),
+        shape["score"],
+        key.device.removesuffix(machine_suffix()),
+        profile.images,
+        len(profile.recipes),
+        exact,
+        *(_admitted(profile, target, exact) for target in TARGETS),
+    )
+
+
+def _admitted(profile: Profile, target: float, exact: float) -> str:
+    """What runs for a target: a recipe and how much faster it is than the exact map, or why there is none."""
+    import numpy as np
+
+    from kryptondb.optimizer.promise import admit
+
+    costs = np.median(profile.seconds, axis=0)
+    faster = np.flatnonzero(costs < exact)
+    admission = admit(profile.samples[:, faster], costs[faster], target, CONFIDENCE)
+    if profile.images < admission.needed:
+        return f"needs {admission.needed} images"
+    if admission.recipe is None:
+        return "exact"
+    column = faster[admission.recipe]
+    return f"{exact / costs[column]:.1f} x: {profile.recipes[column]}"

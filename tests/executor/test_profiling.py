@@ -1,0 +1,112 @@
+"""One image's measurements: SSIM of each recipe against the exact map, each map computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import kryptondb
+from kryptondb.executor import calibrate, ladder, profiling
+from kryptondb.executor.profiling import Profiler, guides_for
+from kryptondb.executor.occlusion import set_up_experiment
+from kryptondb.executor.quality import ssim
+from kryptondb.images.picture import Picture
+from kryptondb.network import Cap
+from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.recipe import Recipe
+from kryptondb.optimizer.workload import Workload
+from tests.end_to_end.networks import small_network
+
+QUERY = "SELECT HEATMAP FROM occlude(net, ?, patch => 8, class => ALL)"
+PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+PICTURE = Picture("noise", PIXELS.astype(np.float32) / 255)
+STRONG, WEAK = Recipe("thresholded", 0.6, 0.6), Recipe("thresholded", 0.3, 0.3)
+SAMPLED = Recipe("refined", 0.3, 0.3, step=2)
+ALONE = Recipe("drill-down", step=3)
+
+
+@pytest.fixture
+def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
+    monkeypatch.setattr(calibrate, "measure", lambda _: Rates())
+    with kryptondb.connect() as session:
+        session.register("net", small_network(), size=32, labels=["a", "b", "c"])
+        session.sql("SET threads = 1")
+        yield session
+
+
+@pytest.fixture
+def profiler(db: kryptondb.Session) -> Profiler:
+    plan = db.sql(QUERY, [PIXELS]).plan
+    assert plan is not None and plan.occlude is not None
+    node, model, network = plan.occlude, db.models.get("net"), db.models.network("net")
+    workload = Workload(network, node.grid, None, 3, node.device, node.memory_limit)
+    guides = guides_for((STRONG, WEAK, SAMPLED, ALONE), workload, Rates())
+    return Profiler(set_up_experiment(node, model, db.models), guides)
+
+
+def test_a_thresholded_recipe_has_the_ssim_of_its_worst_class(db: kryptondb.Session, profiler: Profiler) -> None:
+    seconds, (strong, weak) = profiler.measure(PICTURE, [STRONG, WEAK])
+    assert (strong.recipe, weak.recipe) == (STRONG, WEAK)
+    assert seconds > 0 and strong.seconds > 0
+    results = [db.sql(QUERY + using, [PIXELS]) for using in ("", " USING tau => 0.3")]
+    base = np.array(results[0].arrow()["base"].to_pylist())[:, None, None]
+    exact, near = (base - result.heatmaps() for result in results)
+    alike = [ssim(*pair) for pair in zip(exact, near, strict=True)]
+    assert weak.ssim == pytest.approx(min(alike), abs=1e-3)
+    assert weak.ssim < strong.ssim <= 1 and weak.ssim < max(alike) - 0.01
+
+
+def test_there_is_one_guide_for_each_cap(profiler: Profiler) -> None:
+    assert set(profiler.guides) == {Cap(0.6, 0.6), Cap(0.3, 0.3)}
+
+
+def test_a_recipe_is_derived_from_maps_that_are_computed_once(
+    profiler: Profiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[Cap | None] = []
+    one_map = profiling._map
+
+    def counting(experiment, picture, count):
+        computed.append(getattr(experiment.operator, "cap", None))
+        return one_map(experiment, picture, count)
+
+    def approximate(recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
+        assert exact.shape == (3, 7, 7) and exact.dtype == np.float64 and np.isfinite(exact).all()
+        return exact if guide is None else (exact + guide) / 2
+
+    monkeypatch.setattr(profiling, "_map", counting)
+    monkeypatch.setattr(ladder, "approximate", approximate)
+    seconds, (weak, sampled, alone) = profiler.measure(PICTURE, [WEAK, SAMPLED, ALONE])
+    assert computed == [None, Cap(0.3, 0.3)]
+    assert alone.ssim == pytest.approx(1.0) and weak.ssim == sampled.ssim < 1
+    assert sampled.seconds == pytest.approx(weak.seconds + seconds * 16 / 49)
+    assert alone.seconds == pytest.approx(seconds * 9 / 49)
+
+
+def test_progress_is_told_over_all_maps(profiler: Profiler) -> None:
+    told: list[tuple[int, int]] = []
+    profiler.measure(PICTURE, [WEAK, STRONG], lambda done, total: told.append((done, total)))
+    assert told[-1] == (3 * 49, 3 * 49) and told == sorted(told)
+
+
+def test_a_map_that_is_not_finite_is_like_no_other() -> None:
+    exact = np.random.default_rng(0).random((1, 7, 7))
+    broken = exact.copy()
+    broken[0, 3, 3] = np.nan
+    assert profiling._lowest(exact, broken) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (WEAK, 1.0),
+        (Recipe("drill-down", step=2, fraction=0.1), 10 * (16 / 49 + 0.1)),
+        (Recipe("drill-down", step=4), 10 * 9 / 49),
+        (Recipe("refined", 0.3, 0.3, step=1, fraction=0.5), 11.0),
+    ],
+)
+def test_a_recipe_takes_its_guide_and_its_exact_cells(recipe: Recipe, expected: float) -> None:
+    guide = 0.0 if ladder.cap_of(recipe) is None else 1.0
+    assert ladder.seconds(recipe, (7, 7), 10.0, guide) == pytest.approx(expected)
