@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kryptondb.arguments import placed_at, value_of
 from kryptondb.budget import Budget, parse_budget
-from kryptondb.calibration import device_key
 from kryptondb.catalog import ProfileKey, SampleRecord
 from kryptondb.display import spoken_seconds
 from kryptondb.errors import BindError, ImageError, PlanError
-from kryptondb.profiles import Profiles, profile_of, recipe_of, record_of
+from kryptondb.profiles import Profiles, key_of, profile_of, recipe_of, record_of
 from kryptondb.progress import progress_line
 from kryptondb.result import Result, Rows
 from kryptondb.tables import counted
@@ -74,8 +73,8 @@ def analyze(
         BindError: an option or value that means nothing here, in its place.
         PlanError: a network that no approximate operator can run, or a budget too short for a single image.
     """
-    from kryptondb.executor.ladder import RECIPES
     from kryptondb.images.sources import find_images
+    from kryptondb.optimizer.recipe import RECIPES
 
     budget_option, confidence = _budget_option(statement.options), _confidence(statement.options, bindings)
     seconds = None
@@ -96,7 +95,7 @@ def analyze(
             )
         spec = occlude.input.spec if occlude.input.spec is not None else bindings[str(occlude.input.binding)]
         sources = sampling_order(find_images(list(spec) if isinstance(spec, tuple) else spec))
-        run = _Run(owner, _key(occlude), profiler, budget, estimate)
+        run = _Run(owner, key_of(occlude), profiler, budget, estimate)
         try:
             run.over(sources, RECIPES)
         finally:
@@ -249,17 +248,11 @@ def _query(statement: Analyze) -> Select:
     return s.Select((s.SelectItem(s.HeatMap()),), source)
 
 
-def _key(occlude: Occlude) -> ProfileKey:
-    from kryptondb.optimizer.profile import query_shape
-
-    return ProfileKey(occlude.fingerprint, query_shape(occlude), device_key(occlude.device), occlude.model)
-
-
 def _profiler(owner: Owner, occlude: Occlude, statement: Analyze) -> tuple[Profiler, float]:
     """What measures an image, and an estimate of the seconds it takes for one."""
-    from kryptondb.executor.ladder import RECIPES
     from kryptondb.executor.occlusion import set_up_experiment
     from kryptondb.executor.profiling import Profiler, guides_for
+    from kryptondb.optimizer.recipe import RECIPES
     from kryptondb.optimizer.workload import Workload
 
     model, network, rates = (

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.calibration import machine_suffix
+from kryptondb.calibration import device_key, machine_suffix
 from kryptondb.catalog import Catalog, ProfileKey, ProfileStore, RecipeRecord, SampleRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from kryptondb.optimizer.physical import Occlude
     from kryptondb.optimizer.profile import Profile
     from kryptondb.optimizer.recipe import Recipe
 
@@ -55,6 +56,13 @@ class Profiles:
         ]
         arrays = [pa.array([row[index] for row in rows], kind) for index, (_, kind) in enumerate(columns)]
         return pa.Table.from_arrays(arrays, names=[name for name, _ in columns])
+
+
+def key_of(occlude: Occlude) -> ProfileKey:
+    """The profile that says what approximate answers of an experiment are worth."""
+    from kryptondb.optimizer.profile import query_shape
+
+    return ProfileKey(occlude.fingerprint, query_shape(occlude), device_key(occlude.device), occlude.model)
 
 
 def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:

@@ -17,10 +17,11 @@ import kryptondb
 from kryptondb.analysis import content_hash, sampling_order, worthwhile
 from kryptondb.catalog import SampleRecord
 from kryptondb.cli import main
-from kryptondb.executor import calibrate, ladder
+from kryptondb.executor import calibrate
 from kryptondb.executor.profiling import Measured, Profiler
 from kryptondb.images.picture import Picture
 from kryptondb.images.sources import find_images
+from kryptondb.optimizer import recipe as recipes
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.profiles import record_of
@@ -59,7 +60,7 @@ class Laboratory:
 @pytest.fixture
 def laboratory(monkeypatch: pytest.MonkeyPatch) -> Laboratory:
     laboratory = Laboratory()
-    monkeypatch.setattr(ladder, "RECIPES", (GOOD, POOR))
+    monkeypatch.setattr(recipes, "RECIPES", (GOOD, POOR))
     monkeypatch.setattr(Profiler, "measure", lambda *arguments: laboratory.measure(*arguments))
     monkeypatch.setattr(time, "monotonic", lambda: laboratory.now)
     return laboratory
@@ -88,10 +89,10 @@ def test_recipes_are_measured_and_told_beside_the_exact_map(db):
         *("recipe", "images", "median_ssim", "worst_ssim", "bound_0.9", "seconds", "times_exact")
     ]
     assert [row["recipe"] for row in answers][0] == "exact"
-    assert {row["recipe"] for row in answers[1:]} == {str(recipe) for recipe in ladder.RECIPES}
+    assert {row["recipe"] for row in answers[1:]} == {str(recipe) for recipe in recipes.RECIPES}
     assert all(row["images"] == 3 and row["seconds"] > 0 for row in answers)
     by_recipe = {row["recipe"]: row for row in answers}
-    low, high = by_recipe["thresholded, tau 0.2"], by_recipe["thresholded, tau 0.8"]
+    low, high = by_recipe["thresholded, tau 0.3"], by_recipe["thresholded, tau 0.8"]
     assert low["bound_0.9"] is None and low["worst_ssim"] <= low["median_ssim"] < high["median_ssim"] <= 1
     assert result.note is not None and result.note.startswith("net: 3 images analyzed in ")
 
@@ -165,9 +166,9 @@ def test_images_that_are_known_are_not_measured_again(db, laboratory):
 
 
 def test_an_image_is_measured_again_for_a_recipe_it_lacks(db, laboratory, monkeypatch):
-    monkeypatch.setattr(ladder, "RECIPES", (GOOD,))
+    monkeypatch.setattr(recipes, "RECIPES", (GOOD,))
     db.sql(ANALYZE, [PICTURES[:2]])
-    monkeypatch.setattr(ladder, "RECIPES", (GOOD, POOR))
+    monkeypatch.setattr(recipes, "RECIPES", (GOOD, POOR))
     result = db.sql(ANALYZE, [PICTURES[:2]])
     assert len(laboratory.asked) == 4
     assert [row["images"] for row in rows(result)] == [2, 2, 2]

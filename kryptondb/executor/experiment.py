@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from kryptondb.executor.heap import trim
-from kryptondb.executor.operators import Context, Full, Incremental, Scores
+from kryptondb.executor.operators import AnyOperator, Context, Full, Scores
 from kryptondb.executor.operators.replay import Replays
 from kryptondb.executor.resident import anonymous
 from kryptondb.images.fills import Fill, Painter
@@ -66,7 +66,7 @@ class Experiment:
     fill: Fill
     classes: ClassChoice
     score: str
-    operator: Full | Incremental
+    operator: AnyOperator
     device: str
     precision: str = "float32"
     beside: int = 0
@@ -74,7 +74,7 @@ class Experiment:
     @cached_property
     def replays(self) -> Replays | None:
         """Passes of tiles that were recorded for one picture and are replayed for the others."""
-        return self.operator.replays(torch.device(self.device)) if isinstance(self.operator, Incremental) else None
+        return None if isinstance(self.operator, Full) else self.operator.replays(torch.device(self.device))
 
     def run(self, picture: Picture) -> ImageRun:
         """Runs the unoccluded picture; iterating the result computes the cells.
@@ -115,6 +115,7 @@ class ImageRun:
                 read=self._read,
                 replays=experiment.replays,
                 beside=experiment.beside,
+                score=experiment.score,
             )
             output = experiment.operator.prepare(self._context)
         scores = output.double().cpu()

@@ -1,4 +1,4 @@
-"""The recipes that ANALYZE measures, and what each makes of maps that are computed already.
+"""What the recipes that ANALYZE measures need, and how long they take.
 
 A profile needs two kinds of maps of an image: the exact one, and one guide for each cap. Every recipe is then told from
 these without running the network again.
@@ -6,25 +6,8 @@ these without running the network again.
 
 from __future__ import annotations
 
-import numpy as np
-
-from kryptondb.executor.operators.thresholded import TAUS
 from kryptondb.network import Cap
 from kryptondb.optimizer.recipe import Recipe
-
-#: What is measured of every image.
-RECIPES: tuple[Recipe, ...] = tuple(Recipe("thresholded", tau, tau) for tau in TAUS)
-
-
-def approximate(recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
-    """The maps that a recipe answers.
-
-    Args:
-        exact, guide: scores of all cells, float64 [k, rows, cols]; the guide is None for recipes without a cap.
-    """
-    assert recipe.operator == "thresholded" and guide is not None
-    return guide
-
 
 def cap_of(recipe: Recipe) -> Cap | None:
     """The cap of the guide that a recipe needs; None for one that needs none."""

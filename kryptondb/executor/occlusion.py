@@ -22,7 +22,7 @@ from kryptondb.optimizer.physical import Images, Occlude
 if TYPE_CHECKING:
     from kryptondb.catalog import Model, ModelStore
     from kryptondb.executor.experiment import Experiment
-    from kryptondb.executor.operators import Full, Incremental
+    from kryptondb.executor.operators import AnyOperator
     from kryptondb.images import Picture
     from kryptondb.images.sources import ImageSource
 
@@ -219,7 +219,7 @@ def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Experi
         fill=parse_fill(node.fill),
         classes=node.classes,
         score=node.score,
-        operator=cast("Full | Incremental", node.operator),
+        operator=cast("AnyOperator", node.operator),
         device=node.device,
         precision=node.precision,
         beside=node.cost.ahead if node.ahead and node.cost is not None else 0,

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from kryptondb.executor import heap, ladder
+from kryptondb.executor.approximation import approximate
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.occlusion import asking
 from kryptondb.executor.operators import Thresholded
@@ -75,7 +76,7 @@ class Profiler:
         measured = []
         for recipe in recipes:
             guide, guide_seconds = guides[ladder.cap_of(recipe)]
-            answer = ladder.approximate(recipe, exact, guide)
+            answer = approximate(recipe, exact, guide, score=self.experiment.score)
             seconds = ladder.seconds(recipe, (grid.rows, grid.cols), exact_seconds, guide_seconds)
             measured.append(Measured(recipe, _lowest(exact, answer), seconds))
         return exact_seconds, measured

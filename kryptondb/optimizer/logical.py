@@ -103,10 +103,18 @@ class Hints:
     tau: float | None = None
     batch: int | None = None
     convolution: str = "auto"
+    step: int | None = None
+    fraction: float | None = None
 
     def for_operators(self) -> Mapping[str, float | str]:
         """What `Operator.candidates` is told."""
-        given = {"tau": self.tau, "batch": self.batch, "convolution": self.convolution}
+        given = {
+            "tau": self.tau,
+            "batch": self.batch,
+            "convolution": self.convolution,
+            "step": self.step,
+            "fraction": self.fraction,
+        }
         return {name: value for name, value in given.items() if value is not None}
 
 

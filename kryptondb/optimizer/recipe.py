@@ -28,9 +28,14 @@ class Recipe:
     fraction: float = 0.0
     where: str = ""
 
+    @property
+    def capped(self) -> bool:
+        """Whether some of its cells come from regions that are cut off."""
+        return self.tau != 1.0 or self.tau_deep != 1.0
+
     def __str__(self) -> str:
         parts = [self.operator]
-        if self.tau != 1.0 or self.tau_deep != 1.0:
+        if self.capped:
             deep = f" to {self.tau_deep:g}" if self.tau_deep != self.tau else ""
             parts.append(f"tau {self.tau:g}{deep}")
         if self.step:
@@ -44,3 +49,15 @@ class Recipe:
 def _ordinal(number: int) -> str:
     ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
     return f"{number}{ending}"
+
+
+#: What profiles are measured of: from little more than a coarse map to nearly the exact one.
+RECIPES: tuple[Recipe, ...] = (
+    *(Recipe("thresholded", tau, tau) for tau in (0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.3)),
+    *(
+        Recipe("drill-down", step=step, fraction=fraction, where="drop" if fraction else "")
+        for step in (2, 3, 4)
+        for fraction in (0.0, 0.1, 0.25)
+    ),
+    *(Recipe("refined", tau, tau, step) for tau in (0.3, 0.45, 0.6) for step in (2, 3, 4, 6)),
+)

@@ -100,6 +100,21 @@ def test_a_tau_of_one_cuts_nothing_off(db):
     np.testing.assert_array_equal(db.sql(QUERY + "USING tau => 1", [PICTURE]).heatmaps(), exact)
 
 
+@pytest.mark.parametrize("hints", ["operator => 'drill-down', step => 2", "operator => 'refined', tau => 0.4"])
+def test_staged_operators_answer_queries_and_say_which_cells_they_computed(db, hints):
+    exact = db.sql(QUERY, [PICTURE])
+    near = db.sql(QUERY + "USING " + hints, [PICTURE])
+    difference = np.abs(near.heatmaps() - exact.heatmaps())
+    cells = db.sql("SELECT row, col, exact FROM occlude(net, ?, patch => 8, class => ALL) USING " + hints, [PICTURE])
+    said = np.zeros(difference.shape[1:], dtype=bool)
+    for cell in cells.arrow().to_pylist():
+        said[cell["row"], cell["col"]] = cell["exact"]
+    assert difference[0, said].max() < 1e-6 < difference[0, ~said].max()
+    assert near.schema.metadata[b"kryptondb.quality"] == b"approximate"
+    assert from_json(near.schema.metadata[b"kryptondb.plan"].decode(), OPERATORS) == near.plan
+    assert cells.stats.positions == difference[0].size
+
+
 # What WHERE excludes is not computed
 
 
@@ -168,8 +183,6 @@ def test_every_option_of_occlude_works_and_changes_the_answer(db):
         ("SELECT y FROM occlude(net, ?, tau => 0.5)", 'no occlude option named "tau"'),
         ("SELECT y FROM occlude(net, ?) USING operator => 'thresholded'", "needs a tau"),
         ("SELECT y FROM occlude(net, ?) WITH SSIM >= 0.9 USING tau => 0.6", "USING tau => 0.6 breaks the promise"),
-        ("SELECT y FROM occlude(net, ?) USING operator => 'drill-down'", "not available in this version yet"),
-        ("SELECT y FROM occlude(net, ?) USING operator => 'refined'", "not available in this version yet"),
         ("SELECT y FROM occlude(net, ?) USING precision => 'float8'", "precision must be one of 'float32', 'float64'"),
         ("SELECT y FROM occlude(net, ?) USING tau => 1.6", "tau must be a number above 0 and at most 1, not 1.6"),
         ("SELECT y FROM occlude(net, ?) USING operator => full", "such as 'incremental', not full"),
@@ -223,10 +236,10 @@ def test_a_promise_runs_the_exact_plan_and_everything_says_so(db):
     metadata = {key.decode(): value.decode() for key, value in result.schema.metadata.items()}
     assert metadata["kryptondb.quality"] == "exact"
     assert metadata["kryptondb.promise"] == (
-        "WITH SSIM >= 0.9 CONFIDENCE 0.95 (no profile: the exact plan keeps SSIM >= 0.9)"
+        "WITH SSIM >= 0.9 CONFIDENCE 0.95 (no profile (ANALYZE net USING images makes one): the exact plan keeps SSIM >= 0.9)"
     )
     explained = db.sql("EXPLAIN " + QUERY + "WITH SSIM >= 0.9", [PICTURE]).message
-    assert "exact (asked: SSIM >= 0.9; no profile: the exact plan keeps SSIM >= 0.9)" in explained
+    assert "exact (asked: SSIM >= 0.9; no profile (ANALYZE net USING images makes one): the exact plan keeps SSIM >= 0.9)" in explained
 
 
 def test_explain_does_not_invent_the_cost_of_a_network_that_could_not_be_traced(db, capfd):

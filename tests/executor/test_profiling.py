@@ -72,12 +72,13 @@ def test_a_recipe_is_derived_from_maps_that_are_computed_once(
         computed.append(getattr(experiment.operator, "cap", None))
         return one_map(experiment, picture, count)
 
-    def approximate(recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
+    def approximate(recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None, *, score: str) -> np.ndarray:
+        assert score == "probability"
         assert exact.shape == (3, 7, 7) and exact.dtype == np.float64 and np.isfinite(exact).all()
         return exact if guide is None else (exact + guide) / 2
 
     monkeypatch.setattr(profiling, "_map", counting)
-    monkeypatch.setattr(ladder, "approximate", approximate)
+    monkeypatch.setattr(profiling, "approximate", approximate)
     seconds, (weak, sampled, alone) = profiler.measure(PICTURE, [WEAK, SAMPLED, ALONE])
     assert computed == [None, Cap(0.3, 0.3)]
     assert alone.ssim == pytest.approx(1.0) and weak.ssim == sampled.ssim < 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kryptondb.network import Cap
-from tests.optimizer.conftest import Database, FakeFull, FakeThresholded
+from tests.optimizer.conftest import Database, FakeFull, FakeIncremental, FakeThresholded
 
 QUERY = "SELECT HEATMAP FROM occlude(chest, 'a.png') USING "
 
@@ -33,7 +35,9 @@ def test_a_tau_asks_for_the_thresholded_operator_and_the_answer_says_that_it_is_
 @pytest.mark.parametrize("hint", ["tau => 0.6", "operator => 'thresholded', tau => 0.6"])
 def test_a_hint_that_breaks_the_promise_is_refused(database: Database, hint: str) -> None:
     error = database.error(QUERY.replace("USING", "WITH SSIM >= 0.9 USING") + hint)
-    assert f"USING {hint.split(',')[0]} breaks the promise: no profile shows that thresholded keeps SSIM >= 0.9" in error
+    assert (
+        f"USING {hint.split(',')[0]} breaks the promise: no profile shows that thresholded keeps SSIM >= 0.9" in error
+    )
     assert "Without that hint the exact plan runs" in error
 
 
@@ -42,14 +46,20 @@ def test_a_hint_that_breaks_the_promise_is_refused(database: Database, hint: str
     [
         ("oprator => 'full'", 'Did you mean "operator"?'),
         ("operator => 'ful'", 'Did you mean "full"?'),
-        ("operator => 'drill-down'", "operator => 'drill-down' is not available in this version yet"),
-        ("operator => 'DrillDown'", "operator => 'drill-down' is not available in this version yet"),
         ("operator => 'thresholded'", "the operator 'thresholded' needs a tau"),
-        ("operator => 'refined'", "operator => 'refined' is not available in this version yet"),
+        ("step => 3", "step is a hint for the operators 'drill-down' and 'refined'"),
+        ("fraction => 0.1", "fraction is a hint for the operators 'drill-down' and 'refined'"),
+        ("tau => 0.5, step => 3", "step is a hint for the operators 'drill-down' and 'refined'"),
+        ("operator => 'incremental', step => 3", "'drill-down' and 'refined', not for 'incremental'"),
+        ("step => 0", "step must be a whole number from 1 to 64, not 0"),
+        ("step => 65", "step must be a whole number from 1 to 64, not 65"),
+        ("step => 1.5", "step must be a whole number from 1 to 64, not 1.5"),
+        ("fraction => 1.1", "fraction must be a number from 0 to 1, not 1.1"),
+        ("fraction => 'all'", "fraction must be a number from 0 to 1, not 'all'"),
         ("tau => 0", "tau must be a number above 0 and at most 1, not 0"),
         ("tau => 1.5", "tau must be a number above 0 and at most 1, not 1.5"),
         ("tau => 'half'", "tau must be a number above 0 and at most 1, not 'half'"),
-        ("operator => 'full', tau => 0.6", "tau is a hint for the operator 'thresholded', not for 'full'"),
+        ("operator => 'full', tau => 0.6", "'thresholded', 'drill-down' and 'refined', not for 'full'"),
         ("precision => 'float8'", "precision must be one of 'float32', 'float64'"),
         ("batch => 0", "batch must be a whole number of positions from 1"),
         ("device => 'tpu'", "device must be 'auto', 'cpu', 'cuda' or 'cuda:0'"),
@@ -69,6 +79,26 @@ def test_a_reduced_precision_is_approximate_and_promises_nothing(database: Datab
     assert plan.occlude is not None and plan.occlude.precision == precision
     error = database.error(QUERY.replace("USING", "WITH SSIM >= 0.9 USING") + f"precision => '{precision}'")
     assert f"USING precision => '{precision}' breaks the promise" in error
+
+
+@pytest.mark.parametrize("operator", ["drill-down", "refined"])
+def test_staged_operators_are_told_what_their_recipe_is(operator: str) -> None:
+    told = []
+
+    class Told(FakeThresholded):
+        name = operator
+
+        @classmethod
+        def candidates(cls, workload: Any, rates: Any, hints: Any) -> list[Any]:
+            told.append(dict(hints))
+            return [cls((7, 7))]
+
+    database = Database(operators=(FakeIncremental, Told))
+    plan = database.plan(QUERY + f"operator => '{operator}', step => 3, fraction => 0.1, tau => 0.6")
+    assert plan.quality.kind == "approximate"
+    assert {name: told[0][name] for name in ("step", "fraction", "tau")} == {"step": 3, "fraction": 0.1, "tau": 0.6}
+    asked = QUERY.replace("USING", "WITH SSIM >= 0.9 USING") + f"operator => '{operator}', step => 3"
+    assert f"USING operator => '{operator}' breaks the promise" in database.error(asked)
 
 
 def test_an_operator_that_cannot_answer_says_why(database: Database) -> None:

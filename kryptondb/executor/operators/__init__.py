@@ -1,10 +1,27 @@
 """The physical operators: ways to compute the cells of one image. Adding one is its own file and one line here."""
 
 from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.drill_down import DrillDown
 from kryptondb.executor.operators.full import Full
 from kryptondb.executor.operators.incremental import Incremental
+from kryptondb.executor.operators.refined import Refined
+from kryptondb.executor.operators.staged import Staged
 from kryptondb.executor.operators.thresholded import Thresholded
 
-OPERATORS: tuple[type[Full] | type[Incremental], ...] = (Incremental, Full, Thresholded)
+#: Any of them.
+AnyOperator = Full | Incremental | Staged
 
-__all__ = ["OPERATORS", "Context", "Full", "Incremental", "Scores", "Thresholded"]
+OPERATORS: tuple[type[AnyOperator], ...] = (Incremental, Full, Thresholded, DrillDown, Refined)
+
+__all__ = [
+    "AnyOperator",
+    "OPERATORS",
+    "Context",
+    "DrillDown",
+    "Full",
+    "Incremental",
+    "Refined",
+    "Scores",
+    "Staged",
+    "Thresholded",
+]

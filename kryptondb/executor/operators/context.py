@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,9 +14,10 @@ from kryptondb.executor.operators.base import Base
 from kryptondb.network import Grid, Network
 
 if TYPE_CHECKING:
+    from kryptondb.executor.convolutions.winograd import Block
     from kryptondb.executor.operators.replay import Replays
 
-Block = TypeVar("Block")
+Work = TypeVar("Work")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ class Context:
         replays: recorded passes that pictures share; None where none are recorded, or for this picture alone.
         held_before: bytes that the process held beside this image, None where nobody watches its memory.
         beside: bytes that may come to that while this image runs: the next one's base.
+        layers_beside: convolutions whose prepared weights other operators of this image need, with their blocks.
+        score: what `read` gives: 'probability', 'logit' or 'log_probability'.
     """
 
     network: Network
@@ -64,6 +67,8 @@ class Context:
     replays: Replays | None = None
     held_before: int | None = None
     beside: int = 0
+    layers_beside: Collection[tuple[int, Block]] = ()
+    score: str = "probability"
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -75,7 +80,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def shrinking(
-    blocks: list[Block], compute: Callable[[Block], Scores], halves: Callable[[Block], list[Block]]
+    blocks: list[Work], compute: Callable[[Work], Scores], halves: Callable[[Work], list[Work]]
 ) -> Iterator[Scores]:
     """Computes block after block; where memory runs out, the block and all after it are halved and work goes on.
 

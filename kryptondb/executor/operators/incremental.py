@@ -208,7 +208,7 @@ class Incremental:
         network, grid, base = context.network, context.grid, context.base
         assert base is not None
         tiling = Tiling.of(network, grid, context.mask, self.tile, self.uniform, self._cap())
-        layers = prepared_layers(network, self.blocks)
+        layers = prepared_layers(network, self.blocks, context.layers_beside)
         trim()  # the base and the weights are there to stay, what they were made of is not
         footprint = self._footprint(tiling, context.image.element_size())
         guard = Guard(context.held_before, footprint.budget + context.beside, footprint.needed)

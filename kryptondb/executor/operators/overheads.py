@@ -31,7 +31,8 @@ def overhead_seconds(tiling: Tiling, blocks: Blocks, rates: Rates) -> float:
         gathers += reads
         if node.rule is not Rule.AVERAGE and node.index not in blocks:
             kinds = [step // math.gcd(step, along) for step, along in zip(steps[node.index], grid.stride, strict=True)]
-            overlays += reads * np.minimum(rows, kinds[0]) * np.minimum(cols, kinds[1])
+            groups = np.minimum(rows, kinds[0]) * np.minimum(cols, kinds[1])
+            overlays += reads * np.minimum(groups, tiling.positions)
     totals = (float(each.sum()) for each in (calls, gathers, overlays))
     costs = (rates.seconds_per_call, rates.seconds_per_gather, rates.seconds_per_overlay)
     return sum(total * cost for total, cost in zip(totals, costs, strict=True))

@@ -73,7 +73,8 @@ class HostReads:
         axes, extents = self.network.nodes[source].axes, self.extents
         assert axes is not None
         height, width = int(extents.heights[source]), int(extents.widths[source])
-        old = self.base.tables[source].gather(extents.ys[source], height, extents.xs[source], width)
+        table = self.base.tables[source]
+        old = table.gather(extents.ys[source], height, extents.xs[source], width, scattered=extents.scattered)
         return from_locations(old, axes)
 
     def counts(self, node: Node, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,6 +102,6 @@ class HostReads:
         shifts_y, shifts_x = extents.ys[source] - ys, extents.xs[source] - xs
         if height == patch_height and width == patch_width and not shifts_y.any() and not shifts_x.any():
             return patch
-        rectangles = self.base.tables[source].gather(ys, height, xs, width, outside)
-        lay_over(rectangles, to_locations(patch, axes), shifts_y, shifts_x)
+        rectangles = self.base.tables[source].gather(ys, height, xs, width, outside, extents.scattered)
+        lay_over(rectangles, to_locations(patch, axes), shifts_y, shifts_x, extents.scattered)
         return from_locations(rectangles, axes)

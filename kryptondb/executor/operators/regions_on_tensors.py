@@ -44,35 +44,54 @@ class Table:
             rows[locations + place] = number
         return cls(rows, height, width, channels, outside)
 
-    def gather(self, ys: np.ndarray, height: int, xs: np.ndarray, width: int, outside: float = 0.0) -> torch.Tensor:
+    def gather(
+        self,
+        ys: np.ndarray,
+        height: int,
+        xs: np.ndarray,
+        width: int,
+        outside: float = 0.0,
+        scattered: bool = False,
+    ) -> torch.Tensor:
         """Rectangles of one size at every pair of `ys` and `xs`, which may reach outside the value.
 
         Args:
             ys, xs: int64 [R] and [C], top and left cells.
+            scattered: they are pairs already, R = C of them.
 
         Returns:
-            [R * C, height, width, *channels], memory of its own.
+            [R * C, height, width, *channels], or [R, ...] of scattered ones; memory of its own.
         """
         device = self.rows.device
         y = torch.as_tensor(ys, device=device)[:, None] + torch.arange(height, device=device)
         x = torch.as_tensor(xs, device=device)[:, None] + torch.arange(width, device=device)
-        index = (y * self.width)[:, None, :, None] + x[None, :, None, :]
+        index = _crossed(y * self.width, scattered) + _crossed(x, scattered, across=True)
         if not (_inside(ys, height, self.height) and _inside(xs, width, self.width)):
             inside_y, inside_x = (y >= 0) & (y < self.height), (x >= 0) & (x < self.width)
             beyond = self.height * self.width + self.outside.index(outside)
-            index.masked_fill_(~(inside_y[:, None, :, None] & inside_x[None, :, None, :]), beyond)
+            index.masked_fill_(~(_crossed(inside_y, scattered) & _crossed(inside_x, scattered, across=True)), beyond)
         taken = torch.index_select(self.rows, 0, index.reshape(-1))
-        return taken.view(len(ys) * len(xs), height, width, *self.channels)
+        return taken.view(-1, height, width, *self.channels)
 
-    def view(self, ys: np.ndarray, height: int, xs: np.ndarray, width: int) -> torch.Tensor:
+    def view(self, ys: np.ndarray, height: int, xs: np.ndarray, width: int, scattered: bool = False) -> torch.Tensor:
         """Rectangles inside the value, for reading alone: [1, height, width, *channels] where all are the same one.
 
         Else [R * C, height, width, *channels], as `gather` gives them.
         """
         if (ys != ys[0]).any() or (xs != xs[0]).any():
-            return self.gather(ys, height, xs, width)
+            return self.gather(ys, height, xs, width, scattered=scattered)
         whole = self.rows[: self.height * self.width].view(1, self.height, self.width, *self.channels)
         return whole[:, ys[0] : ys[0] + height, xs[0] : xs[0] + width]
+
+
+def _crossed(cells: torch.Tensor, scattered: bool, across: bool = False) -> torch.Tensor:
+    """Cells along one axis [positions, cells] as they are broadcast with those along the other.
+
+    [R, 1, height, 1] with [1, C, 1, width], or of scattered positions [R, height, 1] with [R, 1, width].
+    """
+    if scattered:
+        return cells[:, None, :] if across else cells[:, :, None]
+    return cells[None, :, None, :] if across else cells[:, None, :, None]
 
 
 def _inside(starts: np.ndarray, size: int, extent: int) -> bool:
@@ -98,14 +117,24 @@ def by_row_and_column(values: torch.Tensor, rows: int, cols: int) -> torch.Tenso
     return values.view(rows, cols, *values.shape[1:])
 
 
-def lay_over(target: torch.Tensor, patches: torch.Tensor, shifts_y: np.ndarray, shifts_x: np.ndarray) -> None:
+def lay_over(
+    target: torch.Tensor,
+    patches: torch.Tensor,
+    shifts_y: np.ndarray,
+    shifts_x: np.ndarray,
+    scattered: bool = False,
+) -> None:
     """Writes patches into larger or smaller rectangles; what sticks out is cut off (the paper's superimposition operator).
 
     Args:
         target: [R * C, H, W, *channels], written to.
         patches: [R * C, h, w, *channels].
         shifts_y, shifts_x: int64 [R] and [C]; where a patch's first row or column falls in the target, may be negative.
+        scattered: they are pairs already, R = C of them, and so are the rectangles.
     """
+    if scattered:
+        _lay_over_scattered(target, patches, shifts_y, shifts_x)
+        return
     rows, cols = len(shifts_y), len(shifts_x)
     target = by_row_and_column(target, rows, cols)
     patches = by_row_and_column(patches, rows, cols)
@@ -115,14 +144,41 @@ def lay_over(target: torch.Tensor, patches: torch.Tensor, shifts_y: np.ndarray, 
             target[row, col, to_y, to_x] = patches[row, col, from_y, from_x]
 
 
+def _lay_over_scattered(
+    target: torch.Tensor, patches: torch.Tensor, shifts_y: np.ndarray, shifts_x: np.ndarray
+) -> None:
+    pairs, kinds = np.unique(np.stack([shifts_y, shifts_x], axis=1), axis=0, return_inverse=True)
+    kinds = kinds.reshape(-1)
+    for kind, (shift_y, shift_x) in enumerate(pairs.tolist()):
+        down, across = (
+            _part(shift_y, patches.shape[1], target.shape[1]),
+            _part(shift_x, patches.shape[2], target.shape[2]),
+        )
+        if down is None or across is None:
+            continue
+        (to_y, from_y), (to_x, from_x) = down, across
+        places = np.flatnonzero(kinds == kind)
+        if len(np.unique(np.diff(places))) <= 1:
+            for group in _progressions(places):
+                target[group, to_y, to_x] = patches[group, from_y, from_x]
+        else:
+            chosen = torch.as_tensor(places, device=target.device)
+            target[chosen, to_y, to_x] = patches[chosen, from_y, from_x]
+
+
 def _copies(shifts: np.ndarray, size: int, room: int) -> Iterator[tuple[slice, slice, slice]]:
     """Positions that share a shift, as slices, with where to write and what to read."""
     for shift in np.unique(shifts):
-        start, end = max(0, int(shift)), min(room, int(shift) + size)
-        if end <= start:
-            continue
-        for group in _progressions(np.flatnonzero(shifts == shift)):
-            yield group, slice(start, end), slice(start - int(shift), end - int(shift))
+        part = _part(int(shift), size, room)
+        if part is not None:
+            for group in _progressions(np.flatnonzero(shifts == shift)):
+                yield group, *part
+
+
+def _part(shift: int, size: int, room: int) -> tuple[slice, slice] | None:
+    """Where `size` cells that begin at `shift` are written in a room, and which of them; None where all stick out."""
+    start, end = max(0, shift), min(room, shift + size)
+    return None if end <= start else (slice(start, end), slice(start - shift, end - shift))
 
 
 def _progressions(places: np.ndarray) -> Iterator[slice]:

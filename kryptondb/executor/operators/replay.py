@@ -90,6 +90,11 @@ class Replays:
     failure: str | None = None
     _base: Base | None = None
     _recorded: dict[Hashable, _Recorded] = field(default_factory=dict)
+    _parts: dict[str, Replays] = field(default_factory=dict)
+
+    def part(self, name: str) -> Replays:
+        """Those of a stage of the plan: another one's shapes may be called alike and differ in their sizes."""
+        return self._parts.setdefault(name, Replays(self.recorder))
 
     def hold(self, network: Network, base: Base) -> Base:
         """A picture's base in the memory that passes are recorded with."""

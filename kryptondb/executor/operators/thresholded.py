@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from kryptondb.executor.operators.incremental import Incremental
 from kryptondb.network import Cap
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
 
 #: The shares worth costing where USING asks for none.
@@ -37,6 +38,11 @@ class Thresholded(Incremental):
         taus = (hints["tau"],) if "tau" in hints else TAUS
         kinds = [partial(cls, cap=Cap(tau, tau)) for tau in taus]
         return [operator for kind in kinds for operator in cls.settings(kind, workload, rates, hints)]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What determines its answer."""
+        return Recipe(self.name, self.cap.tau, self.cap.tau_deep)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""

@@ -41,7 +41,7 @@ class TileMemory:
         self.needed = [0] * len(self.network.nodes)
         self.ledger = Ledger(self.network)
         self._heights, self._widths = self.extents.heights.tolist(), self.extents.widths.tolist()
-        self._batch = self.extents.ys.shape[1] * self.extents.xs.shape[1]
+        self._batch = self.extents.positions
         self._projected: set[int] = set()
 
     def run(self, last: int) -> int:

@@ -143,9 +143,11 @@ class TileRun:
         output: torch.Tensor = function(*bind(window.args, values, batch, height, width))
         if window.counts is not None:
             counts_y, counts_x = self._reads.counts(node, output)
-            counts = counts_y[:, None, None, :, None] * counts_x[None, :, None, None, :]
-            counted = by_row_and_column(output, len(counts_y), len(counts_x)) / counts
-            output = counted.flatten(0, 1)
+            if self.extents.scattered:
+                output = output / (counts_y[:, None, :, None] * counts_x[:, None, None, :])
+            else:
+                counts = counts_y[:, None, None, :, None] * counts_x[None, :, None, None, :]
+                output = (by_row_and_column(output, len(counts_y), len(counts_x)) / counts).flatten(0, 1)
         return output
 
     def _difference(self, node: Node, layer: Winograd) -> torch.Tensor:
@@ -158,12 +160,12 @@ class TileRun:
         ys, xs = extents.ys[source], extents.xs[source]
         height, width = int(extents.heights[source]), int(extents.widths[source])
         new = to_locations(self.values[source], source_axes)
-        old = self.base.tables[source].view(ys, height, xs, width)
+        old = self.base.tables[source].view(ys, height, xs, width, extents.scattered)
         # The first output that the first cell reaches.
         to_ys = ys + window.y.before - window.y.size + 1
         to_xs = xs + window.x.before - window.x.size + 1
         table = self.base.tables[index]
-        target = table.gather(to_ys, layer.reach(height, 0), to_xs, layer.reach(width, 1))
+        target = table.gather(to_ys, layer.reach(height, 0), to_xs, layer.reach(width, 1), scattered=extents.scattered)
         layer.add(new, old, target, self.workspace)
         return from_locations(self._cut(index, target, to_ys, to_xs), node.axes)
 
@@ -176,8 +178,9 @@ class TileRun:
         fits = 0 <= y <= located.shape[1] - height and 0 <= x <= located.shape[2] - width
         if fits and (shifts_y == shifts_y[0]).all() and (shifts_x == shifts_x[0]).all():
             return located[:, y : y + height, x : x + width]
-        region = self.base.tables[index].gather(extents.ys[index], height, extents.xs[index], width)
-        lay_over(region, located, shifts_y, shifts_x)
+        table, scattered = self.base.tables[index], extents.scattered
+        region = table.gather(extents.ys[index], height, extents.xs[index], width, scattered=scattered)
+        lay_over(region, located, shifts_y, shifts_x, scattered)
         return region
 
     def _merge(self, node: Node, batch: int) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,12 +16,15 @@ from kryptondb.network.regions import Regions, Spans
 
 #: What a run of rows or columns costs by itself, in positions.
 _COST_OF_A_RUN = 0.5
+#: A block of the grid whose tiles fill less of it, in the mean, is none: a tile of few cells costs almost as much.
+_LEAST_FILLED = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
     """Every pair of some grid rows and some grid columns; int64 arrays of indices into the grid."""
 
+    scattered: ClassVar[bool] = False
     rows: np.ndarray
     cols: np.ndarray
 
@@ -51,18 +55,59 @@ class Tile:
         return [Tile(self.rows, part) for part in np.array_split(self.cols, 2)]
 
 
+@dataclass(frozen=True, eq=False)
+class ScatteredTile(Tile):
+    """Positions without a pattern: the first row with the first column, the second with the second, ..."""
+
+    scattered: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        return len(self.rows)
+
+    def positions(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.rows, self.cols
+
+    def halves(self) -> Sequence[Tile]:
+        if self.size < 2:
+            return [self]
+        parts = zip(np.array_split(self.rows, 2), np.array_split(self.cols, 2), strict=True)
+        return [ScatteredTile(rows, cols) for rows, cols in parts]
+
+
 def tiles_of(mask: np.ndarray, shape: tuple[int, int], extents: Extents | None = None) -> Iterator[Tile]:
     """Tiles of at most `shape` rows by columns that hold every cell of the mask [rows, cols] once, and no other.
 
     With `extents`, tiles are cut where the sizes of regions change: at the border of a picture, where regions are cut
-    off, tiles are their own. Else they are as equal as can be.
+    off, tiles are their own. Else they are as equal as can be. Where the mask has no pattern that would fill tiles, cells
+    whose regions are of like sizes are put together, wherever they lie.
     """
     used_rows, used_cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if extents is None:
         all_rows, all_cols = even(used_rows, shape[0]), even(used_cols, shape[1])
     else:
         all_rows, all_cols = extents.cut(used_rows, shape[0], 0), extents.cut(used_cols, shape[1], 1)
-    yield from crossed(mask, all_rows, all_cols)
+    if extents is None:
+        yield from crossed(mask, all_rows, all_cols)
+        return
+    scattered = np.zeros_like(mask)
+    for rows in all_rows:
+        for cols in all_cols:
+            tiles = list(crossed(mask, [rows], [cols]))
+            if len(tiles) * _LEAST_FILLED * len(rows) * len(cols) <= sum(tile.size for tile in tiles):
+                yield from tiles
+            else:
+                scattered[np.ix_(rows, cols)] = mask[np.ix_(rows, cols)]
+    yield from gathered(scattered, shape[0] * shape[1], extents)
+
+
+def gathered(mask: np.ndarray, size: int, extents: Extents) -> Iterator[ScatteredTile]:
+    """Tiles of at most `size` cells that hold every cell of the mask once, those of like regions together."""
+    rows, cols = np.nonzero(mask)
+    heights, widths = extents.work
+    order = np.lexsort((cols, rows, widths[cols], heights[rows]))
+    for part in even(order, size):
+        yield ScatteredTile(rows[part], cols[part])
 
 
 def crossed(mask: np.ndarray, all_rows: Sequence[np.ndarray], all_cols: Sequence[np.ndarray]) -> Iterator[Tile]:
@@ -124,6 +169,12 @@ class Extents:
                 first[index], sizes[index] = span.first, span.sizes
         return first, sizes
 
+    @cached_property
+    def work(self) -> tuple[np.ndarray, np.ndarray]:
+        """How much work each grid row's regions are, and each column's, were they as large as it is along both axes."""
+        flops = np.array([node.flops for node in self.network.nodes])
+        return flops @ self._y[1] ** 2, flops @ self._x[1] ** 2
+
     @property
     def position_sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of each node's region by grid row, and columns by grid column; int64 [nodes, positions] each."""
@@ -174,7 +225,7 @@ class Extents:
         first_y, first_x = self._y[0][:, tile.rows], self._x[0][:, tile.cols]
         ys = np.minimum(first_y, (self.heights - sizes_y)[:, None])
         xs = np.minimum(first_x, (self.widths - sizes_x)[:, None])
-        return TileExtents(ys, sizes_y, xs, sizes_x)
+        return TileExtents(ys, sizes_y, xs, sizes_x, tile.scattered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,12 +235,20 @@ class TileExtents:
     Attributes:
         ys: int64 [nodes, tile rows]; xs: int64 [nodes, tile columns].
         heights, widths: int64 [nodes].
+        scattered: whether rows and columns go together one by one, not each with each.
     """
 
     ys: np.ndarray
     heights: np.ndarray
     xs: np.ndarray
     widths: np.ndarray
+    scattered: bool = False
+
+    @property
+    def positions(self) -> int:
+        """How many positions the tile has."""
+        rows, cols = self.ys.shape[1], self.xs.shape[1]
+        return int(rows if self.scattered else rows * cols)
 
     @cached_property
     def locations(self) -> np.ndarray:

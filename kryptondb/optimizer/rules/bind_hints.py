@@ -11,16 +11,19 @@ from kryptondb.optimizer.logical import Hints, LogicalPlan, RedundancyTable, sou
 from kryptondb.optimizer.workload import ELEMENT_BYTES
 from kryptondb.optimizer.values import bad, no_such, number, one_of, text, whole
 
-HINTS = ("operator", "device", "precision", "tau", "batch", "convolution")
+HINTS = ("operator", "device", "precision", "tau", "step", "fraction", "batch", "convolution")
 CONVOLUTIONS = ("auto", "direct")
 PRECISIONS = tuple(ELEMENT_BYTES)
-FUTURE_OPERATORS = ("drill-down", "refined")
 THRESHOLDED = "thresholded"
+STAGED = ("drill-down", "refined")
+#: The operators that each hint says something to; all others are for any operator.
+MEANT_FOR = {"tau": (THRESHOLDED, *STAGED), "step": STAGED, "fraction": STAGED}
 LARGEST_BATCH = 65_536
+LARGEST_STEP = 64
 
 
 def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
-    """Reads the USING clause. A tau is a hint for one operator, and asks for it.
+    """Reads the USING clause. A tau without an operator asks for `thresholded`.
 
     Before:  USING tau => 0.6, batch => 64
     After:   Hints(operator='thresholded', tau=0.6, batch=64)
@@ -39,12 +42,10 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
             "redundancy is counted from the network's geometry and runs nothing: USING has no meaning for it",
             position=plan.statement.hints[0].position,
         )
-    if "tau" in given and given.setdefault("operator", THRESHOLDED) != THRESHOLDED:
-        raise BindError(
-            f"tau is a hint for the operator '{THRESHOLDED}', not for '{given['operator']}'",
-            position=next(option for option in plan.statement.hints if option.name == "tau").position,
-            hint=f"Leave one of the two out: tau alone asks for '{THRESHOLDED}'.",
-        )
+    if "tau" in given:
+        given.setdefault("operator", THRESHOLDED)
+    for option in plan.statement.hints:
+        _refuse_for_others(option, given.get("operator"))
     if given.get("operator") == THRESHOLDED and "tau" not in given:
         raise PlanError(
             f"the operator '{THRESHOLDED}' needs a tau: no profile says yet how small it may be",
@@ -54,11 +55,35 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
     return dataclasses.replace(plan, hints=Hints(**given))  # type: ignore[arg-type]
 
 
+def _refuse_for_others(option: Option, operator: object) -> None:
+    """A hint that the operator asked for makes nothing of is refused."""
+    meant = MEANT_FOR.get(option.name)
+    if meant is None or operator in meant:
+        return
+    names = ", ".join(f"'{name}'" for name in meant[:-1]) + f" and '{meant[-1]}'"
+    asked = "" if operator is None else f", not for '{operator}'"
+    raise BindError(
+        f"{option.name} is a hint for the operators {names}{asked}",
+        position=option.position,
+        hint=f"USING operator => '{meant[-1]}', {option} asks for one of them.",
+    )
+
+
 def _value(option: Option, context: Context) -> str | float:
     if option.name == "tau":
         return _share(option)
+    if option.name == "step":
+        step = whole(option.value)
+        if step is None or not 1 <= step <= LARGEST_STEP:
+            hint = "Cells at every so many-th row and column are computed first."
+            raise bad(option, f"a whole number from 1 to {LARGEST_STEP}", hint=hint)
+        return step
+    if option.name == "fraction":
+        fraction = number(option.value)
+        if fraction is None or not 0 <= fraction <= 1:
+            raise bad(option, "a number from 0 to 1", hint="It is the share of all cells that is computed afterwards.")
+        return float(fraction)
     if option.name == "operator":
-        _refuse_future(option, FUTURE_OPERATORS)
         return one_of(option, [operator.name for operator in context.operators], "incremental")
     if option.name == "precision":
         return one_of(option, PRECISIONS, "float32")
@@ -90,15 +115,3 @@ def _device(option: Option) -> str:
         return str(SETTINGS["device"].parse(text(option, "cpu")))
     except ValueError:
         raise bad(option, "'auto', 'cpu', 'cuda' or 'cuda:0'") from None
-
-
-def _refuse_future(option: Option, names: tuple[str, ...]) -> None:
-    given = text(option, "incremental")
-    for name in names:
-        if given.casefold().replace("-", "") == name.replace("-", ""):
-            known = f"full and incremental, which are exact, and {THRESHOLDED}, which is not"
-            raise _not_yet(option, f"{option.name} => '{name}'", f"Available are {known}.")
-
-
-def _not_yet(option: Option, what: str, hint: str) -> PlanError:
-    return PlanError(f"{what} is not available in this version yet", position=option.position, hint=hint)

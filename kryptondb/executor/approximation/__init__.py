@@ -1,0 +1,6 @@
+"""Approximate maps out of a part of their cells: which cells are computed, and what the others become. Arrays alone."""
+
+from kryptondb.executor.approximation.lattice import Lattice
+from kryptondb.executor.approximation.reconstruction import Reconstruction, approximate
+
+__all__ = ["Lattice", "Reconstruction", "approximate"]

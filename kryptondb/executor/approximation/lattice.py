@@ -1,0 +1,69 @@
+"""Which cells are computed first: a coarse lattice over the cells asked for, and no cell outside of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Every `step`-th row and column of the smallest rectangle around the cells asked for, and its last ones.
+
+    So nothing is extrapolated: each cell lies between four nodes of the lattice.
+
+    Attributes:
+        asked: boolean [rows, cols].
+        step: at least 1.
+    """
+
+    asked: np.ndarray
+    step: int
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The lattice's rows, int64 [m]."""
+        return _lines(self.asked, 0, self.step)
+
+    @cached_property
+    def cols(self) -> np.ndarray:
+        """The lattice's columns, int64 [n]."""
+        return _lines(self.asked, 1, self.step)
+
+    @cached_property
+    def nodes(self) -> np.ndarray:
+        """The lattice's nodes that are asked for, boolean [rows, cols]."""
+        nodes = np.zeros_like(self.asked)
+        nodes[np.ix_(self.rows, self.cols)] = self.asked[np.ix_(self.rows, self.cols)]
+        return nodes
+
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """The nodes, and the cells that cannot be interpolated, boolean [rows, cols].
+
+        A cell is interpolated only where the four nodes around it are asked for. Of a rectangle that holds everywhere;
+        at the edge of another shape it does not.
+        """
+        rows, cols = np.nonzero(self.asked)
+        supported = np.ones(len(rows), dtype=bool)
+        for row_side in ("before", "after"):
+            for col_side in ("before", "after"):
+                supported &= self.asked[_neighbour(self.rows, rows, row_side), _neighbour(self.cols, cols, col_side)]
+        cells = self.nodes.copy()
+        cells[rows[~supported], cols[~supported]] = True
+        return cells
+
+
+def _lines(asked: np.ndarray, axis: int, step: int) -> np.ndarray:
+    """Of the rows or columns that have cells asked for: the first, every `step`-th after it, and the last."""
+    used = np.flatnonzero(np.asarray(asked.any(axis=1 - axis)))
+    return np.unique(np.append(np.arange(used[0], used[-1] + 1, step), used[-1])) if len(used) else used
+
+
+def _neighbour(lines: np.ndarray, places: np.ndarray, side: str) -> np.ndarray:
+    """For each place the nearest line that is not after it ('before'), or not before it ('after')."""
+    index = np.searchsorted(lines, places, "right") - 1 if side == "before" else np.searchsorted(lines, places, "left")
+    found: np.ndarray = lines[index]
+    return found

@@ -1,0 +1,121 @@
+"""An approximate map out of the cells that are computed: which those are, and what all others become.
+
+The same functions serve a run, which computes cells stage by stage, and ANALYZE, which takes them out of maps that are
+there already: a recipe's quality is measured without running it, and is what a run of it gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kryptondb.executor.approximation.guide import Scale, refined
+from kryptondb.executor.approximation.lattice import Lattice
+from kryptondb.executor.approximation.spline import interpolated
+from kryptondb.optimizer.recipe import Recipe
+
+
+def approximate(
+    recipe: Recipe,
+    exact: np.ndarray,
+    guide: np.ndarray | None = None,
+    asked: np.ndarray | None = None,
+    score: str = "probability",
+) -> np.ndarray:
+    """The map that a recipe gives, out of maps of every cell.
+
+    Args:
+        exact: scores [k, rows, cols].
+        guide: the same from `thresholded` with the recipe's cap; None where the recipe has none.
+        asked: the cells asked for, boolean [rows, cols]; None for all of them.
+        score: what the scores are, as in `occlude(..., score => )`.
+
+    Returns:
+        Scores [k, rows, cols], NaN where a cell is not asked for.
+    """
+    whole = np.ones(exact.shape[1:], dtype=bool)
+    reconstruction = Reconstruction(recipe, whole if asked is None else asked, score)
+    if recipe.operator == "thresholded":
+        assert guide is not None
+        return np.where(reconstruction.asked, guide, np.nan)
+    first = guide if recipe.operator == "drill-down" and guide is not None else exact
+    known = reconstruction.first
+    values = np.where(known, first, np.nan)
+    more = reconstruction.further(values, guide)
+    values = np.where(more, exact, values)
+    return reconstruction.completed(values, known | more, guide)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """One image's map out of part of it. Values are scores [k, rows, cols], NaN where a cell is not computed.
+
+    Attributes:
+        recipe: a 'drill-down' or 'refined' one.
+        asked: the cells asked for, boolean [rows, cols].
+        score: what the scores are.
+    """
+
+    recipe: Recipe
+    asked: np.ndarray
+    score: str = "probability"
+
+    @cached_property
+    def lattice(self) -> Lattice:
+        """Where cells are computed first."""
+        return Lattice(self.asked, self.recipe.step)
+
+    @property
+    def first(self) -> np.ndarray:
+        """The cells that are computed first, boolean [rows, cols]."""
+        return self.lattice.cells
+
+    @property
+    def further_count(self) -> int:
+        """How many cells are computed after these."""
+        wanted = round(self.recipe.fraction * int(self.asked.sum()))
+        return min(wanted, int(self.asked.sum() - self.first.sum()))
+
+    @property
+    def scattered(self) -> np.ndarray:
+        """As many cells as will be chosen, without a pattern; the same ones every time. For estimates."""
+        left = np.flatnonzero(self.asked & ~self.first)
+        cells = np.zeros_like(self.asked)
+        cells.flat[np.random.default_rng(0).permutation(left)[: self.further_count]] = True
+        return cells
+
+    def further(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
+        """The cells that are computed next, boolean [rows, cols]: those that the recipe's `where` puts first."""
+        chosen = np.zeros_like(self.asked)
+        if not self.further_count:
+            return chosen
+        left = self.asked & ~self.first
+        matters = self._drop(values, guide) if self.recipe.where == "drop" else self._doubt(values, guide)
+        order = np.argsort(-matters[left], kind="stable")
+        chosen.flat[np.flatnonzero(left)[order[: self.further_count]]] = True
+        return chosen
+
+    def completed(self, values: np.ndarray, known: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
+        """The map of every cell asked for, NaN elsewhere; known cells keep their values."""
+        maps = self._reconstructed(values, known, guide)
+        return np.where(known, values, np.where(self.asked, maps, np.nan))
+
+    def _reconstructed(self, values: np.ndarray, known: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
+        if self.recipe.operator == "drill-down":
+            return interpolated(self.lattice, values)
+        assert guide is not None
+        scale = Scale.of(self.score)
+        return scale.back(refined(self.lattice, scale.to(guide), scale.to(values), known))
+
+    def _drop(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
+        """How low each cell's score seems to be, of the class for which it is lowest: 0 to 1, [rows, cols]."""
+        maps = self.completed(values, self.first, guide)
+        highest, lowest = (of(maps, axis=(1, 2), keepdims=True) for of in (np.nanmax, np.nanmin))
+        spread = np.where(highest > lowest, highest - lowest, 1.0)
+        drop: np.ndarray = ((highest - maps) / spread).max(axis=0)
+        return drop
+
+    def _doubt(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
+        return self._drop(values, guide)

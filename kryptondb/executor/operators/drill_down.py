@@ -1,0 +1,41 @@
+"""`drill-down`: a coarse map first, then the cells that matter, and interpolation elsewhere. Approximate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kryptondb.executor.approximation import Reconstruction
+from kryptondb.executor.operators.staged import Stage, Staged
+from kryptondb.optimizer.recipe import Recipe
+
+#: What is done where USING does not say: every third row and column, a tenth of all cells more.
+STEP, FRACTION, WHERE = 3, 0.1, "drop"
+
+
+@dataclass(frozen=True)
+class DrillDown(Staged):
+    """Adaptive drill-down: cells at every `step`-th row and column, then a fraction of all where it matters.
+
+    With a cap in its recipe, the first cells are `thresholded` ones and only those of the second stage exact. Source:
+    paper, sections 1 and 4.3.
+    """
+
+    name: ClassVar[str] = "drill-down"
+
+    @classmethod
+    def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
+        tau = hints.get("tau", 1.0)
+        return Recipe(cls.name, tau, tau, hints.get("step", STEP), hints.get("fraction", FRACTION), WHERE)
+
+    @classmethod
+    def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:
+        if not reconstruction.recipe.capped:
+            return reconstruction.first, None
+        return reconstruction.scattered, reconstruction.first
+
+    def _first(self, reconstruction: Reconstruction) -> Sequence[Stage]:
+        return [Stage("first", self.cheap or self.accurate, reconstruction.first)]

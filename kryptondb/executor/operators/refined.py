@@ -1,0 +1,43 @@
+"""`refined`: a cheap map of every cell, corrected by exact cells on a coarse lattice. Approximate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kryptondb.executor.approximation import Reconstruction
+from kryptondb.executor.operators.staged import Stage, Staged
+from kryptondb.optimizer.recipe import Recipe
+
+#: What is done where USING does not say.
+TAU, STEP, WHERE = 0.6, 4, "uncertain"
+
+
+@dataclass(frozen=True)
+class Refined(Staged):
+    """Residual refinement: a `thresholded` map of every cell is the guide between exact ones.
+
+    The guide is fitted to the exact cells, and what it still misses at them is interpolated and added.
+    """
+
+    name: ClassVar[str] = "refined"
+
+    @classmethod
+    def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
+        tau = hints.get("tau", TAU)
+        fraction = hints.get("fraction", 0.0)
+        return Recipe(cls.name, tau, tau, hints.get("step", STEP), fraction, WHERE if fraction else "")
+
+    @classmethod
+    def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:
+        return reconstruction.first, reconstruction.asked
+
+    def _first(self, reconstruction: Reconstruction) -> Sequence[Stage]:
+        assert self.cheap is not None
+        return [
+            Stage("exact", self.accurate, reconstruction.first),
+            Stage("guide", self.cheap, reconstruction.asked, guides=True),
+        ]

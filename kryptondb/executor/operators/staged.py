@@ -1,0 +1,268 @@
+"""Approximate operators that compute some cells, look at them, compute some more, and reconstruct the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from kryptondb.executor.approximation import Reconstruction
+from kryptondb.executor.convolutions.winograd import Block
+from kryptondb.executor.operators.base import base_bytes, materialize
+from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.full import Full
+from kryptondb.executor.operators.incremental import Incremental
+from kryptondb.executor.operators.layer_costs import weight_elements
+from kryptondb.executor.operators.replay import Replays
+from kryptondb.executor.operators.thresholded import Thresholded
+from kryptondb.executor.operators.whole_costs import whole_seconds
+from kryptondb.network import Cap, Network
+from kryptondb.optimizer.cost import Cost, Rates
+from kryptondb.optimizer.recipe import Recipe
+from kryptondb.optimizer.workload import Workload, runs_of_mask
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_PASSES = 60  # how often a reconstruction goes over its maps
+_COPIES = 12  # maps alive at once
+_NONE = np.zeros(0, dtype=np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Some cells by one operator.
+
+    Attributes:
+        cells: boolean [rows, cols].
+        guides: whether its scores are no answer themselves but guide the reconstruction.
+    """
+
+    name: str
+    operator: Incremental | Full
+    cells: np.ndarray
+    guides: bool = False
+
+
+@dataclass(frozen=True)
+class Staged(ABC):
+    """What `drill-down` and `refined` have in common: a recipe, and the operators for its exact and its cheap cells.
+
+    All stages read one base, which is made once for each image. Cells are handed on as soon as they are what they will
+    be: computed ones as they come, reconstructed ones at the end.
+
+    Attributes:
+        recipe: which cells are computed, and how.
+        accurate: computes the exact ones.
+        cheap: computes those that need only be near; None where the recipe has none.
+    """
+
+    name: ClassVar[str]
+    exact: ClassVar[bool] = False
+    recipe: Recipe
+    accurate: Incremental | Full
+    cheap: Thresholded | None = None
+
+    @classmethod
+    @abstractmethod
+    def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
+        """What USING asks for, and the operator's own choice of what it does not say."""
+
+    @classmethod
+    @abstractmethod
+    def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:
+        """Cells to plan the accurate operator for, and the cheap one; None where the recipe needs no cheap one."""
+
+    @abstractmethod
+    def _first(self, reconstruction: Reconstruction) -> Sequence[Stage]:
+        """The stages whose cells are known before anything is computed."""
+
+    @classmethod
+    def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Self]:
+        """The cheapest operator for the recipe that the hints ask for."""
+        return cls.planned(cls.recipe_of(hints), workload, rates, hints)
+
+    @classmethod
+    def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Self]:
+        """The cheapest operator for a recipe, with each stage's settings chosen for its own cells; or none."""
+        cells, cheap_cells = cls._shares(Reconstruction(recipe, workload.mask))
+        left = workload.memory_limit
+        for _ in range(2):
+            limited = replace(workload, memory_limit=left)
+            accurate = _cheapest((Incremental, Full), limited, cells, rates, hints)
+            cheap = None
+            if cheap_cells is not None:
+                of_tile = partial(Thresholded, cap=Cap(recipe.tau, recipe.tau_deep))
+                settings = Thresholded.settings(of_tile, _part(limited, cheap_cells), rates, hints)
+                if not settings:
+                    return []
+                cheap = settings[0]
+            operator = cls(recipe, accurate, cheap)
+            # What stages hold for one another is known only now: each has to make do with less.
+            excess = operator.estimate(workload, rates).memory - workload.memory_limit
+            if excess <= 0:
+                break
+            left = max(1, left - excess)
+        return [operator]
+
+    def prepare(self, context: Context) -> torch.Tensor:
+        """Materializes the base that all stages read; gives the scores of the unoccluded image, [1, classes]."""
+        if not self._incremental:
+            return self.accurate.prepare(context)
+        context.base = materialize(context.network, context.image, {index for index, _ in self._layers})
+        context.flops += context.network.flops
+        return context.base.output
+
+    def replays(self, device: torch.device) -> Replays | None:
+        """Where passes are recorded, for all pictures of a query; None where none are."""
+        recording = next((each for each in self._incremental if each.graphs), None)
+        return recording.replays(device) if recording is not None else None
+
+    def run(self, context: Context) -> Iterator[Scores]:
+        """Yields computed cells a block at a time, then all others; `prepare` comes first."""
+        if not context.mask.any():
+            return
+        reconstruction = Reconstruction(self.recipe, context.mask, context.score)
+        found = _Found(context.mask.shape)
+        for stage in self._first(reconstruction):
+            yield from self._run(stage, context, found)
+        more = reconstruction.further(found.values, found.guide)
+        if more.any():
+            yield from self._run(self._further(more), context, found)
+        rest = context.mask & ~found.known
+        if rest.any():
+            maps = reconstruction.completed(found.values, found.known, found.guide)
+            rows, cols = (index.astype(np.int32) for index in np.nonzero(rest))
+            yield Scores(rows, cols, np.ascontiguousarray(maps[:, rest].T), False)
+
+    def estimate(self, workload: Workload, rates: Rates) -> Cost:
+        """All stages on their cells, the base once, and the reconstruction."""
+        if not workload.positions:
+            return self.accurate.estimate(workload, rates)
+        network, element = workload.network, workload.element_bytes
+        costs = [stage.operator.estimate(_part(workload, stage.cells), rates) for stage in self._stages(workload)]
+        again = len(costs) - 1
+        maps = workload.classes * workload.grid.size * 8
+        seconds = sum(cost.seconds for cost in costs) - again * whole_seconds(network, 1, rates, element)
+        seconds += rates.seconds(0.0, float(_PASSES * maps), _PASSES)
+        return Cost(
+            seconds=seconds,
+            flops=sum(cost.flops for cost in costs) - again * network.flops,
+            memory=max(cost.memory for cost in costs) + self._shared_bytes(network, element) + _COPIES * maps,
+            ahead=max(cost.ahead for cost in costs) + self._shared_bytes(network, element),
+        )
+
+    def describe(self, workload: Workload) -> str:
+        """For EXPLAIN: what the recipe says, and how each stage computes its cells."""
+        _, _, recipe = str(self.recipe).partition(", ")
+        shares = ((stage, _part(workload, stage.cells)) for stage in self._stages(workload))
+        stages = [
+            f"{stage.name} {share.positions:,} by {stage.operator.name} ({stage.operator.describe(share)})"
+            for stage, share in shares
+        ]
+        return "; ".join([recipe, *stages])
+
+    def _further(self, cells: np.ndarray) -> Stage:
+        """Cells that earlier stages chose. They differ from picture to picture: no pass is recorded for the next."""
+        accurate = self.accurate
+        if isinstance(accurate, Incremental) and accurate.graphs:
+            accurate = replace(accurate, graphs=False)
+        return Stage("chosen", accurate, cells)
+
+    def _stages(self, workload: Workload) -> list[Stage]:
+        """All of them. Of cells that will be chosen only the number is known; they are taken to lie scattered."""
+        reconstruction = Reconstruction(self.recipe, workload.mask)
+        stages = [*self._first(reconstruction)]
+        if reconstruction.further_count:
+            stages.append(self._further(reconstruction.scattered))
+        return stages
+
+    def _run(self, stage: Stage, context: Context, found: _Found) -> Iterator[Scores]:
+        """Runs a stage as if its cells were all that is asked for."""
+        part = replace(
+            context,
+            mask=stage.cells,
+            flops=0.0,
+            replays=None if context.replays is None else context.replays.part(stage.name),
+            beside=context.beside + self._shared_bytes(context.network, context.image.element_size()),
+            layers_beside=self._layers,
+        )
+        counted = 0.0
+        for scores in stage.operator.run(part):
+            context.flops, counted = context.flops + part.flops - counted, part.flops
+            found.add(scores, stage.guides)
+            # Nothing of a guide is an answer, but whoever waits for one may want to stop here.
+            yield Scores(_NONE, _NONE, scores.scores[:0]) if stage.guides else scores
+
+    @cached_property
+    def _incremental(self) -> list[Incremental]:
+        return [each for each in (self.accurate, self.cheap) if isinstance(each, Incremental)]
+
+    @cached_property
+    def _layers(self) -> frozenset[tuple[int, Block]]:
+        """The convolutions that some stage computes from differences, with their blocks."""
+        return frozenset(layer for each in self._incremental for layer in each.blocks.items())
+
+    def _shared_bytes(self, network: Network, element_bytes: int) -> int:
+        """The most bytes that a stage holds for others: weights prepared for them, and what they read of the base."""
+        nodes = {index for index, _ in self._layers}
+        held = [0]
+        for each in self._incremental:
+            others = dict(self._layers - set(each.blocks.items()))
+            tables = base_bytes(network, element_bytes, nodes) - base_bytes(network, element_bytes, each.blocks)
+            held.append(weight_elements(network, others) * element_bytes + tables)
+        return max(held)
+
+
+class _Found:
+    """What stages have computed so far.
+
+    Attributes:
+        values: scores that are answers, [k, rows, cols], NaN where there is none yet.
+        known: where there is one, boolean [rows, cols].
+        guide: scores that guide, [k, rows, cols]; None where there are none.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.known = np.zeros(shape, dtype=bool)
+        self.values = np.full((0, *shape), np.nan)
+        self.guide: np.ndarray | None = None
+
+    def add(self, scores: Scores, guides: bool) -> None:
+        """Takes in what a stage computed."""
+        shape = (scores.scores.shape[1], *self.known.shape)
+        if guides:
+            if self.guide is None:
+                self.guide = np.full(shape, np.nan)
+            self.guide[:, scores.rows, scores.cols] = scores.scores.T
+            return
+        if not self.known.any():
+            self.values = np.full(shape, np.nan)
+        self.values[:, scores.rows, scores.cols] = scores.scores.T
+        self.known[scores.rows, scores.cols] = True
+
+
+def _part(workload: Workload, cells: np.ndarray) -> Workload:
+    """Some cells as a workload of their own."""
+    return replace(workload, runs=runs_of_mask(cells))
+
+
+def _cheapest(
+    kinds: Sequence[type[Incremental] | type[Full]],
+    workload: Workload,
+    cells: np.ndarray,
+    rates: Rates,
+    hints: Mapping[str, Any],
+) -> Incremental | Full:
+    """The fastest operator of these kinds for some cells; of those that memory allows, if any."""
+    part = _part(workload, cells)
+    costed = [
+        (operator.estimate(part, rates), operator) for kind in kinds for operator in kind.candidates(part, rates, hints)
+    ]
+    _, best = min(costed, key=lambda each: (each[0].memory > workload.memory_limit, each[0].seconds))
+    return best

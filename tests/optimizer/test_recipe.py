@@ -1,0 +1,33 @@
+"""Recipes: what is said of them, and the ladder that profiles are measured of."""
+
+from __future__ import annotations
+
+import pytest
+
+from kryptondb.optimizer.recipe import RECIPES, Recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (Recipe("thresholded", 0.6, 0.6), "thresholded, tau 0.6"),
+        (Recipe("thresholded", 0.6, 0.3), "thresholded, tau 0.6 to 0.3"),
+        (Recipe("drill-down", step=3), "drill-down, every 3rd cell exact"),
+        (
+            Recipe("drill-down", step=2, fraction=0.25, where="drop"),
+            "drill-down, every 2nd cell exact, 25% more where the score falls most",
+        ),
+        (
+            Recipe("refined", 0.45, 0.45, 4, 0.1, "uncertain"),
+            "refined, tau 0.45, every 4th cell exact, 10% more where least sure",
+        ),
+    ],
+)
+def test_a_recipe_says_what_it_is(recipe: Recipe, said: str) -> None:
+    assert str(recipe) == said
+
+
+def test_the_ladder_has_no_recipe_twice_and_none_that_is_exact() -> None:
+    assert len(set(RECIPES)) == len(RECIPES) >= 25
+    assert {recipe.operator for recipe in RECIPES} == {"thresholded", "drill-down", "refined"}
+    assert all(recipe.capped or recipe.step > 1 for recipe in RECIPES)
