@@ -96,8 +96,8 @@ def breakdown(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     tilings = [tiling_of(network, grid, band, plan.tile, plan.uniform) for band in chosen]
     positions = sum(int(tiling.positions.sum()) for tiling in tilings)
     whole = tiling_of(network, grid, None, plan.tile, plan.uniform)
-    layers = layers_of(plan, whole, tilings, stopwatch.nodes, ceiling, rates)
-    base = whole_seconds(network, 1, rates, ELEMENT_BYTES)
+    layers = layers_of(plan, whole, tilings, stopwatch.nodes, ceiling, rates, workload().fusions)
+    base = whole_seconds(network, 1, rates, ELEMENT_BYTES, workload().fusions)
     expected = sum(plan.estimate(workload(band), rates).seconds - base for band in chosen) / positions
     return {
         "model": subject.model.name,

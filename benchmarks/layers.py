@@ -14,6 +14,7 @@ from kryptondb.executor.operators import Incremental
 from kryptondb.executor.operators.layer_costs import node_seconds
 from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network, Node, Rule
+from kryptondb.network.fused import Fusion
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.layers import shape_of
 
@@ -52,6 +53,7 @@ def layers_of(
     seconds: Mapping[int, float],
     ceiling: Ceiling,
     rates: Rates,
+    fusions: Mapping[int, Fusion],
 ) -> list[Layer]:
     """Every node that is no constant, in the order in which they run.
 
@@ -59,12 +61,13 @@ def layers_of(
         whole: the tiles of the whole grid.
         measured: the tiles that ran, band by band.
         seconds: that each node took in all of them.
+        fusions: activations that run inside their convolutions.
     """
     network = whole.network
     positions = sum(int(tiling.positions.sum()) for tiling in measured)
     estimates = dict.fromkeys(range(len(network.nodes)), 0.0)
     for tiling in measured:
-        for node, expected in node_seconds(tiling, plan.blocks, rates, ELEMENT_BYTES, plan.workers):
+        for node, expected in node_seconds(tiling, plan.blocks, rates, ELEMENT_BYTES, plan.workers, fusions):
             estimates[node.index] += expected
     heights, widths = (sizes[:, _middle(whole)] for sizes in whole.sizes)
     layers = []

@@ -8,12 +8,15 @@ or shuffle channels through five dimensions, are the same to everything above).
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from kryptondb.network.fused import Fusion
 
 
 class Rule(enum.Enum):
@@ -294,6 +297,18 @@ class Network:
                 readers[index].append(node.index)
         return tuple(map(tuple, readers))
 
+    @cached_property
+    def fusions(self) -> Mapping[int, Fusion]:
+        """Convolutions that take in the activation behind them, by both nodes: on a CPU in float32."""
+        from kryptondb.network.fused import find_fusions
+
+        return find_fusions(self)
+
+    def fused(self, node: Node, apart: Container[int] = ()) -> Fusion | None:
+        """The fusion that a node runs in, None where it runs as it stands; `apart`: convolutions that run unfused."""
+        fusion = self.fusions.get(node.index)
+        return None if fusion is None or fusion.convolution in apart else fusion
+
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Network:
         """The same network with its floating point constants in another precision and on another device.
 
@@ -334,7 +349,7 @@ class Network:
 
         Args:
             images: [n, C, H, W], normalized, in the network's precision and on its device.
-            keep: nodes whose values are wanted as well; they are never written over.
+            keep: nodes whose values are wanted as well, each its own; they are never written over.
             before: called with each node's index before it runs.
 
         Returns:
@@ -367,8 +382,10 @@ class Network:
         if node.rule is Rule.CONSTANT:
             return node.constant
         assert node.function is not None
-        function = node.function
-        if node.in_place is not None and self.may_write(node, wanted):
+        function, fusion = node.function, self.fused(node, wanted or ())
+        if fusion is not None:
+            function = fusion.function(node.index)
+        elif node.in_place is not None and self.may_write(node, wanted):
             function = node.in_place
         return function(
             *bind(node.args, values, batch, node.height, node.width),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from kryptondb.network import Grid, Network
+from kryptondb.network.fused import Fusion
 
 Runs = tuple[tuple[int, int, int], ...]
 
@@ -68,6 +69,11 @@ class Workload:
     def positions(self) -> int:
         """How many cells to compute."""
         return int(self.mask.sum())
+
+    @property
+    def fusions(self) -> Mapping[int, Fusion]:
+        """Activations that its network runs inside their convolutions, on its device and in its precision."""
+        return self.network.fusions if (self.device, self.precision) == ("cpu", "float32") else {}
 
     @property
     def element_bytes(self) -> int:

@@ -23,7 +23,7 @@ class Living(TorchDispatchMode):
     ) -> Any:
         result = function(*args, **(kwargs or {}))
         for value in result if isinstance(result, (list, tuple)) else (result,):
-            if isinstance(value, torch.Tensor) and function.namespace == "aten":
+            if isinstance(value, torch.Tensor) and function.namespace in ("aten", "mkldnn"):
                 storage = value.untyped_storage()
                 reference = StorageWeakRef(storage)
                 self._known[reference.cdata] = (reference, storage.nbytes())

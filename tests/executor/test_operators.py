@@ -103,6 +103,27 @@ def test_both_operators_agree_with_the_naive_loop_on_any_cnn(
     np.testing.assert_allclose(run(full, network, image, grid, mask), expected, atol=1e-9, rtol=0)
 
 
+@given(small_cnns(), st.data())
+@settings(max_examples=30, deadline=None)
+def test_activations_inside_convolutions_change_no_answer_wherever_others_come_from_differences(
+    drawn: tuple[torch.nn.Module, tuple[int, int, int]], data: st.DataObject
+) -> None:
+    module, shape = drawn
+    grid = Grid(shape[1], shape[2], (3, 4), (3, 3))
+    image = torch.randn(1, *shape, generator=torch.random.manual_seed(1))
+    mask = np.zeros((grid.rows, grid.cols), dtype=bool)
+    mask.flat[data.draw(st.lists(st.integers(0, grid.size - 1), min_size=1, max_size=8, unique=True))] = True
+    expected = naive(module, image.double(), grid, mask)
+    network = trace(module.float(), shape)
+    able = ((node.index, transformable(network, node)) for node in network.nodes)
+    blocks = [(index, *blocks_for(shape.kernel)[0]) for index, shape in able if shape is not None]
+    winograd = tuple(block for block in blocks if data.draw(st.booleans()))
+    tile = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4)))
+    found = run(Incremental(tile, winograd), network, image, grid, mask)
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(run(Full(3), network, image, grid, mask), expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_incremental_agrees_with_full_and_with_the_module_on_every_torchvision_family(name: str) -> None:
     size = FAMILIES[name]

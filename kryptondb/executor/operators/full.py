@@ -45,7 +45,9 @@ class Full:
         network = workload.network
         batches = -(-images // self.batch)
         flops = images * network.flops
-        seconds = batches * whole_seconds(network, min(self.batch, images), rates, workload.element_bytes)
+        seconds = batches * whole_seconds(
+            network, min(self.batch, images), rates, workload.element_bytes, workload.fusions
+        )
         footprint = full_footprint(network, self.batch, workload.element_bytes)
         return Cost(seconds, flops, footprint.budget, footprint.ahead)
 

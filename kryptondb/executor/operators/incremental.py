@@ -125,7 +125,8 @@ class Incremental:
             if plain._cap() is None:  # a capped region that is rounded up would be another answer
                 plain = replace(plain, uniform=uniform, graphs=graphs)
             tiling = plain._tiling(workload)
-            blocks = choose_blocks(tiling, rates, workload.element_bytes, accept, workers) if transforms else {}
+            costs = (rates, workload.element_bytes, accept, workers, workload.fusions)
+            blocks = choose_blocks(tiling, *costs) if transforms else {}
             blocks = thrift.blocks(network, blocks)
             winograd = tuple((index, *block) for index, block in blocks.items())
             return replace(plain, winograd=winograd, head=min(head, thrift.head), workers=min(workers, thrift.workers))
@@ -156,8 +157,9 @@ class Incremental:
         """One full inference for the base, then every tile's regions, windows read and head."""
         network, element = workload.network, workload.element_bytes
         tiling = self._tiling(workload)
-        seconds = whole_seconds(network, 1, rates, element)
-        seconds += sum(each for _, each in node_seconds(tiling, self.blocks, rates, element, self.workers))
+        seconds = whole_seconds(network, 1, rates, element, workload.fusions)
+        nodes = node_seconds(tiling, self.blocks, rates, element, self.workers, workload.fusions)
+        seconds += sum(each for _, each in nodes)
         heads = -(-workload.positions // self.head) if self.head else len(tiling.tiles)
         head_bytes = _constant_bytes(network, network.head if self.head else None)
         weights = len(tiling.tiles) * (network.parameter_bytes - head_bytes) + heads * head_bytes
@@ -167,7 +169,7 @@ class Incremental:
             calls = passes * 2 * len(network.nodes) + (len(tiling.tiles) * _CALLS_OF_A_REPLAY if self.graphs else 0)
             seconds += rates.seconds(0.0, 0.0, calls)
         else:
-            seconds += overhead_seconds(tiling, self.blocks, rates)
+            seconds += overhead_seconds(tiling, self.blocks, rates, workload.fusions)
         footprint = self._footprint(tiling, element)
         return Cost(seconds, network.flops + tiling.flops, footprint.budget, footprint.ahead)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from kryptondb.executor.convolutions.winograd import Block, blocks_of, reach_of
 from kryptondb.executor.operators.footprint import is_free
 from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network, Node, Rule
+from kryptondb.network.fused import Fusion, hands_on
 from kryptondb.optimizer.cost import LayerShape, Rates
 from kryptondb.optimizer.layers import shape_of
 
@@ -31,11 +33,13 @@ def choose_blocks(
     element_bytes: int,
     accept: Callable[[Network, int, Block], bool],
     sharing: int = 1,
+    fusions: Mapping[int, Fusion] = MappingProxyType({}),
 ) -> dict[int, Block]:
     """For each convolution that is cheaper from differences: the blocks of lowest cost among those that are accepted.
 
     Args:
         sharing: how many tiles run side by side and share the caches.
+        fusions: activations that directly computed convolutions take in; those from differences leave them to be done.
     """
     network = tiling.network
     chosen: dict[int, Block] = {}
@@ -44,8 +48,11 @@ def choose_blocks(
         if shape is None:
             continue
         direct = direct_seconds(tiling, node, rates, element_bytes, sharing)
+        fusion = fusions.get(node.index)
+        activation = network.nodes[fusion.activation] if fusion is not None else None
+        left = direct_seconds(tiling, activation, rates, element_bytes, sharing) if activation is not None else 0.0
         ranked = sorted(
-            (winograd_seconds(tiling, node, shape, block, rates, element_bytes, sharing), block)
+            (winograd_seconds(tiling, node, shape, block, rates, element_bytes, sharing) + left, block)
             for block in blocks_for(shape.kernel)
         )
         for seconds, block in ranked:
@@ -58,7 +65,12 @@ def choose_blocks(
 
 
 def node_seconds(
-    tiling: Tiling, blocks: Blocks, rates: Rates, element_bytes: int, sharing: int = 1
+    tiling: Tiling,
+    blocks: Blocks,
+    rates: Rates,
+    element_bytes: int,
+    sharing: int = 1,
+    fusions: Mapping[int, Fusion] = MappingProxyType({}),
 ) -> Iterator[tuple[Node, float]]:
     """Every node's seconds over all tiles, without the launching of operators."""
     for node in tiling.network.nodes:
@@ -68,6 +80,8 @@ def node_seconds(
         if shape is not None:
             block = blocks[node.index]
             yield node, winograd_seconds(tiling, node, shape, block, rates, element_bytes, sharing)
+        elif hands_on(fusions, node, blocks):
+            yield node, 0.0
         else:
             yield node, direct_seconds(tiling, node, rates, element_bytes, sharing)
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from kryptondb.executor.operators.layer_costs import Blocks
 from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network, Node, Rule
+from kryptondb.network.fused import Fusion, hands_on
 from kryptondb.optimizer.cost import Rates
 
 _CALLS = 16  # operators that one convolution from differences launches
 
 
-def overhead_seconds(tiling: Tiling, blocks: Blocks, rates: Rates) -> float:
+def overhead_seconds(
+    tiling: Tiling, blocks: Blocks, rates: Rates, fusions: Mapping[int, Fusion] = MappingProxyType({})
+) -> float:
     """Seconds that all tiles take beside their work. Workers do not share them: Python runs one line at a time."""
     network = tiling.network
     steps = _steps(network)
@@ -24,7 +29,7 @@ def overhead_seconds(tiling: Tiling, blocks: Blocks, rates: Rates) -> float:
     calls = np.zeros(len(tiling.tiles))
     gathers, overlays = calls.copy(), calls.copy()
     for node in network.nodes:
-        if node.rule is Rule.CONSTANT or not network.varying[node.index]:
+        if node.rule is Rule.CONSTANT or not network.varying[node.index] or hands_on(fusions, node, blocks):
             continue
         calls += _CALLS if node.index in blocks else 1
         reads = _reads(tiling, node, blocks)

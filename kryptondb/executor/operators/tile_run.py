@@ -27,7 +27,8 @@ class TileRun:
     the region has grown to all of it, and in the dense tail).
 
     Attributes:
-        layers: convolutions that are computed from differences, by node; all others directly.
+        layers: convolutions that are computed from differences, by node; all others directly, and with the activation
+            behind them where their network fuses the two.
         workspace: memory that passes share.
         before: called with each node's index before it runs.
         reads: makes what nodes read out of the base and the regions; by itself from the places in `extents`.
@@ -114,8 +115,10 @@ class TileRun:
     def _call(self, node: Node, values: Mapping[int, Any], batch: int, owned: bool = False) -> Any:
         """A node's own function on values of the tile's sizes, in place where its first argument is `owned`."""
         height, width = int(self.extents.heights[node.index]), int(self.extents.widths[node.index])
-        function = node.function
-        if node.in_place is not None and (owned or self._may_write(node)):
+        function, fusion = node.function, self.network.fused(node, self.layers)
+        if fusion is not None:
+            function = fusion.function(node.index)
+        elif node.in_place is not None and (owned or self._may_write(node)):
             function = node.in_place
         assert function is not None
         return function(
@@ -138,7 +141,8 @@ class TileRun:
         read = self._reads.window(node, source, self.values[source])
         values = {ref: self.values.get(ref) for ref in node.inputs}
         values[source] = read
-        function = window.function or node.function
+        fusion = self.network.fused(node, self.layers)
+        function = fusion.function(index) if fusion is not None else window.function or node.function
         assert function is not None
         output: torch.Tensor = function(*bind(window.args, values, batch, height, width))
         if window.counts is not None:
