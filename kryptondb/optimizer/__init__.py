@@ -15,7 +15,6 @@ from kryptondb.optimizer.physical import PhysicalPlan, from_json, to_json
 if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore, Settings
     from kryptondb.grammar.statements import Select
-    from kryptondb.optimizer.context import Approximations
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.operator import Operator
 
@@ -30,7 +29,6 @@ def plan(
     bindings: Mapping[str, Any],
     rates: Callable[[str], Rates],
     operators: Sequence[type[Operator]],
-    approximations: Approximations | None = None,
 ) -> PhysicalPlan:
     """The physical plan of a SELECT.
 
@@ -38,7 +36,6 @@ def plan(
         bindings: parameters by key: '0', '1' for `?` in order of appearance, the name for `$name`.
         rates: what a device does in a second, by torch device string.
         operators: the classes to choose from.
-        approximations: what is known of the quality of approximate answers; without it, answers are exact.
 
     Raises:
         BindError: a name, option or value that means nothing here, at its place in the text.
@@ -47,4 +44,4 @@ def plan(
     from kryptondb.optimizer.context import Context
     from kryptondb.optimizer.optimizer import optimize
 
-    return optimize(select, Context(models, settings, bindings, rates, operators, approximations))
+    return optimize(select, Context(models, settings, bindings, rates, operators))

@@ -13,30 +13,11 @@ if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore, Settings
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.operator import Operator
-    from kryptondb.optimizer.physical import Occlude
-    from kryptondb.optimizer.profile import Profile
-    from kryptondb.optimizer.recipe import Recipe
-    from kryptondb.optimizer.workload import Workload
-
-
-@dataclass(frozen=True)
-class Approximations:
-    """What is known of the quality of approximate answers.
-
-    Attributes:
-        profile: what ANALYZE measured for an experiment's model, shape of query and device.
-        operator_of: the cheapest operator that gives a recipe's answer, None where a network cannot run it.
-    """
-
-    profile: Callable[[Occlude], Profile | None]
-    operator_of: Callable[[Recipe, Workload, Rates, Mapping[str, Any]], Operator | None]
 
 
 @dataclass(frozen=True)
 class Context:
     """Models by name, session settings, bound parameters, a device's rates, and the operators there are.
-
-    Without `approximations`, every answer is exact.
 
     `bindings` holds Python objects: '0', '1' for `?` in order of appearance, the name for `$name`.
     """
@@ -46,7 +27,6 @@ class Context:
     bindings: Mapping[str, Any]
     rates: Callable[[str], Rates]
     operators: Sequence[type[Operator]]
-    approximations: Approximations | None = None
 
 
 @contextmanager

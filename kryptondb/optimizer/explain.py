@@ -70,10 +70,9 @@ def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str
         story["estimated_per_image"] = None if occlude.cost is None else asdict(occlude.cost)
     story["rejected"] = [
         {
-            "operator": loser.name,
+            "operator": loser.operator.name,
             "description": loser.description,
             "estimated_per_image": None if loser.cost is None else asdict(loser.cost),
-            "measured_seconds": loser.seconds,
             "reason": loser.reason,
         }
         for loser in plan.rejected
@@ -193,9 +192,7 @@ def _rejected(rejected: Sequence[Rejected]) -> Iterable[str]:
     rows = []
     for loser in shown:
         seconds, _, memory = _cost_texts(loser.cost)
-        if loser.seconds is not None:
-            seconds = seconds_text(loser.seconds)
-        rows.append((loser.name.capitalize(), loser.description, seconds, memory, loser.reason))
+        rows.append((loser.operator.name.capitalize(), loser.description, seconds, memory, loser.reason))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     fits = MARGIN + sum(widths) + 4 * GAP <= WIDTH
     for index, (name, description, seconds, memory, reason) in enumerate(rows):

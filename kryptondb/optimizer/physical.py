@@ -13,7 +13,6 @@ from kryptondb.grammar.statements import Expression, Promise
 from kryptondb.network import Cap, Grid
 from kryptondb.optimizer import plan_json
 from kryptondb.optimizer.cost import Cost
-from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.relational import (
     Aggregate,
     Filter,
@@ -198,24 +197,12 @@ class Redundancy(PlanNode):
 
 @dataclass(frozen=True)
 class Rejected:
-    """A candidate that was costed and not taken, and why.
+    """A candidate that was costed and not taken, and why."""
 
-    Of a recipe that no operator was planned for, `seconds` are those that ANALYZE measured.
-    """
-
-    operator: Operator | None
+    operator: Operator
     cost: Cost | None
     reason: str
     description: str = ""
-    recipe: Recipe | None = None
-    seconds: float | None = None
-
-    @property
-    def name(self) -> str:
-        """The operator's, or that of the operator that makes the recipe."""
-        if self.operator is not None:
-            return self.operator.name
-        return self.recipe.operator if self.recipe is not None else ""
 
 
 @dataclass(frozen=True)
@@ -254,7 +241,7 @@ class PhysicalPlan:
 
 
 _CLASSES: tuple[type[Any], ...] = (
-    *(PhysicalPlan, Quality, Rejected, ClassChoice, Cost, Promise, Cap, Recipe),
+    *(PhysicalPlan, Quality, Rejected, ClassChoice, Cost, Promise, Cap),
     *(Images, Occlude, Redundancy, Filter, Aggregate, HeatMaps, Predictions, Project, Sort, Limit),
 )
 

@@ -11,7 +11,6 @@ from kryptondb.optimizer.context import Context, at
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, source
 from kryptondb.optimizer.memory import memory_limit
 from kryptondb.optimizer.physical import ClassChoice, Occlude, PhysicalPlan, Quality, Redundancy
-from kryptondb.optimizer.promised import keep
 from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.units import seconds_text
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
@@ -59,10 +58,6 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
         )
     quality = _quality(plan, choice)
     occlude = _occlude(table, choice, workload)
-    if promise is not None and promise.ssim is not None and asked is None:
-        kept = keep(promise, choice, occlude, workload, plan.hints, context)
-        choice, quality = kept.choice, kept.quality
-        occlude = _occlude(table, choice, workload)
 
     def put(node: PlanNode) -> PlanNode:
         return occlude if isinstance(node, Occlusion) else node

@@ -13,7 +13,7 @@ from kryptondb.grammar import parse
 from kryptondb.grammar.statements import Select
 from kryptondb.network import Cap
 from kryptondb.optimizer import explain, explain_json, plan
-from kryptondb.optimizer.context import Approximations, Context
+from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.logical import LogicalPlan
 from kryptondb.optimizer.optimizer import logical_plan
@@ -142,7 +142,6 @@ class Database:
     models: FakeModels = field(default_factory=FakeModels)
     settings: FakeSettings = field(default_factory=FakeSettings)
     operators: tuple[Any, ...] = (FakeIncremental, FakeFull, FakeThresholded)
-    approximations: Approximations | None = None
 
     def plan(self, text: str, values: Any = ()) -> PhysicalPlan:
         return plan(
@@ -152,7 +151,6 @@ class Database:
             bindings=bindings(values),
             rates=lambda device: Rates(),
             operators=self.operators,
-            approximations=self.approximations,
         )
 
     def logical(self, text: str, values: Any = ()) -> LogicalPlan:
