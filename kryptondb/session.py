@@ -352,11 +352,7 @@ class Session:
     def _plan(self, select: Select, bindings: Mapping[str, object]) -> PhysicalPlan:
         from kryptondb import optimizer
         from kryptondb.executor.operators import OPERATORS
-        from kryptondb.executor.operators.recipes import operator_of
-        from kryptondb.optimizer.context import Approximations
-        from kryptondb.profiles import key_of
 
-        approximations = Approximations(lambda occlude: self.profiles.find(key_of(occlude)), operator_of)
         with self.threads(), waiting("planning", self.settings.get("progress")):
             return optimizer.plan(
                 select,
@@ -365,7 +361,6 @@ class Session:
                 bindings=bindings,
                 rates=self.rates,
                 operators=OPERATORS,
-                approximations=approximations,
             )
 
     @contextmanager
