@@ -252,7 +252,9 @@ def _query(statement: Analyze) -> Select:
 def _key(occlude: Occlude) -> ProfileKey:
     from kryptondb.optimizer.profile import query_shape
 
-    return ProfileKey(occlude.fingerprint, query_shape(occlude), device_key(occlude.device), occlude.model)
+    return ProfileKey(
+        occlude.fingerprint, query_shape(occlude, occlude.precision), device_key(occlude.device), occlude.model
+    )
 
 
 def _profiler(owner: Owner, occlude: Occlude, statement: Analyze) -> tuple[Profiler, float]:
@@ -269,6 +271,7 @@ def _profiler(owner: Owner, occlude: Occlude, statement: Analyze) -> tuple[Profi
     )
     classes = occlude.classes.count(network.classes)
     workload = Workload(network, occlude.grid, None, classes, occlude.device, occlude.memory_limit, occlude.precision)
+    rates = rates.in_precision(occlude.precision)
     guides = guides_for(RECIPES, workload, rates)
     if not guides:
         reason = f"it could not be traced ({network.failure})" if network.failure else "it only runs as a whole"

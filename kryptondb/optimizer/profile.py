@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kryptondb.optimizer.physical import ClassChoice, Occlude
 from kryptondb.optimizer.recipe import Recipe
 
 if TYPE_CHECKING:
-    from kryptondb.optimizer.physical import Occlude
+    from kryptondb.optimizer.logical import Occlusion
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +36,15 @@ class Profile:
         return len(self.samples)
 
 
-def query_shape(occlude: Occlude) -> dict[str, Any]:
+def query_shape(experiment: Occlude | Occlusion, precision: str) -> dict[str, Any]:
     """What a query must have in common with a profile beside its model, as JSON values."""
+    classes = experiment.classes
+    assert isinstance(classes, ClassChoice)
     return {
-        "patch": list(occlude.patch),
-        "stride": list(occlude.stride),
-        "fill": occlude.fill,
-        "score": occlude.score,
-        "classes": {**asdict(occlude.classes), "indices": list(occlude.classes.indices)},
-        "precision": occlude.precision,
+        "patch": list(experiment.patch),
+        "stride": list(experiment.stride),
+        "fill": experiment.fill,
+        "score": experiment.score,
+        "classes": {"kind": classes.kind, "k": classes.k, "indices": list(classes.indices)},
+        "precision": precision,
     }

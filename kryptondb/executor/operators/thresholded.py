@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from kryptondb.executor.operators.incremental import Incremental
 from kryptondb.network import Cap
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
 
 #: The shares worth costing where USING asks for none.
@@ -37,6 +38,13 @@ class Thresholded(Incremental):
         taus = (hints["tau"],) if "tau" in hints else TAUS
         kinds = [partial(cls, cap=Cap(tau, tau)) for tau in taus]
         return [operator for kind in kinds for operator in cls.settings(kind, workload, rates, hints)]
+
+    @classmethod
+    def planned(
+        cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]
+    ) -> list[Thresholded]:
+        """The settings with the lowest estimate for a recipe's cap."""
+        return cls.settings(partial(cls, cap=Cap(recipe.tau, recipe.tau_deep)), workload, rates, hints)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""
