@@ -16,11 +16,14 @@ from kryptondb.optimizer.recipe import Recipe
 RECIPES: tuple[Recipe, ...] = tuple(Recipe("thresholded", tau, tau) for tau in TAUS)
 
 
-def approximate(recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
+def approximate(
+    recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None, *, score: str = "probability"
+) -> np.ndarray:
     """The maps that a recipe answers.
 
     Args:
         exact, guide: scores of all cells, float64 [k, rows, cols]; the guide is None for recipes without a cap.
+        score: what the scores are, as in `occlude(..., score => )`.
     """
     assert recipe.operator == "thresholded" and guide is not None
     return guide

@@ -75,7 +75,7 @@ class Profiler:
         measured = []
         for recipe in recipes:
             guide, guide_seconds = guides[ladder.cap_of(recipe)]
-            answer = ladder.approximate(recipe, exact, guide)
+            answer = ladder.approximate(recipe, exact, guide, score=self.experiment.score)
             seconds = ladder.seconds(recipe, (grid.rows, grid.cols), exact_seconds, guide_seconds)
             measured.append(Measured(recipe, _lowest(exact, answer), seconds))
         return exact_seconds, measured

@@ -72,7 +72,8 @@ def test_a_recipe_is_derived_from_maps_that_are_computed_once(
         computed.append(getattr(experiment.operator, "cap", None))
         return one_map(experiment, picture, count)
 
-    def approximate(recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
+    def approximate(recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None, *, score: str) -> np.ndarray:
+        assert score == "probability"
         assert exact.shape == (3, 7, 7) and exact.dtype == np.float64 and np.isfinite(exact).all()
         return exact if guide is None else (exact + guide) / 2
 
