@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kryptondb.arguments import placed_at, value_of
 from kryptondb.budget import Budget, parse_budget
 from kryptondb.catalog import ProfileKey, SampleRecord
+from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.display import spoken_seconds
 from kryptondb.errors import BindError, ImageError, PlanError
 from kryptondb.profiles import Profiles, key_of, profile_of, recipe_of, record_of
@@ -141,6 +142,7 @@ class _Run:
         self._line = progress_line(owner.settings.get("progress"))
         self._failures: list[ImageFailure] = []
         self._new = self._known = self._left = 0
+        self._ended = ""
 
     def over(self, sources: Sequence[ImageSource], recipes: Sequence[Recipe]) -> None:
         """Measures the images that the profile lacks, as far as the budget goes."""
@@ -159,7 +161,11 @@ class _Run:
                 if image in known and set(wanted) <= {recipe_of(each) for each in known[image].recipes}:
                     self._known += 1
                     continue
-                if not self._budget.allows(self._expected):
+                if image not in known and len(known) >= MOST_SAMPLES:
+                    self._ended = f"left out: a profile of {MOST_SAMPLES:,} images is large enough"
+                elif not self._budget.allows(self._expected):
+                    self._ended = "left when the budget was used up: run it again to go on"
+                if self._ended:
                     self._left = len(sources) - number + 1
                     return
                 known[image] = self._measure(picture, image, wanted, number, len(sources))
@@ -203,7 +209,7 @@ class _Run:
         if self._known:
             parts.append(f"{self._known:,} known before")
         if self._left:
-            parts.append(f"{self._left:,} left when the budget was used up: run it again to go on")
+            parts.append(f"{self._left:,} {self._ended}")
         return ", ".join(parts)
 
 
@@ -262,6 +268,7 @@ def _profiler(owner: Owner, occlude: Occlude, statement: Analyze) -> tuple[Profi
     )
     classes = occlude.classes.count(network.classes)
     workload = Workload(network, occlude.grid, None, classes, occlude.device, occlude.memory_limit, occlude.precision)
+    rates = rates.in_precision(occlude.precision)
     guides = guides_for(RECIPES, workload, rates)
     if not guides:
         reason = f"it could not be traced ({network.failure})" if network.failure else "it only runs as a whole"

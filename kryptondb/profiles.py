@@ -62,7 +62,9 @@ def key_of(occlude: Occlude) -> ProfileKey:
     """The profile that says what approximate answers of an experiment are worth."""
     from kryptondb.optimizer.profile import query_shape
 
-    return ProfileKey(occlude.fingerprint, query_shape(occlude), device_key(occlude.device), occlude.model)
+    return ProfileKey(
+        occlude.fingerprint, query_shape(occlude, occlude.precision), device_key(occlude.device), occlude.model
+    )
 
 
 def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from kryptondb.network import Network
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.physical import PhysicalPlan
+    from kryptondb.optimizer.profile import Profile
 
 
 def connect(path: str | Path | None = None) -> Session:
@@ -361,7 +362,14 @@ class Session:
                 bindings=bindings,
                 rates=self.rates,
                 operators=OPERATORS,
+                profiles=self._profile,
             )
+
+    def _profile(self, fingerprint: str, shape: Mapping[str, Any], device: str) -> Profile | None:
+        from kryptondb.calibration import device_key
+        from kryptondb.catalog import ProfileKey
+
+        return self.profiles.find(ProfileKey(fingerprint, shape, device_key(device)))
 
     @contextmanager
     def threads(self) -> Iterator[None]:

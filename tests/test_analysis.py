@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 import kryptondb
+from kryptondb import analysis
 from kryptondb.analysis import content_hash, sampling_order, worthwhile
 from kryptondb.catalog import SampleRecord
 from kryptondb.cli import main
@@ -193,6 +194,13 @@ def test_a_budget_ends_before_the_image_that_would_exceed_it(db, laboratory):
     )
     db.sql(text, [PICTURES])
     assert len(set(laboratory.images)) == 8
+
+
+def test_a_profile_that_is_large_enough_grows_no_more(db, laboratory, monkeypatch):
+    monkeypatch.setattr(analysis, "MOST_SAMPLES", 5)
+    result = db.sql(ANALYZE, [PICTURES])
+    assert len(laboratory.asked) == 5
+    assert (result.note or "").endswith(", 7 left out: a profile of 5 images is large enough")
 
 
 def test_with_a_budget_guides_that_nothing_comes_of_are_left_out_after_the_first_image(db, laboratory):

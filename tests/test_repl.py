@@ -55,7 +55,9 @@ def test_a_statement_may_span_lines_until_the_semicolon(session):
 
 def test_ctrl_c_clears_the_line_and_ctrl_d_leaves(session):
     said = conversation(session, f"SHOW NONSENSE{CTRL_C}SHOW PROFILES;{ENTER}{CTRL_D}")
-    assert said.splitlines() == ["model,operator,patch,stride,fill,images,ssim,created"]
+    assert said.splitlines() == [
+        "model,patch,stride,fill,class,score,device,images,recipes,exact_seconds,ssim_0.8,ssim_0.9,ssim_0.95"
+    ]
 
 
 def test_quit_leaves(session):

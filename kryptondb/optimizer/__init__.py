@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kryptondb.grammar.statements import Select
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.operator import Operator
+    from kryptondb.optimizer.profile import Profile
 
 __all__ = ["PhysicalPlan", "explain", "explain_json", "from_json", "plan", "to_json"]
 
@@ -29,6 +30,7 @@ def plan(
     bindings: Mapping[str, Any],
     rates: Callable[[str], Rates],
     operators: Sequence[type[Operator]],
+    profiles: Callable[[str, Mapping[str, Any], str], Profile | None] = lambda *_: None,
 ) -> PhysicalPlan:
     """The physical plan of a SELECT.
 
@@ -36,6 +38,7 @@ def plan(
         bindings: parameters by key: '0', '1' for `?` in order of appearance, the name for `$name`.
         rates: what a device does in a second, by torch device string.
         operators: the classes to choose from.
+        profiles: the quality profile of a model's fingerprint, a shape of query and a torch device.
 
     Raises:
         BindError: a name, option or value that means nothing here, at its place in the text.
@@ -44,4 +47,4 @@ def plan(
     from kryptondb.optimizer.context import Context
     from kryptondb.optimizer.optimizer import optimize
 
-    return optimize(select, Context(models, settings, bindings, rates, operators))
+    return optimize(select, Context(models, settings, bindings, rates, operators, profiles))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kryptondb.errors import PlanError
+from kryptondb.optimizer.approximations import Approximation, Asked, approximations
+from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.cost import Cost
 from kryptondb.optimizer.logical import Hints
 from kryptondb.optimizer.operator import Operator
 from kryptondb.optimizer.physical import Rejected
@@ -16,27 +17,28 @@ from kryptondb.optimizer.workload import Workload
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """An operator with its settings, what it would cost for one image, and what it says of itself."""
-
-    operator: Operator
-    cost: Cost
-    description: str
-
-
-@dataclass(frozen=True)
 class Choice:
-    """The candidate that runs, those that do not, and the reason in a sentence."""
+    """The candidate that runs, those that do not, and the reason in a sentence.
+
+    Attributes:
+        approximation: of a chosen candidate that a profile admits; None for all others.
+        why_exact: why no profile admits one, where a promise was asked for.
+    """
 
     chosen: Candidate
     rejected: tuple[Rejected, ...]
     reason: str
+    approximation: Approximation | None = None
+    why_exact: str = ""
 
 
-def choose(workload: Workload, hints: Hints, context: Context) -> Choice:
-    """Costs every candidate and takes the cheapest exact one that fits in memory, or what USING asks for.
+def choose(workload: Workload, hints: Hints, context: Context, asked: Asked | None = None) -> Choice:
+    """Costs every candidate and takes the cheapest one that keeps the promise and fits in memory, or what USING asks for.
 
-    An approximate operator is a candidate only where USING asks for it.
+    An approximate operator is a candidate only where a profile admits it, or USING asks for it.
+
+    Args:
+        asked: the promise of SSIM; None for an exact answer.
 
     Raises:
         PlanError: a hint leaves none, or none fits in the memory limit.
@@ -54,12 +56,51 @@ def choose(workload: Workload, hints: Hints, context: Context) -> Choice:
             hint="SET memory_limit raises the limit; 'auto' is half of what is free.",
         )
     chosen = min(fitting, key=lambda candidate: candidate.cost.seconds)
+    if asked is not None and hints.operator is None and workload.positions:
+        return _with_approximations(chosen, candidates, fitting, asked, workload, hints, context)
     losers = sorted((c for c in candidates if c is not chosen), key=lambda candidate: candidate.cost.seconds)
     rejected = tuple(
         Rejected(loser.operator, loser.cost, _against(loser, chosen, workload, hints), loser.description)
         for loser in losers
     )
     return Choice(chosen, rejected, _reason(chosen, fitting, workload, hints))
+
+
+def _with_approximations(
+    exact: Candidate,
+    candidates: Sequence[Candidate],
+    fitting: Sequence[Candidate],
+    asked: Asked,
+    workload: Workload,
+    hints: Hints,
+    context: Context,
+) -> Choice:
+    """The choice between the cheapest exact candidate and what the profile admits."""
+    rates = context.rates(workload.device).in_precision(workload.precision)
+    found = approximations(asked, workload, rates, context.operators, hints.for_operators())
+    kept = [each for each in found.tried if each.keeps and each.candidate.cost.memory <= workload.memory_limit]
+    best = min(kept, key=lambda each: each.candidate.cost.seconds, default=None)
+    if best is not None and best.candidate.cost.seconds >= exact.cost.seconds:
+        best = None
+    chosen = exact if best is None else best.candidate
+    rejected = [
+        Rejected(each.operator, each.cost, _against(each, chosen, workload, hints), each.description)
+        for each in candidates
+        if each is not chosen
+    ]
+    for each in found.tried:
+        if each is not best:
+            why = _against(each.candidate, chosen, workload, hints) if each.keeps else f"may not keep {asked}"
+            loser = each.candidate
+            rejected.append(Rejected(loser.operator, loser.cost, f"{each.about}, {why}", loser.description))
+    rejected.sort(key=lambda loser: loser.cost.seconds if loser.cost is not None else 0.0)
+    if best is None:
+        why_exact = found.why_none or "what the profile admits is not estimated to be faster"
+        return Choice(exact, tuple(rejected), _reason(exact, fitting, workload, hints), why_exact=why_exact)
+    times = exact.cost.seconds / chosen.cost.seconds if chosen.cost.seconds > 0 else 1.0
+    against = f"{exact.operator.name}, the cheapest exact operator, takes {times:.1f} times as long"
+    reason = f"{best.recipe} is the cheapest that keeps {asked}; {against} ({seconds_text(exact.cost.seconds)})"
+    return Choice(chosen, tuple(rejected), reason, best)
 
 
 def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Candidate]:

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore, Settings
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.operator import Operator
+    from kryptondb.optimizer.profile import Profile
 
 
 @dataclass(frozen=True)
 class Context:
-    """Models by name, session settings, bound parameters, a device's rates, and the operators there are.
+    """Models by name, session settings, bound parameters, a device's rates, the operators there are, and profiles.
 
+    `profiles` gives that of a model's fingerprint, a shape of query (`profile.query_shape`) and a torch device, or None.
     `bindings` holds Python objects: '0', '1' for `?` in order of appearance, the name for `$name`.
     """
 
@@ -27,6 +29,7 @@ class Context:
     bindings: Mapping[str, Any]
     rates: Callable[[str], Rates]
     operators: Sequence[type[Operator]]
+    profiles: Callable[[str, Mapping[str, Any], str], Profile | None] = lambda *_: None
 
 
 @contextmanager

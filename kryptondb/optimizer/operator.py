@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from kryptondb.optimizer.cost import Cost, Rates
+from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
 
 
@@ -32,4 +33,14 @@ class Operator(Protocol):
 
     def describe(self, workload: Workload) -> str:
         """One line for EXPLAIN: what was chosen, and how much redundancy it removes."""
+        ...
+
+
+@runtime_checkable
+class Approximate(Operator, Protocol):
+    """What approximate operators have beside that: they follow recipes."""
+
+    @classmethod
+    def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Any]:
+        """The settings with the lowest estimate that follow a recipe of this operator."""
         ...

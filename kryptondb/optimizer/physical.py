@@ -209,12 +209,15 @@ class Rejected:
 class Quality:
     """How good the answer is: `kind` is 'exact' or 'approximate'.
 
-    `promise` is what was asked for; `note` says how it is kept, or what an approximate answer is.
+    `promise` is what was asked for; `note` says how it is kept, or what an approximate answer is. Where a profile lets
+    an approximate plan keep it, `confidence` is with what probability, `images` how many certify it.
     """
 
     kind: str
     promise: Promise | None = None
     note: str = ""
+    confidence: float | None = None
+    images: int | None = None
 
 
 @dataclass(frozen=True)

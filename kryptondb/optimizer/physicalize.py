@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kryptondb.errors import BindError, PlanError
+from kryptondb.optimizer.approximations import DEFAULT_CONFIDENCE, Asked
 from kryptondb.optimizer.choose import Choice, choose
 from kryptondb.optimizer.context import Context, at
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, source
 from kryptondb.optimizer.memory import memory_limit
 from kryptondb.optimizer.physical import ClassChoice, Occlude, PhysicalPlan, Quality, Redundancy
+from kryptondb.optimizer.profile import query_shape
 from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.units import seconds_text
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
@@ -47,7 +49,7 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
     )
     asked = next((option for option in plan.statement.hints if option.name == "operator"), None)
     with at(asked.position if asked is not None else None):
-        choice = choose(workload, plan.hints, context)
+        choice = choose(workload, plan.hints, context, _asked(plan, table, workload, context))
     if promise is not None and promise.seconds is not None:
         raise PlanError(
             "WITH TIME is not available in this version yet",
@@ -153,11 +155,24 @@ def _device(plan: LogicalPlan, context: Context) -> str:
         return resolve_device(plan.hints.device)
 
 
+def _asked(plan: LogicalPlan, table: Occlusion, workload: Workload, context: Context) -> Asked | None:
+    """The promise of SSIM with the profile that goes with it; None where none is asked for."""
+    promise = plan.statement.promise
+    if promise is None or promise.ssim is None:
+        return None
+    profile = context.profiles(table.fingerprint, query_shape(table, workload.precision), workload.device)
+    return Asked(promise.ssim, promise.confidence or DEFAULT_CONFIDENCE, profile)
+
+
 def _quality(plan: LogicalPlan, choice: Choice) -> Quality:
     promise, operator = plan.statement.promise, choice.chosen.operator
     asked = None if promise is None or promise.ssim is None else f"SSIM >= {promise.ssim:g}"
+    if choice.approximation is not None and promise is not None:
+        confidence = promise.confidence or DEFAULT_CONFIDENCE
+        note = f"{choice.approximation.recipe}: {choice.approximation.about}"
+        return Quality("approximate", promise, note, confidence, choice.approximation.images)
     if operator.exact and plan.hints.precision not in REDUCED_PRECISIONS:
-        return Quality("exact", promise, f"no profile: the exact plan keeps {asked}" if asked else "")
+        return Quality("exact", promise, f"{choice.why_exact or 'no profile'}: the exact plan keeps {asked}" if asked else "")
     if asked is None:
         return Quality("approximate", promise, "no profile says how near it comes to the exact answer")
     names = ("tau", "precision") if operator.exact else ("tau", "operator")

@@ -18,6 +18,8 @@ from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.logical import LogicalPlan
 from kryptondb.optimizer.optimizer import logical_plan
 from kryptondb.optimizer.physical import PhysicalPlan
+from kryptondb.optimizer.profile import Profile
+from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
 
 
@@ -134,6 +136,16 @@ class FakeThresholded(FakeIncremental):
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeIncremental]:
         return [cls((7, 7), Cap(hints["tau"], hints["tau"]))]
 
+    @classmethod
+    def planned(
+        cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]
+    ) -> list[FakeThresholded]:
+        return [cls((7, 7), Cap(recipe.tau, recipe.tau_deep))]
+
+    def estimate(self, workload: Workload, rates: Rates) -> Cost:
+        whole = super().estimate(workload, rates)
+        return Cost(whole.seconds * self.cap.tau, whole.flops * self.cap.tau, whole.memory)
+
 
 @dataclass
 class Database:
@@ -142,6 +154,7 @@ class Database:
     models: FakeModels = field(default_factory=FakeModels)
     settings: FakeSettings = field(default_factory=FakeSettings)
     operators: tuple[Any, ...] = (FakeIncremental, FakeFull, FakeThresholded)
+    profiles: dict[tuple[str, str, str], Profile] = field(default_factory=dict)  # by fingerprint, classes and device
 
     def plan(self, text: str, values: Any = ()) -> PhysicalPlan:
         return plan(
@@ -151,6 +164,7 @@ class Database:
             bindings=bindings(values),
             rates=lambda device: Rates(),
             operators=self.operators,
+            profiles=lambda fingerprint, shape, device: self.profiles.get((fingerprint, shape["classes"]["kind"], device)),
         )
 
     def logical(self, text: str, values: Any = ()) -> LogicalPlan:

@@ -44,6 +44,13 @@ class Thresholded(Incremental):
         """What determines its answer."""
         return Recipe(self.name, self.cap.tau, self.cap.tau_deep)
 
+    @classmethod
+    def planned(
+        cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]
+    ) -> list[Thresholded]:
+        """The settings with the lowest estimate for a recipe's cap."""
+        return cls.settings(partial(cls, cap=Cap(recipe.tau, recipe.tau_deep)), workload, rates, hints)
+
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""
         return f"{self.cap}, {super().describe(workload)}"

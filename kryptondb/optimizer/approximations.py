@@ -1,0 +1,104 @@
+"""What a promise of SSIM admits beside the exact plan, by the profile of the model and the shape of the query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from kryptondb.optimizer.candidate import Candidate
+from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.operator import Approximate, Operator
+from kryptondb.optimizer.profile import Profile
+from kryptondb.optimizer.promise import admit, lower_bound
+from kryptondb.optimizer.recipe import Recipe
+from kryptondb.optimizer.workload import Workload
+
+DEFAULT_CONFIDENCE = 0.9
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A promise of SSIM, and the profile that may let an approximate plan keep it; None where there is none."""
+
+    ssim: float
+    confidence: float
+    profile: Profile | None
+
+    def __str__(self) -> str:
+        return f"SSIM >= {self.ssim:g}"
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """A recipe of the profile as a candidate.
+
+    Attributes:
+        bound: of its SSIM at the confidence asked for.
+        images: how many certify it.
+        keeps: whether the promise is kept with it.
+    """
+
+    candidate: Candidate
+    recipe: Recipe
+    bound: float | None
+    images: int
+    keeps: bool
+
+    @property
+    def about(self) -> str:
+        """The bound and where it comes from."""
+        bound = "" if self.bound is None else f"SSIM >= {self.bound:.3f} "
+        return f"{bound}(n={self.images})"
+
+
+@dataclass(frozen=True)
+class Approximations:
+    """The recipes that were tried for a promise, and why none of them keeps it where that is so."""
+
+    tried: tuple[Approximation, ...] = ()
+    why_none: str = ""
+
+
+def approximations(
+    asked: Asked, workload: Workload, rates: Rates, kinds: Sequence[type[Operator]], hints: Mapping[str, Any]
+) -> Approximations:
+    """The recipes along the profile's path as candidates.
+
+    With every recipe that is certified the next image keeps the target, all at once: whichever of these is the fastest by
+    the estimate may run.
+    """
+    profile = asked.profile
+    if profile is None:
+        return Approximations(why_none="no profile")
+    if workload.runs is not None:
+        return Approximations(why_none="the profile tells of whole maps, and a part is asked for")
+    medians, exact = np.median(profile.seconds, axis=0), float(np.median(profile.exact_seconds))
+    faster = np.flatnonzero(medians < exact)
+    admission = admit(profile.samples[:, faster], medians[faster], asked.ssim, asked.confidence)
+    if profile.images < admission.needed:
+        why = f"a profile of {profile.images:,} images is too small for a confidence of {asked.confidence:g}"
+        return Approximations(why_none=f"{why}, which needs {admission.needed:,}")
+    tried = []
+    for place in admission.path:
+        column = int(faster[place])
+        recipe = profile.recipes[column]
+        bound = lower_bound(profile.samples[-admission.images :, column], asked.confidence)
+        for candidate in _planned(recipe, workload, rates, kinds, hints):
+            tried.append(Approximation(candidate, recipe, bound, admission.images, place in admission.certified))
+    if not any(each.keeps for each in tried):
+        return Approximations(tuple(tried), f"no faster recipe of the profile of {profile.images:,} images keeps it")
+    return Approximations(tuple(tried))
+
+
+def _planned(
+    recipe: Recipe, workload: Workload, rates: Rates, kinds: Sequence[type[Operator]], hints: Mapping[str, Any]
+) -> list[Candidate]:
+    """The operator that follows a recipe, with its best settings; none where no operator here does."""
+    kind = next((kind for kind in kinds if kind.name == recipe.operator and not kind.exact), None)
+    operators = cast("type[Approximate]", kind).planned(recipe, workload, rates, hints) if kind is not None else []
+    return [
+        Candidate(operator, operator.estimate(workload, rates), operator.describe(workload)) for operator in operators
+    ]

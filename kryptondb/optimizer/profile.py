@@ -1,0 +1,50 @@
+"""A quality profile as the planner reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kryptondb.optimizer.physical import ClassChoice, Occlude
+from kryptondb.optimizer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from kryptondb.optimizer.logical import Occlusion
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What was measured of one model and shape of query.
+
+    Attributes:
+        recipes: those that were measured on every image.
+        samples: SSIM of each image with each of them, float64 [images, recipes], in the order of analysis.
+        seconds: of the same, float64 [images, recipes].
+        exact_seconds: of the exact maps, float64 [images].
+    """
+
+    recipes: tuple[Recipe, ...]
+    samples: np.ndarray
+    seconds: np.ndarray
+    exact_seconds: np.ndarray
+
+    @property
+    def images(self) -> int:
+        """How many images were analyzed."""
+        return len(self.samples)
+
+
+def query_shape(experiment: Occlude | Occlusion, precision: str) -> dict[str, Any]:
+    """What a query must have in common with a profile beside its model, as JSON values."""
+    classes = experiment.classes
+    assert isinstance(classes, ClassChoice)
+    return {
+        "patch": list(experiment.patch),
+        "stride": list(experiment.stride),
+        "fill": experiment.fill,
+        "score": experiment.score,
+        "classes": {"kind": classes.kind, "k": classes.k, "indices": list(classes.indices)},
+        "precision": precision,
+    }

@@ -1,0 +1,70 @@
+"""ANALYZE, then WITH SSIM: images that were never analyzed are answered approximately, and as near as promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import kryptondb
+from kryptondb.executor import calibrate
+from kryptondb.executor.profiling import Profiler
+from kryptondb.executor.quality import ssim
+from kryptondb.optimizer.cost import Rates
+
+RANDOM = np.random.default_rng(0)
+SAMPLES, UNSEEN = ([RANDOM.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(count)] for count in (10, 3))
+QUERY = "SELECT HEATMAP FROM occlude(net, ?, patch => 8, stride => 8) "
+
+
+def deep_network() -> nn.Sequential:
+    """Regions grow well beyond the patch, so that cutting them off saves work and costs quality."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        convolutions = [layer for _ in range(6) for layer in (nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())]
+        first, last = nn.Conv2d(3, 16, 3, padding=1), (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3))
+        return nn.Sequential(first, nn.ReLU(), *convolutions, *last).eval()
+
+
+@pytest.fixture
+def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
+    """Seconds are what operations would take, so that the outcome does not depend on the machine."""
+    monkeypatch.setattr(calibrate, "measure", lambda _: Rates(flops_per_second=1e9, seconds_per_call=0.0,
+                        seconds_per_gather=0.0, seconds_per_overlay=0.0, bytes_per_second=1e12))  # fmt: skip
+    measure = Profiler.measure
+
+    def measured(self, picture, recipes, progress=None):
+        _, found = measure(self, picture, recipes, progress)
+        return 1.0, [type(each)(each.recipe, each.ssim, each.recipe.tau) for each in found]
+
+    monkeypatch.setattr(Profiler, "measure", measured)
+    with kryptondb.connect() as session:
+        session.register("net", deep_network(), size=48, labels=["a", "b", "c"])
+        session.sql("SET threads = 1")
+        yield session
+
+
+def test_a_promise_is_kept_on_images_never_seen_by_an_approximate_plan(db):
+    note = db.sql(QUERY + "WITH SSIM >= 0.8", [UNSEEN[0]]).plan.quality.note
+    assert note == "no profile: the exact plan keeps SSIM >= 0.8"
+    db.sql("ANALYZE net USING ? WITH (patch => 8, stride => 8)", [SAMPLES])
+    promised, exact = (db.sql(QUERY + text, [UNSEEN]) for text in ("WITH SSIM >= 0.8", ""))
+    assert promised.plan.quality.kind == "approximate" and promised.plan.occlude.operator.name == "thresholded"
+    base = np.array(exact.arrow()["base"].to_pylist())[:, None, None]
+    alike = [ssim(*pair) for pair in zip(base - exact.heatmaps(), base - promised.heatmaps(), strict=True)]
+    assert min(alike) >= 0.8 and max(alike) < 1
+    metadata = promised.schema.metadata
+    assert metadata[b"kryptondb.quality"] == b"approximate" and b"thresholded, tau" in metadata[b"kryptondb.promise"]
+    assert "is the cheapest that keeps SSIM >= 0.8" in db.sql("EXPLAIN " + QUERY + "WITH SSIM >= 0.8", [UNSEEN]).message
+    db.sql("DROP PROFILES net")
+    assert db.sql(QUERY + "WITH SSIM >= 0.8", [UNSEEN]).plan.quality.kind == "exact"
+
+
+def test_a_profile_is_of_its_shape_of_query_alone(db):
+    db.sql("ANALYZE net USING ? WITH (patch => 8, stride => 8)", [SAMPLES])
+    for other in ("patch => 12, stride => 8", "patch => 8, stride => 8, class => 'a'"):
+        text = QUERY.replace("patch => 8, stride => 8", other) + "WITH SSIM >= 0.8"
+        assert db.sql(text, [UNSEEN[0]]).plan.quality.note == "no profile: the exact plan keeps SSIM >= 0.8"

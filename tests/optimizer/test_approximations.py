@@ -1,0 +1,129 @@
+"""WITH SSIM: the cheapest plan that the profile admits, and why there is none where there is none."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from kryptondb.network import Cap
+from kryptondb.optimizer.physical import from_json, to_json
+from kryptondb.optimizer.profile import Profile
+from kryptondb.optimizer.recipe import Recipe
+from tests.optimizer.conftest import Database, FakeFull, FakeIncremental, FakeThresholded
+
+QUERY = "SELECT HEATMAP FROM occlude(chest, 'a.png') WITH SSIM >= "
+KEY = ("f00d" * 16, "top", "cpu")
+STRONG, MIDDLE, WEAK = (Recipe("thresholded", tau, tau) for tau in (0.8, 0.5, 0.2))
+
+
+def profile(images: int, seconds: tuple[float, ...] = (0.8, 0.5, 0.2)) -> Profile:
+    """Every image alike: SSIM 0.99, 0.93 and 0.7."""
+    samples = np.tile([0.99, 0.93, 0.7], (images, 1))
+    return Profile((STRONG, MIDDLE, WEAK), samples, np.tile(seconds, (images, 1)), np.ones(images))
+
+
+@pytest.fixture
+def profiled(database: Database) -> Database:
+    database.profiles[KEY] = profile(20)
+    return database
+
+
+@pytest.mark.parametrize(("target", "tau"), [("0.95", 0.8), ("0.9", 0.5), ("0.7 CONFIDENCE 0.95", 0.2)])
+def test_the_cheapest_recipe_that_keeps_the_promise_runs(profiled: Database, target: str, tau: float) -> None:
+    plan = profiled.plan(QUERY + target)
+    assert plan.occlude is not None and plan.occlude.operator == FakeThresholded((7, 7), Cap(tau, tau))
+    assert plan.quality.kind == "approximate"
+    assert plan.quality.images == 19 and plan.quality.confidence == (0.95 if "CONFIDENCE" in target else 0.9)
+
+
+def test_the_story_is_told(profiled: Database) -> None:
+    plan = profiled.plan(QUERY + "0.9")
+    assert plan.quality.note == "thresholded, tau 0.5: SSIM >= 0.930 (n=19)"
+    assert plan.reason.startswith(
+        "thresholded, tau 0.5 is the cheapest that keeps SSIM >= 0.9; "
+        "incremental, the cheapest exact operator, takes 2.0 times as long ("
+    )
+    assert [(loser.operator, loser.reason) for loser in plan.rejected] == [
+        (FakeThresholded((7, 7), Cap(0.2, 0.2)), "SSIM >= 0.700 (n=19), may not keep SSIM >= 0.9"),
+        (FakeThresholded((7, 7), Cap(0.8, 0.8)), "SSIM >= 0.990 (n=19), 1.6 x the time"),
+        (FakeIncremental((7, 7)), "2.0 x the time"),
+        (FakeIncremental((1, 1)), "14.0 x the time"),
+        (FakeFull(16), "21.0 x the time"),
+    ]
+    told = profiled.explain(QUERY + "0.9")
+    assert "may not keep SSIM >= 0.9" in told and "quality     approximate (asked: SSIM >= 0.9;" in told
+
+
+def test_such_a_plan_goes_to_json_and_back(profiled: Database) -> None:
+    plan = profiled.plan(QUERY + "0.9")
+    assert from_json(to_json(plan), profiled.operators).quality == plan.quality
+    assert json.loads(to_json(plan))["quality"]["images"] == 19
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        (QUERY + "0.995", "no faster recipe of the profile of 20 images keeps it"),
+        (QUERY + "0.9 CONFIDENCE 0.99", "a profile of 20 images is too small for a confidence of 0.99, which needs 100"),
+        (QUERY.replace("'a.png'", "'a.png', class => ALL") + "0.9", "no profile"),
+        (
+            QUERY.replace(" WITH", " WHERE y < 9 WITH").replace("HEATMAP", "y") + "0.9",
+            "the profile tells of whole maps, and a part is asked for",
+        ),
+    ],
+)
+def test_where_nothing_is_admitted_the_exact_plan_runs_and_says_why(profiled: Database, query: str, why: str) -> None:
+    plan = profiled.plan(query)
+    assert plan.occlude is not None and plan.occlude.operator == FakeIncremental((7, 7))
+    assert plan.quality.kind == "exact"
+    assert plan.quality.note.startswith(f"{why}: the exact plan keeps SSIM >= 0.9")
+
+
+def test_nothing_approximate_runs_without_a_promise_or_against_a_hint(profiled: Database) -> None:
+    for query in ("SELECT HEATMAP FROM occlude(chest, 'a.png')", QUERY + "0.9 USING operator => 'full'"):
+        plan = profiled.plan(query)
+        assert plan.quality.kind == "exact" and "thresholded" not in str(plan.rejected)
+
+
+def test_what_the_estimate_takes_for_no_faster_does_not_run(profiled: Database) -> None:
+    profiled.profiles[KEY] = Profile((Recipe("thresholded"),), np.ones((20, 1)), np.full((20, 1), 0.5), np.ones(20))
+    plan = profiled.plan(QUERY + "0.9")
+    assert plan.quality.note.startswith("what the profile admits is not estimated to be faster")
+
+
+def test_what_was_measured_to_be_no_faster_is_not_tried(profiled: Database) -> None:
+    profiled.profiles[KEY] = profile(20, seconds=(2.0, 2.0, 0.2))
+    plan = profiled.plan(QUERY + "0.9")
+    assert plan.quality.kind == "exact"
+    assert [loser.operator for loser in plan.rejected][0] == FakeThresholded((7, 7), Cap(0.2, 0.2))
+
+
+def test_of_all_that_is_certified_the_fastest_by_the_estimate_runs(profiled: Database) -> None:
+    profiled.profiles[KEY] = profile(20, seconds=(0.3, 0.5, 0.6))
+    profiled.profiles[KEY].samples[:] = [0.93, 0.95, 0.99]
+    plan = profiled.plan(QUERY + "0.9")
+    assert plan.occlude is not None and plan.occlude.operator == FakeThresholded((7, 7), Cap(0.2, 0.2))
+
+
+def test_an_admitted_plan_that_does_not_fit_in_memory_is_left(profiled: Database) -> None:
+    class Large(FakeThresholded):
+        def estimate(self, workload, rates):
+            cost = super().estimate(workload, rates)
+            return type(cost)(cost.seconds, cost.flops, 10**12)
+
+        @classmethod
+        def planned(cls, recipe, workload, rates, hints):
+            return [cls((7, 7), Cap(recipe.tau, recipe.tau_deep))]
+
+    profiled.operators = (FakeIncremental, FakeFull, Large)
+    plan = profiled.plan(QUERY + "0.9")
+    assert plan.quality.kind == "exact"
+    assert sum("memory limit" in loser.reason for loser in plan.rejected) == 2
+
+
+def test_a_recipe_that_no_operator_here_follows_is_passed_over(profiled: Database) -> None:
+    profiled.operators = (FakeIncremental, FakeFull)
+    plan = profiled.plan(QUERY + "0.9")
+    assert plan.quality.kind == "exact"
