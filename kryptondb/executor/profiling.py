@@ -11,7 +11,7 @@ import numpy as np
 
 from kryptondb.executor import heap, ladder
 from kryptondb.executor.approximation import approximate
-from kryptondb.executor.experiment import Experiment
+from kryptondb.executor.experiment import Experiment, ImageRun
 from kryptondb.executor.occlusion import asking
 from kryptondb.executor.operators import Thresholded
 from kryptondb.executor.quality import ssim
@@ -66,19 +66,23 @@ class Profiler:
             if progress is not None:
                 progress(done, total)
 
-        exact, classes, exact_seconds = _map(self.experiment, picture, count)
-        same = ClassChoice("list", indices=tuple(classes))
+        began = time.perf_counter()
+        exact, run = _map(self.experiment, picture, count)
+        exact_seconds = time.perf_counter() - began
+        same = ClassChoice("list", indices=tuple(run.classes))
+        base = np.asarray(run.base)[:, None, None]
         guides: dict[Cap | None, tuple[np.ndarray | None, float]] = {None: (None, 0.0)}
         for cap in caps:
             experiment = replace(self.experiment, operator=self.guides[cap], classes=same)
-            maps, _, seconds = _map(experiment, picture, count)
-            guides[cap] = maps, seconds
+            began = time.perf_counter()
+            maps, _ = _map(experiment, picture, count)
+            guides[cap] = maps, time.perf_counter() - began
         measured = []
         for recipe in recipes:
             guide, guide_seconds = guides[ladder.cap_of(recipe)]
             answer = approximate(recipe, exact, guide, score=self.experiment.score)
             seconds = ladder.seconds(recipe, (grid.rows, grid.cols), exact_seconds, guide_seconds)
-            measured.append(Measured(recipe, _lowest(exact, answer), seconds))
+            measured.append(Measured(recipe, _lowest(base - exact, base - answer), seconds))  # of heat maps: drops
         return exact_seconds, measured
 
 
@@ -92,18 +96,15 @@ def guides_for(recipes: Sequence[Recipe], workload: Workload, rates: Rates) -> d
     return found
 
 
-def _map(
-    experiment: Experiment, picture: Picture, count: Callable[[int], None]
-) -> tuple[np.ndarray, list[int], float]:
-    """All cells, float64 [k, rows, cols], the k classes, and the seconds that took."""
-    began = time.perf_counter()
+def _map(experiment: Experiment, picture: Picture, count: Callable[[int], None]) -> tuple[np.ndarray, ImageRun]:
+    """The scores of all cells, float64 [k, rows, cols], and the run that gave them."""
     with heap.kept(), asking(picture.name):
         run = experiment.run(picture)
         maps = np.full((len(run.classes), experiment.grid.rows, experiment.grid.cols), np.nan)
         for cells in run:
             maps[:, cells.rows, cells.cols] = cells.scores.T
             count(len(cells.rows))
-    return maps, run.classes, time.perf_counter() - began
+    return maps, run
 
 
 def _lowest(exact: np.ndarray, approximate: np.ndarray) -> float:

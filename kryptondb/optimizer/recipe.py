@@ -55,9 +55,13 @@ def _ordinal(number: int) -> str:
 RECIPES: tuple[Recipe, ...] = (
     *(Recipe("thresholded", tau, tau) for tau in (0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.3)),
     *(
-        Recipe("drill-down", step=step, fraction=fraction, where="drop" if fraction else "")
+        Recipe("drill-down", step=step, fraction=fraction, where="uncertain" if fraction else "")
         for step in (2, 3, 4)
         for fraction in (0.0, 0.1, 0.25)
     ),
     *(Recipe("refined", tau, tau, step) for tau in (0.3, 0.45, 0.6) for step in (2, 3, 4, 6)),
+    *(Recipe("refined", tau, tau, step, 0.1, "uncertain") for tau in (0.3, 0.45) for step in (4, 6)),
+    # A cap that rises with depth costs what one between its ends does, and keeps more of what decides.
+    *(Recipe("thresholded", tau, tau_deep) for tau, tau_deep in ((0.3, 0.6), (0.4, 0.75))),
+    *(Recipe("refined", tau, tau_deep, 4) for tau, tau_deep in ((0.3, 0.6), (0.4, 0.75))),
 )

@@ -239,10 +239,7 @@ def test_a_promise_runs_the_exact_plan_and_everything_says_so(db):
         "WITH SSIM >= 0.9 CONFIDENCE 0.95 (no profile: the exact plan keeps SSIM >= 0.9)"
     )
     explained = db.sql("EXPLAIN " + QUERY + "WITH SSIM >= 0.9", [PICTURE]).message
-    assert (
-        "exact (asked: SSIM >= 0.9; no profile: the exact plan keeps SSIM >= 0.9)"
-        in explained
-    )
+    assert "exact (asked: SSIM >= 0.9; no profile: the exact plan keeps SSIM >= 0.9)" in explained
 
 
 def test_explain_does_not_invent_the_cost_of_a_network_that_could_not_be_traced(db, capfd):

@@ -18,7 +18,7 @@ from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.context import shrinking
 from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tiles import Tile, tiles_of
-from kryptondb.executor.operators.tilings import extents_of
+from kryptondb.executor.operators.tilings import Tiling, extents_of
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload, mask_of_runs, runs_of_mask
@@ -205,6 +205,23 @@ def test_tiles_hold_every_asked_cell_once_and_no_other(rows: int, cols: int, see
         counts[np.ix_(tile.rows, tile.cols)] += 1
         assert len(tile.rows) <= tall and len(tile.cols) <= wide
     assert (counts == mask).all()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.9])
+def test_cells_without_a_pattern_come_in_few_tiles_with_regions_of_like_sizes(share: float) -> None:
+    network = trace(family("vgg11").eval(), (3, 32, 32))
+    grid = Grid(32, 32, (4, 4), (1, 1))
+    mask = np.random.default_rng(0).random((grid.rows, grid.cols)) < share
+    tiling = Tiling.of(network, grid, mask, (6, 6))
+    counts = np.zeros((grid.rows, grid.cols), dtype=int)
+    for tile in tiling.tiles:
+        rows, cols = tile.positions()
+        np.add.at(counts, (rows, cols), 1)
+        assert len(rows) == tile.size <= 36
+        assert sum(half.size for half in tile.halves()) == tile.size
+    np.testing.assert_array_equal(counts, mask)
+    assert len(tiling.tiles) <= 3 * mask.sum() / 36 + 1
+    assert tiling.flops < 1.4 * tiling.ideal_flops
 
 
 def test_tiles_end_where_the_border_cuts_regions_off() -> None:

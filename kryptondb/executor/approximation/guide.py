@@ -1,4 +1,4 @@
-"""A cheap map of every cell as the guide between exact ones: fitted to them, its error interpolated and added back."""
+"""A cheap map of every cell as the guide between exact ones: on what scale it is fitted to them, and how."""
 
 from __future__ import annotations
 
@@ -6,31 +6,53 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kryptondb.executor.approximation.lattice import Lattice
-from kryptondb.executor.approximation.spline import interpolated
-
-#: Probabilities below it are taken for it: their logarithms are all rounding.
+#: Probabilities nearer to 0 or 1 are taken for this near: beyond, their logits are all rounding.
 _LEAST = 1e-7
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What a guide is fitted in: the logarithm of probabilities, all other scores as they are."""
+    """What a guide is fitted in: the logit of probabilities, all other scores as they are.
 
-    logarithmic: bool
+    Where a network is sure of itself, probabilities and their logarithms lie so close together that a few cells decide
+    the fit.
 
-    @classmethod
-    def of(cls, score: str) -> Scale:
-        """For scores of a kind."""
-        return cls(score == "probability")
+    Attributes:
+        score: what the scores are, as in `occlude(..., score => )`.
+    """
+
+    score: str
 
     def to(self, scores: np.ndarray) -> np.ndarray:
         """Scores on this scale."""
-        return np.log(np.maximum(scores, _LEAST)) if self.logarithmic else scores
+        if self.score == "logit":
+            return scores
+        probability = np.exp(scores) if self.score == "log_probability" else scores
+        probability = np.clip(probability, _LEAST, 1 - _LEAST)
+        logits: np.ndarray = np.log(probability) - np.log1p(-probability)
+        return logits
 
     def back(self, values: np.ndarray) -> np.ndarray:
         """Scores again."""
-        return np.minimum(np.exp(values), 1.0) if self.logarithmic else values
+        if self.score == "logit":
+            return values
+        logarithm = _log_sigmoid(values)
+        if self.score == "probability":
+            np.exp(logarithm, out=logarithm)
+        return logarithm
+
+    def slope(self, values: np.ndarray) -> np.ndarray:
+        """How much scores change with what they are on this scale."""
+        if self.score == "logit":
+            return np.ones_like(values)
+        other: np.ndarray = np.exp(_log_sigmoid(-values))  # the probability of all other classes
+        return other if self.score == "log_probability" else other * (1 - other)
+
+
+def _log_sigmoid(logits: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # cells that nobody asked for are NaN and stay it
+        logarithm: np.ndarray = -np.logaddexp(0.0, -logits)
+    return logarithm
 
 
 def fitted(guide: np.ndarray, exact: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -43,10 +65,3 @@ def fitted(guide: np.ndarray, exact: np.ndarray, known: np.ndarray) -> np.ndarra
     slope = np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
     line: np.ndarray = slope[..., None] * (guide - x_mean[..., None]) + y_mean[..., None]
     return line
-
-
-def refined(lattice: Lattice, guide: np.ndarray, exact: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The guide, fitted to the known exact cells, plus the spline through what is left at the lattice's nodes."""
-    line = fitted(guide, exact, known)
-    corrected: np.ndarray = line + interpolated(lattice, exact - line)
-    return corrected

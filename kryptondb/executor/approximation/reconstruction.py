@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
-from kryptondb.executor.approximation.guide import Scale, refined
+from kryptondb.executor.approximation.guide import Scale, fitted
+from kryptondb.executor.approximation.interpolation import LINEAR, at_nodes, corrected, doubt, interpolated
 from kryptondb.executor.approximation.lattice import Lattice
-from kryptondb.executor.approximation.spline import interpolated
 from kryptondb.optimizer.recipe import Recipe
 
 
@@ -40,7 +40,8 @@ def approximate(
     if recipe.operator == "thresholded":
         assert guide is not None
         return np.where(reconstruction.asked, guide, np.nan)
-    first = guide if recipe.operator == "drill-down" and guide is not None else exact
+    first = guide if recipe.operator == "drill-down" and recipe.capped else exact
+    assert first is not None, f"{recipe} needs the guide"
     known = reconstruction.first
     values = np.where(known, first, np.nan)
     more = reconstruction.further(values, guide)
@@ -103,19 +104,45 @@ class Reconstruction:
         return np.where(known, values, np.where(self.asked, maps, np.nan))
 
     def _reconstructed(self, values: np.ndarray, known: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
-        if self.recipe.operator == "drill-down":
-            return interpolated(self.lattice, values)
+        if not self._guided:
+            return corrected(interpolated(self.lattice, at_nodes(self.lattice, values)), values, known)
         assert guide is not None
-        scale = Scale.of(self.score)
-        return scale.back(refined(self.lattice, scale.to(guide), scale.to(values), known))
+        scale = Scale(self.score)
+        exact, line = scale.to(values), self._line(values, known, guide)
+        # What a fit leaves is rough: a cubic spline would swing between the nodes.
+        left = interpolated(self.lattice, at_nodes(self.lattice, exact - line), LINEAR)
+        return scale.back(corrected(line + left, exact, known))
+
+    @property
+    def _guided(self) -> bool:
+        return self.recipe.operator == "refined"
+
+    def _line(self, values: np.ndarray, known: np.ndarray, guide: np.ndarray) -> np.ndarray:
+        """The guide, fitted to what is known, on its scale."""
+        scale = Scale(self.score)
+        return fitted(scale.to(guide), scale.to(values), known)
 
     def _drop(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
         """How low each cell's score seems to be, of the class for which it is lowest: 0 to 1, [rows, cols]."""
         maps = self.completed(values, self.first, guide)
-        highest, lowest = (of(maps, axis=(1, 2), keepdims=True) for of in (np.nanmax, np.nanmin))
-        spread = np.where(highest > lowest, highest - lowest, 1.0)
-        drop: np.ndarray = ((highest - maps) / spread).max(axis=0)
+        drop: np.ndarray = ((np.nanmax(maps, axis=(1, 2), keepdims=True) - maps) / _spread(maps)).max(axis=0)
         return drop
 
     def _doubt(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
-        return self._drop(values, guide)
+        """How far off each cell's score may be, of the class for which it is most, in parts of its map's range."""
+        maps = self.completed(values, self.first, guide)
+        if not self._guided:
+            doubts = doubt(self.lattice, at_nodes(self.lattice, values))
+        else:
+            assert guide is not None
+            scale = Scale(self.score)
+            left = scale.to(values) - self._line(values, self.first, guide)
+            doubts = doubt(self.lattice, at_nodes(self.lattice, left)) * scale.slope(scale.to(maps))
+        largest: np.ndarray = (doubts / _spread(maps)).max(axis=0)
+        return largest
+
+
+def _spread(maps: np.ndarray) -> np.ndarray:
+    """The range of each map [k, rows, cols], 1 of constant ones; [k, 1, 1]."""
+    spread = np.nanmax(maps, axis=(1, 2), keepdims=True) - np.nanmin(maps, axis=(1, 2), keepdims=True)
+    return np.where(spread > 0, spread, 1.0)

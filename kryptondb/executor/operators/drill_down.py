@@ -12,8 +12,9 @@ from kryptondb.executor.approximation import Reconstruction
 from kryptondb.executor.operators.staged import Stage, Staged
 from kryptondb.optimizer.recipe import Recipe
 
-#: What is done where USING does not say: every third row and column, a tenth of all cells more.
-STEP, FRACTION, WHERE = 3, 0.1, "drop"
+#: What is done where USING does not say. Where a map is least sure says more about its errors than where the score
+#: falls most, the paper's choice: on a brain scan 0.965 SSIM against 0.950 with these numbers.
+STEP, FRACTION, WHERE = 3, 0.1, "uncertain"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,17 @@ import torch
 from torch import nn
 
 from kryptondb.executor.approximation import Lattice, approximate
-from kryptondb.executor.operators import Context, DrillDown, Full, Incremental, Refined, Scores, Staged, Thresholded
-from kryptondb.executor.operators.recipes import operator_of
+from kryptondb.executor.operators import (
+    OPERATORS,
+    Context,
+    DrillDown,
+    Full,
+    Incremental,
+    Refined,
+    Scores,
+    Staged,
+    Thresholded,
+)
 from kryptondb.network import Cap, Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.recipe import RECIPES, Recipe
@@ -185,7 +194,8 @@ def test_grids_of_a_few_rows_or_columns_are_answered(size: tuple[int, int]) -> N
 def test_every_recipe_of_the_ladder_is_planned_with_operators_that_make_it(recipe: Recipe) -> None:
     network, _ = subject()
     workload = Workload(network, GRID, runs_of_mask(some()), 3, "cpu", 1 << 30, "float64")
-    operator = operator_of(recipe, workload, Rates(), {})
+    kind = next(kind for kind in OPERATORS if kind.name == recipe.operator)
+    (operator,) = kind.planned(recipe, workload, Rates(), {})
     assert isinstance(operator, (Staged, Thresholded)) and operator.recipe == recipe
     if isinstance(operator, Staged) and operator.cheap is not None:
         assert operator.cheap.cap == Cap(recipe.tau, recipe.tau_deep)
