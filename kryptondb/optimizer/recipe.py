@@ -63,5 +63,5 @@ RECIPES: tuple[Recipe, ...] = (
     *(Recipe("refined", tau, tau, step, 0.1, "uncertain") for tau in (0.3, 0.45) for step in (4, 6)),
     # A cap that rises with depth costs what one between its ends does, and keeps more of what decides.
     *(Recipe("thresholded", tau, tau_deep) for tau, tau_deep in ((0.3, 0.6), (0.4, 0.75))),
-    *(Recipe("refined", tau, tau_deep, 4) for tau, tau_deep in ((0.3, 0.6), (0.4, 0.75))),
+    *(Recipe("refined", tau, tau_deep, step) for tau, tau_deep in ((0.3, 0.6), (0.4, 0.75)) for step in (4, 6)),
 )
