@@ -144,9 +144,7 @@ def windows_of(shape: LayerShape) -> int:
     return max(1, min(WINDOWS, int(MOST_FLOPS / (shape.flops * SIDE * SIDE))))
 
 
-def _direct(
-    shape: LayerShape, windows: int, device: str, dtype: torch.dtype = torch.float32
-) -> tuple[Work, float]:
+def _direct(shape: LayerShape, windows: int, device: str, dtype: torch.dtype = torch.float32) -> tuple[Work, float]:
     """Torch's own convolution, which does every operation that the sum has."""
     height, width = ((SIDE - 1) * stride + size for stride, size in zip(shape.stride, shape.kernel, strict=True))
     image = _random(windows, shape.in_channels, height, width, device=device)

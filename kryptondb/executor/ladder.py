@@ -9,6 +9,7 @@ from __future__ import annotations
 from kryptondb.network import Cap
 from kryptondb.optimizer.recipe import Recipe
 
+
 def cap_of(recipe: Recipe) -> Cap | None:
     """The cap of the guide that a recipe needs; None for one that needs none."""
     cap = Cap(recipe.tau, recipe.tau_deep)

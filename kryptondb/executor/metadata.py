@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from kryptondb.version import __version__
 from kryptondb.optimizer.physical import Occlude, PhysicalPlan, Redundancy, to_json
+from kryptondb.version import __version__
 
 PREFIX = "kryptondb."
 

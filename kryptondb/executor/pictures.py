@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from kryptondb.errors import BindError, ExecutionError
 from kryptondb.atomic import atomic_file, writing
+from kryptondb.errors import BindError, ExecutionError
 from kryptondb.executor.copy_options import choice, number, pair, refuse_unknown
 from kryptondb.executor.metadata import PREFIX
 from kryptondb.executor.run import Execution

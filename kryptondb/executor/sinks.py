@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from kryptondb.errors import BindError, did_you_mean
 from kryptondb.atomic import atomic_file, writing
+from kryptondb.errors import BindError, did_you_mean
 from kryptondb.executor.copy_options import choice, one_character, refuse_unknown, truth
 from kryptondb.executor.run import Execution
 

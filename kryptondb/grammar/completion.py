@@ -219,7 +219,12 @@ def _of_statement(verb: str, frame: _Frame, quote: str) -> _Kind:
         return ContextKind.SETTING, "set", None
     if verb == "SET" and last == "=" and frame.name is not None:
         return ContextKind.VALUE, "set", _name(frame.name).lower()
-    if (verb, last) in {("DESCRIBE", "DESCRIBE"), ("ANALYZE", "ANALYZE"), ("CALIBRATE", "CALIBRATE"), ("CALIBRATE", ",")}:
+    if (verb, last) in {
+        ("DESCRIBE", "DESCRIBE"),
+        ("ANALYZE", "ANALYZE"),
+        ("CALIBRATE", "CALIBRATE"),
+        ("CALIBRATE", ","),
+    }:
         return ContextKind.MODEL, None, None
     if verb == "DROP" and last in ("MODEL", "EXISTS", "PROFILES"):
         return ContextKind.MODEL, None, None

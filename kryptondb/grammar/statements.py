@@ -36,7 +36,7 @@ class Expression(Node):
 class Literal(Expression):
     """NULL, TRUE, FALSE, a number or a string, as the Python value."""
 
-    value: None | bool | int | float | str
+    value: bool | int | float | str | None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ SCALARS: tuple[str, ...] = ("abs", "round")
 
 # Function -> the fewest and the most arguments it takes.
 FUNCTIONS: Mapping[str, tuple[int, int]] = {
-    **{name: (1, 1) for name in AGGREGATES},
+    **dict.fromkeys(AGGREGATES, (1, 1)),
     "abs": (1, 1),
     "round": (1, 2),
 }

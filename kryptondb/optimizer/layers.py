@@ -9,7 +9,6 @@ from kryptondb.network import Network, Node, Rule
 from kryptondb.network.graph import Ref
 from kryptondb.optimizer.cost import LayerShape
 
-
 #: The arguments of `aten.conv2d`, those that may be left out with what they then are.
 _DEFAULTS: tuple[Any, ...] = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
 

@@ -172,7 +172,9 @@ def _quality(plan: LogicalPlan, choice: Choice) -> Quality:
         note = f"{choice.approximation.recipe}: {choice.approximation.about}"
         return Quality("approximate", promise, note, confidence, choice.approximation.images)
     if operator.exact and plan.hints.precision not in REDUCED_PRECISIONS:
-        return Quality("exact", promise, f"{choice.why_exact or 'no profile'}: the exact plan keeps {asked}" if asked else "")
+        return Quality(
+            "exact", promise, f"{choice.why_exact or 'no profile'}: the exact plan keeps {asked}" if asked else ""
+        )
     if asked is None:
         return Quality("approximate", promise, "no profile says how near it comes to the exact answer")
     names = ("tau", "precision") if operator.exact else ("tau", "operator")

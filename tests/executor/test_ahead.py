@@ -124,7 +124,9 @@ def test_rows_errors_stats_and_progress_are_the_same(folder: Path, scenario: str
     stories = []
     for ahead in (False, True):
         told: list[Progress] = []
-        run = start(root(occlude(str(folder), ahead=ahead)), FakeExperiment(refuses=refuses), progress=told.append, **more)
+        run = start(
+            root(occlude(str(folder), ahead=ahead)), FakeExperiment(refuses=refuses), progress=told.append, **more
+        )
         rows: list[Any] = []
         try:
             for batch in run.batches():

@@ -28,9 +28,7 @@ def model() -> Model:
     )  # fmt: skip
     nn.init.normal_(module[-1].weight, std=4.0)
     with Catalog() as catalog:
-        return ModelStore(catalog).register(
-            "net", module, size=(20, 24), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)
-        )
+        return ModelStore(catalog).register("net", module, size=(20, 24), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 
 
 @pytest.fixture(scope="module")

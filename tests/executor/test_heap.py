@@ -10,7 +10,6 @@ import torch
 
 from kryptondb.executor import heap
 
-
 SCRIPT = """
 import torch
 from kryptondb.executor import heap

@@ -9,8 +9,8 @@ import pytest
 
 import kryptondb
 from kryptondb.executor import calibrate, ladder, profiling
-from kryptondb.executor.profiling import Profiler, guides_for
 from kryptondb.executor.occlusion import set_up_experiment
+from kryptondb.executor.profiling import Profiler, guides_for
 from kryptondb.executor.quality import ssim
 from kryptondb.images.picture import Picture
 from kryptondb.network import Cap
@@ -51,7 +51,6 @@ def test_a_thresholded_recipe_has_the_ssim_of_its_worst_class(db: kryptondb.Sess
     assert (strong.recipe, weak.recipe) == (STRONG, WEAK)
     assert seconds > 0 and strong.seconds > 0
     results = [db.sql(QUERY + using, [PIXELS]) for using in ("", " USING tau => 0.3")]
-    base = np.array(results[0].arrow()["base"].to_pylist())[:, None, None]
     exact, near = (result.heatmaps() for result in results)
     alike = [ssim(*pair) for pair in zip(exact, near, strict=True)]
     assert weak.ssim == pytest.approx(min(alike), abs=1e-3)

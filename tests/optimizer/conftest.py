@@ -164,7 +164,9 @@ class Database:
             bindings=bindings(values),
             rates=lambda device: Rates(),
             operators=self.operators,
-            profiles=lambda fingerprint, shape, device: self.profiles.get((fingerprint, shape["classes"]["kind"], device)),
+            profiles=lambda fingerprint, shape, device: self.profiles.get(
+                (fingerprint, shape["classes"]["kind"], device)
+            ),
         )
 
     def logical(self, text: str, values: Any = ()) -> LogicalPlan:

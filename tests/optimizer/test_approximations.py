@@ -66,7 +66,10 @@ def test_such_a_plan_goes_to_json_and_back(profiled: Database) -> None:
     ("query", "why"),
     [
         (QUERY + "0.995", "no faster recipe of the profile of 20 images keeps it"),
-        (QUERY + "0.9 CONFIDENCE 0.99", "a profile of 20 images is too small for a confidence of 0.99, which needs 100"),
+        (
+            QUERY + "0.9 CONFIDENCE 0.99",
+            "a profile of 20 images is too small for a confidence of 0.99, which needs 100",
+        ),
         (QUERY.replace("'a.png'", "'a.png', class => ALL") + "0.9", "no profile"),
         (
             QUERY.replace(" WITH", " WHERE y < 9 WITH").replace("HEATMAP", "y") + "0.9",

@@ -94,7 +94,9 @@ def incremental_footprint(
     running = weights + workers * (sum(workspace.values()) + tiles) + max(0, waiting)
     running += heads if workers > 1 else max(0, heads - tiles - max(0, waiting))
     alive = max(full + kept, kept + max(preparing, running))
-    return Footprint(alive, tuple((workers * needed).tolist()), full + kept)  # each may be about to take as much at once
+    return Footprint(
+        alive, tuple((workers * needed).tolist()), full + kept
+    )  # each may be about to take as much at once
 
 
 def _largest_tiles(tiling: Tiling, count: int = 3) -> list[int]:

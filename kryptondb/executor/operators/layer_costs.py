@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-import numpy as np
-
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.convolutions.winograd import Block, blocks_of, reach_of
 from kryptondb.executor.operators.footprint import is_free

@@ -109,6 +109,4 @@ class PlacedReads:
         axes = self.network.nodes[source].axes
         assert axes is not None
         patches = to_locations(value, axes)
-        return from_locations(
-            overlaid(self.base.tables[source], read, outside, patches, self._region(source)), axes
-        )
+        return from_locations(overlaid(self.base.tables[source], read, outside, patches, self._region(source)), axes)

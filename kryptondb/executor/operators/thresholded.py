@@ -45,9 +45,7 @@ class Thresholded(Incremental):
         return Recipe(self.name, self.cap.tau, self.cap.tau_deep)
 
     @classmethod
-    def planned(
-        cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]
-    ) -> list[Thresholded]:
+    def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Thresholded]:
         """The settings with the lowest estimate for a recipe's cap."""
         return cls.settings(partial(cls, cap=Cap(recipe.tau, recipe.tau_deep)), workload, rates, hints)
 

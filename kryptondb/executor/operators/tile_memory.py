@@ -76,7 +76,7 @@ class TileMemory:
         first = node.args[0] if node.args else None
         source = first.index if isinstance(first, Ref) else None
         in_place = source is not None and node.in_place is not None and self.network.may_write(node)
-        if source is not None and (in_place and source not in self._projected or is_view(self.network, node, source)):
+        if source is not None and ((in_place and source not in self._projected) or is_view(self.network, node, source)):
             self._share(node, source, working)
         else:
             self._own(node, self._bytes(node.index), working + scratch_bytes(self.network, node))

@@ -13,7 +13,6 @@ import torch
 from kryptondb.network import Network
 from kryptondb.network.regions import Regions, Spans
 
-
 #: What a run of rows or columns costs by itself, in positions.
 _COST_OF_A_RUN = 0.5
 #: A block of the grid whose tiles fill less of it, in the mean, is none: a tile of few cells costs almost as much.

@@ -107,9 +107,7 @@ class AxisKinds:
         return max((len(run) for run in self.runs), default=1)
 
 
-def rounded_up(
-    sizes: np.ndarray, counts: np.ndarray, weights: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray]:
+def rounded_up(sizes: np.ndarray, counts: np.ndarray, weights: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Joins vectors of sizes until at most `most` are left, always the two whose union adds the least work.
 
     Args:

@@ -8,8 +8,8 @@ from kryptondb.errors import BindError, PlanError
 from kryptondb.grammar.statements import Option
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.logical import Hints, LogicalPlan, RedundancyTable, source
-from kryptondb.optimizer.workload import ELEMENT_BYTES
 from kryptondb.optimizer.values import bad, no_such, number, one_of, text, whole
+from kryptondb.optimizer.workload import ELEMENT_BYTES
 
 HINTS = ("operator", "device", "precision", "tau", "step", "fraction", "batch", "convolution")
 CONVOLUTIONS = ("auto", "direct")

@@ -15,7 +15,9 @@ from kryptondb.optimizer.workload import Workload
 
 def network_of(*layers: nn.Module, size: int = 24) -> Network:
     torch.manual_seed(0)
-    return trace(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 3)).eval(), (3, size, size))
+    return trace(
+        nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 3)).eval(), (3, size, size)
+    )
 
 
 def convolutions(network: Network) -> list[int]:

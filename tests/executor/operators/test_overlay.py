@@ -68,7 +68,9 @@ def test_an_overlay_reads_no_place_back_to_the_processor() -> None:
     # The meta device has shapes and no numbers: what asked for a number would fail.
     table = Table.of(torch.empty(1, 3, 5, 5, device="meta"), NCHW, (0.0,))
     read, covered = (
-        Rectangles(torch.empty(2, dtype=torch.int64, device="meta"), torch.empty(4, dtype=torch.int64, device="meta"), *s)
+        Rectangles(
+            torch.empty(2, dtype=torch.int64, device="meta"), torch.empty(4, dtype=torch.int64, device="meta"), *s
+        )
         for s in ((3, 4), (2, 2))
     )
     patches = torch.empty(8, 2, 2, 3, device="meta")
@@ -121,9 +123,7 @@ def test_the_fused_kernel_takes_more_channels_and_places_than_one_program_holds(
     assert torch.equal(interpreted(*arguments), overlaid_in_torch(*arguments))
 
 
-def test_the_fused_kernel_compiles_for_a_gpu_which_takes_none(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_fused_kernel_compiles_for_a_gpu_which_takes_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # The interpreter is kinder than the compiler, which knows types and refuses most of Python.
     triton = pytest.importorskip("triton", reason="Triton is not installed (it is built for Linux)")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

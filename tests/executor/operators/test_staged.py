@@ -14,7 +14,7 @@ from torch import nn
 
 from kryptondb.executor.approximation import Lattice, approximate
 from kryptondb.executor.operators import (
-    OPERATORS,
+    OPERATORS as ALL,
     Context,
     DrillDown,
     Full,
@@ -194,7 +194,7 @@ def test_grids_of_a_few_rows_or_columns_are_answered(size: tuple[int, int]) -> N
 def test_every_recipe_of_the_ladder_is_planned_with_operators_that_make_it(recipe: Recipe) -> None:
     network, _ = subject()
     workload = Workload(network, GRID, runs_of_mask(some()), 3, "cpu", 1 << 30, "float64")
-    kind = next(kind for kind in OPERATORS if kind.name == recipe.operator)
+    kind = next(kind for kind in ALL if kind.name == recipe.operator)
     (operator,) = kind.planned(recipe, workload, Rates(), {})
     assert isinstance(operator, (Staged, Thresholded)) and operator.recipe == recipe
     if isinstance(operator, Staged) and operator.cheap is not None:

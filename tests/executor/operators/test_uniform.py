@@ -23,7 +23,9 @@ def resnet() -> Network:
     return trace(family("resnet18").eval(), (3, 48, 48))
 
 
-GRIDS = st.builds(lambda patch, stride: Grid(48, 48, (patch, patch), (stride, stride)), st.integers(2, 16), st.integers(2, 9))
+GRIDS = st.builds(
+    lambda patch, stride: Grid(48, 48, (patch, patch), (stride, stride)), st.integers(2, 16), st.integers(2, 9)
+)
 
 
 @given(GRIDS, st.integers(0, 2**32 - 1), st.floats(0.05, 1.0), st.integers(1, 7), st.integers(1, 7))
@@ -46,9 +48,7 @@ def test_every_cell_asked_for_is_answered_once_and_no_other(
 
 @given(GRIDS, st.integers(1, 7), st.integers(1, 7))
 @settings(max_examples=40, deadline=None)
-def test_regions_cover_the_exact_ones_and_lie_in_the_picture(
-    grid: Grid, tall: int, wide: int
-) -> None:
+def test_regions_cover_the_exact_ones_and_lie_in_the_picture(grid: Grid, tall: int, wide: int) -> None:
     network = resnet()
     exact = extents_of(network, grid)
     tiling = Tiling.of(network, grid, np.ones((grid.rows, grid.cols), dtype=bool), (tall, wide), uniform=True)
@@ -93,7 +93,11 @@ def test_the_border_stays_cheaper_than_the_middle() -> None:
     middle = len(tiling.tiles) // 2
     inside = [float(tiling.locations(node.index)[middle]) for node in network.nodes]
     assert sum(work) < sum(inside)
-    assert Tiling.of(network, grid, mask, (4, 4)).flops <= tiling.flops < 1.3 * Tiling.of(network, grid, mask, (4, 4)).flops
+    assert (
+        Tiling.of(network, grid, mask, (4, 4)).flops
+        <= tiling.flops
+        < 1.3 * Tiling.of(network, grid, mask, (4, 4)).flops
+    )
 
 
 def test_what_a_node_reads_is_its_sources_region_where_a_window_of_one_cell_reads_it() -> None:

@@ -18,10 +18,10 @@ from kryptondb.errors import ExecutionError, PlanError
 from kryptondb.executor.operators import Context, Incremental
 from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.replay import Replays, unrecordable
+from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.executor.operators.uniform import MOST_KINDS, UniformExtents
 from kryptondb.executor.operators.uniform_run import UniformRun
-from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.plan_json import decode, encode
@@ -169,7 +169,9 @@ def test_graphs_on_a_processor_are_an_error_that_says_what_to_do() -> None:
         cells(operator, context(network, grid, torch.zeros(1, 3, 24, 24, dtype=torch.float64), None))
 
 
-@pytest.mark.parametrize("fields", [{"graphs": True}, {"uniform": True, "workers": 2}, {"uniform": True, "winograd": ((1, 4, 4),)}])
+@pytest.mark.parametrize(
+    "fields", [{"graphs": True}, {"uniform": True, "workers": 2}, {"uniform": True, "winograd": ((1, 4, 4),)}]
+)
 def test_settings_that_exclude_each_other_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(PlanError):
         Incremental((2, 2), **fields)
