@@ -44,7 +44,7 @@ Work = Callable[[], object]
 
 
 def measure(device: str) -> Rates:
-    """Measures a 3x3 convolution at a size that networks have, large and small copies, and a tiny operator: half a second.
+    """Measures a 3x3 convolution at a size that networks have, copies, and tiny operators: about a second.
 
     Takes the best of several runs each: what disturbs a measurement only ever slows it down.
 
@@ -118,7 +118,8 @@ def measure_layers(
 ) -> Iterator[LayerRate]:
     """Measures every algorithm that can compute a layer, shape by shape, each shape's rates given out when it is done.
 
-    In float32, and torch's own convolution in the `reduced` precisions too: 'direct bfloat16'. A layer takes about `SECONDS` an algorithm; whoever stops in between has what was measured so far.
+    In float32, and torch's own convolution in the `reduced` precisions too: 'direct bfloat16'. A layer takes about
+    `SECONDS` an algorithm; whoever stops in between has what was measured so far.
 
     Args:
         device: a torch device string, such as 'cpu' or 'cuda:0'.

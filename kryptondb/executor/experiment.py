@@ -189,7 +189,7 @@ def _exact_inference(device: torch.device) -> Iterator[None]:
 
 
 class _ExactProducts:
-    """Torch's settings are the process's: the first thread that needs exact float32 sets them, the last restores them."""
+    """Torch's settings are the process's: the first thread that needs exact float32 sets them, the last restores."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

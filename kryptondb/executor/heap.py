@@ -1,8 +1,8 @@
 """Memory that a query frees stays at hand for its next tile, instead of going back to the system and coming anew.
 
 Glibc maps large blocks afresh at every allocation and gives them back at once. Each tile would then touch all of its
-memory for the first time: on a virtual machine a layer's output of 34 MB costs 7 ms that way and 1.6 ms otherwise. While
-queries run, glibc is asked to keep what is freed; after the last of them everything free goes back at once.
+memory for the first time: on a virtual machine a layer's output of 34 MB costs 7 ms that way and 1.6 ms otherwise.
+While queries run, glibc is asked to keep what is freed; after the last of them everything free goes back at once.
 
 What is kept lies scattered: a block that fits no gap takes new memory, and gaps stay in memory unused. So a run watches
 what the process holds, and gives all gaps back when a node's memory would exceed what its plan was estimated to hold.

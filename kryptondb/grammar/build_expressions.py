@@ -32,6 +32,7 @@ class Word:
 
 
 def of_kind(kind: type[_Kind], children: Sequence[Any]) -> tuple[_Kind, ...]:
+    """The children of one kind."""
     return tuple(child for child in children if isinstance(child, kind))
 
 

@@ -77,9 +77,9 @@ def split(text: str) -> list[Piece]:
 
 
 def split_statements(text: str) -> list[tuple[str, int]]:
-    """Each statement of a script and the offset at which it starts, without its `;`.
+    r"""Each statement of a script and the offset at which it starts, without its `;`.
 
-    >>> split_statements("SHOW MODELS; -- all of them\\n SHOW SAMPLES;")
+    >>> split_statements("SHOW MODELS; -- all of them\n SHOW SAMPLES;")
     [('SHOW MODELS', 0), ('SHOW SAMPLES', 29)]
     """
     return [(text[piece.start : piece.end], piece.start) for piece in split(text)]

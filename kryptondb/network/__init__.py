@@ -1,8 +1,8 @@
 """A CNN as a graph of spatial operators: tracing, geometry, FLOPs. This room knows no query."""
 
-from kryptondb.network.caps import Cap
+from kryptondb.network.caps import UNCAPPED, Cap
 from kryptondb.network.graph import Axes, AxisWindow, Network, Node, Rule, Tail, Window
 from kryptondb.network.grid import Grid
 from kryptondb.network.trace import trace
 
-__all__ = ["Axes", "AxisWindow", "Cap", "Grid", "Network", "Node", "Rule", "Tail", "Window", "trace"]
+__all__ = ["UNCAPPED", "Axes", "AxisWindow", "Cap", "Grid", "Network", "Node", "Rule", "Tail", "Window", "trace"]

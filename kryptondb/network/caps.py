@@ -43,6 +43,10 @@ class Cap:
         return f"tau {self.tau:g}" if self.tau == self.tau_deep else f"tau {self.tau:g} to {self.tau_deep:g}"
 
 
+#: Regions as they are.
+UNCAPPED = Cap(1.0, 1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Course:
     """Where regions would lie if no border cut them off and no cell were rounded to, along one axis.

@@ -67,8 +67,8 @@ def approximations(
 ) -> Approximations:
     """The recipes along the profile's path as candidates.
 
-    With every recipe that is certified the next image keeps the target, all at once: whichever of these is the fastest by
-    the estimate may run.
+    With every recipe that is certified the next image keeps the target, all at once: whichever of these is the
+    fastest by the estimate may run.
     """
     profile = asked.profile
     if profile is None:

@@ -33,7 +33,7 @@ class Choice:
 
 
 def choose(workload: Workload, hints: Hints, context: Context, asked: Asked | None = None) -> Choice:
-    """Costs every candidate and takes the cheapest one that keeps the promise and fits in memory, or what USING asks for.
+    """Costs every candidate and takes the cheapest that keeps the promise and fits in memory, or what USING asks for.
 
     An approximate operator is a candidate only where a profile admits it, or USING asks for it.
 

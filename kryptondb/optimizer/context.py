@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Context:
     """Models by name, session settings, bound parameters, a device's rates, the operators there are, and profiles.
 
-    `profiles` gives that of a model's fingerprint, a shape of query (`profile.query_shape`) and a torch device, or None.
+    `profiles` gives that of a fingerprint, a shape of query (`profile.query_shape`) and a torch device, or None.
     `bindings` holds Python objects: '0', '1' for `?` in order of appearance, the name for `$name`.
     """
 

@@ -1,4 +1,4 @@
-"""The face that every physical operator has; the executor's classes have it, and the optimizer knows no more of them."""
+"""The face that every physical operator has; the executor's classes have it, the optimizer knows no more of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kryptondb.optimizer.workload import Workload
 
 @runtime_checkable
 class Operator(Protocol):
-    """A way to compute cells. Implementations are frozen dataclasses with plain fields, so that plans are plain data."""
+    """A way to compute cells. Implementations are frozen dataclasses of plain fields, so that plans are plain data."""
 
     name: ClassVar[str]
     exact: ClassVar[bool]

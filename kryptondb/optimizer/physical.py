@@ -117,7 +117,8 @@ class Occlude(PlanNode):
     None for all of them, `()` for none. An image for which `image_filter` (over `image` alone) is not true is never
     opened. `height` and `width` are the model input's. `cost` is the estimate for one image, None for a network that
     could not be traced. `ahead` says that the next image is opened and its base made while one runs, as memory allows.
-    `description` and those after it are for readers: what the operator says about itself, where the network's dense tail begins and why, channels and layers.
+    `description` and those after it are for readers: what the operator says about itself, where the network's dense
+    tail begins and why, channels and layers.
     """
 
     input: Images

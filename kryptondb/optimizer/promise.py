@@ -6,10 +6,10 @@ distribution is assumed, neither of images nor of SSIM, and nothing of how recip
 **One recipe.** With k = floor((n + 1)(1 - c)), the k-th smallest of n samples is a bound that the next one keeps with
 probability at least c.
 
-**The cheapest of many.** The k-th smallest of whichever recipe looks best on the same samples is no such bound: luck was
-chosen along. So recipes are tried along a path, from the dearest to the cheapest, that is fixed before the certifying
-samples are looked at. Let T_i be how many recipes of the path image i keeps the target with before it first fails one.
-The chosen recipe is the k-th smallest T_i along the path. Proof:
+**The cheapest of many.** The k-th smallest of whichever recipe looks best on the same samples is no such bound: luck
+was chosen along. So recipes are tried along a path, from the dearest to the cheapest, that is fixed before the
+certifying samples are looked at. Let T_i be how many recipes of the path image i keeps the target with before it first
+fails one. The chosen recipe is the k-th smallest T_i along the path. Proof:
 
 1. By exchangeability, T of the next image is below the k-th smallest of the n others with probability at most
    k / (n + 1): then at most k of all n + 1 are no larger than it, itself included.
@@ -44,7 +44,7 @@ class Admission:
             keeps the target.
         path: columns of the recipes that were tried, from the dearest on.
         images: how many samples certified.
-        needed: how many samples, choosing ones included, the confidence needs; where there are fewer, nothing was tried.
+        needed: how many samples the confidence needs, choosing ones included; where there are fewer, none was tried.
     """
 
     recipe: int | None
@@ -102,7 +102,7 @@ def choosing_images(images: int) -> int:
 
 
 def safest_path(samples: np.ndarray, costs: np.ndarray) -> list[int]:
-    """Columns from the dearest to the cheapest recipe, without those that a cheaper one surpasses in mean log(1 - SSIM).
+    """Columns from the dearest to the cheapest recipe but those that a cheaper one surpasses in mean log(1 - SSIM).
 
     Args:
         samples: of the choosing images, float64 [images, recipes].

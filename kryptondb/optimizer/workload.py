@@ -20,7 +20,7 @@ REDUCED_PRECISIONS = ("bfloat16", "float16")
 
 
 def runs_of_mask(mask: np.ndarray) -> Runs:
-    """A boolean grid [rows, cols] as runs `(row, first column, last column)`, both columns included, in reading order."""
+    """A boolean grid [rows, cols] as runs `(row, first column, last column)`, both included, in reading order."""
     runs: list[tuple[int, int, int]] = []
     for row in np.flatnonzero(mask.any(axis=1)):
         edges = np.flatnonzero(np.diff(np.concatenate(([0], mask[row].astype(np.int8), [0]))))

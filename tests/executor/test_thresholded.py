@@ -1,4 +1,4 @@
-"""Projective field thresholding against its definition: after every node, all outside the capped region is as it was."""
+"""Projective field thresholding against its definition: after each node, all outside the capped region is as it was."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Incremental:
 
     Attributes:
         tile: the most grid rows and columns that run as one batch.
-        winograd: convolutions that are computed from differences by Winograd's method: (node, rows, columns of a block).
+        winograd: convolutions computed from differences by Winograd's method: (node, rows, columns of a block).
         head: how many positions the network's head takes at once, those of several tiles together; 0: tile by tile.
         workers: how many tiles run side by side, each on its share of the processor.
         uniform: whether tiles come in few shapes and their places lie on the device, as a GPU has it best.
@@ -92,7 +92,7 @@ class Incremental:
     def settings(
         of_tile: Callable[[tuple[int, int]], _Kind], workload: Workload, rates: Rates, hints: Mapping[str, Any]
     ) -> list[_Kind]:
-        """The operator with the lowest estimate that memory allows, or the one that needs least; none for some networks.
+        """The operator of lowest estimate that memory allows, or the one that needs least; none for some networks.
 
         Args:
             of_tile: makes the operator for a tile, with nothing else chosen yet.
@@ -106,7 +106,7 @@ class Incremental:
         sides = {-(-longest // parts) for parts in range(1, longest + 1)} if uniform else set(_SIDES)
         shapes = [(side, side) for side in sorted(sides) if side <= min(longest, _SIDES[-1])]
         if "batch" in hints:
-            side = max(1, int(round(float(hints["batch"]) ** 0.5)))
+            side = max(1, round(float(hints["batch"]) ** 0.5))
             shapes = [(side, max(1, int(hints["batch"]) // side))]
         head = THRIFT[0].head if network.head is not None else 0
         workers = min(torch.get_num_threads(), _MOST_WORKERS) if workload.device == "cpu" else 1
@@ -185,7 +185,8 @@ class Incremental:
         at_once = f", {self.workers} at once" if self.workers > 1 else ""
         algorithms = f", Winograd in {len(self.winograd)} layers" if self.winograd else ""
         tiles = f"tiles {self.tile[0]} x {self.tile[1]}{at_once}"
-        return f"{workload.precision}, {tiles}, R {reached:.2f} of {ideal:.2f} ideal{algorithms}{self._graphs_told(workload)}"
+        how = f"{algorithms}{self._graphs_told(workload)}"
+        return f"{workload.precision}, {tiles}, R {reached:.2f} of {ideal:.2f} ideal{how}"
 
     def _graphs_told(self, workload: Workload) -> str:
         if not self.uniform:

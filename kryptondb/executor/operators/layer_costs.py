@@ -18,8 +18,8 @@ DIRECT = "direct"
 #: What CALIBRATE measures of Winograd's method: blocks whose sides are nearest to so many cells.
 WINOGRAD = {4: "winograd 4", 6: "winograd 6"}
 Blocks = Mapping[int, Block]
-#: Rates are measured again and again on the same memory. In a query, other layers have used the caches in between, which
-#: the many passes of the transforms feel beyond what estimates count for moving what goes in and comes out: by trial.
+#: Rates are measured again and again on the same memory. In a query, other layers have used the caches in between,
+#: which the many passes of the transforms feel, beyond what estimates count for moving what goes in and out: by trial.
 _COLD = 1.1
 #: What is written over where it lies need not be fetched first: about so much of what a copy of it takes.
 _IN_PLACE = 0.7
@@ -103,8 +103,8 @@ def direct_seconds(tiling: Tiling, node: Node, rates: Rates, element_bytes: int,
     if node.in_place is not None and network.may_write(node):
         moved = _IN_PLACE * (read + written)
     elif gathered.any():
-        # Rectangles are written and read, and the regions that are laid over them are read and written. Their base is in
-        # the caches, for every position reads it.
+        # Rectangles are written and read, and the regions that are laid over them are read and written. Their base is
+        # in the caches, for every position reads it.
         moved = written + 2 * gathered + 2 * read
     else:
         moved = written + read

@@ -1,4 +1,4 @@
-"""Which memory is alive while a network runs: values, the views that share their memory, and what is needed in between."""
+"""Which memory is alive while a network runs: values, views that share their memory, and what is needed in between."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Ledger:
 
 
 def is_view(network: Network, node: Node, source: int) -> bool:
-    """Whether a node's value looks into its input's memory; pictures are flattened by copying, for channels come last."""
+    """Whether a node's value looks into its input's memory; flattening a picture copies, for channels come last."""
     picture = network.nodes[source]
     flattened = node.axes is None and picture.axes is not None and picture.height * picture.width > 1
     return node.operator in VIEWS and not node.fresh and not flattened

@@ -99,7 +99,7 @@ def kernel_is_present() -> bool:
 
 @cache
 def kernel_runs(device: torch.device) -> bool:
-    """Whether the kernel can be compiled for a device and run there: Triton needs a C compiler and a GPU that it knows."""
+    """Whether the kernel compiles for a device and runs there: Triton needs a C compiler and a GPU that it knows."""
     if not kernel_is_present():
         return False
     start = torch.zeros(1, dtype=torch.int64, device=device)

@@ -1,4 +1,4 @@
-"""Reading rectangles of a base value and laying patches over them: lines 5 to 8 of Algorithm 1, for a whole tile at once.
+"""Reading rectangles of a base value and laying patches over them: lines 5 to 8 of Algorithm 1, for a whole tile.
 
 Values are handled in location order, [positions, height, width, *channels], whatever order the network has them in; for
 channels-last memory these are views.
@@ -124,7 +124,7 @@ def lay_over(
     shifts_x: np.ndarray,
     scattered: bool = False,
 ) -> None:
-    """Writes patches into larger or smaller rectangles; what sticks out is cut off (the paper's superimposition operator).
+    """Writes patches into larger or smaller rectangles; what sticks out is cut off (the paper's superimposition).
 
     Args:
         target: [R * C, H, W, *channels], written to.

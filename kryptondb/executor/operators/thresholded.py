@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from kryptondb.executor.operators.incremental import Incremental
-from kryptondb.network import Cap
+from kryptondb.network import UNCAPPED, Cap
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
@@ -21,8 +21,8 @@ TAUS = (0.8, 0.6, 0.45, 0.3, 0.2)
 class Thresholded(Incremental):
     """Projective field thresholding: what an occlusion changes far from the patch is left as it was.
 
-    With a cap of 1 it is `incremental`, bit for bit. An answer does not depend on how the grid is cut into tiles. Source:
-    paper, sections 1 and 4.2.
+    With a cap of 1 it is `incremental`, bit for bit. An answer does not depend on how the grid is cut into tiles.
+    Source: paper, sections 1 and 4.2.
 
     Attributes:
         cap: the share of every node's height and width that regions keep.
@@ -30,7 +30,7 @@ class Thresholded(Incremental):
 
     name: ClassVar[str] = "thresholded"
     exact: ClassVar[bool] = False
-    cap: Cap = Cap(1.0, 1.0)
+    cap: Cap = UNCAPPED
 
     @classmethod
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Incremental]:

@@ -23,8 +23,8 @@ from kryptondb.network.graph import Ref, bind
 class TileRun:
     """One pass of a tile through the network.
 
-    A node's value is either the region of each position, [n, ...] with the tile's common height and width, or whole (where
-    the region has grown to all of it, and in the dense tail).
+    A node's value is either the region of each position, [n, ...] with the tile's common height and width, or whole
+    (where the region has grown to all of it, and in the dense tail).
 
     Attributes:
         layers: convolutions that are computed from differences, by node; all others directly, and with the activation
@@ -68,7 +68,7 @@ class TileRun:
         return output
 
     def run_head(self, first: int, value: torch.Tensor) -> torch.Tensor:
-        """From the value of the node `first`, [n, numbers], to the scores [n, classes]: the head, on any images at once."""
+        """The head, on any images: from the value of the node `first`, [n, numbers], to the scores [n, classes]."""
         self.values[first] = value
         for node in self.network.nodes:
             if node.index > first or not self.network.varying[node.index]:
@@ -174,7 +174,7 @@ class TileRun:
         return from_locations(self._cut(index, target, to_ys, to_xs), node.axes)
 
     def _cut(self, index: int, located: torch.Tensor, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
-        """A node's region out of rectangles [n, height, width, ...] that begin at `ys` and `xs` and cover its changes."""
+        """A node's region out of rectangles [n, height, width, ...] that begin at `ys`, `xs` and cover its changes."""
         extents = self.extents
         height, width = int(extents.heights[index]), int(extents.widths[index])
         shifts_y, shifts_x = ys - extents.ys[index], xs - extents.xs[index]

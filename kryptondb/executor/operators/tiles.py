@@ -78,8 +78,8 @@ def tiles_of(mask: np.ndarray, shape: tuple[int, int], extents: Extents | None =
     """Tiles of at most `shape` rows by columns that hold every cell of the mask [rows, cols] once, and no other.
 
     With `extents`, tiles are cut where the sizes of regions change: at the border of a picture, where regions are cut
-    off, tiles are their own. Else they are as equal as can be. Where the mask has no pattern that would fill tiles, cells
-    whose regions are of like sizes are put together, wherever they lie.
+    off, tiles are their own. Else they are as equal as can be. Where the mask has no pattern that would fill tiles,
+    cells whose regions are of like sizes are put together, wherever they lie.
     """
     used_rows, used_cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if extents is None:
@@ -185,7 +185,7 @@ class Extents:
         return self._y[0], self._x[0]
 
     def sizes(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of each node's region that are common to a tile, the largest among it; int64 [nodes] each."""
+        """Rows and columns of each node's region that a tile has in common, its largest; int64 [nodes] each."""
         return self._y[1][:, tile.rows].max(axis=1), self._x[1][:, tile.cols].max(axis=1)
 
     def cut(self, indices: np.ndarray, size: int, axis: int) -> list[np.ndarray]:

@@ -15,6 +15,8 @@ from torch import nn
 from kryptondb.executor.approximation import Lattice, approximate
 from kryptondb.executor.operators import (
     OPERATORS as ALL,
+)
+from kryptondb.executor.operators import (
     Context,
     DrillDown,
     Full,
