@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kryptondb.network.graph import Axes
+from kryptondb.network.node import Axes
 
 
 def reshaped_axes(before: Sequence[int], after: Sequence[int], axes: Axes) -> Axes | None:

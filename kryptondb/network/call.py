@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kryptondb.network.graph import Axes, Node, Ref, Rule
+from kryptondb.network.node import Axes, Node, Ref, Rule
 
 
 @dataclass

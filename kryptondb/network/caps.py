@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kryptondb.network.graph import AxisWindow
+from kryptondb.network.node import AxisWindow
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 
 from kryptondb.network.axes import reshaped_axes
 from kryptondb.network.call import Call, dense
-from kryptondb.network.graph import Axes, Extent, Node, Rule
+from kryptondb.network.node import Axes, Extent, Node, Rule
 
 aten = torch.ops.aten
 

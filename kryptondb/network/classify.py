@@ -17,7 +17,7 @@ from kryptondb.network import channel_moves as moves
 from kryptondb.network import local_operators as local
 from kryptondb.network import pointwise_operators as pointwise
 from kryptondb.network.call import Call, dense
-from kryptondb.network.graph import Node
+from kryptondb.network.node import Node
 
 aten = torch.ops.aten
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Node as FxNode
 
-from kryptondb.network.graph import Ref
+from kryptondb.network.node import Ref
 
 
 class CannotTrace(Exception):

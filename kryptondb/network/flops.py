@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kryptondb.network.graph import Network, Rule
+from kryptondb.network.graph import Network
+from kryptondb.network.node import Rule
 
 
 def with_measured_flops(network: Network, image: torch.Tensor) -> Network:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kryptondb.network.graph import Network, Node, Ref
+from kryptondb.network.node import Node, Ref
 
 #: Activations, by their ATen operator: oneDNN's name, and the numbers that the operator takes where none are given.
 _ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
@@ -63,13 +63,18 @@ class Fusion:
         return output
 
 
-def find_fusions(network: Network) -> dict[int, Fusion]:
-    """The fusions of a network where it is now, under both nodes of each; none where torch cannot fuse."""
+def find_fusions(nodes: Sequence[Node], readers: Sequence[Sequence[int]], output: int) -> dict[int, Fusion]:
+    """The fusions of a network where it is now, under both nodes of each; none where torch cannot fuse.
+
+    Args:
+        readers: for each node, those that read it.
+        output: the node whose value is the network's.
+    """
     fusions: dict[int, Fusion] = {}
     if not can_fuse() or not torch.backends.mkldnn.enabled:
         return fusions
-    for activation in network.nodes:
-        convolution = _taken_in_by(network, activation)
+    for activation in nodes:
+        convolution = _taken_in_by(nodes, readers, output, activation)
         if convolution is not None:
             name, defaults = _ACTIVATIONS[activation.operator]
             given = activation.args[1:]
@@ -89,19 +94,19 @@ def hands_on(fusions: Mapping[int, Fusion], node: Node, apart: Container[int] = 
     return fusion is not None and fusion.activation == node.index and fusion.convolution not in apart
 
 
-def _taken_in_by(network: Network, activation: Node) -> Node | None:
+def _taken_in_by(nodes: Sequence[Node], readers: Sequence[Sequence[int]], output: int, activation: Node) -> Node | None:
     """The convolution that can take an activation in: one that nobody else reads, with weights in float32 on a CPU."""
     if activation.operator not in _ACTIVATIONS or activation.in_place is None or activation.kwargs:
         return None
     source = activation.args[0]
     if not isinstance(source, Ref) or not all(isinstance(each, (int, float)) for each in activation.args[1:]):
         return None
-    convolution = network.nodes[source.index]
+    convolution = nodes[source.index]
     if convolution.function is not torch.ops.aten.conv2d.default or convolution.kwargs:
         return None
-    if network.readers[convolution.index] != (activation.index,) or convolution.index == network.output:
+    if tuple(readers[convolution.index]) != (activation.index,) or convolution.index == output:
         return None
-    constants = [network.nodes[each.index].constant for each in convolution.args[1:3] if isinstance(each, Ref)]
+    constants = [nodes[each.index].constant for each in convolution.args[1:3] if isinstance(each, Ref)]
     fits = all(each is not None and each.dtype == torch.float32 and each.device.type == "cpu" for each in constants)
     weight = constants[0] if constants and fits else None
     return convolution if weight is not None and weight.ndim == 4 else None

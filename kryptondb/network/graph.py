@@ -1,159 +1,16 @@
-"""A CNN as a graph of spatial operators: what a node is, and how it runs on whole images.
-
-A value is a tensor. Where it still is a picture, its `Axes` say which of its dimensions are the batch, the height and
-the width; all others are channels, however many there are, in whatever order (so networks that work in channels-last,
-or shuffle channels through five dimensions, are the same to everything above).
-"""
+"""A CNN as a graph of spatial operators, and how it runs on whole images."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from kryptondb.network.fused import Fusion
-
-
-class Rule(enum.Enum):
-    """What an operator does to a rectangle of changed values (ARCHITECTURE: the network, as an algebra)."""
-
-    INPUT = "input"
-    CONSTANT = "constant"
-    SIZE = "size"  # a Python number, such as the batch size
-    LOCAL = "local"  # each location by itself: region unchanged
-    WINDOW = "window"  # a window around each location: region grows
-    MERGE = "merge"  # several branches: the union of their regions
-    AVERAGE = "average"  # the mean over all locations: kept as a running sum
-    DENSE = "dense"  # anything else: needs the whole picture
-
-
-@dataclass(frozen=True)
-class Axes:
-    """Which dimensions of a tensor are the batch, the height and the width."""
-
-    batch: int
-    y: int
-    x: int
-
-
-@dataclass(frozen=True)
-class AxisWindow:
-    """A sliding window along one axis.
-
-    Attributes:
-        size: extent in input cells, dilation counted: `dilation * (kernel - 1) + 1`.
-        stride: input cells between neighbouring outputs.
-        before: padding in front; the window of output `o` starts at input `o * stride - before`.
-        inputs, outputs: cells of the axis before and after.
-    """
-
-    size: int
-    stride: int
-    before: int
-    inputs: int
-    outputs: int
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """A local operator's windows, and how it runs on a read window that already holds its padding.
-
-    Attributes:
-        y, x: the windows along height and width.
-        outside: what a cell outside the picture holds (0, -inf for max pooling, or a pad's value).
-        args: arguments of the node's function when padding is done already (see `Node.args` for templates).
-        counts: for average pooling, how many cells each output averages over, as a factor per row and per column
-            (float64, `outputs` long); the function then yields sums.
-        function: the function for read windows, where it is not the node's own.
-    """
-
-    y: AxisWindow
-    x: AxisWindow
-    outside: float
-    args: tuple[Any, ...]
-    counts: tuple[torch.Tensor, torch.Tensor] | None = None
-    function: Callable[..., Any] | None = None
-
-
-@dataclass(frozen=True)
-class Ref:
-    """In an argument template: the value of the node at `index`."""
-
-    index: int
-
-
-class Extent(enum.Enum):
-    """In an argument template: a size that depends on what runs (the batch, or a region's height and width)."""
-
-    BATCH = "batch"
-    HEIGHT = "height"
-    WIDTH = "width"
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """One operator of the network.
-
-    Attributes:
-        index: its place in `Network.nodes`, which is an order of execution.
-        name: the module path it came from, such as `features.0`, or the graph's own name.
-        operator: the ATen operator's short name, such as `conv2d`.
-        inputs: the nodes that it reads, constants included.
-        shape: of its value for a batch of one; empty for numbers.
-        axes: which dimensions are batch, height and width, or None when the value is no picture any more.
-        function, args, kwargs: how it runs on whole values; templates hold `Ref` and `Extent`.
-        window: for `Rule.WINDOW`.
-        constant: for `Rule.CONSTANT`.
-        flops: operations (two a multiply-add) per location where there are axes, else per image.
-        reason: for `Rule.DENSE`, why.
-        in_place: a function that does the same to its first argument in place, if there is one.
-        fresh: whether its value is memory of its own, and not a view of an input.
-    """
-
-    index: int
-    name: str
-    operator: str
-    rule: Rule
-    inputs: tuple[int, ...] = ()
-    shape: tuple[int, ...] = ()
-    axes: Axes | None = None
-    function: Callable[..., Any] | None = None
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    window: Window | None = None
-    constant: torch.Tensor | None = None
-    flops: float = 0.0
-    reason: str = ""
-    in_place: Callable[..., Any] | None = None
-    fresh: bool = False
-
-    @property
-    def height(self) -> int:
-        """Rows of locations, 1 where the value is no picture."""
-        return self.shape[self.axes.y] if self.axes else 1
-
-    @property
-    def width(self) -> int:
-        """Columns of locations, 1 where the value is no picture."""
-        return self.shape[self.axes.x] if self.axes else 1
-
-    @cached_property
-    def channels(self) -> int:
-        """Elements a location, or an image where the value is no picture."""
-        elements = 1
-        for size in self.shape:
-            elements *= size
-        return elements // (self.height * self.width)
-
-    @property
-    def total_flops(self) -> float:
-        """Operations for one whole image (equation 16, two operations a multiply-add)."""
-        return self.flops * self.height * self.width
+from kryptondb.network.fused import Fusion, find_fusions
+from kryptondb.network.node import Node, Ref, Rule, bind, has_extent
 
 
 @dataclass(frozen=True)
@@ -169,24 +26,6 @@ class Tail:
     node: str
     operator: str
     reason: str
-
-
-def bind(template: Any, values: Mapping[int, Any] | Sequence[Any], batch: int, height: int = 0, width: int = 0) -> Any:
-    """An argument template with its references and extents filled in; lists and tuples are walked."""
-    if isinstance(template, Ref):
-        return values[template.index]
-    if isinstance(template, Extent):
-        return batch if template is Extent.BATCH else height if template is Extent.HEIGHT else width
-    if isinstance(template, (list, tuple)):
-        return type(template)(bind(item, values, batch, height, width) for item in template)
-    return template
-
-
-def has_extent(template: Any) -> bool:
-    """Whether an argument template asks for a size that depends on what runs."""
-    if isinstance(template, (list, tuple)):
-        return any(has_extent(item) for item in template)
-    return isinstance(template, Extent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,9 +139,7 @@ class Network:
     @cached_property
     def fusions(self) -> Mapping[int, Fusion]:
         """Convolutions that take in the activation behind them, by both nodes: on a CPU in float32."""
-        from kryptondb.network.fused import find_fusions
-
-        return find_fusions(self)
+        return find_fusions(self.nodes, self.readers, self.output)
 
     def fused(self, node: Node, apart: Container[int] = ()) -> Fusion | None:
         """The fusion that a node runs in, None where it runs as it stands; `apart`: convolutions that run unfused."""

@@ -27,7 +27,7 @@ from kryptondb.network.exported import (
     shape_for_one,
 )
 from kryptondb.network.fold import folded_batch_norm
-from kryptondb.network.graph import Axes, Extent, Node, Ref, Rule
+from kryptondb.network.node import Axes, Extent, Node, Ref, Rule
 
 aten = torch.ops.aten
 

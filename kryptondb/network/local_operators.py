@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kryptondb.network.call import Call, dense, picture
-from kryptondb.network.graph import Node, Rule, Window
+from kryptondb.network.node import Node, Rule, Window
 from kryptondb.network.windows import (
     average_counts,
     pair,

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from kryptondb.network.functions import Function, function_named, name_of
-from kryptondb.network.graph import Axes, AxisWindow, Network, Node, Rule, Window
+from kryptondb.network.graph import Network
+from kryptondb.network.node import Axes, AxisWindow, Node, Rule, Window
 from kryptondb.network.templates import (
     Unreadable,
     Unwritable,

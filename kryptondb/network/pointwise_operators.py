@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kryptondb.network.call import Call, dense
-from kryptondb.network.graph import Axes, Node, Ref, Rule
+from kryptondb.network.node import Axes, Node, Ref, Rule
 
 
 def mean(call: Call) -> Node:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kryptondb.network.graph import Network, Node
+from kryptondb.network.graph import Network
 from kryptondb.network.grid import Grid
+from kryptondb.network.node import Node
 from kryptondb.network.regions import Regions, regions
 
 

@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 
 from kryptondb.network.caps import Cap, Course, depths
-from kryptondb.network.graph import AxisWindow, Network, Node, Rule
+from kryptondb.network.graph import Network
 from kryptondb.network.grid import Grid
+from kryptondb.network.node import AxisWindow, Node, Rule
 
 
 @dataclass(frozen=True, eq=False)

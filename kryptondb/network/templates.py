@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from kryptondb.network.graph import Extent, Ref
+from kryptondb.network.node import Extent, Ref
 
 
 class Unreadable(Exception):

@@ -12,8 +12,9 @@ import torch
 
 from kryptondb.errors import ModelError
 from kryptondb.network.flops import with_measured_flops
-from kryptondb.network.graph import Network, Node
+from kryptondb.network.graph import Network
 from kryptondb.network.importer import Importer
+from kryptondb.network.node import Node
 
 
 def trace(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> Network:

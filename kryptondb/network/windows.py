@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from kryptondb.network.graph import AxisWindow, Node, Window
+from kryptondb.network.node import AxisWindow, Node, Window
 
 
 def pair(value: Any) -> tuple[int, int]:

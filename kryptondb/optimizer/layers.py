@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from kryptondb.network import Network, Node, Rule
-from kryptondb.network.graph import Ref
+from kryptondb.network.node import Ref
 from kryptondb.optimizer.cost import LayerShape
 
 #: The arguments of `aten.conv2d`, those that may be left out with what they then are.

@@ -15,7 +15,7 @@ from kryptondb.errors import ExecutionError
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.operators import Context, Full, Incremental, Scores
 from kryptondb.executor.operators.base import materialize
-from kryptondb.executor.operators.context import shrinking
+from kryptondb.executor.operators.shortage import shrinking
 from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tiles import Tile, tiles_of
 from kryptondb.executor.operators.tilings import Tiling, extents_of

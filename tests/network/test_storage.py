@@ -141,7 +141,7 @@ def test_functions_are_found_again_by_their_names() -> None:
 
 
 def test_every_kind_of_argument_is_read_back() -> None:
-    from kryptondb.network.graph import Extent, Ref
+    from kryptondb.network.node import Extent, Ref
 
     value = [
         *(None, True, 1, -2, 1.5, float("inf"), -float("inf"), "same", (1, [2, (3,)]), Ref(2), Extent.HEIGHT),

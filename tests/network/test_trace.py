@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from kryptondb.errors import ModelError
 from kryptondb.network import Network, Rule, trace
-from kryptondb.network.graph import Ref
+from kryptondb.network.node import Ref
 from tests.networks import Gate, Pad, Shuffle, Slice, ToChannelsLast, small_cnns
 
 

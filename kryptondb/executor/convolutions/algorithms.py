@@ -9,7 +9,7 @@ import torch
 
 from kryptondb.executor.convolutions.winograd import Block
 from kryptondb.network import Network, Node
-from kryptondb.network.graph import Ref
+from kryptondb.network.node import Ref
 from kryptondb.optimizer.cost import LayerShape
 from kryptondb.optimizer.layers import shape_of
 

@@ -11,7 +11,8 @@ import torch
 
 from kryptondb.executor.heap import Guard
 from kryptondb.executor.operators.budget import full_footprint
-from kryptondb.executor.operators.context import Context, Scores, shrinking
+from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.shortage import shrinking
 from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.network import Rule
 from kryptondb.optimizer.cost import Cost, Rates

@@ -18,7 +18,7 @@ from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.executor.heap import Guard, trim
 from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.budget import Footprint, incremental_footprint
-from kryptondb.executor.operators.context import Context, Scores, shrinking
+from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.layer_costs import (
     choose_blocks,
     node_seconds,
@@ -26,6 +26,7 @@ from kryptondb.executor.operators.layer_costs import (
 from kryptondb.executor.operators.overheads import overhead_seconds
 from kryptondb.executor.operators.prepared import prepared_layers
 from kryptondb.executor.operators.replay import CudaRecorder, Recorder, Replays, unrecordable
+from kryptondb.executor.operators.shortage import shrinking
 from kryptondb.executor.operators.thrift import THRIFT, Accept, Thrift
 from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.executor.operators.tiles import Tile

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.aliases import VIEWS
-from kryptondb.network.graph import Ref
+from kryptondb.network.node import Ref
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 if TYPE_CHECKING:
-    from kryptondb.executor.operators.overlay import Rectangles
+    from kryptondb.executor.operators.rectangles import Rectangles
     from kryptondb.executor.operators.regions_on_tensors import Table
 
 _ELEMENTS = 1024  # of one program

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from kryptondb.executor.operators.base import Base
-from kryptondb.executor.operators.overlay import Rectangles, gathered, overlaid
+from kryptondb.executor.operators.overlay import gathered, overlaid
 from kryptondb.executor.operators.reads import window_extent
+from kryptondb.executor.operators.rectangles import Rectangles
 from kryptondb.executor.operators.regions_on_tensors import from_locations, to_locations
 from kryptondb.executor.operators.tiles import TileExtents
 from kryptondb.executor.operators.uniform import TileShape

@@ -15,7 +15,7 @@ import torch
 
 from kryptondb.errors import ExecutionError
 from kryptondb.executor.operators.base import Base
-from kryptondb.executor.operators.context import ran_out_of_memory
+from kryptondb.executor.operators.shortage import ran_out_of_memory
 from kryptondb.network import Network
 
 Inputs = tuple[torch.Tensor, ...]

@@ -12,7 +12,7 @@ from kryptondb.executor.operators.layer_costs import Blocks
 from kryptondb.executor.operators.ledger import Ledger, is_view, scratch_bytes
 from kryptondb.executor.operators.tiles import TileExtents
 from kryptondb.network import Network, Node, Rule
-from kryptondb.network.graph import Ref
+from kryptondb.network.node import Ref
 
 _INDEX_BYTES = 9  # a location that is gathered: its place, and whether it lies outside
 _BUFFERS = ("cells", "moved", "products")

@@ -16,7 +16,7 @@ from kryptondb.executor.operators.reads import HostReads, Reads
 from kryptondb.executor.operators.regions_on_tensors import by_row_and_column, from_locations, lay_over, to_locations
 from kryptondb.executor.operators.tiles import TileExtents
 from kryptondb.network import Network, Node, Rule
-from kryptondb.network.graph import Ref, bind
+from kryptondb.network.node import Ref, bind
 
 
 @dataclass(eq=False)

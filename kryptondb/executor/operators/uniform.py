@@ -17,7 +17,7 @@ import torch
 from kryptondb.executor.operators.reads import window_extent
 from kryptondb.executor.operators.tiles import Extents, Tile, crossed, even
 from kryptondb.network import Rule
-from kryptondb.network.graph import AxisWindow
+from kryptondb.network.node import AxisWindow
 
 #: Kinds of rows, and of columns: one for each border and one between them.
 MOST_KINDS = 3

@@ -14,7 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kryptondb.executor.operators.overlay import Rectangles, gathered, kernel_is_present, kernel_runs, overlaid_in_torch
+from kryptondb.executor.operators.overlay import gathered, kernel_is_present, kernel_runs, overlaid_in_torch
+from kryptondb.executor.operators.rectangles import Rectangles
 from kryptondb.executor.operators.regions_on_tensors import Table, lay_over
 from kryptondb.network import Axes
 
