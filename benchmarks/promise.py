@@ -2,7 +2,7 @@
 
     python -m benchmarks.promise --network vgg16_mri lite0_photographs --stride 8 --target 0.8 0.9 0.95
 
-ANALYZE measures a network's tuning images. Then every other image is asked about exactly and with `WITH SSIM >= target`,
+ANALYZE measures a network's tuning images. Then the others are asked about, exactly and with `WITH SSIM >= target`,
 and the two maps are compared. Captum's pace (perturbations_per_eval=16) is measured on some positions of the first of
 them, in the same run. `python -m benchmarks.networks` lists the networks.
 """
