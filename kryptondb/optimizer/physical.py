@@ -13,6 +13,7 @@ from kryptondb.grammar.statements import Expression, Promise
 from kryptondb.network import Cap, Grid
 from kryptondb.optimizer import plan_json
 from kryptondb.optimizer.cost import Cost
+from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.relational import (
     Aggregate,
     Filter,
@@ -245,7 +246,7 @@ class PhysicalPlan:
 
 
 _CLASSES: tuple[type[Any], ...] = (
-    *(PhysicalPlan, Quality, Rejected, ClassChoice, Cost, Promise, Cap),
+    *(PhysicalPlan, Quality, Rejected, ClassChoice, Cost, Promise, Cap, Recipe),
     *(Images, Occlude, Redundancy, Filter, Aggregate, HeatMaps, Predictions, Project, Sort, Limit),
 )
 
