@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -86,19 +87,29 @@ def approximations(
         column = int(faster[place])
         recipe = profile.recipes[column]
         bound = lower_bound(profile.samples[-admission.images :, column], asked.confidence)
-        for candidate in _planned(recipe, workload, rates, kinds, hints):
+        for candidate in _planned(recipe, workload, rates, tuple(kinds), tuple(sorted(hints.items()))):
             tried.append(Approximation(candidate, recipe, bound, admission.images, place in admission.certified))
     if not any(each.keeps for each in tried):
         return Approximations(tuple(tried), f"no faster recipe of the profile of {profile.images:,} images keeps it")
     return Approximations(tuple(tried))
 
 
+@lru_cache(maxsize=64)
 def _planned(
-    recipe: Recipe, workload: Workload, rates: Rates, kinds: Sequence[type[Operator]], hints: Mapping[str, Any]
+    recipe: Recipe,
+    workload: Workload,
+    rates: Rates,
+    kinds: tuple[type[Operator], ...],
+    hints: tuple[tuple[str, Any], ...],
 ) -> list[Candidate]:
-    """The operator that follows a recipe, with its best settings; none where no operator here does."""
+    """The operator that follows a recipe, with its best settings; none where no operator here does.
+
+    Kept: to plan all recipes of a path takes seconds, and queries of one shape are asked one after the other.
+    """
     kind = next((kind for kind in kinds if kind.name == recipe.operator and not kind.exact), None)
-    operators = cast("type[Approximate]", kind).planned(recipe, workload, rates, hints) if kind is not None else []
+    operators = (
+        cast("type[Approximate]", kind).planned(recipe, workload, rates, dict(hints)) if kind is not None else []
+    )
     return [
         Candidate(operator, operator.estimate(workload, rates), operator.describe(workload)) for operator in operators
     ]
