@@ -36,7 +36,7 @@ ROW = 64
 # So many rows and columns of positions, each with a shift of its own.
 OVERLAYS = 4
 # A precision that computes one window at less than this part of float32's rate is not measured further.
-SLOWEST = 0.1
+SLOWEST = 0.5
 # A core's own cache where the system does not tell.
 SMALL_CACHE = 1 << 20
 
@@ -64,7 +64,7 @@ def measure(device: str) -> Rates:
         places, rectangles, regions = np.arange(OVERLAYS), *torch.zeros(2, OVERLAYS**2, 2, 2, 8, device=device)
         flops = 2.0 * 32 * 14 * 14 * 128 * 128 * 9
         convolution = _best(lambda: torch.conv2d(image, weight), device, 12)
-        displaced = _best(lambda: [other.copy_(one) for one, other in pairs], device, 4)
+        displaced = _best(lambda: [other.copy_(one) for one, other in pairs], device, 2)
         cached = _best(lambda: [torch.index_select(rows, 0, order) for _ in range(20)], device, 6) / 20
         call = _best(lambda: [torch.conv2d(small, kernel) for _ in range(50)], device, 5) / 50
         gather = _best(lambda: [table.gather(places, 2, places, 2) for _ in range(10)], device, 5) / 10
@@ -92,11 +92,11 @@ def _reduced(image: torch.Tensor, weight: torch.Tensor, rate: float, device: str
         try:
             single, kernel = one.to(dtype), weight.to(dtype)
             slow = _best(partial(torch.conv2d, single, kernel), device, 1)
-            if flops / slow < SLOWEST * rate:  # emulated: the whole would take minutes
+            if flops / slow < SLOWEST * rate:  # emulated, and nobody will want it
                 yield precision, flops / slow
                 continue
             whole = image.to(dtype)
-            yield precision, len(image) * flops / _best(partial(torch.conv2d, whole, kernel), device, 12)
+            yield precision, len(image) * flops / _best(partial(torch.conv2d, whole, kernel), device, 4)
         except RuntimeError:  # torch has no such convolution on this device
             continue
 
