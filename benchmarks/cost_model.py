@@ -23,6 +23,7 @@ import torch
 from benchmarks.calibration import Calibration
 from benchmarks.contenders import Ours
 from benchmarks.exact import ALL_MODELS, MODELS
+from benchmarks.layers import ELEMENT_BYTES
 from benchmarks.machine import describe_machine
 from benchmarks.report import (
     Sheet,
@@ -47,7 +48,6 @@ from kryptondb.optimizer.workload import Runs, Workload
 TAUS = (0.6, 0.3)
 RUNS = 3
 FULL_POSITIONS = 64  # one batch
-ELEMENT_BYTES = 4  # float32
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def cases(subject: Subject, rates: Rates, device: str) -> Iterator[Case]:
     plans += [("incremental", plan) for plan in Incremental.candidates(workload(), rates, {})]
     for tau in TAUS:
         plans += [(f"thresholded, tau {tau:g}", p) for p in Thresholded.candidates(workload(), rates, {"tau": tau})]
-    base = whole_seconds(subject.network, 1, rates, ELEMENT_BYTES)
+    base = whole_seconds(subject.network, 1, rates, ELEMENT_BYTES, workload().fusions)
     for name, plan in plans:
         runs = _sample(subject, plan, workload())
         ours = Ours(subject, plan, whole_bands=True)

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from kryptondb.optimizer.physical import Occlude, PhysicalPlan
     from kryptondb.optimizer.recipe import Recipe
 
-CONFIDENCE = 0.9
 #: A recipe below this on the first image is taken for one that keeps no target anybody asks for.
 _HOPELESS = 0.5
 #: A recipe is also out of the question where another that is no slower leaves less than this share of its distance.
@@ -295,6 +294,8 @@ def _budget_option(options: Sequence[Option]) -> Option | None:
 
 
 def _confidence(options: Sequence[Option], bindings: Mapping[str, object]) -> float:
+    from kryptondb.optimizer.promise import DEFAULT_CONFIDENCE
+
     for option in options:
         if option.name == "confidence":
             value = value_of(option.value, bindings)
@@ -305,4 +306,4 @@ def _confidence(options: Sequence[Option], bindings: Mapping[str, object]) -> fl
                     hint="It takes a number between 0 and 1, both excluded; the bounds in the answer are kept with it.",
                 )
             return float(value)
-    return CONFIDENCE
+    return DEFAULT_CONFIDENCE

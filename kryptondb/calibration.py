@@ -58,11 +58,12 @@ class Calibration:
         from kryptondb.executor.calibrate import measure_layers
 
         key = device_key(device)
-        self._known.pop(key, None)
         if in_general:
+            self._known.pop(key, None)
             self._measure_in_general(device)
-        faster = [name for name, rate in self.rates(device).reduced if rate > self.rates(device).flops_per_second]
-        self._known.pop(key, None)
+        general = self.rates(device)
+        faster = [name for name, rate in general.reduced if rate > general.flops_per_second]
+        self._known.pop(key, None)  # what is measured now is read when rates are asked for again
         for rate in measure_layers(shapes, device, progress, faster):
             shape = dataclasses.asdict(rate.shape)
             self._catalog.put_layer_rate(key, LayerRecord(shape, rate.algorithm, rate.flops_per_second, _now()))

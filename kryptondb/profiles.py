@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from kryptondb.optimizer.profile import Profile
     from kryptondb.optimizer.recipe import Recipe
 
-#: SHOW PROFILES tells what keeps each of these with this confidence.
+#: SHOW PROFILES tells what keeps each of these with the confidence of a promise that names none.
 TARGETS = (0.8, 0.9, 0.95)
-CONFIDENCE = 0.9
 
 
 class Profiles:
@@ -130,14 +129,12 @@ def _admitted(profile: Profile, target: float, exact: float) -> str:
     """What runs for a target: a recipe and how much faster it is than the exact map, or why there is none."""
     import numpy as np
 
-    from kryptondb.optimizer.promise import admit
+    from kryptondb.optimizer.promise import DEFAULT_CONFIDENCE
 
-    costs = np.median(profile.seconds, axis=0)
-    faster = np.flatnonzero(costs < exact)
-    admission = admit(profile.samples[:, faster], costs[faster], target, CONFIDENCE)
+    admission = profile.admit(target, DEFAULT_CONFIDENCE)
     if profile.images < admission.needed:
         return f"needs {admission.needed} images"
     if admission.recipe is None:
         return "exact"
-    column = faster[admission.recipe]
-    return f"{exact / costs[column]:.1f} x: {profile.recipes[column]}"
+    seconds = float(np.median(profile.seconds[:, admission.recipe]))
+    return f"{exact / seconds:.1f} x: {profile.recipes[admission.recipe]}"

@@ -6,14 +6,13 @@ these without running the network again.
 
 from __future__ import annotations
 
-from kryptondb.network import UNCAPPED, Cap
+from kryptondb.network import Cap
 from kryptondb.optimizer.recipe import Recipe
 
 
 def cap_of(recipe: Recipe) -> Cap | None:
     """The cap of the guide that a recipe needs; None for one that needs none."""
-    cap = Cap(recipe.tau, recipe.tau_deep)
-    return None if cap == UNCAPPED else cap
+    return recipe.cap if recipe.capped else None
 
 
 def seconds(recipe: Recipe, grid: tuple[int, int], exact: float, guide: float) -> float:

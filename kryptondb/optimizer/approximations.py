@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-import numpy as np
-
 from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.operator import Approximate, Operator
 from kryptondb.optimizer.profile import Profile
-from kryptondb.optimizer.promise import admit, lower_bound
+from kryptondb.optimizer.promise import lower_bound
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
-
-DEFAULT_CONFIDENCE = 0.9
 
 
 @dataclass(frozen=True)
@@ -76,19 +72,16 @@ def approximations(
         return Approximations(why_none="no profile")
     if workload.runs is not None:
         return Approximations(why_none="the profile tells of whole maps, and a part is asked for")
-    medians, exact = np.median(profile.seconds, axis=0), float(np.median(profile.exact_seconds))
-    faster = np.flatnonzero(medians < exact)
-    admission = admit(profile.samples[:, faster], medians[faster], asked.ssim, asked.confidence)
+    admission = profile.admit(asked.ssim, asked.confidence)
     if profile.images < admission.needed:
         why = f"a profile of {profile.images:,} images is too small for a confidence of {asked.confidence:g}"
         return Approximations(why_none=f"{why}, which needs {admission.needed:,}")
     tried = []
-    for place in admission.path:
-        column = int(faster[place])
+    for column in admission.path:
         recipe = profile.recipes[column]
         bound = lower_bound(profile.samples[-admission.images :, column], asked.confidence)
         for candidate in _planned(recipe, workload, rates, tuple(kinds), tuple(sorted(hints.items()))):
-            tried.append(Approximation(candidate, recipe, bound, admission.images, place in admission.certified))
+            tried.append(Approximation(candidate, recipe, bound, admission.images, column in admission.certified))
     if not any(each.keeps for each in tried):
         return Approximations(tuple(tried), f"no faster recipe of the profile of {profile.images:,} images keeps it")
     return Approximations(tuple(tried))

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kryptondb.errors import BindError, PlanError
-from kryptondb.optimizer.approximations import DEFAULT_CONFIDENCE, Asked
+from kryptondb.optimizer.approximations import Asked
 from kryptondb.optimizer.choose import Choice, choose
 from kryptondb.optimizer.context import Context, at
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, source
 from kryptondb.optimizer.memory import memory_limit
 from kryptondb.optimizer.physical import ClassChoice, Occlude, PhysicalPlan, Quality, Redundancy
 from kryptondb.optimizer.profile import query_shape
+from kryptondb.optimizer.promise import DEFAULT_CONFIDENCE
 from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.units import seconds_text
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload

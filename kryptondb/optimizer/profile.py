@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kryptondb.optimizer.physical import ClassChoice, Occlude
+from kryptondb.optimizer.promise import Admission, admit
 from kryptondb.optimizer.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -34,6 +35,18 @@ class Profile:
     def images(self) -> int:
         """How many images were analyzed."""
         return len(self.samples)
+
+    def admit(self, target: float, confidence: float) -> Admission:
+        """What `promise.admit` says of the recipes that are faster than the exact map, in columns of this profile."""
+        costs = np.median(self.seconds, axis=0)
+        faster = np.flatnonzero(costs < np.median(self.exact_seconds))
+        found = admit(self.samples[:, faster], costs[faster], target, confidence)
+        return replace(
+            found,
+            recipe=None if found.recipe is None else int(faster[found.recipe]),
+            certified=tuple(faster[list(found.certified)].tolist()),
+            path=tuple(faster[list(found.path)].tolist()),
+        )
 
 
 def query_shape(experiment: Occlude | Occlusion, precision: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kryptondb.network import UNCAPPED, Cap
+
 
 @dataclass(frozen=True, order=True)
 class Recipe:
@@ -29,9 +31,14 @@ class Recipe:
     where: str = ""
 
     @property
+    def cap(self) -> Cap:
+        """The cap of the regions of the cheap map."""
+        return Cap(self.tau, self.tau_deep)
+
+    @property
     def capped(self) -> bool:
         """Whether some of its cells come from regions that are cut off."""
-        return self.tau != 1.0 or self.tau_deep != 1.0
+        return self.cap != UNCAPPED
 
     def __str__(self) -> str:
         parts = [self.operator]

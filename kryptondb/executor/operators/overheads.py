@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from kryptondb.executor.operators.layer_costs import Blocks
-from kryptondb.executor.operators.tilings import Tiling
+from kryptondb.executor.operators.tilings import Tiling, is_completed
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.fused import Fusion, hands_on
 from kryptondb.optimizer.cost import Rates
@@ -48,9 +48,8 @@ def _reads(tiling: Tiling, node: Node, blocks: Blocks) -> np.ndarray:
     heights, widths = tiling.sizes
     network = tiling.network
     if node.rule is Rule.MERGE and network.regional[node.index]:
-        sources = [i for i in node.inputs if network.regional[i]]
-        differs = [(heights[i] != heights[node.index]) | (widths[i] != widths[node.index]) for i in sources]
-        reads: np.ndarray = np.sum(differs, axis=0)
+        branches = [i for i in node.inputs if network.regional[i]]
+        reads: np.ndarray = np.sum([is_completed(heights, widths, i, node.index) for i in branches], axis=0)
         return reads
     gathers = node.index in blocks or node.rule is Rule.AVERAGE or bool(tiling.gathered(node.index).any())
     return np.full(len(tiling.tiles), int(gathers))

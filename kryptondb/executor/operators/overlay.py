@@ -19,13 +19,7 @@ from kryptondb.network import Axes
 
 def gathered(table: Table, read: Rectangles, outside: float = 0.0) -> torch.Tensor:
     """`Table.gather` for places on the device: [R * C, height, width, *channels], memory of its own."""
-    y, x = read.rows(), read.columns()
-    index = (y * table.width)[:, None, :, None] + x[None, :, None, :]
-    inside_y, inside_x = (y >= 0) & (y < table.height), (x >= 0) & (x < table.width)
-    beyond = table.height * table.width + table.outside.index(outside)
-    index.masked_fill_(~(inside_y[:, None, :, None] & inside_x[None, :, None, :]), beyond)
-    taken = torch.index_select(table.rows, 0, index.reshape(-1))
-    return taken.view(read.count, read.height, read.width, *table.channels)
+    return table.take(read.rows(), read.columns(), outside)
 
 
 def overlaid(

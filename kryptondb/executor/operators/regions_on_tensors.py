@@ -65,13 +65,23 @@ class Table:
         device = self.rows.device
         y = torch.as_tensor(ys, device=device)[:, None] + torch.arange(height, device=device)
         x = torch.as_tensor(xs, device=device)[:, None] + torch.arange(width, device=device)
+        inside = _inside(ys, height, self.height) and _inside(xs, width, self.width)
+        return self.take(y, x, None if inside else outside, scattered)
+
+    def take(self, y: torch.Tensor, x: torch.Tensor, outside: float | None, scattered: bool = False) -> torch.Tensor:
+        """`gather`, for cells that lie on the device.
+
+        Args:
+            y, x: int64 [R, height] and [C, width], the rows and columns of each rectangle's cells.
+            outside: what stands for cells that are not in the value; None where all are.
+        """
         index = _crossed(y * self.width, scattered) + _crossed(x, scattered, across=True)
-        if not (_inside(ys, height, self.height) and _inside(xs, width, self.width)):
+        if outside is not None:
             inside_y, inside_x = (y >= 0) & (y < self.height), (x >= 0) & (x < self.width)
             beyond = self.height * self.width + self.outside.index(outside)
             index.masked_fill_(~(_crossed(inside_y, scattered) & _crossed(inside_x, scattered, across=True)), beyond)
         taken = torch.index_select(self.rows, 0, index.reshape(-1))
-        return taken.view(-1, height, width, *self.channels)
+        return taken.view(-1, y.shape[1], x.shape[1], *self.channels)
 
     def view(self, ys: np.ndarray, height: int, xs: np.ndarray, width: int, scattered: bool = False) -> torch.Tensor:
         """Rectangles inside the value, for reading alone: [1, height, width, *channels] where all are the same one.

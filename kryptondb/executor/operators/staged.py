@@ -21,7 +21,7 @@ from kryptondb.executor.operators.layer_costs import weight_elements
 from kryptondb.executor.operators.replay import Replays
 from kryptondb.executor.operators.thresholded import Thresholded
 from kryptondb.executor.operators.whole_costs import whole_seconds
-from kryptondb.network import Cap, Network
+from kryptondb.network import Network
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload, runs_of_mask
@@ -97,7 +97,7 @@ class Staged(ABC):
             accurate = _cheapest((Incremental, Full), limited, cells, rates, hints)
             cheap = None
             if cheap_cells is not None:
-                of_tile = partial(Thresholded, cap=Cap(recipe.tau, recipe.tau_deep))
+                of_tile = partial(Thresholded, cap=recipe.cap)
                 settings = Thresholded.settings(of_tile, _part(limited, cheap_cells), rates, hints)
                 if not settings:
                     return []

@@ -47,7 +47,7 @@ class Thresholded(Incremental):
     @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Thresholded]:
         """The settings with the lowest estimate for a recipe's cap."""
-        return cls.settings(partial(cls, cap=Cap(recipe.tau, recipe.tau_deep)), workload, rates, hints)
+        return cls.settings(partial(cls, cap=recipe.cap), workload, rates, hints)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""

@@ -115,6 +115,12 @@ class Tiling:
         return gathered_elements(self.network, *self.sizes, index)
 
 
+def is_completed(heights: np.ndarray, widths: np.ndarray, source: int, index: int) -> np.ndarray:
+    """Whether a merge `index` has to complete a branch from its base: its region is smaller than the union."""
+    smaller: np.ndarray = (heights[source] != heights[index]) | (widths[source] != widths[index])
+    return smaller
+
+
 def gathered_elements(network: Network, heights: np.ndarray, widths: np.ndarray, index: int) -> np.ndarray:
     """Elements that one position gathers for a node: to read windows, complete branches, or fill a picture up.
 
@@ -135,6 +141,6 @@ def gathered_elements(network: Network, heights: np.ndarray, widths: np.ndarray,
     elif node.rule is Rule.MERGE:
         for i in node.inputs:
             if network.regional[i]:  # one that has the union's region is taken as it is
-                smaller = (heights[i] != height) | (widths[i] != width)
-                elements = elements + smaller * (network.nodes[i].channels * height * width)
+                completed = is_completed(heights, widths, i, index)
+                elements = elements + completed * (network.nodes[i].channels * height * width)
     return elements

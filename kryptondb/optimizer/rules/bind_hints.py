@@ -30,7 +30,7 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
 
     Raises:
         BindError: an unknown hint or value, or two that exclude each other.
-        PlanError: an operator that this version does not have yet, or an operator without its tau.
+        PlanError: `thresholded` without its tau.
     """
     given: dict[str, str | float] = {}
     for option in plan.statement.hints:
