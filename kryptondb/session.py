@@ -185,16 +185,22 @@ class Session:
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         scale: float | None = None,
-        channels: str | None = None,
+        channels: str | int | None = None,
         labels: str | Sequence[str] | None = None,
         classes: int | None = None,
         resize: int | Sequence[int] | None = None,
         crop: bool | int | None = None,
+        letterbox: bool | float | None = None,
+        interpolation: str | None = None,
+        antialias: bool | None = None,
+        output: str | int | None = None,
+        activation: str | None = None,
+        layout: str | None = None,
     ) -> None:
         """Makes a torch module a model of this session, under a name. A frozen copy is kept; the module is left alone.
 
         Args:
-            module: maps [N, C, H, W] to one tensor [N, classes].
+            module: maps [N, C, H, W] to one tensor [N, classes], or to several of which `output` is it.
             size: height and width of the input; the other options are those of CREATE MODEL.
 
         Raises:
@@ -213,6 +219,12 @@ class Session:
             classes=classes,
             resize=resize,
             crop=crop,
+            letterbox=letterbox,
+            interpolation=interpolation,
+            antialias=antialias,
+            output=output,
+            activation=activation,
+            layout=layout,
         )
 
     def rates(self, device: str) -> Rates:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kryptondb.catalog import exported, pretrained, torchvision_models
+from kryptondb.catalog import exported, onnx_models, pretrained, torchvision_models
 from kryptondb.catalog.built import Built
 from kryptondb.catalog.labels import resolve_labels
 from kryptondb.catalog.model import Model, count_classes, fingerprint, freeze, parameter_count
 from kryptondb.catalog.options import WEIGHT_WORDS, ModelOptions, absolute
 from kryptondb.catalog.preprocessing import with_options
 from kryptondb.errors import BindError, ModelError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
 
 
 def build_model(name: str, kind: str, source: str, options: Mapping[str, object]) -> Model:
@@ -40,6 +44,12 @@ def finish(name: str, built: Built, options: ModelOptions) -> Model:
     module = freeze(built.module)
     preprocess = with_options(built.preprocess, options)
     shape = (preprocess.channel_count, preprocess.height, preprocess.width)
+    structure = built.structure
+    if not built.adapted:
+        module, structure = _adapted(module, structure, options, (built.batch, *shape))
+    activation = options.activation or built.activation or "softmax"
+    if activation != "softmax":
+        structure += f"\nactivation {activation}"
     classes = count_classes(module, shape, name, built.batch)
     if options.classes not in (None, classes):
         raise ModelError(
@@ -54,12 +64,27 @@ def finish(name: str, built: Built, options: ModelOptions) -> Model:
         make=lambda: module,
         preprocess=preprocess,
         labels=labels,
-        fingerprint=fingerprint(built.structure, module, preprocess),
+        fingerprint=fingerprint(structure, module, preprocess),
         parameters=parameter_count(module),
         weights=built.weights,
         classes=classes,
         files=files,
+        activation=activation,
     )
+
+
+def _adapted(
+    module: torch.nn.Module, structure: str, options: ModelOptions, shape: tuple[int, ...]
+) -> tuple[torch.nn.Module, str]:
+    """The module with the input and the output that the options say, and its structure in text."""
+    import torch
+
+    from kryptondb.catalog.adapted import Adapted, adapted
+
+    ready = adapted(module, options.output, options.layout, torch.zeros(shape))
+    if isinstance(ready, Adapted):
+        structure += f"\noutput {ready.output!r} channels_last {ready.channels_last} column {ready.column}"
+    return ready, structure
 
 
 def absolute_source(kind: str, source: str) -> str:
@@ -82,16 +107,15 @@ def _file(source: str, options: ModelOptions) -> Built:
     if suffix == ".pt2":
         return exported.build(path, options)
     if suffix == ".onnx":
-        raise ModelError(
-            f"ONNX files are not available in this version: {source}",
-            hint="Use torch.export.save and a .pt2 file, or torchvision('name') WITH (weights => 'file.pth').",
-        )
+        return onnx_models.build(path, options)
     if suffix in (".pth", ".pt", ".safetensors"):
         raise ModelError(
             f"{source} is no model by itself: a {suffix} file holds weights without an architecture",
             hint=f"CREATE MODEL name FROM torchvision('resnet18') WITH (weights => '{source}').",
         )
-    raise ModelError(f"{source} is not a model file", hint="Model files end in .pt2 (saved by torch.export.save).")
+    raise ModelError(
+        f"{source} is not a model file", hint="Model files end in .onnx or .pt2 (saved by torch.export.save)."
+    )
 
 
 def _timm(source: str, options: ModelOptions) -> Built:

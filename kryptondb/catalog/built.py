@@ -23,6 +23,8 @@ class Built:
         weights: where they come from, in words.
         labels: class names that the source knows, used when their number fits.
         files: absolute paths it was built from.
+        activation: what the source says makes probabilities of the scores, where the module leaves it out.
+        adapted: whether the options `output` and `layout` are in the module already.
         batch: how many images the class count is found with: 1 saves time where the source is known to take batches.
     """
 
@@ -33,4 +35,6 @@ class Built:
     weights: str
     labels: tuple[str, ...] | None = None
     files: tuple[str, ...] = ()
+    activation: str | None = None
+    adapted: bool = False
     batch: int = 2

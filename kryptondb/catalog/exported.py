@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog.built import Built
-from kryptondb.catalog.options import PREPROCESS_OPTIONS, ModelOptions
+from kryptondb.catalog.options import PREPROCESS_OPTIONS, SCORE_OPTIONS, ModelOptions
+from kryptondb.catalog.preprocessing import for_input
 from kryptondb.catalog.program_check import InputShape, check_payloads, check_program
 from kryptondb.errors import ModelError
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 MAX_RECORDS = 200_000
 MAX_PROGRAM_BYTES = 256 << 20  # of the graph's JSON: MaxViT's is 4 MB
 MAX_ARCHIVE_BYTES = 16 << 30
-DEFAULT_SIDE = 224  # of a program that takes any size, when size => is not given
 EXPORT_HINT = (
     "Export it again: torch.export.save(torch.export.export(model.eval(), (images,),"
     " dynamic_shapes=({0: torch.export.Dim('batch')},)), 'file.pt2')."
@@ -41,35 +41,21 @@ def build(path: str, options: ModelOptions) -> Built:
     Raises ModelError when the file is missing, damaged, holds anything that would have to be executed to be loaded, or
     takes other inputs than the options say.
     """
-    options.only("an exported program", "labels", "classes", *PREPROCESS_OPTIONS)
+    options.only("an exported program", *SCORE_OPTIONS, "layout", *PREPROCESS_OPTIONS)
     if not Path(path).is_file():
         raise ModelError(f"the model file {path} does not exist")
     archive, program, shape = _checked_archive(path)
+    if options.layout == "channels_last":
+        shape = shape[2], shape[0], shape[1]
     module = _load(archive, path)
     return Built(
         architecture="exported program",
         structure=program,
         module=module,
-        preprocess=_preprocess(shape, options, path),
+        preprocess=for_input(shape, options, path),
         weights=path,
         files=(path,),
     )
-
-
-def _preprocess(shape: InputShape, options: ModelOptions, path: str) -> Any:
-    """Pixels in 0..1 at the program's own size: it does not say how it wants them normalized."""
-    from kryptondb.images.preprocess import Preprocess
-
-    channels, height, width = shape
-    name = {1: "L", 3: "RGB"}.get(channels or 3)
-    if name is None:
-        raise ModelError(f"{path} reads {channels} channels; pictures have 3 (RGB) or 1 (L)")
-    if channels is not None and options.channels not in (None, name):
-        raise ModelError(f"{path} reads {channels} channels, so channels => '{name}'")
-    wanted = options.size or (height or DEFAULT_SIDE, width or DEFAULT_SIDE)
-    if (height or wanted[0], width or wanted[1]) != wanted:
-        raise ModelError(f"{path} reads {height} x {width} pixels, not {wanted[0]} x {wanted[1]}", hint=EXPORT_HINT)
-    return Preprocess(height=wanted[0], width=wanted[1], channels=options.channels or name)
 
 
 def _checked_archive(path: str) -> tuple[bytes, str, InputShape]:

@@ -38,6 +38,7 @@ class Model:
         weights: where they come from: a path, 'random', 'registered', or a name.
         classes: how many scores there are.
         files: absolute paths of the files that it was built from (source, weights, labels).
+        activation: what makes probabilities of the scores: 'softmax', 'sigmoid' or 'none'.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Model:
     weights: str
     classes: int
     files: tuple[str, ...] = ()
+    activation: str = "softmax"
 
     @cached_property
     def module(self) -> torch.nn.Module:
@@ -108,13 +110,22 @@ def count_classes(module: torch.nn.Module, shape: tuple[int, int, int], name: st
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[0] != batch or not output.shape[1]:
         raise ModelError(
             f'model "{name}" gives {_described(output)} for {batch} images, not one tensor [{batch}, classes]',
-            hint="Wrap it in a module that returns the scores of the classes alone.",
+            hint=_output_hint(output),
         )
     if not output.is_floating_point():
         raise ModelError(f'model "{name}" gives {output.dtype} scores, not floating point ones')
     if output.shape[1] > MAX_CLASSES:
         raise ModelError(f'model "{name}" gives {output.shape[1]:,} scores an image, more than {MAX_CLASSES:,}')
     return int(output.shape[1])
+
+
+def _output_hint(output: Any) -> str:
+    """How to say which of several outputs holds the scores."""
+    if isinstance(output, dict) and output:
+        return f"output => '{next(iter(output))}' takes one of them."
+    if isinstance(output, (tuple, list)) and output:
+        return "output => 0 takes the first of them."
+    return "Wrap it in a module that returns the scores of the classes alone."
 
 
 def parameter_count(module: torch.nn.Module) -> int:

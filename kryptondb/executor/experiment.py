@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from kryptondb.catalog.activations import log_probabilities, probabilities
 from kryptondb.executor.heap import trim
 from kryptondb.executor.operators import AnyOperator, Context, Full, Scores
 from kryptondb.executor.operators.replay import Replays
@@ -37,7 +38,7 @@ def placed(network: Network, device: str, precision: str, model: Model) -> Netwo
     Twice the precision needs another tracing, and the module for it: batch norms were folded and rounded in the first.
     """
     if precision == "float64" and network.traced:
-        network = trace(copy.deepcopy(model.module).double(), network.input_shape)
+        network = trace(copy.deepcopy(model.module).double(), network.input_shape, model.activation)
     return network.to(device, _DTYPES[precision])
 
 
@@ -52,7 +53,7 @@ class Experiment:
         runs: the cells to compute, None for all of them.
         fill: what the patch is painted with.
         classes: which classes are scored.
-        score: 'probability', 'logit' or 'log_probability'.
+        score: 'probability', 'log_probability', or 'logit' and 'output', the network's own numbers.
         operator: how the cells are computed.
         device: a torch device string.
         precision: what the network runs in, one of `workload.ELEMENT_BYTES`.
@@ -92,7 +93,7 @@ class ImageRun:
     """One picture's experiment.
 
     Attributes:
-        prediction: probabilities of all classes with nothing occluded, float64 [classes].
+        prediction: probabilities of all classes with nothing occluded, float64 [classes]; a regression's own numbers.
         classes: the k classes that are scored, the most probable first where they were chosen by probability.
         base: their scores with nothing occluded, float64 [k].
     """
@@ -119,7 +120,7 @@ class ImageRun:
             )
             output = experiment.operator.prepare(self._context)
         scores = output.double().cpu()
-        self.prediction: np.ndarray = torch.softmax(scores, dim=1)[0].numpy()
+        self.prediction: np.ndarray = probabilities(scores, experiment.model.activation)[0].numpy()
         self.classes: list[int] = _chosen(experiment.classes, self.prediction)
         self.base: np.ndarray = self._read(output)[0]
 
@@ -161,9 +162,9 @@ class ImageRun:
         """The network's output [n, classes] -> the scores asked for, float64 [n, k]."""
         scores = output.double().cpu()
         if self._experiment.score == "probability":
-            scores = torch.softmax(scores, dim=1)
+            scores = probabilities(scores, self._experiment.model.activation)
         elif self._experiment.score == "log_probability":
-            scores = torch.log_softmax(scores, dim=1)
+            scores = log_probabilities(scores, self._experiment.model.activation)
         chosen: np.ndarray = scores[:, self.classes].numpy()
         return chosen
 

@@ -15,6 +15,8 @@ from kryptondb.images.picture import PIXEL_LIMIT, Picture
 
 Floats = NDArray[np.float32]
 
+MAX_CHANNELS = 64  # of an array
+
 # How rows and columns go upright for each EXIF orientation other than 1.
 _TURNS = {
     2: lambda pixels: pixels[:, ::-1],
@@ -30,12 +32,14 @@ _TURNS = {
 def from_array(source: object, name: str) -> Picture:
     """The picture in a numpy array or a PIL image, called `name`.
 
-    An array is H x W or H x W x C with C 1 (grey), 3 (RGB), 2 or 4 (those with alpha), in uint8, uint16, bool, or
-    floats in 0..1. A PIL image may have any mode but LAB, and is turned upright if it carries an EXIF orientation.
+    An array is H x W or H x W x C with C 1 (grey), 3 (RGB), 2 or 4 (those with alpha), or any number up to 64 for
+    models that read as many, in uint8, uint16, bool, or floats in 0..1. A PIL image may have any mode but LAB, and is
+    turned upright if it carries an EXIF orientation.
 
     Raises:
         ImageError: anything else; the message starts with `name`.
     """
+    planes: Floats | None = None
     if isinstance(source, Image.Image):
         check_size(name, source.height, source.width)
         try:
@@ -46,12 +50,12 @@ def from_array(source: object, name: str) -> Picture:
             raise ImageError(f"{name}: cannot be decoded: {error}") from error
     elif isinstance(source, np.ndarray):
         try:
-            pixels = _from_ndarray(name, source)
+            pixels, planes = _from_ndarray(name, source)
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
     else:
         raise ImageError(f"{name}: expected a numpy array or a PIL image, not {type(source).__name__}")
-    return Picture(name, np.ascontiguousarray(pixels, dtype=np.float32))
+    return Picture(name, np.ascontiguousarray(pixels, dtype=np.float32), planes)
 
 
 def check_size(name: str, height: int, width: int) -> None:
@@ -124,7 +128,8 @@ def unit_floats(pixels: NDArray[np.floating]) -> Floats:
     return pixels.astype(np.float32)
 
 
-def _from_ndarray(name: str, array: NDArray[np.generic]) -> Floats:
+def _from_ndarray(name: str, array: NDArray[np.generic]) -> tuple[Floats, Floats | None]:
+    """What there is to look at, and all channels where they are neither grey nor RGB."""
     shape = " x ".join(map(str, array.shape)) or "a single number"
     if array.ndim == 4:
         raise ValueError(f"an array of shape {shape} is a batch; give a list of pictures: list(array)")
@@ -133,9 +138,9 @@ def _from_ndarray(name: str, array: NDArray[np.generic]) -> Floats:
     if array.ndim == 2:
         array = array[:, :, None]
     check_size(name, array.shape[0], array.shape[1])
-    if array.shape[2] not in (1, 2, 3, 4):
-        channels_first = array.shape[0] in (1, 3, 4)
-        remedy = "; channels come last: array.transpose(1, 2, 0)" if channels_first else "; C is 1, 2, 3 or 4"
+    channels_first = array.shape[0] in (1, 3, 4) and array.shape[2] > 4
+    if not 1 <= array.shape[2] <= MAX_CHANNELS or channels_first:
+        remedy = "; channels come last: array.transpose(1, 2, 0)" if channels_first else "; C is 1 to 64"
         raise ValueError(f"a picture is an H x W or H x W x C array, not {shape}{remedy}")
     if array.dtype.str[1:] == "u1":
         pixels = scaled(array, 255)
@@ -148,5 +153,7 @@ def _from_ndarray(name: str, array: NDArray[np.generic]) -> Floats:
     else:
         raise ValueError(f"{array.dtype} samples have no known range; give uint8, uint16 or floats in 0..1")
     if pixels.shape[2] in (2, 4):
-        return over_white(pixels[:, :, :-1], pixels[:, :, -1])
-    return pixels
+        return over_white(pixels[:, :, :-1], pixels[:, :, -1]), pixels
+    if pixels.shape[2] > 4:
+        return pixels.mean(axis=2, keepdims=True), pixels
+    return pixels, None

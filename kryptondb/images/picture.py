@@ -25,16 +25,21 @@ class Picture:
 
     `pixels` is H x W x C float32 in 0..1, upright (EXIF orientation applied), without alpha; C is 1 (grey) or 3 (RGB).
     `name` is what the `image` column shows: the path as it was found, a sample's name, or where an array stood.
+    `planes` is every channel as it was given, H x W x N float32 in 0..1, for models that read other channels than grey
+    or RGB; `pixels` then is what there is to look at. None where `pixels` is all there is.
     """
 
     name: str
     pixels: NDArray[np.float32]
+    planes: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[2] not in (1, 3) or 0 in self.pixels.shape:
             raise ValueError(f"pixels must be H x W x 1 or H x W x 3, not {' x '.join(map(str, self.pixels.shape))}")
         if self.pixels.dtype != np.float32:
             raise ValueError(f"pixels must be float32, not {self.pixels.dtype}")
+        if self.planes is not None and self.planes.shape[:2] != self.pixels.shape[:2]:
+            raise ValueError("planes must have the height and width of pixels")
 
     @property
     def height(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,7 +21,7 @@ from kryptondb.errors import ImageError
 from kryptondb.images.picture import PIXEL_LIMIT, Picture
 
 CHANNEL_COUNTS = {"RGB": 3, "L": 1}
-INTERPOLATIONS = ("bilinear", "bicubic")
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of Pillow's convert("L")
 
 
@@ -30,7 +31,8 @@ class Preprocess:
 
     Args:
         height, width: the model's input size.
-        channels: 'RGB' (a grey picture is replicated) or 'L' (a colour picture becomes its luminance).
+        channels: 'RGB' (a grey picture is replicated), 'L' (a colour picture becomes its luminance), or the number of
+            channels that a picture has to have (other than 1 and 3).
         mean, std: one number, or one a channel, applied after `scale`.
         scale: what the brightest pixel maps to before mean and std: 1, or 255 for networks that count that way.
         resize: how large the picture is made before the crop. An int sets the short side and keeps the proportions
@@ -38,27 +40,37 @@ class Preprocess:
         crop: take the centre `height` x `width` after `resize`, with black where the resized picture is smaller
             (torchvision's `CenterCrop`). Without `resize`, the largest centred part that has the input's proportions.
             False: the whole picture is resized to `height` x `width`, whatever its proportions.
-        interpolation: 'bilinear' or 'bicubic', both with antialiasing.
+        interpolation: 'bilinear', 'bicubic', or 'nearest' (the cell in whose middle an input pixel lies).
+        letterbox: the whole picture is made as large as fits into `height` x `width` in its own proportions and put in
+            the middle; the rest has this level, 0..1. None where it is not done.
+        antialias: whether a picture is smoothed while it is made smaller, as Pillow does it.
 
     Raises:
-        ValueError: a value out of range, or `resize` without `crop` (which would not give `height` x `width`).
+        ValueError: a value out of range, `resize` without `crop` (which would not give `height` x `width`), or either
+            together with `letterbox`.
     """
 
     height: int
     width: int
-    channels: str = "RGB"
+    channels: str | int = "RGB"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     scale: float = 1.0
     resize: int | tuple[int, int] | None = None
     crop: bool = False
     interpolation: str = "bilinear"
+    letterbox: float | None = None
+    antialias: bool = True
 
     def __post_init__(self) -> None:
-        if self.channels not in CHANNEL_COUNTS:
-            raise ValueError(f"channels must be 'RGB' or 'L', not {self.channels!r}")
+        if self.channels not in CHANNEL_COUNTS and not _is_count(self.channels):
+            raise ValueError(f"channels must be 'RGB', 'L' or a number other than 1 and 3, not {self.channels!r}")
         if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation must be 'bilinear' or 'bicubic', not {self.interpolation!r}")
+            raise ValueError(f"interpolation must be {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
+        if self.letterbox is not None and not 0 <= self.letterbox <= 1:
+            raise ValueError(f"letterbox must be a level from 0 to 1, not {self.letterbox!r}")
+        if self.letterbox is not None and (self.crop or self.resize is not None):
+            raise ValueError("letterbox shows the whole picture: it goes with neither resize nor crop")
         for name in ("mean", "std"):
             object.__setattr__(self, name, _per_channel(name, getattr(self, name), self.channel_count))
         if min(self.std) <= 0:
@@ -82,14 +94,15 @@ class Preprocess:
 
     @property
     def channel_count(self) -> int:
-        """3 for RGB, 1 for L."""
-        return CHANNEL_COUNTS[self.channels]
+        """3 for RGB, 1 for L, else the number itself."""
+        return self.channels if isinstance(self.channels, int) else CHANNEL_COUNTS[self.channels]
 
     def pixels(self, picture: Picture) -> Tensor:
         """The picture as the model sees it, in pixel space: float32 [C, height, width] in 0..1, on the CPU.
 
         Raises:
-            ImageError: the picture is so long and thin that resizing its short side would not fit in memory.
+            ImageError: the picture has other channels than the model reads, or is so long and thin that resizing its
+                short side would not fit in memory.
         """
         resized_height, resized_width = self._resized(*self._part(picture.height, picture.width)[2:])
         if resized_height * resized_width > PIXEL_LIMIT:
@@ -98,7 +111,7 @@ class Preprocess:
                 f"result would have {resized_height:,} x {resized_width:,}",
                 hint="Crop the picture, or create the model without resize and crop.",
             )
-        array = picture.pixels
+        array = self._channels_of(picture)
         if self.channels == "L" and picture.channels == 3:
             # Before resizing: the same answer, since both are linear, for a third of the work.
             array = (array @ np.asarray(LUMINANCE, dtype=np.float32))[:, :, None]
@@ -130,8 +143,16 @@ class Preprocess:
         return top, left, self.height * y_scale, self.width * x_scale
 
     def to_json(self) -> str:
-        """All fields as JSON text; `from_json` gives an equal value back."""
-        return json.dumps(asdict(self))
+        """All fields as JSON text; `from_json` gives an equal value back.
+
+        Fields that earlier versions did not have are left out where they say nothing, so that fingerprints stay.
+        """
+        fields = asdict(self)
+        if self.letterbox is None:
+            del fields["letterbox"]
+        if self.antialias:
+            del fields["antialias"]
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str) -> Preprocess:
@@ -142,6 +163,21 @@ class Preprocess:
             return cls(**arguments)
         except (AttributeError, TypeError) as error:
             raise ValueError(f"not a preprocessing in JSON: {error}") from None
+
+    def _channels_of(self, picture: Picture) -> NDArray[np.float32]:
+        """The picture's channels that the model reads, [h, w, C]; C may still be 1 or 3 for the other of the two."""
+        given = picture.channels if picture.planes is None else int(picture.planes.shape[2])
+        if isinstance(self.channels, int):
+            if picture.planes is None or given != self.channels:
+                raise ImageError(
+                    f"{picture.name}: the picture has {given} channel{'s' if given > 1 else ''}, the model reads"
+                    f" {self.channels}",
+                    hint=f"Give an array H x W x {self.channels}.",
+                )
+            return picture.planes
+        if given > 4:
+            raise ImageError(f"{picture.name}: the picture has {given} channels, the model reads {self.channels}")
+        return picture.pixels
 
     def _part(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(top, left, height, width) of what is resized: all of the picture, or its centre with the input's shape."""
@@ -154,6 +190,9 @@ class Preprocess:
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after the resize; torchvision's rounding for a short side."""
+        if self.letterbox is not None:
+            factor = min(self.height / height, self.width / width)
+            return max(1, round(height * factor)), max(1, round(width * factor))
         if self.resize is None:
             return self.height, self.width
         if isinstance(self.resize, tuple):
@@ -176,18 +215,20 @@ class Preprocess:
         size = self._resized(height, width)
         if size == (height, width):
             return pixels
+        if self.interpolation == "nearest":
+            return functional.interpolate(pixels[None], size=size, mode="nearest-exact")[0]
         # Height first where the width becomes a single pixel: torch resizes both at once wrongly then (2.13, contiguous
         # input: every row comes out like the first).
         steps = [(size[0], width), size] if size[1] == 1 else [size]
         resized = pixels[None]
         for step in steps:
             resized = functional.interpolate(
-                resized, size=step, mode=self.interpolation, align_corners=False, antialias=True
+                resized, size=step, mode=self.interpolation, align_corners=False, antialias=self.antialias
             )
         return resized[0]
 
     def _crop(self, pixels: Tensor) -> Tensor:
-        """[C, h, w] -> the centre [C, height, width], padded with black where h or w is smaller."""
+        """[C, h, w] -> the centre [C, height, width], padded with black or the letterbox where h or w is smaller."""
         for dimension, side in ((1, self.height), (2, self.width)):
             size = pixels.shape[dimension]
             offset = self._offset(size, side)
@@ -195,8 +236,13 @@ class Preprocess:
                 pixels = pixels.narrow(dimension, offset, side)
             elif size < side:
                 padding = [-offset, side - size + offset]
-                pixels = functional.pad(pixels, padding if dimension == 2 else [0, 0, *padding])
+                padding = padding if dimension == 2 else [0, 0, *padding]
+                pixels = functional.pad(pixels, padding, value=self.letterbox or 0.0)
         return pixels
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0 and value not in (1, 3)
 
 
 def _per_channel(name: str, value: object, count: int) -> tuple[float, ...]:

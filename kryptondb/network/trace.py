@@ -17,12 +17,13 @@ from kryptondb.network.importer import Importer
 from kryptondb.network.node import Node
 
 
-def trace(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> Network:
+def trace(module: torch.nn.Module, input_shape: tuple[int, int, int], activation: str = "softmax") -> Network:
     """The network behind a module in eval mode.
 
     Args:
         module: takes images [N, C, H, W] and gives scores [N, classes].
         input_shape: C, H, W.
+        activation: what makes probabilities of the scores; where the module ends in it, it is left to them.
 
     Returns:
         A network; where `torch.export` or this room cannot take the graph over, one with `failure` set, which the
@@ -39,18 +40,23 @@ def trace(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> Network
     except Exception as error:
         failure = _one_line(error)
         return Network((), 0, input_shape, classes, module, failure, batch_statistics)
-    network = Network(nodes, _before_softmax(nodes, output), input_shape, classes, module, None, batch_statistics)
+    network = Network(
+        nodes, _before_activation(nodes, output, activation), input_shape, classes, module, None, batch_statistics
+    )
     if network.nodes[output].shape != (1, classes):
         failure = f"the graph's output has shape {network.nodes[output].shape}"
         return Network((), 0, input_shape, classes, module, failure, batch_statistics)
     return with_measured_flops(network, example[:1])
 
 
-def _before_softmax(nodes: tuple[Node, ...], output: int) -> int:
-    """The node behind a softmax at the network's end: probabilities are the score's business, not the network's."""
-    while nodes[output].operator in ("softmax", "log_softmax", "_softmax", "_log_softmax"):
+_ACTIVATIONS = {"softmax": ("softmax", "log_softmax", "_softmax", "_log_softmax"), "sigmoid": ("sigmoid",)}
+
+
+def _before_activation(nodes: tuple[Node, ...], output: int, activation: str) -> int:
+    """The node before the activation at the network's end: probabilities are the score's business, not its own."""
+    while nodes[output].operator in _ACTIVATIONS.get(activation, ()):
         node = nodes[output]
-        if node.args[1] not in (1, -1) or len(node.shape) != 2:
+        if len(node.shape) != 2 or (activation == "softmax" and node.args[1] not in (1, -1)):
             break
         output = node.inputs[0]
     return output

@@ -29,11 +29,14 @@ DOT_COMMANDS: dict[str, tuple[str, ...]] = {
 #: Values that are words, by option. They are strings in the language, so they are offered with their quotes.
 _VALUES: dict[str, tuple[str, ...]] = {
     "fill": ("gray", "black", "white", "mean", "patch_mean", "blur"),
-    "score": ("probability", "logit", "log_probability"),
+    "score": ("probability", "logit", "log_probability", "output"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("float32", "float64", "bfloat16", "float16"),
     "operator": ("incremental", "full", "thresholded"),
     "channels": ("RGB", "L"),
+    "activation": ("softmax", "sigmoid", "none"),
+    "layout": ("channels_first", "channels_last"),
+    "interpolation": ("bilinear", "bicubic", "nearest"),
     "on_error": ("continue", "stop"),
     "progress": ("auto", "on", "off"),
     "format": ("png", "csv", "parquet", "arrow"),

@@ -8,6 +8,8 @@ import numpy as np
 
 #: Probabilities nearer to 0 or 1 are taken for this near: beyond, their logits are all rounding.
 _LEAST = 1e-7
+#: Scores that are no probabilities.
+RAW_SCORES = ("logit", "output")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Scale:
 
     def to(self, scores: np.ndarray) -> np.ndarray:
         """Scores on this scale."""
-        if self.score == "logit":
+        if self.score in RAW_SCORES:
             return scores
         probability = np.exp(scores) if self.score == "log_probability" else scores
         probability = np.clip(probability, _LEAST, 1 - _LEAST)
@@ -34,7 +36,7 @@ class Scale:
 
     def back(self, values: np.ndarray) -> np.ndarray:
         """Scores again."""
-        if self.score == "logit":
+        if self.score in RAW_SCORES:
             return values
         logarithm = _log_sigmoid(values)
         if self.score == "probability":
@@ -43,7 +45,7 @@ class Scale:
 
     def slope(self, values: np.ndarray) -> np.ndarray:
         """How much scores change with what they are on this scale."""
-        if self.score == "logit":
+        if self.score in RAW_SCORES:
             return np.ones_like(values)
         other: np.ndarray = np.exp(_log_sigmoid(-values))  # the probability of all other classes
         return other if self.score == "log_probability" else other * (1 - other)

@@ -52,7 +52,7 @@ class Context:
         held_before: bytes that the process held beside this image, None where nobody watches its memory.
         beside: bytes that may come to that while this image runs: the next one's base.
         layers_beside: convolutions whose prepared weights other operators of this image need, with their blocks.
-        score: what `read` gives: 'probability', 'logit' or 'log_probability'.
+        score: what `read` gives: 'probability', 'log_probability', 'logit' or 'output'.
     """
 
     network: Network

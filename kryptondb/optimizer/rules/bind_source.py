@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 OCCLUDE_OPTIONS = ("patch", "stride", "fill", "class", "score")
 REDUNDANCY_OPTIONS = ("patch", "stride")
-SCORES = ("probability", "logit", "log_probability")
+SCORES = ("probability", "logit", "log_probability", "output")
+RAW_SCORES = ("logit", "output")  # the network's own numbers
 
 
 def bind_source(plan: LogicalPlan, context: Context) -> LogicalPlan:
@@ -66,9 +67,32 @@ def _occlusion(call: TableFunction, context: Context) -> Occlusion:
         patch=patch,
         stride=stride,
         fill=_fill(options["fill"]) if "fill" in options else "gray",
-        score=one_of(options["score"], SCORES, "probability") if "score" in options else SCORES[0],
+        score=_score(options.get("score"), model),
         classes=options["class"].value if "class" in options else TopK(1),
     )
+
+
+def _score(option: Option | None, model: Model) -> str:
+    """Which number is mapped: by default a probability, and the output itself of a model that gives none."""
+    default = "output" if model.activation == "none" else "probability"
+    score = one_of(option, SCORES, default) if option is not None else default
+    if score in RAW_SCORES:
+        return score
+    position = (option.value.position or option.position) if option is not None else None
+    if model.activation == "none":
+        raise BindError(
+            f"{model.name} gives no probabilities (activation => 'none')",
+            position=position,
+            hint="score => 'output' maps what it gives.",
+        )
+    if model.activation == "softmax" and model.classes == 1:
+        raise BindError(
+            f"{model.name} gives one number an image; as a softmax it would always be 1",
+            position=position,
+            hint="score => 'output' maps the number itself. CREATE MODEL ... WITH (activation => 'sigmoid') says that"
+            " it is the logit of a probability, activation => 'none' that it is a measure.",
+        )
+    return score
 
 
 def _redundancy(call: TableFunction, context: Context) -> RedundancyTable:
