@@ -72,6 +72,11 @@ class Experiment:
     beside: int = 0
 
     @cached_property
+    def placed(self) -> Network:
+        """The network on the device and in the precision of the experiment."""
+        return placed(self.network, self.device, self.precision, self.model)
+
+    @cached_property
     def replays(self) -> Replays | None:
         """Passes of tiles that were recorded for one picture and are replayed for the others."""
         return None if isinstance(self.operator, Full) else self.operator.replays(torch.device(self.device))
@@ -107,7 +112,7 @@ class ImageRun:
             image = preprocess.normalize(pixels)[None].to(dtype).contiguous(memory_format=torch.channels_last)
             painter = experiment.fill.prepare(pixels)
             self._context = Context(
-                network=placed(experiment.network, experiment.device, experiment.precision, experiment.model),
+                network=experiment.placed,
                 grid=experiment.grid,
                 mask=mask_of_runs(experiment.runs, experiment.grid.rows, experiment.grid.cols),
                 image=image,

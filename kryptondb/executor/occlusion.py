@@ -211,7 +211,7 @@ def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Experi
     from kryptondb.executor.experiment import Experiment
     from kryptondb.images.fills import parse_fill
 
-    return Experiment(
+    experiment = Experiment(
         model=model,
         network=models.network(node.model),
         grid=node.grid,
@@ -224,3 +224,5 @@ def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Experi
         precision=node.precision,
         beside=node.cost.ahead if node.ahead and node.cost is not None else 0,
     )
+    _ = experiment.placed  # now: what an experiment takes is counted beyond its weights
+    return experiment

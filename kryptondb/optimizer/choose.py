@@ -76,7 +76,7 @@ def _with_approximations(
     context: Context,
 ) -> Choice:
     """The choice between the cheapest exact candidate and what the profile admits."""
-    rates = context.rates(workload.device).in_precision(workload.precision)
+    rates = context.rates(workload.device)
     found = approximations(asked, workload, rates, context.operators, hints.for_operators())
     kept = [each for each in found.tried if each.keeps and each.candidate.cost.memory <= workload.memory_limit]
     best = min(kept, key=lambda each: each.candidate.cost.seconds, default=None)
@@ -106,7 +106,7 @@ def _with_approximations(
 def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Candidate]:
     rates = context.rates(workload.device).in_precision(workload.precision)
     return [
-        Candidate(operator, operator.estimate(workload, rates), _description(operator, workload))
+        Candidate(operator, operator.estimate(workload, rates), _description(operator, workload), workload.precision)
         for kind in context.operators
         if kind.exact or kind.name == hints.operator
         for operator in kind.candidates(workload, rates, hints.for_operators())

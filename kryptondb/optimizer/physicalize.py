@@ -120,7 +120,7 @@ def _occlude(table: Occlusion, choice: Choice, workload: Workload) -> Occlude:
         memory_limit=workload.memory_limit,
         image_filter=table.image_filter,
         cost=cost,
-        precision=workload.precision,
+        precision=choice.chosen.precision,
         description=choice.chosen.description,
         tail=_tail(workload.network),
         channels=table.channels,

@@ -27,7 +27,7 @@ def approximate(
     """The map that a recipe gives, out of maps of every cell.
 
     Args:
-        exact: scores [k, rows, cols].
+        exact: scores [k, rows, cols], in the recipe's precision.
         guide: the same from `thresholded` with the recipe's cap; None where the recipe has none.
         asked: the cells asked for, boolean [rows, cols]; None for all of them.
         score: what the scores are, as in `occlude(..., score => )`.
@@ -37,6 +37,8 @@ def approximate(
     """
     whole = np.ones(exact.shape[1:], dtype=bool)
     reconstruction = Reconstruction(recipe, whole if asked is None else asked, score)
+    if recipe.operator == "incremental":
+        return np.where(reconstruction.asked, exact, np.nan)
     if recipe.operator == "thresholded":
         assert guide is not None
         return np.where(reconstruction.asked, guide, np.nan)
