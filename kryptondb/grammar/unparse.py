@@ -168,6 +168,9 @@ class _Writer:
                 return self.parameter(node)
             case s.ListLiteral(items):
                 return f"({self.all(items)})"
+            case s.TableFile(form, path, column):
+                named = f", column => {self.expression(column)}" if column is not None else ""
+                return f"{form}({self.expression(path)}{named})"
             case s.Binary(operator, left, right):
                 level = _BINARY[operator]
                 # Comparisons do not chain; everything else groups to the left.
