@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kryptondb.images.arrays import GREY_ONLY, Floats, Meaningless, over_white
 from kryptondb.images.dicom import Stored
-from kryptondb.images.levels import FUNCTIONS, Window, full_range, windowed
+from kryptondb.images.levels import FUNCTIONS, Window, between, full_range, windowed
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -57,7 +57,7 @@ def _grey(
     elif "VOILUTSequence" in voi:
         grey = _through_table(values, voi)
     elif not rescaled and not stored.signed and stored.bits_stored <= 8:
-        grey = values.astype(np.float32) / np.float32(2**stored.bits_stored - 1)
+        grey = between(values, 0, 2**stored.bits_stored - 1)
     else:
         grey = full_range(values, None if padding is None else ~padding)
     if photometric == "MONOCHROME1":

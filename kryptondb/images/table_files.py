@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,9 +67,10 @@ class ImageTable:
         self._shown = printable(path)
         self._folder = path.parent
         column, self._row = _options(self._shown, fragment)
-        self._batches = _open(path, self._shown)
-        self._column = _chosen(self._shown, self._batches.schema, column)
-        self._has_bytes = _holds_bytes(self._shown, self._batches.schema.field(self._column))
+        with _damage(self._shown):
+            self._batches = _open(path, self._shown)
+            self._column = _chosen(self._shown, self._batches.schema, column)
+            self._has_bytes = _holds_bytes(self._shown, self._batches.schema.field(self._column))
         self._lock = threading.Lock()
         self._ahead: Iterator[tuple[int, pa.RecordBatch]] = iter(())
         self._current: tuple[int, pa.RecordBatch] | None = None
@@ -80,7 +82,7 @@ class ImageTable:
             yield self._cell(self._row, None if self._has_bytes is True else values)
             return
         if self._has_bytes is True:
-            yield from (self._cell(index, None) for index in range(self._batches.rows()))
+            yield from (self._cell(index, None) for index in range(self._rows()))
             return
         for first, batch in self._reading(0):
             values = batch.column(0).to_pylist()
@@ -113,20 +115,20 @@ class ImageTable:
             while self._current is None or index >= self._current[0] + self._current[1].num_rows:
                 self._current = next(self._ahead, None)
                 if self._current is None:
-                    raise ImageError(f"{self._shown}: no row {index:,}: it has {self._batches.rows():,}, from 0")
+                    raise ImageError(f"{self._shown}: no row {index:,}: it has {self._rows():,}, from 0")
             first, batch = self._current
             return batch.column(0)[index - first].as_py()
 
+    def _rows(self) -> int:
+        with _damage(self._shown):
+            return self._batches.rows()
+
     def _reading(self, index: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Batches of the column from the one that holds a row on, each with the number of its first row."""
-        import pyarrow as pa
-
-        try:
+        with _damage(self._shown):
             for first, batch in self._batches.read(self._column, index):
                 batch.validate(full=True)  # before a value of a damaged file is looked at
                 yield first, batch
-        except (pa.ArrowException, OSError) as error:
-            raise ImageError(f"{self._shown}: damaged table: {_first_line(error)}") from None
 
 
 class _Parquet:
@@ -179,19 +181,25 @@ class _Arrow:
 
 
 def _open(path: Path, shown: str) -> _Parquet | _Arrow:
+    try:
+        with file_content(path).open() as stream:
+            start = stream.read(6)
+    except OSError as error:
+        raise ImageError(f"{shown}: {(error.strerror or str(error)).lower()}") from None
+    kind = next((kind for signature, kind in _SIGNATURES.items() if start.startswith(signature)), None)
+    if kind is None:
+        raise ImageError(f"{shown}: not a Parquet or Arrow file")
+    return _Parquet(path) if kind == "parquet" else _Arrow(path)
+
+
+@contextmanager
+def _damage(shown: str) -> Iterator[None]:
+    """Turns what Arrow says of a file that it cannot read into an ImageError."""
     import pyarrow as pa
 
-    content = file_content(path)
     try:
-        with content.open() as stream:
-            start = stream.read(6)
-        kind = next((kind for signature, kind in _SIGNATURES.items() if start.startswith(signature)), None)
-        if kind is None:
-            raise ImageError(f"{shown}: not a Parquet or Arrow file")
-        return _Parquet(path) if kind == "parquet" else _Arrow(path)
-    except FileNotFoundError:
-        raise ImageError(f"{shown}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
+        yield
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise ImageError(f"{shown}: damaged table: {_first_line(error)}") from None
 
 
