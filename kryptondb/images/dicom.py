@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from kryptondb.errors import ImageError
 from kryptondb.images.arrays import Floats, Meaningless, check_size
 from kryptondb.images.content import Content
+from kryptondb.images.dicom_values import integer, text
 from kryptondb.images.levels import Window
 from kryptondb.images.part import Part
 
@@ -164,15 +165,15 @@ def _header(name: str, stream: BinaryIO) -> tuple[Dataset, Stored]:
     stream.seek(6 if explicit else 2, io.SEEK_CUR)
     native = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     stored = Stored(
-        rows=_int(header, "Rows"),
-        columns=_int(header, "Columns"),
-        channels=_int(header, "SamplesPerPixel", 1),
-        photometric=str(header.get("PhotometricInterpretation", "MONOCHROME2")),
-        bits_allocated=_int(header, "BitsAllocated"),
-        bits_stored=_int(header, "BitsStored", _int(header, "BitsAllocated")),
-        signed=bool(_int(header, "PixelRepresentation", 0)),
-        planar=_int(header, "PlanarConfiguration", 0),
-        frames=_int(header, "NumberOfFrames", 1) or 1,
+        rows=integer(header, "Rows"),
+        columns=integer(header, "Columns"),
+        channels=integer(header, "SamplesPerPixel", 1),
+        photometric=text(header, "PhotometricInterpretation", "MONOCHROME2"),
+        bits_allocated=integer(header, "BitsAllocated"),
+        bits_stored=integer(header, "BitsStored", integer(header, "BitsAllocated")),
+        signed=bool(integer(header, "PixelRepresentation", 0)),
+        planar=integer(header, "PlanarConfiguration", 0),
+        frames=integer(header, "NumberOfFrames", 1) or 1,
         syntax=str(getattr(header, "file_meta", {}).get("TransferSyntaxUID", native)),
         keyword=keyword,
         vr=vr if explicit else "OW",
@@ -198,10 +199,3 @@ def _frame(name: str, part: Part, stored: Stored) -> int:
     if frame > stored.frames:
         raise ImageError(f"{name}: no frame {frame:,}: it has {stored.frames:,}")
     return frame - 1
-
-
-def _int(header: Dataset, keyword: str, default: int | None = None) -> int:
-    value = header.get(keyword)
-    if value is None and default is not None:
-        return default
-    return int(value)  # type: ignore[arg-type]  # TypeError for what is missing: the header cannot be read

@@ -35,7 +35,7 @@ _RLE_SEGMENTS = 15
 def samples(
     name: str, stream: BinaryIO, header: Dataset, stored: Stored, index: int
 ) -> tuple[NDArray[np.generic], str]:
-    """[H, W] or [H, W, 3] and the photometric interpretation that they have; YBR comes as RGB.
+    """[H, W] or [H, W, 3] and the photometric interpretation that they have.
 
     Args:
         stream: at the value of the element that holds the pixels.
@@ -69,7 +69,7 @@ def samples(
         "number_of_frames": stored.frames,
     }
     if not syntax.is_encapsulated:
-        found, properties = decoder.as_array(stream, index=index, **options)
+        found, properties = decoder.as_array(stream, index=index, raw=True, **options)
         return found, str(properties["photometric_interpretation"])
     frame = _encoded(name, stream, header, stored, index)
     _check(name, frame, stored, rle=syntax == _RLE)
@@ -107,11 +107,11 @@ def _decoded(
     encapsulated = encapsulate([frame])
     for plugin in plugins[:-1]:
         try:
-            found, properties = decoder.as_array(encapsulated, index=0, decoding_plugin=plugin, **options)
+            found, properties = decoder.as_array(encapsulated, index=0, raw=True, decoding_plugin=plugin, **options)
             return found, str(properties["photometric_interpretation"])
         except Exception:
             continue  # some take what others refuse; the last one's failure is what counts
-    found, properties = decoder.as_array(encapsulated, index=0, decoding_plugin=plugins[-1], **options)
+    found, properties = decoder.as_array(encapsulated, index=0, raw=True, decoding_plugin=plugins[-1], **options)
     return found, str(properties["photometric_interpretation"])
 
 

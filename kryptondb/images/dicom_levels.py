@@ -5,19 +5,21 @@ Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.6.3 (palettes)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kryptondb.images.arrays import GREY_ONLY, Floats, Meaningless, over_white
 from kryptondb.images.dicom import Stored
+from kryptondb.images.dicom_values import decimals, integer, text
 from kryptondb.images.levels import FUNCTIONS, Window, between, full_range, windowed
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _COLOURS = ("Red", "Green", "Blue", "Alpha")
+_BAND = 1 << 22  # pixels that are converted at once
 _MOST_ENTRIES = 1 << 16
 _DISCRETE, _LINEAR, _INDIRECT = 0, 1, 2  # segments of a palette
 
@@ -36,23 +38,35 @@ def levels(
         raise Meaningless(GREY_ONLY)
     if photometric == "PALETTE COLOR" and samples.ndim == 2:
         return _palette(samples, header)
-    if photometric == "RGB" and samples.ndim == 3:
-        pixels: Floats = samples.astype(np.float32)
-        pixels /= np.float32(2**stored.bits_stored - 1)
-        return np.clip(pixels, 0, 1, out=pixels)
+    if photometric in ("RGB", "YBR_FULL", "YBR_FULL_422") and samples.ndim == 3:
+        return _colours(samples, photometric, 2**stored.bits_stored - 1)
     raise Meaningless("DICOM pixels in this colour model are not supported")
+
+
+def _colours(samples: NDArray[np.generic], photometric: str, top: int) -> Floats:
+    """[H, W, 3] of RGB or YBR, some rows at a time: what lies between takes little memory."""
+    from pydicom.pixels.processing import convert_color_space
+
+    height, width, _ = samples.shape
+    pixels: Floats = np.empty((height, width, 3), dtype=np.float32)
+    step = max(1, _BAND // width)
+    for row in range(0, height, step):
+        band = samples[row : row + step]
+        pixels[row : row + step] = band if photometric == "RGB" else convert_color_space(band, photometric, "RGB")
+    pixels /= np.float32(top)
+    return np.clip(pixels, 0, 1, out=pixels)
 
 
 def _grey(
     samples: NDArray[np.generic], photometric: str, header: Dataset, stored: Stored, index: int, window: Window | None
 ) -> Floats:
     """[H, W] float32 in 0..1, black least."""
-    padding = _padding(samples, header)
+    padding = _padding(samples, header, stored)
     values, rescaled = _rescaled(samples, header, index)
     voi = _group(header, index, "FrameVOILUTSequence") or header
     own = window or (_first_window(voi) if "VOILUTSequence" not in voi else None)
     if own is not None:
-        function = str(voi.get("VOILUTFunction") or "LINEAR").upper()
+        function = text(voi, "VOILUTFunction", "LINEAR").upper()
         grey = _windowed(values, own, function if function in FUNCTIONS else "LINEAR")
     elif "VOILUTSequence" in voi:
         grey = _through_table(values, voi)
@@ -90,7 +104,8 @@ def _rescaled(samples: NDArray[np.generic], header: Dataset, index: int) -> tupl
     if header.get("ModalityLUTSequence"):
         return apply_modality_lut(samples, header), True
     source = _group(header, index, "PixelValueTransformationSequence") or header
-    slope, intercept = float(source.get("RescaleSlope") or 1), float(source.get("RescaleIntercept") or 0)
+    slope, intercept = (_first(source, keyword) or 0 for keyword in ("RescaleSlope", "RescaleIntercept"))
+    slope = slope or 1
     if not (np.isfinite(slope) and np.isfinite(intercept)) or (slope, intercept) == (1, 0):
         return samples, False
     values: Floats = samples.astype(np.float32)
@@ -101,19 +116,15 @@ def _rescaled(samples: NDArray[np.generic], header: Dataset, index: int) -> tupl
 
 def _first_window(voi: Dataset) -> Window | None:
     """The first of the file's windows, where it is one."""
-    center, width = (_first(voi.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
+    center, width = (_first(voi, keyword) for keyword in ("WindowCenter", "WindowWidth"))
     if center is None or width is None or not np.isfinite(center) or not 0 < width < np.inf:
         return None
     return center, width
 
 
-def _first(value: Any) -> float | None:
-    """The first of one or several decimal strings."""
-    from pydicom.multival import MultiValue
-
-    if isinstance(value, MultiValue):
-        value = value[0] if len(value) else None
-    return None if value is None else float(value)
+def _first(data: Dataset, keyword: str) -> float | None:
+    """The first of one or several decimal strings, None where there is none."""
+    return next(iter(decimals(data, keyword)), None)
 
 
 def _through_table(values: NDArray[np.generic], voi: Dataset) -> Floats:
@@ -127,13 +138,12 @@ def _through_table(values: NDArray[np.generic], voi: Dataset) -> Floats:
     return np.clip(found, 0, 1, out=found)
 
 
-def _padding(samples: NDArray[np.generic], header: Dataset) -> NDArray[np.bool_] | None:
+def _padding(samples: NDArray[np.generic], header: Dataset, stored: Stored) -> NDArray[np.bool_] | None:
     """Where the picture has none, in stored values; None for a file without padding."""
-    value = _first(header.get("PixelPaddingValue"))
-    if value is None:
+    if "PixelPaddingValue" not in header:
         return None
-    limit = _first(header.get("PixelPaddingRangeLimit"))
-    low, high = sorted((value, value if limit is None else limit))
+    value = integer(header, "PixelPaddingValue", 0, signed=stored.signed)
+    low, high = sorted((value, integer(header, "PixelPaddingRangeLimit", value, signed=stored.signed)))
     found: NDArray[np.bool_] = np.greater_equal(samples, low) & np.less_equal(samples, high)
     return found
 

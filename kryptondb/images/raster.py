@@ -64,7 +64,7 @@ def read(content: Content, part: Part, window: Window | None) -> Floats:
             raise
         with image:
             part.only(image.format or "picture", *(("page",) if image.format == "TIFF" else ()), shown=content.name)
-            if not _go_to(image, part, content.name):
+            if not _go_to(image, part):
                 return tiff.read(content, part, window)
             _check_declared_size(content.name, image)
             wide = _wide_layout(image)
@@ -76,14 +76,11 @@ def read(content: Content, part: Part, window: Window | None) -> Floats:
             return upright(image, _levels(image, window))
 
 
-def _go_to(image: ImageFile.ImageFile, part: Part, name: str) -> bool:
-    """Turns to the page; False where Pillow has no mode for its samples. ImageError for a page that is not there."""
+def _go_to(image: ImageFile.ImageFile, part: Part) -> bool:
+    """Turns to the page; False where Pillow finds none, or has no mode for its samples."""
     try:
         image.seek((part.page or 1) - 1)
-    except EOFError:
-        pages = getattr(image, "n_frames", 1)
-        raise ImageError(f"{name}: no page {part.page}: it has {pages:,}") from None
-    except SyntaxError:
+    except (EOFError, SyntaxError):
         return False
     return True
 
@@ -156,7 +153,7 @@ def _read_wide(content: Content, part: Part, image: ImageFile.ImageFile, wide: _
     if wide.low is None:
         return in_bands(image, 1, lambda band: _grey_alpha(np.asarray(band)))
     with content.open() as stream, Image.open(stream, formats=FORMATS) as again:
-        _go_to(again, part, content.name)
+        _go_to(again, part)
         _load_as(again, wide.low)
         key = image.info.get("transparency")
         pixels: Floats = np.empty((image.height, image.width, 3), dtype=np.float32)

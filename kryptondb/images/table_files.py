@@ -199,7 +199,7 @@ def _damage(shown: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
         raise ImageError(f"{shown}: damaged table: {_first_line(error)}") from None
 
 
@@ -217,7 +217,10 @@ def _options(shown: str, fragment: str) -> tuple[str | None, int | None]:
 
 
 def _chosen(shown: str, schema: pa.Schema, column: str | None) -> str:
-    if (column or COLUMN) in schema.names:
+    found = schema.names.count(column or COLUMN)
+    if found > 1:
+        raise ImageError(f'{shown}: {found:,} columns are named "{column or COLUMN}"')
+    if found == 1:
         return column or COLUMN
     names = ", ".join(schema.names[:20])
     if column is None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from tifffile import TiffPage
 
 _NONE, _DEFLATE, _ADOBE_DEFLATE, _PACKBITS = 1, 32946, 8, 32773
-_MOST_BYTES = 8  # of a sample: float64
+_LARGEST_SAMPLE = 8  # bytes: float64
+_MOST_BYTES = 640 << 20  # of a page, before it is made float32: 80 million pixels of grey as float64
 _ORIENTATION = 274
 _PHOTOMETRICS = (0, 1, 2)  # white is zero, black is zero, RGB
 
@@ -70,12 +71,15 @@ def _check(name: str, page: TiffPage, stream: BinaryIO) -> None:
         or int(page.photometric) not in _PHOTOMETRICS
     ):
         raise Meaningless(f"this layout of TIFF samples ({page.axes}, {channels} a pixel) is not supported")
-    if page.dtype.itemsize > _MOST_BYTES or page.dtype.kind not in "buif" or page.bitspersample % 8:
+    if page.dtype.itemsize > _LARGEST_SAMPLE or page.dtype.kind not in "buif" or page.bitspersample % 8:
         raise Meaningless(f"samples of {page.bitspersample} bits are not supported")
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     height = min(height, page.imagelength) if not page.is_tiled else height
     if min(height, width) < 1 or height * width > PIXEL_LIMIT:
         raise ImageError(f"{name}: damaged TIFF: tiles of {height} x {width} pixels")
+    size = page.imagelength * page.imagewidth * channels * page.dtype.itemsize
+    if size > _MOST_BYTES:
+        raise ImageError(f"{name}: {size:,} bytes of samples are more than the {_MOST_BYTES:,} that are read")
     if compression == _NONE:
         return
     if compression not in (_DEFLATE, _ADOBE_DEFLATE, _PACKBITS):
