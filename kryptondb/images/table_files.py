@@ -78,8 +78,7 @@ class ImageTable:
     def cells(self) -> Iterator[Cell]:
         """One a row, in order. Bytes are not read."""
         if self._row is not None:
-            values = self._value(self._row)
-            yield self._cell(self._row, None if self._has_bytes is True else values)
+            yield self._cell(self._row, None if self._has_bytes is True else self._value(self._row))
             return
         if self._has_bytes is True:
             yield from (self._cell(index, None) for index in range(self._rows()))

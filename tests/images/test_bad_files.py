@@ -137,7 +137,7 @@ def test_random_bytes_behind_every_signature_are_an_image_error(tmp_path: Path) 
         (b"GIF89a" + bytes(50), "a GIF, not a PNG"),
         (b"%PDF-1.7", "a PDF document"),
         (bytes(128) + b"DICM" + bytes(50), "DICOM file"),
-        (bytes(344) + b"n+1\0" + bytes(4), "NIfTI"),
+        (bytes(344) + b"n+1\0" + bytes(4), "voxels of type"),
         (b"PAR1" + bytes(50), "a Parquet table, not a PNG"),
         (b"\x89PNG\r\n\x1a\n" + bytes(9), "damaged or unsupported PNG"),
     ],

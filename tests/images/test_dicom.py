@@ -162,7 +162,7 @@ def test_files_that_break_a_rule_or_are_deflated_are_read(name: str) -> None:
     assert decode(bundled(name)).pixels.max() > 0.9
 
 
-@pytest.mark.parametrize("name", ["rtplan.dcm", "test-SR.dcm", "DICOMDIR-empty.dcm", "waveform_ecg.dcm"])
+@pytest.mark.parametrize("name", ["rtplan.dcm", "test-SR.dcm", "waveform_ecg.dcm"])
 def test_dicom_files_without_pixels_say_so(name: str) -> None:
     with pytest.raises(ImageError, match="a DICOM file without a picture"):
         decode(bundled(name))
