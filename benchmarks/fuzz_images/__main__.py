@@ -47,7 +47,7 @@ def main() -> int:
             if chosen.keep:
                 chosen.keep.mkdir(parents=True, exist_ok=True)
                 (chosen.keep / f"{verdict.number}-{damaged.original.name}").write_bytes(damaged.data)
-    table = Table("format", "files", "cases", "pictures", "ImageErrors", "wrong", "slowest", "most memory")
+    table = Table("format", "files", "cases", "pictures", "refused", "wrong", "slowest", "memory")
     for format, each in sorted(found.items()):
         outcomes = [verdict.outcome for verdict in each]
         table.add_row(

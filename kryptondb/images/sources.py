@@ -18,7 +18,7 @@ from PIL import Image
 from kryptondb.errors import ImageError, did_you_mean
 from kryptondb.images import remote, table_files
 from kryptondb.images.arrays import from_array
-from kryptondb.images.content import BytesContent
+from kryptondb.images.content import BytesContent, FileContent
 from kryptondb.images.decode import SUFFIXES, decode
 from kryptondb.images.folders import Found, Unreadable, exists, expanded, is_folder, match_glob, walk
 from kryptondb.images.levels import Window
@@ -152,8 +152,8 @@ def _sample(text: str, window: Window | None) -> ImageSource:
     path, fragment = split_fragment(text)
     name = text.removeprefix(PREFIX).strip().lower()
     part = Part.parse(fragment, name) if fragment else WHOLE
-    sample = sample_path(path)
-    return ImageSource(name, lambda: replace(decode(sample, part, window), name=name))
+    content = FileContent(sample_path(path), path)
+    return ImageSource(name, lambda: replace(decode(content, part, window), name=name))
 
 
 def _find_address(text: str, window: Window | None) -> Iterator[ImageSource]:
