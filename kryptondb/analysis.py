@@ -96,7 +96,7 @@ def analyze(
                 hint=f"One is estimated to take {spoken_seconds(estimate)}.",
             )
         spec = occlude.input.spec if occlude.input.spec is not None else bindings[str(occlude.input.binding)]
-        sources = sampling_order(find_images(list(spec) if isinstance(spec, tuple) else spec))
+        sources = sampling_order(find_images(list(spec) if isinstance(spec, tuple) else spec, occlude.input.window))
         run = _Run(owner, key_of(occlude), profiler, budget, estimate)
         try:
             run.over(sources, recipes)

@@ -165,7 +165,7 @@ def _count(image: ImageRun, counted: float, meter: MemoryMeter, run: Run) -> flo
 def _sources(images: Images, bindings: Mapping[str, object]) -> Iterator[ImageSource]:
     from kryptondb.images.sources import find_images
 
-    return iter(find_images(_spec(images, bindings)))
+    return iter(find_images(_spec(images, bindings), images.window))
 
 
 def _is_single(images: Images, bindings: Mapping[str, object]) -> bool:

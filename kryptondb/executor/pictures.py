@@ -33,6 +33,7 @@ from kryptondb.errors import BindError, ExecutionError
 from kryptondb.executor.copy_options import choice, number, pair, refuse_unknown
 from kryptondb.executor.metadata import PREFIX
 from kryptondb.executor.run import Execution
+from kryptondb.images.part import split_fragment
 from kryptondb.optimizer.physical import HeatMaps, Occlude, PhysicalPlan, Project, Sort
 
 if TYPE_CHECKING:
@@ -232,9 +233,10 @@ class _Names:
         self._given: set[str] = set()
 
     def of(self, heatmap: _Map) -> str:
-        """`cat-281.png` for the class 281 of `pets/cat.jpg`."""
-        last = re.split(r"[/\\]", heatmap.image)[-1]
-        stem: str = re.sub(r"[^\w.]+", "-", Path(last).stem).strip("-.")[:100] or "image"
+        """`cat-281.png` for the class 281 of `pets/cat.jpg`, `ct-frame-3-281.png` for that of `ct.dcm#frame=3`."""
+        path, part = split_fragment(heatmap.image)
+        last = Path(re.split(r"[/\\]", path)[-1])
+        stem: str = re.sub(r"[^\w.]+", "-", f"{last.stem}-{part}").strip("-.")[:100] or "image"
         name = f"{stem}-{heatmap.index}"
         again = 1
         while (name if again == 1 else f"{name}-{again}").casefold() in self._given:

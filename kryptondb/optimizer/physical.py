@@ -91,17 +91,22 @@ class Images(PlanNode):
     """Where pictures come from: a path, glob, folder or 'sample:NAME', several of them, or an object in the bindings.
 
     `spec` is None when a Python object is bound; `binding` is then its key. `count` is None when not known yet.
+    `window` is the (center, width) that grey pictures are seen through, in their files' units.
     """
 
     spec: str | tuple[str, ...] | None
     binding: str | None = None
     count: int | None = None
+    window: tuple[float, float] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         return ("image",)
 
     def details(self) -> str:
+        return self._named() + (f"  window {self.window[0]:g}, {self.window[1]:g}" if self.window else "")
+
+    def _named(self) -> str:
         if self.spec is None:
             key = str(self.binding)
             return f"parameter {int(key) + 1} (?)" if key.isdigit() else f"parameter ${key}"

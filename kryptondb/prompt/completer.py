@@ -117,6 +117,7 @@ def _options(place: Context) -> Iterable[tuple[str, str]]:
         "redundancy": REDUNDANCY_OPTIONS,
         "using": HINTS,
         "create model": OPTION_NAMES,
+        "table file": ("column",),
         "copy": ("format",),
     }
     return ((name, "option") for name in names.get(place.scope or "", ()))
@@ -167,9 +168,10 @@ def _files(place: Context) -> Iterable[tuple[str, str]]:
             yield from ((f"sample:{sample.name}", sample.description) for sample in list_samples())
             return
         from kryptondb.images.decode import SUFFIXES
+        from kryptondb.images.table_files import SUFFIXES as TABLES
 
         yield "sample:", "pictures to try"
-        yield from _paths(place.prefix, tuple(SUFFIXES))
+        yield from _paths(place.prefix, (*SUFFIXES, *TABLES))
     else:
         yield from _paths(place.prefix)
 

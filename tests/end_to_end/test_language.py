@@ -338,9 +338,9 @@ def test_a_result_that_is_kept_tells_no_time(db, capsys):
     assert capsys.readouterr().out.rstrip("\n").endswith("   exact")
 
 
-def test_a_dicom_file_is_refused_by_name(db, tmp_path):
+def test_a_dicom_file_without_a_picture_is_refused_by_name(db, tmp_path):
     (tmp_path / "scan.dcm").write_bytes(bytes(128) + b"DICM" + bytes(50))
-    with pytest.raises(kryptondb.ImageError, match=r"scan\.dcm: a DICOM file, which this version does not read"):
+    with pytest.raises(kryptondb.ImageError, match=r"scan\.dcm: a DICOM file without a picture"):
         db.sql(f"SELECT HEATMAP FROM occlude(net, '{tmp_path}/scan.dcm')").arrow()
 
 

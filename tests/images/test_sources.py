@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kryptondb.errors import ImageError
-from kryptondb.images import find_images, is_single, sources
+from kryptondb.images import find_images, folders, is_single, sources
 
 
 @pytest.fixture
@@ -106,14 +106,14 @@ def test_links_that_go_round_in_circles_are_walked_once(scans: Path) -> None:
 
 def test_nothing_is_decoded_or_walked_before_its_turn(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walked: list[str] = []
-    entries = sources._entries
+    entries = folders._entries
 
-    def watched(folder: Path, above: sources.Ancestors) -> object:
+    def watched(folder: Path, above: folders.Ancestors) -> object:
         walked.append(folder.name)
         return entries(folder, above)
 
-    monkeypatch.setattr(sources, "_entries", watched)
-    monkeypatch.setattr(sources, "decode", lambda path: pytest.fail(f"decoded {path}"))
+    monkeypatch.setattr(folders, "_entries", watched)
+    monkeypatch.setattr(sources, "decode", lambda path, *_: pytest.fail(f"decoded {path}"))
     found = find_images(str(scans))
     next(found)
     assert walked == ["scans"]
