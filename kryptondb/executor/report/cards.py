@@ -7,7 +7,6 @@ import io
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -78,19 +77,32 @@ def cards_of(drawing: Drawing, maps: Generator[Map, None, None]) -> Generator[Ca
     """
     number = 0
     with closing(maps):
-        for name, of_image in groupby(maps, key=lambda heatmap: heatmap.image):
+        for of_image in _by_image(maps):
             try:
-                card = _card(drawing, name, of_image, number + 1)
+                card = _card(drawing, of_image, number + 1)
             except ImageError as error:
-                drawing.execution.leave_out(name, error)
+                drawing.execution.leave_out(of_image[0].image, error)
                 continue
             number += 1
             yield card
 
 
-def _card(drawing: Drawing, name: str, maps: Iterable[Map], number: int) -> Card:
+def _by_image(maps: Iterable[Map]) -> Generator[list[Map], None, None]:
+    """The maps in groups: the classes of one image. The same class again is the same picture, asked about twice."""
+    group: list[Map] = []
+    for heatmap in maps:
+        if group and (group[0].image != heatmap.image or any(other.index == heatmap.index for other in group)):
+            yield group
+            group = []
+        group.append(heatmap)
+    if group:
+        yield group
+
+
+def _card(drawing: Drawing, maps: list[Map], number: int) -> Card:
     from kryptondb.images.render import fitted, photograph
 
+    name = maps[0].image
     picture = drawing.picture(name)
     size = fitted(picture, drawing.look.size or SIDE)
     return Card(

@@ -49,7 +49,7 @@ def copy_report(execution: Execution, path: str, options: Mapping[str, object]) 
 
     with atomic_file(path) as stream, closing(counted()) as cards:
         for text in template.generate(cards=cards, **_of_all(drawing)):
-            encoded = text.encode("utf-8", "replace")  # a label may hold half a surrogate pair
+            encoded = text.encode("utf-8", "replace")  # a path in the statement may be no text
             with writing(path):
                 stream.write(encoded)
             size += len(encoded)
