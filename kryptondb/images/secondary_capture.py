@@ -48,6 +48,15 @@ _EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
 )
+#: Parts of the body that have no left and right one, by the terms of PS3.16, annex L, that scanners write.
+_UNPAIRED = frozenset(
+    (
+        *("ABDOMEN", "ABDOMENPELVIS", "AORTA", "BLADDER", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS"),
+        *("COCCYX", "COLON", "CSPINE", "ESOPHAGUS", "FACE", "HEAD", "HEADNECK", "HEART", "LIVER", "LSPINE"),
+        *("MEDIASTINUM", "NECK", "PANCREAS", "PELVIS", "PROSTATE", "RECTUM", "SKULL", "SPINE"),
+        *("SPLEEN", "SSPINE", "STERNUM", "STOMACH", "TSPINE", "UTERUS", "WHOLEBODY"),
+    )
+)
 #: The longest value that any kept attribute may have in DICOM (LT); a longer one is damage.
 _LONGEST = 10_240
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -133,7 +142,9 @@ def _keep(dataset: Dataset, source: Dataset) -> None:
     for element in source:
         if element.keyword in _KEPT:
             setattr(dataset, element.keyword, _plain(element.value, str(element.VR)))
-    if "Laterality" not in dataset and "ImageLaterality" not in dataset:
+    if str(dataset.get("BodyPartExamined", "")).strip().upper() in _UNPAIRED:
+        dataset.pop("Laterality", None)  # which must not be said of it, even as unknown
+    elif "Laterality" not in dataset and "ImageLaterality" not in dataset:
         dataset.Laterality = None  # not known; the part may be one of a pair
     if "DeidentificationMethod" not in dataset and "DeidentificationMethodCodeSequence" not in dataset:
         dataset.pop("PatientIdentityRemoved", None)  # which must not be said without saying how
@@ -155,7 +166,7 @@ def _identify(dataset: Dataset, series: str, number: int, description: str, comm
     dataset.Manufacturer = dataset.SecondaryCaptureDeviceManufacturer = "KryptonDB"
     dataset.SoftwareVersions = __version__
     dataset.SecondaryCaptureDeviceSoftwareVersions = __version__
-    dataset.ImageComments = _cut(comment, _LONGEST)
+    dataset.ImageComments = _cut(comment, _LONGEST - 1)  # an odd number of bytes is filled up
 
 
 def _refer(dataset: Dataset, origin: Origin) -> None:
