@@ -37,8 +37,8 @@ class SecondaryCaptures:
         from kryptondb.images.secondary_capture import new_series, origin_of, secondary_capture
 
         if self._origin is None or self._image != heatmap.image:
-            self._origin = None
-            self._origin, self._image = origin_of(heatmap.image), heatmap.image
+            self._origin = origin_of(heatmap.image, self._drawing.execution.file(heatmap.image))
+            self._image = heatmap.image
             self._series, self._number = new_series(), 0
         self._number += 1
         drawing = self._drawing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -125,6 +126,10 @@ class Execution:
             ImageError: it cannot be read any more.
         """
         return load_picture(self._seen(name).source)
+
+    def file(self, name: str) -> Path | None:
+        """The file that a picture is in; None for an array."""
+        return self._seen(name).source.file
 
     def prediction(self, name: str) -> list[tuple[int, str | None, float]]:
         """A picture's most probable classes, as PREDICTION lists them: class, label, probability."""

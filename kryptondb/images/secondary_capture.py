@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kryptondb.errors import ExecutionError, ImageError
-from kryptondb.images.picture import printable
 from kryptondb.version import __version__
 
 if TYPE_CHECKING:
@@ -70,37 +69,40 @@ class Origin:
     frame: int | None
 
 
-def origin_of(name: str) -> Origin:
-    """Reads the header of the DICOM file that a picture of this name was decoded from.
+def origin_of(name: str, file: Path | None) -> Origin:
+    """Reads the header of the DICOM file that a picture was decoded from.
 
     Args:
-        name: its path, as in the `image` column; 'study.dcm#frame=3' names a frame.
+        name: what the picture is called in the `image` column; 'study.dcm#frame=3' names a frame.
+        file: where it lies; None for a picture that is in no file of this machine.
 
     Raises:
         ImageError: it is no DICOM file, or one without a study and a patient to refer to.
         ExecutionError: pydicom is not installed.
     """
     pydicom = _pydicom()
-    path, _, frame = name.partition("#frame=")
     wanted = [*_KEPT, *_REFERENCES]
     try:
-        with _quiet(), Path(path).expanduser().open("rb") as file:
-            attributes = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=wanted)
+        if file is None:
+            raise FileNotFoundError
+        with _quiet(), file.open("rb") as stream:
+            attributes = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=wanted)
             attributes.decode()  # text in whatever character set it has
         for element in attributes:
             if len(str(element.value)) > _LONGEST:
-                raise ImageError(f"{printable(path)}: damaged DICOM: {element.keyword} is over {_LONGEST:,} characters")
+                raise ImageError(f"{name}: damaged DICOM: {element.keyword} is over {_LONGEST:,} characters")
     except ImageError:
         raise
     except Exception:  # not a file, not DICOM, damaged: pydicom raises anything at all
         raise ImageError(
-            f"{printable(path)} is no DICOM file, and a DICOM secondary capture needs the patient and the study of one",
+            f"{name} is no DICOM file, and a DICOM secondary capture needs the patient and the study of one",
             hint="Name a .png file, or a folder, for pictures of other kinds.",
         ) from None  # what pydicom says may have the patient's data in it
     missing = [key for key in ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID") if not attributes.get(key)]
     if missing:
-        raise ImageError(f"{printable(path)}: its DICOM header has no {missing[0]} to refer to")
-    return Origin(attributes, int(frame) if frame.isdecimal() else None)
+        raise ImageError(f"{name}: its DICOM header has no {missing[0]} to refer to")
+    frame = re.search(r"#(?:.*&)?frame=(\d{1,9})(?:&|$)", name)
+    return Origin(attributes, int(frame[1]) if frame else None)
 
 
 def new_series() -> str:

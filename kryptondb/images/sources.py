@@ -25,10 +25,14 @@ from kryptondb.images.samples import PREFIX, sample_path
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A picture that can be had: `load()` decodes it, and raises ImageError where it cannot be."""
+    """A picture that can be had: `load()` decodes it, and raises ImageError where it cannot be.
+
+    `file` is the file of this machine that it is in; None for an array, and for what cannot be found.
+    """
 
     name: str
     load: Callable[[], Picture]
+    file: Path | None = None
 
 
 def find_images(spec: object) -> Iterator[ImageSource]:
@@ -97,7 +101,7 @@ def _failing(name: str, error: ImageError) -> ImageSource:
 
 
 def _file(path: Path) -> ImageSource:
-    return ImageSource(printable(path), lambda: decode(path))
+    return ImageSource(printable(path), lambda: decode(path), path)
 
 
 def _find_path(text: str) -> Iterator[ImageSource]:
@@ -105,7 +109,7 @@ def _find_path(text: str) -> Iterator[ImageSource]:
     if text.startswith(PREFIX):
         sample = sample_path(text)
         name = text.removeprefix(PREFIX).strip().lower()
-        return iter([ImageSource(name, lambda: replace(decode(sample), name=name))])
+        return iter([ImageSource(name, lambda: replace(decode(sample), name=name), sample)])
     if not text:
         raise ImageError("the path of the images is empty")
     path = _expanded(text)

@@ -48,10 +48,10 @@ def source(path: Path, **attributes: Any) -> Path:
     return path
 
 
-def capture(name: Any, **more: Any) -> Any:
+def capture(path: Path, frame: str = "", **more: Any) -> Any:
     """The capture of a source, read again."""
     details = {"series": new_series(), "number": 1, "description": "Heat map", "comment": "made here", **more}
-    return pydicom.dcmread(io.BytesIO(secondary_capture(FIGURE, origin_of(str(name)), **details)))
+    return pydicom.dcmread(io.BytesIO(secondary_capture(FIGURE, origin_of(f"{path}{frame}", path), **details)))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_patient_and_study_are_the_sources_and_the_series_is_new(radiograph: Pat
 
 
 def test_the_source_is_referred_to_by_its_series_its_instance_and_its_frame(radiograph: Path) -> None:
-    made = capture(f"{radiograph}#frame=3")
+    made = capture(radiograph, "#frame=3")
     (image,) = made.SourceImageSequence
     assert (image.ReferencedSOPInstanceUID, image.ReferencedSOPClassUID) == ("1.2.3.4.5", "1.2.840.10008.5.1.4.1.1.1")
     assert image.ReferencedFrameNumber == 3
@@ -145,14 +145,14 @@ def test_no_warning_tells_what_the_file_says_of_the_patient(tmp_path: Path, attr
     path = source(tmp_path / "in.dcm", **attributes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        secondary_capture(FIGURE, origin_of(str(path)), series="1.2", number=1, description="", comment="")
+        secondary_capture(FIGURE, origin_of("in.dcm", path), series="1.2", number=1, description="", comment="")
 
 
 def test_what_is_no_dicom_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     FIGURE.save(tmp_path / "cat.png")
-    for name in ("cat.png", "nothing.dcm", ".", "image[0]"):
-        with pytest.raises(ImageError, match="is no DICOM file.*needs the patient and the study") as caught:
-            origin_of(str(tmp_path / name))
+    for file in (tmp_path / "cat.png", tmp_path / "nothing.dcm", tmp_path, None):
+        with pytest.raises(ImageError, match="^cat is no DICOM file.*needs the patient and the study") as caught:
+            origin_of("cat", file)
         assert "Name a .png file" in str(caught.value)
 
 
@@ -163,17 +163,17 @@ def test_a_source_without_a_study_cannot_be_referred_to(tmp_path: Path, missing:
     del dataset[missing]
     pydicom.dcmwrite(path, dataset)
     with pytest.raises(ImageError, match=f"no {missing} to refer to"):
-        origin_of(str(path))
+        origin_of("in.dcm", path)
 
 
 def test_a_value_of_absurd_length_is_damage_and_is_not_repeated(tmp_path: Path) -> None:
     path = source(tmp_path / "in.dcm", PatientComments="secret" * 5000)
     with pytest.raises(ImageError, match="PatientComments is over 10,240 characters") as caught:
-        origin_of(str(path))
+        origin_of("in.dcm", path)
     assert "secret" not in str(caught.value)
 
 
 def test_without_pydicom_the_error_names_the_extra(radiograph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
     with pytest.raises(ExecutionError, match=r"kryptondb\[medical\]"):
-        origin_of(str(radiograph))
+        origin_of("in.dcm", radiograph)
