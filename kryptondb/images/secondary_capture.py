@@ -58,7 +58,11 @@ _UNPAIRED = frozenset(
 )
 #: The longest value that any kept attribute may have in DICOM (LT); a longer one is damage.
 _LONGEST = 10_240
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_SECONDARY_CAPTURE = f"{_STORAGE}7"
+#: CR, DX and mammography, CT, MR, ultrasound, secondary capture, PET: whose instances have no frames to refer to, even
+#: where a file has several.
+_SINGLE_FRAME = frozenset(_STORAGE + end for end in ("1", "1.1", "1.2", "1.3", "2", "4", "6.1", "7", "128"))
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ def _refer(dataset: Dataset, origin: Origin) -> None:
         referenced.SeriesInstanceUID = source.SeriesInstanceUID
         referenced.ReferencedInstanceSequence = [in_series]
         dataset.ReferencedSeriesSequence = [referenced]
-    if origin.frame is not None:
+    if origin.frame is not None and source.SOPClassUID not in _SINGLE_FRAME:
         instance.ReferencedFrameNumber = origin.frame
     purpose = Dataset()
     code = codes.DCM.SourceImageForImageProcessingOperation

@@ -73,16 +73,26 @@ def test_patient_and_study_are_the_sources_and_the_series_is_new(radiograph: Pat
     assert made.file_meta.MediaStorageSOPInstanceUID == made.SOPInstanceUID
 
 
-def test_the_source_is_referred_to_by_its_series_its_instance_and_its_frame(radiograph: Path) -> None:
-    made = capture(radiograph, "#frame=3")
+def test_the_source_is_referred_to_by_its_series_and_its_instance(radiograph: Path) -> None:
+    made = capture(radiograph)
     (image,) = made.SourceImageSequence
     assert (image.ReferencedSOPInstanceUID, image.ReferencedSOPClassUID) == ("1.2.3.4.5", "1.2.840.10008.5.1.4.1.1.1")
-    assert image.ReferencedFrameNumber == 3
     assert image.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
     (series,) = made.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == "1.2.3.4"
     assert series.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == "1.2.3.4.5"
-    assert "ReferencedFrameNumber" not in capture(radiograph).SourceImageSequence[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [("3.1", "#frame=3", 3), ("3.1", "", None), ("3.1", "#frame=x", None), ("2", "#frame=3", None)],
+)
+def test_a_frame_is_referred_to_where_instances_have_frames(
+    tmp_path: Path, kind: str, name: str, expected: int | None
+) -> None:
+    """3.1 is ultrasound of many frames, 2 a computed tomography's slice."""
+    path = source(tmp_path / "in.dcm", SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{kind}")
+    assert capture(path, name).SourceImageSequence[0].get("ReferencedFrameNumber") == expected
 
 
 def test_the_pixels_are_the_figures(radiograph: Path) -> None:
