@@ -14,6 +14,7 @@ from kryptondb.executor import heap
 from kryptondb.executor.ahead import taking_turns
 from kryptondb.executor.cells import CELLS, cell_batches
 from kryptondb.executor.expressions import compile_predicate
+from kryptondb.executor.heatmaps import likeliest
 from kryptondb.executor.pieces import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch
 from kryptondb.executor.relational import matches
 from kryptondb.executor.stats import ImageFailure, MemoryMeter, Progress, Stats
@@ -39,6 +40,14 @@ class Runner(Protocol):
 SetUp = Callable[[Occlude, "Model", "ModelStore"], Runner]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What is remembered of a picture that was asked about."""
+
+    source: ImageSource
+    likeliest: list[tuple[int, str | None, float]]
+
+
 @dataclass
 class Run:
     """What one run of a plan shares: what it reads, what it is told, and what it has done."""
@@ -50,7 +59,7 @@ class Run:
     set_up: SetUp
     stats: Stats = field(default_factory=Stats)
     errors: list[ImageFailure] = field(default_factory=list)
-    sources: dict[str, ImageSource] | None = None  # by name, when pictures are to be opened again
+    seen: dict[str, Seen] | None = None  # by name, when pictures are to be opened again
     stopped: bool = False
 
 
@@ -100,8 +109,8 @@ def cells(node: Occlude, run: Run) -> Stage:
                     continue
                 del turn
                 run.stats.images += 1
-                if run.sources is not None:
-                    run.sources[source.name] = source
+                if run.seen is not None:
+                    run.seen[source.name] = Seen(source, likeliest(answer.run.prediction, labels))
                 yield from _pieces(node, answer, number, meter, run, turns.look_ahead)
                 del answer  # its base goes before another comes
 

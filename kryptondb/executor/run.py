@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from kryptondb.errors import ExecutionError
+from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.aggregates import aggregated
 from kryptondb.executor.heatmaps import heat_maps, predictions
 from kryptondb.executor.metadata import with_metadata
-from kryptondb.executor.occlusion import Run, SetUp, cells, set_up_experiment
+from kryptondb.executor.occlusion import Run, Seen, SetUp, cells, load_picture, set_up_experiment
 from kryptondb.executor.pieces import Stage, one_batch
 from kryptondb.executor.redundancy import redundancy_rows
 from kryptondb.executor.relational import filtered, limited, projected, sorted_rows
@@ -115,15 +116,42 @@ class Execution:
                 self._rows.close()
 
     def keep_sources(self) -> None:
-        """Remembers where each picture came from, so that `picture` can open it again. Call before the first batch."""
-        self._run.sources = {}
+        """Remembers each picture's source and prediction, for the two below. Call before the first batch."""
+        self._run.seen = {}
 
     def picture(self, name: str) -> Picture:
-        """Opens a picture again, by the name it has in the `image` column."""
-        sources = self._run.sources or {}
-        if name not in sources:
+        """Opens a picture again, by the name it has in the `image` column.
+
+        Raises:
+            ImageError: it cannot be read any more.
+        """
+        return load_picture(self._seen(name).source)
+
+    def file(self, name: str) -> Path | None:
+        """The file that a picture is in; None for an array."""
+        return self._seen(name).source.file
+
+    def prediction(self, name: str) -> list[tuple[int, str | None, float]]:
+        """A picture's most probable classes, as PREDICTION lists them: class, label, probability."""
+        return self._seen(name).likeliest
+
+    def leave_out(self, name: str, error: ImageError) -> None:
+        """Notes a picture that was asked about and then could not be drawn; raises its error where the run stops at it.
+
+        A picture is noted once, however many of its classes are drawn.
+        """
+        if self._run.on_error == "stop":
+            raise error
+        if all(failure.image != name for failure in self._run.errors):
+            self._run.errors.append(ImageFailure(name, error.message))
+            self.stats.images -= 1
+            self.stats.failed += 1
+
+    def _seen(self, name: str) -> Seen:
+        seen = self._run.seen or {}
+        if name not in seen:
             raise ExecutionError(f"no picture named {name} in this run")
-        return sources[name].load()
+        return seen[name]
 
     def _stream(self) -> Generator[pa.RecordBatch, None, None]:
         with closing(self._stage.tables()) as tables:

@@ -29,10 +29,14 @@ from kryptondb.images.samples import PREFIX, sample_path
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A picture that can be had: `load()` decodes it, and raises ImageError where it cannot be."""
+    """A picture that can be had: `load()` decodes it, and raises ImageError where it cannot be.
+
+    `file` is the file of this machine that it is in; None for an array, and for what cannot be found.
+    """
 
     name: str
     load: Callable[[], Picture]
+    file: Path | None = None
 
 
 def find_images(spec: object, window: Window | None = None) -> Iterator[ImageSource]:
@@ -115,7 +119,7 @@ def _failing(name: str, error: ImageError) -> ImageSource:
 
 def _file(path: Path, part: Part, window: Window | None) -> ImageSource:
     name = printable(path)
-    return ImageSource(f"{name}#{part}" if part.given() else name, lambda: decode(path, part, window))
+    return ImageSource(f"{name}#{part}" if part.given() else name, lambda: decode(path, part, window), path)
 
 
 def _found(found: Found, part: Part, window: Window | None) -> ImageSource:
@@ -152,8 +156,9 @@ def _sample(text: str, window: Window | None) -> ImageSource:
     path, fragment = split_fragment(text)
     name = text.removeprefix(PREFIX).strip().lower()
     part = Part.parse(fragment, name) if fragment else WHOLE
-    content = FileContent(sample_path(path), path)
-    return ImageSource(name, lambda: replace(decode(content, part, window), name=name))
+    sample = sample_path(path)
+    content = FileContent(sample, path)
+    return ImageSource(name, lambda: replace(decode(content, part, window), name=name), sample)
 
 
 def _find_address(text: str, window: Window | None) -> Iterator[ImageSource]:

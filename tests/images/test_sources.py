@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kryptondb.errors import ImageError
-from kryptondb.images import find_images, folders, is_single, sources
+from kryptondb.images import find_images, folders, is_single, sample_path, sources
 
 
 @pytest.fixture
@@ -126,6 +126,12 @@ def test_a_sample_is_named_without_its_prefix() -> None:
     assert source.name == "cat"
     assert source.load().name == "cat"
     assert source.load().pixels.shape == (300, 451, 3)
+
+
+def test_a_source_says_which_file_it_is_in(scans: Path) -> None:
+    sample, array, *files = find_images(["sample:cat", np.zeros((2, 2)), str(scans / "b.png")])
+    assert sample.file == sample_path("sample:cat") and array.file is None
+    assert [source.file for source in files] == [scans / "b.png"]
 
 
 def test_arrays_and_pil_images_alone_and_in_lists_get_names_of_their_own(scans: Path) -> None:
