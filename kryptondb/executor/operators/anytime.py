@@ -23,7 +23,7 @@ from kryptondb.optimizer.workload import Workload
 #: Of the lattice that rounds go through where no profile names one: to it by its multiples, from it to 1 by its parts.
 STEP = 4
 #: What runs together takes at most about so long, for a run can stop only between two blocks of cells.
-_BLOCK_SECONDS = 0.15
+_BLOCK_SECONDS = 0.25
 _SMALLEST = 4  # cells of a tile: less is slow, however long it takes
 _LEAST = 4  # parts of a block: with less than one of them nothing is begun any more
 _BATCH = 4  # images at once, through a network of which nobody knows how long it takes
