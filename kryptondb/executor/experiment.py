@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -136,6 +136,10 @@ class ImageRun:
     def flops(self) -> float:
         """Operations done so far."""
         return self._context.flops
+
+    def allot(self, time_left: Callable[[], float]) -> None:
+        """Lets an operator that can stop do so when that many seconds are left no more. Call before iterating."""
+        self._context.time_left = time_left
 
     def __iter__(self) -> Iterator[Scores]:
         trim()  # what made the base, and what earlier pictures left free, is nobody's

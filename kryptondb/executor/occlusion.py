@@ -13,6 +13,7 @@ from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import heap
 from kryptondb.executor.ahead import taking_turns
 from kryptondb.executor.cells import CELLS, cell_batches
+from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.expressions import compile_predicate
 from kryptondb.executor.heatmaps import likeliest
 from kryptondb.executor.pieces import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch
@@ -61,6 +62,7 @@ class Run:
     errors: list[ImageFailure] = field(default_factory=list)
     seen: dict[str, Seen] | None = None  # by name, when pictures are to be opened again
     stopped: bool = False
+    deadline: Deadline | None = None  # of a plan that runs until a time is over
 
 
 def cells(node: Occlude, run: Run) -> Stage:
@@ -94,7 +96,10 @@ def cells(node: Occlude, run: Run) -> Stage:
             with asking(source.name):
                 return ImageAnswer(source.name, runner.run(picture), labels)
 
-        sources = _sources(node.input, run.bindings)
+        sources, total = _sources(node.input, run.bindings), 0
+        if run.deadline is not None:  # which all pictures share: their number has to be known
+            found = [source for source in sources if wanted(source)]
+            sources, total = iter(found), len(found)
         with taking_turns(sources, wanted, prepare, ahead=node.ahead and not single) as turns:
             while (turn := turns.next()) is not None:
                 number += 1
@@ -111,7 +116,8 @@ def cells(node: Occlude, run: Run) -> Stage:
                 run.stats.images += 1
                 if run.seen is not None:
                     run.seen[source.name] = Seen(source, likeliest(answer.run.prediction, labels))
-                yield from _pieces(node, answer, number, meter, run, turns.look_ahead)
+                with _share(answer, run, total - number + 1):
+                    yield from _pieces(node, answer, number, meter, run, turns.look_ahead)
                 del answer  # its base goes before another comes
 
     def keeping() -> Generator[Piece, None, None]:
@@ -152,6 +158,17 @@ def _pieces(
         if close is not None:
             close()
     yield Piece(empty_batch(CELLS), image, last=True)
+
+
+@contextmanager
+def _share(image: ImageAnswer, run: Run, images: int) -> Iterator[None]:
+    """Gives one of so many images that are left its share of the time, where there is a limit."""
+    if run.deadline is None:
+        yield
+        return
+    with run.deadline.share(images) as time_left:
+        image.run.allot(time_left)
+        yield
 
 
 @contextmanager

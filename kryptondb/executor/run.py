@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.aggregates import aggregated
+from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.heatmaps import heat_maps, predictions
 from kryptondb.executor.metadata import with_metadata
 from kryptondb.executor.occlusion import Run, Seen, SetUp, cells, load_picture, set_up_experiment
@@ -61,7 +62,9 @@ def execute(
     """
     if on_error not in ("continue", "stop"):
         raise ValueError(f"on_error must be 'continue' or 'stop', not {on_error!r}")
-    return Execution(plan, Run(models, bindings, on_error, progress, _set_up))
+    seconds = plan.occlude.seconds if plan.occlude is not None else None
+    deadline = Deadline(seconds) if seconds is not None else None
+    return Execution(plan, Run(models, bindings, on_error, progress, _set_up, deadline=deadline))
 
 
 class Execution:
@@ -158,7 +161,8 @@ class Execution:
             while True:
                 began = time.perf_counter()
                 try:
-                    table = next(tables, None)
+                    with self._run.deadline.running() if self._run.deadline is not None else nullcontext():
+                        table = next(tables, None)
                 except pa.ArrowException as error:
                     raise ExecutionError(f"a value of the query cannot be computed: {error}") from error
                 finally:

@@ -50,11 +50,7 @@ def choose(workload: Workload, hints: Hints, context: Context, asked: Asked | No
     fitting = [candidate for candidate in wanted if candidate.cost.memory <= workload.memory_limit]
     if not fitting:
         least = min(wanted, key=lambda candidate: candidate.cost.memory)
-        raise PlanError(
-            f"no plan fits in memory: {least.operator.name} needs {bytes_text(least.cost.memory)}, "
-            f"and the limit is {bytes_text(workload.memory_limit)}",
-            hint="SET memory_limit raises the limit; 'auto' is half of what is free.",
-        )
+        raise no_memory(least, workload.memory_limit)
     chosen = min(fitting, key=lambda candidate: candidate.cost.seconds)
     if asked is not None and hints.operator is None and workload.positions:
         return _with_approximations(chosen, candidates, fitting, asked, workload, hints, context)
@@ -64,6 +60,15 @@ def choose(workload: Workload, hints: Hints, context: Context, asked: Asked | No
         for loser in losers
     )
     return Choice(chosen, rejected, _reason(chosen, fitting, workload, hints))
+
+
+def no_memory(least: Candidate, limit: int) -> PlanError:
+    """The error where even the candidate that needs least does not fit in the memory limit."""
+    return PlanError(
+        f"no plan fits in memory: {least.operator.name} needs {bytes_text(least.cost.memory)}, "
+        f"and the limit is {bytes_text(limit)}",
+        hint="SET memory_limit raises the limit; 'auto' is half of what is free.",
+    )
 
 
 def _with_approximations(
