@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
+from kryptondb.compat.attributions import answer
 from kryptondb.compat.question import question_of
-from kryptondb.compat.strategy import answer
 from kryptondb.compat.traced import Tracer
 from kryptondb.executor.attribution import averaged
 from kryptondb.executor.stats import Progress

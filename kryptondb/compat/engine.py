@@ -61,6 +61,12 @@ class Engine:
         assert isinstance(operator, AnyOperator)
         return cls(traced, grid, image.device, operator, f"{choice.chosen.description}; {choice.reason}")
 
+    @property
+    def explanation(self) -> str:
+        """What runs, and why."""
+        whole = isinstance(self.operator, Full)
+        return f"{'full inference of the traced network' if whole else 'incremental inference'}: {self.reason}"
+
     @cached_property
     def replays(self) -> Replays | None:
         """Passes that all images share, where they are recorded."""

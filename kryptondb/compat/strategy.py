@@ -1,151 +1,72 @@
-"""How a question is answered: incrementally where that is possible and pays, in batches of the function elsewhere."""
+"""Incrementally where that is possible and pays, in batches of the function elsewhere: what is tried when."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
-from kryptondb.compat.batched import Differences
-from kryptondb.compat.engine import Engine
-from kryptondb.compat.question import Question
-from kryptondb.compat.targets import of_example, selected
-from kryptondb.compat.traced import Traced, Tracer, agree, is_image
-from kryptondb.errors import PlanError
-from kryptondb.executor.edges import Paint, windows
-from kryptondb.network import Grid
+from kryptondb.compat.patience import Patience
+from kryptondb.compat.traced import Traced, Tracer
 
-#: Seconds of batches, of this call and earlier ones with the same function, that are worth a tracing. It takes 2 to 5.
-WORTH_TRACING = 10.0
-
-Progress = Callable[[int], None]
+Found = TypeVar("Found")
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What the output loses under each window, and how that was found out.
+@dataclass(frozen=True)
+class Refused:
+    """Nothing was computed incrementally, and why."""
 
-    Attributes:
-        differences: for each input float64 [outputs, windows along its first dimension, ...].
-        explanation: what ran, and why.
-    """
-
-    differences: list[np.ndarray]
-    explanation: str
+    why: str
 
 
-def answer(question: Question, tracer: Tracer, progress: Progress) -> Answer:
-    """Answers a question; call it without gradients.
+def incrementally(
+    forward: Callable[..., Any],
+    images: torch.Tensor,
+    tracer: Tracer,
+    *,
+    unfit: str | None,
+    total: int,
+    once: float,
+    evaluate: Callable[[], object],
+    batches: Iterator[int],
+    occluded: Callable[[], torch.Tensor],
+    compute: Callable[[Traced], Found | Refused],
+) -> Found | Refused:
+    """What `compute` makes of the traced network, or all batches run through, and why.
+
+    A network that is known already is taken at once. Else batches run until they have taken, or will take, so long
+    that tracing pays; then it is traced, and they go on only where that is refused.
 
     Args:
-        tracer: knows functions that were asked about before.
-        progress: told how many windows are done, now and then.
+        images: [N, C, H, W] where it is `unfit` for nothing.
+        unfit: why the call cannot run incrementally whatever the function, None where it may.
+        total: how many windows there are.
+        once: seconds that the unoccluded inputs took.
+        evaluate: evaluates them again.
+        batches: runs one batch after the other, and gives how many windows are done.
+        occluded: an image with something hidden, [1, C, H, W], that the traced network is tried on.
     """
-    initial = question.evaluate(question.inputs, 1)
-    images, forward = question.inputs[0], question.forward
-    why = _unfit(question, initial)
+    why = unfit
     known = tracer.known(forward, images) if why is None else None
     if isinstance(known, Traced):
-        found = _incremental(question, initial, known, tracer, progress)
-        if isinstance(found, Answer):
+        found = compute(known)
+        if not isinstance(found, Refused):
             return found
-        why = found
+        why = found.why
     elif known is not None:
         why = known
-    differences = Differences(question, initial)
-    began = time.perf_counter()
-    for batch, done in enumerate(differences):
-        progress(done)
-        if batch == 0:
-            first, after_first = done, time.perf_counter()  # which pays for what only a first call needs
-        elif why is None:
-            now = time.perf_counter()
-            left = (now - after_first) / (done - first) * (question.total - done)
-            if tracer.spent(forward) + now - began + left > WORTH_TRACING:
-                traced = tracer.trace(forward, images, _first_occluded(question))
-                found = traced if isinstance(traced, str) else _incremental(question, initial, traced, tracer, progress)
-                if isinstance(found, Answer):
-                    return found
-                why = found
-    if why is None:
-        seconds = time.perf_counter() - began
-        tracer.spend(forward, seconds)
-        why = f"all windows took {seconds:.1f} s, which tracing would not have made less"
-    return Answer(differences.by_input(), f"batches of the forward function: {why}")
-
-
-def _unfit(question: Question, initial: torch.Tensor) -> str | None:
-    """Why a question cannot run incrementally, as far as can be told without tracing."""
-    images = question.inputs[0]
-    if len(question.inputs) > 1:
-        return f"there are {len(question.inputs)} inputs"
-    if question.arguments:
-        return "there are additional arguments"
-    if not is_image(images) or question.baselines[0].dtype != images.dtype:
-        return f"the input is no batch of images, N x C x H x W in float32 or float64, but {tuple(images.shape)}"
-    if initial.ndim == 0 or len(initial) != len(images):
-        return "the function does not answer image by image"
-    return None
-
-
-def _incremental(
-    question: Question, initial: torch.Tensor, traced: Traced, tracer: Tracer, progress: Progress
-) -> Answer | str:
-    """The answer of a traced network, or why it has none."""
-    images, baseline, (each,) = question.inputs[0].detach(), question.baselines[0].detach(), question.windows
-    (_, height, width), (_, *patch), (_, *stride) = each.sizes, each.shape, each.strides
-    grid = Grid(height, width, (patch[0], patch[1]), (stride[0], stride[1]), edges="cover")
-    try:
-        engine = Engine.planned(traced, grid, images[0])
-    except PlanError as error:
-        return error.message
-    channels, done = each.counts[0], 0
-
-    def more(of_step: int) -> None:
-        progress((done + of_step) // len(images))
-
-    maps = []
-    for number, image in enumerate(images):
-        target = of_example(question.target, number, len(images))
-        run = engine.on(image, lambda output, target=target: _flat(selected(output, target)))  # type: ignore[misc]
-        if not agree(torch.from_numpy(run.base), initial[number].reshape(-1).cpu()):
-            why = "it has changed since it was traced, or depends on the other examples"
-            tracer.forget(question.forward, images, why)
-            return why
-        found = np.empty((len(run.base), *each.counts))
-        for step in range(channels):
-            hidden = slice(step * each.strides[0], step * each.strides[0] + each.shape[0])
-            found[:, step] = run.base[:, None, None] - run.cells(_painter(image, baseline[number], hidden), more)
-            done += grid.size
-        maps.append(found)
-    kind = "full inference of the traced network" if engine.operator.name == "full" else "incremental inference"
-    return Answer([np.concatenate(maps)], f"{kind}: {engine.reason}")
-
-
-def _flat(output: torch.Tensor) -> torch.Tensor:
-    return output.reshape(len(output), -1)
-
-
-def _painter(image: torch.Tensor, baseline: torch.Tensor, hidden: slice) -> Paint:
-    """Paints the hidden channels [C, H, W] with the baseline; the others show the image."""
-
-    def paint(ys: np.ndarray, xs: np.ndarray, height: int, width: int) -> torch.Tensor:
-        fill = windows(baseline, ys, xs, height, width)
-        if hidden.start == 0 and hidden.stop >= len(image):
-            return fill
-        shown = windows(image, ys, xs, height, width)
-        shown[:, hidden] = fill[:, hidden]
-        return shown
-
-    return paint
-
-
-def _first_occluded(question: Question) -> torch.Tensor:
-    """The first example with its first window filled, [1, C, H, W]."""
-    occluded = question.inputs[0][:1].clone()
-    place = (slice(None), *question.windows[0].place(0))
-    occluded[place] = question.baselines[0][:1][place]
-    return occluded
+    patience = Patience(total, tracer.spent(forward))
+    pays = why is None and patience.has_none(once, evaluate)
+    while True:
+        if why is None and pays:
+            traced = tracer.trace(forward, images, occluded())
+            found = Refused(traced) if isinstance(traced, str) else compute(traced)
+            if not isinstance(found, Refused):
+                return found
+            why = found.why
+        done = next(batches, None)
+        if done is None:
+            return Refused(why or tracer.not_worth(forward, patience.seconds))
+        pays = why is None and patience.is_over(done)

@@ -78,9 +78,10 @@ class Tracer:
         """Seconds that a function has run in batches so far, in which it was not worth a tracing."""
         return self._spent.get(forward, 0.0)
 
-    def spend(self, forward: Callable[..., Any], seconds: float) -> None:
-        """Adds to them."""
+    def not_worth(self, forward: Callable[..., Any], seconds: float) -> str:
+        """Notes that a function ran in batches for so long; says why it was not traced."""
         self._spent[forward] = self.spent(forward) + seconds
+        return f"all windows took {seconds:.1f} s, which tracing would not have made less"
 
 
 def is_image(images: torch.Tensor) -> bool:
