@@ -58,25 +58,9 @@ def prepare(name: str, size: int, patch: int, stride: int, device: str, seed: in
 
     The preprocessing has one mean and one standard deviation for all channels: MONAI paints all with one number.
     """
-    from torchvision.models import get_model  # after the guard
-
-    torch.manual_seed(seed)
-    picture = decode(sample_path("cat"))
-    preprocess = Preprocess(height=size, width=size, mean=(0.5,) * 3, std=(0.5,) * 3, crop=True)
+    module, preprocess, picture, image = build(name, size, seed)
     fill = parse_fill("gray")
-    pixels = preprocess.pixels(picture)
-    image = preprocess.normalize(pixels)[None]
     painted = float(preprocess.normalize(torch.full((3, 1, 1), 0.5))[0])
-
-    module = get_model(name, weights=None, **_AUXILIARY.get(name, {})).eval().requires_grad_(False)
-    if name in _AUXILIARY:
-        for part in module.modules():
-            if isinstance(part, nn.Conv2d):
-                nn.init.kaiming_normal_(part.weight)
-    _settle_batch_norms(module, preprocess)
-    with torch.no_grad():
-        scores = module(image)
-    _sharpen(module, scores)
     network = trace(module, (3, size, size))
     with torch.no_grad():
         probabilities = torch.softmax(module(image), dim=1)[0]
@@ -89,6 +73,26 @@ def prepare(name: str, size: int, patch: int, stride: int, device: str, seed: in
     base = float(probabilities[target])
     placed = module.to(device)
     return Subject(placed, model, network, picture, image.to(device), fill, painted, grid, target, base, device)
+
+
+def build(name: str, size: int, seed: int) -> tuple[nn.Module, Preprocess, Picture, torch.Tensor]:
+    """A network with random weights of a sane scale, how it is shown pictures, a photograph, and that [1, 3, H, W]."""
+    from torchvision.models import get_model  # after the guard
+
+    torch.manual_seed(seed)
+    picture = decode(sample_path("cat"))
+    preprocess = Preprocess(height=size, width=size, mean=(0.5,) * 3, std=(0.5,) * 3, crop=True)
+    image = preprocess.normalize(preprocess.pixels(picture))[None]
+    module = get_model(name, weights=None, **_AUXILIARY.get(name, {})).eval().requires_grad_(False)
+    if name in _AUXILIARY:
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight)
+    _settle_batch_norms(module, preprocess)
+    with torch.no_grad():
+        scores = module(image)
+    _sharpen(module, scores)
+    return module, preprocess, picture, image
 
 
 def _settle_batch_norms(module: nn.Module, preprocess: Preprocess) -> None:

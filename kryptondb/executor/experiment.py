@@ -106,7 +106,7 @@ class ImageRun:
         self._experiment = experiment
         device, dtype = torch.device(experiment.device), _DTYPES[experiment.precision]
         preprocess = experiment.model.preprocess
-        with _exact_inference(device):
+        with exact_inference(device):
             # In a reduced precision only the network rounds: pixels do not.
             pixels = preprocess.pixels(picture).to(device, torch.float32 if self._is_reduced else dtype)
             image = preprocess.normalize(pixels)[None].to(dtype).contiguous(memory_format=torch.channels_last)
@@ -152,7 +152,7 @@ class ImageRun:
         device = torch.device(self._experiment.device)
         cells = self._experiment.operator.run(self._context)
         while True:
-            with _exact_inference(device):  # around each step: a generator must not keep it on while others run
+            with exact_inference(device):  # around each step: a generator must not keep it on while others run
                 scores = next(cells, None)
             if scores is None:
                 self._context.base = self._context.replays = None  # those who keep the answer keep no activations
@@ -187,7 +187,7 @@ def _chosen(choice: ClassChoice, prediction: np.ndarray) -> list[int]:
 
 
 @contextmanager
-def _exact_inference(device: torch.device) -> Iterator[None]:
+def exact_inference(device: torch.device) -> Iterator[None]:
     """Inference mode, and on a GPU float32 that is float32, in convolutions and in matrix products: not TF32."""
     with torch.inference_mode():
         if device.type == "cuda":
