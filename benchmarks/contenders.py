@@ -129,6 +129,7 @@ class Ours:
     Attributes:
         whole_bands: whether a turn computes every cell of its band.
         variant: what sets it apart from another contender with the same operator.
+        precision: what the network runs in.
         preparing: seconds that each turn's preparation took.
     """
 
@@ -136,6 +137,7 @@ class Ours:
     operator: AnyOperator
     whole_bands: bool
     variant: str = ""
+    precision: str = "float32"
     found: Cells = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
     preparing: list[float] = field(default_factory=list)
@@ -180,6 +182,7 @@ class Ours:
             score="probability",
             operator=self.operator,
             device=subject.device,
+            precision=self.precision,
         )
 
     def _timed(self, experiment: Experiment) -> Work:

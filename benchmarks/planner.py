@@ -43,7 +43,7 @@ from benchmarks.subject import Subject, named
 from kryptondb.catalog.memory import free_memory
 from kryptondb.executor.calibrate import measure
 from kryptondb.executor.operators import OPERATORS, AnyOperator
-from kryptondb.executor.profiling import Profiler, guides_for
+from kryptondb.executor.profiling import Profiler, operators_for
 from kryptondb.network import Grid
 from kryptondb.optimizer.approximations import Asked, approximations
 from kryptondb.optimizer.candidate import Candidate
@@ -51,7 +51,7 @@ from kryptondb.optimizer.choose import choose
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.logical import Hints
-from kryptondb.optimizer.recipe import RECIPES
+from kryptondb.optimizer.recipe import recipes_on
 from kryptondb.optimizer.workload import Workload
 
 BRIEF = (lite0_photographs.NAME, vgg16_mri.NAME)
@@ -59,7 +59,8 @@ MODELS = (*BRIEF, "resnet18", "mobilenet_v2", "densenet121")
 CLOSE = 1.15  # the choice may take so much of the best one's time
 HOPELESS = 2.0  # estimated to take so many times as long as the choice: a q-error of 2 is rare
 BEHIND = 1.5  # times the fastest of its case, after the first turn
-Seconds = dict[AnyOperator, list[float]]  # of each turn
+Way = tuple[AnyOperator, str]  # an operator, and the precision that it runs in
+Seconds = dict[Way, list[float]]  # of each turn
 
 
 @dataclass(frozen=True)
@@ -159,19 +160,19 @@ def plan(subject: Subject, rates: Rates, targets: Iterable[float], confidence: f
         context = Context(db.models, db.settings, {}, lambda _: rates, OPERATORS)
         exact = choose(workload, hints, context).chosen.operator
         assert isinstance(exact, AnyOperator)
-        profiler = Profiler(
-            Ours(subject, exact, whole_bands=True).experiment(None), guides_for(RECIPES, workload, rates)
-        )
-        exact_seconds, measured = profiler.measure(subject.picture, RECIPES)
+        recipes = recipes_on(rates, workload.precision)
+        experiment = Ours(subject, exact, whole_bands=True).experiment(None)
+        profiler = Profiler(experiment, operators_for(recipes, workload, rates))
+        exact_seconds, measured = profiler.measure(subject.picture, recipes)
         seconds = [each.seconds for each in measured]
         cases = []
         for level, target in itertools.product(LEVELS, targets):
-            asked = Asked(target, confidence, made_up(level, RECIPES, seconds, exact_seconds, seed))
+            asked = Asked(target, confidence, made_up(level, recipes, seconds, exact_seconds, seed))
             chosen = choose(workload, hints, context, asked).chosen
             tried = approximations(asked, workload, rates, OPERATORS, hints.for_operators()).tried
             admitted = [each.candidate for each in tried if each.keeps]
             admitted += [
-                Candidate(operator, operator.estimate(workload, rates), operator.describe(workload))
+                Candidate(operator, operator.estimate(workload, rates), operator.describe(workload), workload.precision)
                 for kind in OPERATORS
                 if kind.exact
                 for operator in kind.candidates(workload, rates, hints.for_operators())
@@ -183,29 +184,34 @@ def plan(subject: Subject, rates: Rates, targets: Iterable[float], confidence: f
 
 def run(cases: Sequence[Case], rounds: int) -> Seconds:
     """Whole maps by every plan that some case needs, in turns; who begins moves on from round to round."""
-    operators = list(dict.fromkeys(each.operator for case in cases for each in case.running))
-    ours = {each: Ours(cases[0].subject, each, whole_bands=True) for each in operators}  # type: ignore[misc]
-    seconds: Seconds = {each: [] for each in ours}
+    ways = dict.fromkeys(_way(each) for case in cases for each in case.running)
+    ours = {way: Ours(cases[0].subject, way[0], whole_bands=True, precision=way[1]) for way in ways}
+    seconds: Seconds = {way: [] for way in ours}
     for number in range(rounds):
         order = list(ours)
         first = number * len(order) // rounds
-        for operator in order[first:] + order[:first]:
-            work = ours[operator].compute(None)
-            seconds[operator].append(work.preparing + work.seconds)
+        for way in order[first:] + order[:first]:
+            work = ours[way].compute(None)
+            seconds[way].append(work.preparing + work.seconds)
         if number == 0:
-            ours = {each: ours[each] for each in ours if any(_may_win(each, case, seconds) for case in cases)}
+            ours = {way: ours[way] for way in ours if any(_may_win(way, case, seconds) for case in cases)}
     return seconds
 
 
-def _may_win(operator: AnyOperator, case: Case, seconds: Seconds) -> bool:
+def _way(candidate: Candidate) -> Way:
+    assert isinstance(candidate.operator, AnyOperator)
+    return candidate.operator, candidate.precision
+
+
+def _may_win(way: Way, case: Case, seconds: Seconds) -> bool:
     """Whether another turn of a plan could still matter to a case."""
-    mine = {each.operator: seconds[each.operator][0] for each in case.running}  # type: ignore[index]
-    return operator in mine and (operator == case.chosen.operator or mine[operator] <= BEHIND * min(mine.values()))
+    mine = {_way(each): seconds[_way(each)][0] for each in case.running}
+    return way in mine and (way == _way(case.chosen) or mine[way] <= BEHIND * min(mine.values()))
 
 
 def in_hindsight(case: Case, seconds: Seconds) -> Choice:
     """The choice beside the best, by the fastest turn of each."""
-    took = {each.description: min(seconds[each.operator]) for each in case.running}  # type: ignore[index]
+    took = {each.description: min(seconds[_way(each)]) for each in case.running}
     names = {each.description: _told(each) for each in case.running}
     best = min(took, key=lambda description: took[description])
     return Choice(
@@ -225,7 +231,8 @@ def in_hindsight(case: Case, seconds: Seconds) -> Choice:
 
 
 def _told(candidate: Candidate) -> str:
-    return str(getattr(candidate.operator, "recipe", candidate.operator.name))
+    told = str(getattr(candidate.operator, "recipe", candidate.operator.name))
+    return told if candidate.precision == "float32" or candidate.precision in told else f"{told}, {candidate.precision}"
 
 
 def choices_sheet(found: Sequence[Choice], confidence: float, rates: str) -> Sheet:

@@ -27,12 +27,13 @@ class Level:
     """How fast quality falls with what a recipe leaves out.
 
     A cap of tau leaves `(1 - tau) ** tau_power` of 1 missing in SSIM, cells at every n-th row and column leave
-    `(1 - 1 / n) ** step_power`.
+    `(1 - 1 / n) ** step_power`, and a reduced precision leaves `rounding` more.
     """
 
     name: str
     tau_power: float
     step_power: float
+    rounding: float
 
     def missing(self, recipe: Recipe) -> float:
         """What a recipe lacks to an SSIM of 1 on a usual picture."""
@@ -43,10 +44,13 @@ class Level:
             gap *= (1.0 - 1.0 / recipe.step) ** self.step_power
         if recipe.capped and recipe.step:
             gap *= _TOGETHER
-        return gap * 0.5 ** (recipe.fraction / _HALVED)
+        if recipe.precision and gap == 1.0:
+            gap = 0.0
+        missing: float = gap * 0.5 ** (recipe.fraction / _HALVED) + (self.rounding if recipe.precision else 0.0)
+        return missing
 
 
-LEVELS = (Level("smooth maps", 6.7, 4.5), Level("rough maps", 2.5, 2.9))
+LEVELS = (Level("smooth maps", 6.7, 4.5, 0.005), Level("rough maps", 2.5, 2.9, 0.12))
 
 
 def made_up(level: Level, recipes: Sequence[Recipe], seconds: Sequence[float], exact: float, seed: int) -> Profile:

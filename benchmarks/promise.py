@@ -97,7 +97,7 @@ def measure(network: RealNetwork, options: argparse.Namespace) -> list[Kept]:
         )
         if options.calibration:
             db.sql("CALIBRATE net")
-        db.sql(f"ANALYZE net USING ? WITH {shape}", [list(network.tuning[: options.tuning])])
+        db.sql(f"ANALYZE net USING ? WITH {shape[:-1]}, budget => '3 hours')", [list(network.tuning[: options.tuning])])
         unseen = network.unseen[: options.unseen]
         exact, exact_seconds = _maps(db, f"SELECT HEATMAP FROM {occlude}", unseen)
         captum = _captum_seconds(network, options)

@@ -81,23 +81,11 @@ def prepare(name: str, size: int, patch: int, stride: int, device: str, seed: in
 
     The preprocessing has one mean and one standard deviation for all channels: MONAI paints all with one number.
     """
-    from torchvision.models import get_model  # after the guard
-
-    torch.manual_seed(seed)
-    picture = decode(sample_path("cat"))
-    preprocess = Preprocess(height=size, width=size, mean=(0.5,) * 3, std=(0.5,) * 3, crop=True)
-    image = preprocess.normalize(preprocess.pixels(picture))[None]
-    module = get_model(name, weights=None, **_AUXILIARY.get(name, {})).eval().requires_grad_(False)
-    if name in _AUXILIARY:
-        for part in module.modules():
-            if isinstance(part, nn.Conv2d):
-                nn.init.kaiming_normal_(part.weight)
-    _settle_batch_norms(module, preprocess)
+    module, preprocess, picture, image = build(name, size, seed)
     with torch.no_grad():
-        scores = module(image)
-    _sharpen(module, scores)
+        classes = module(image).shape[1]
     network = trace(module, (3, size, size))
-    labels = tuple(str(index) for index in range(scores.shape[1]))
+    labels = tuple(str(index) for index in range(classes))
     return _asked(name, module, network, preprocess, labels, picture, patch, stride, device)
 
 
@@ -133,6 +121,26 @@ def _asked(
         base=float(probabilities[target]),
         device=device,
     )
+
+
+def build(name: str, size: int, seed: int) -> tuple[nn.Module, Preprocess, Picture, torch.Tensor]:
+    """A network with random weights of a sane scale, how it is shown pictures, a photograph, and that [1, 3, H, W]."""
+    from torchvision.models import get_model  # after the guard
+
+    torch.manual_seed(seed)
+    picture = decode(sample_path("cat"))
+    preprocess = Preprocess(height=size, width=size, mean=(0.5,) * 3, std=(0.5,) * 3, crop=True)
+    image = preprocess.normalize(preprocess.pixels(picture))[None]
+    module = get_model(name, weights=None, **_AUXILIARY.get(name, {})).eval().requires_grad_(False)
+    if name in _AUXILIARY:
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight)
+    _settle_batch_norms(module, preprocess)
+    with torch.no_grad():
+        scores = module(image)
+    _sharpen(module, scores)
+    return module, preprocess, picture, image
 
 
 def _settle_batch_norms(module: nn.Module, preprocess: Preprocess) -> None:

@@ -148,7 +148,7 @@ def test_a_closer_scene_has_as_large_a_digit_on_a_smaller_picture():
     assert close.part[2] - close.part[0] == pytest.approx((wide.part[2] - wide.part[0]) / 2, abs=1)
 
 
-@pytest.mark.parametrize("changed", [{"rate": 2e-3}, {"seed": 1}, {"scenes": 2}, {"phases": (Phase(48, 2),)}])
+@pytest.mark.parametrize("changed", [{"rate": 2e-3}, {"seed": 1}, {"scenes": 3}, {"phases": (Phase(48, 2),)}])
 def test_another_recipe_has_another_checkpoint(tmp_path, changed):
     assert SMALL.checkpoint(tmp_path) == replace(SMALL).checkpoint(tmp_path)
     assert replace(SMALL, **changed).checkpoint(tmp_path) != SMALL.checkpoint(tmp_path)

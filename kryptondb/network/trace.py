@@ -17,12 +17,13 @@ from kryptondb.network.importer import Importer
 from kryptondb.network.node import Node
 
 
-def trace(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> Network:
+def trace(module: torch.nn.Module, input_shape: tuple[int, int, int], *, as_it_ends: bool = False) -> Network:
     """The network behind a module in eval mode.
 
     Args:
         module: takes images [N, C, H, W] and gives scores [N, classes].
         input_shape: C, H, W.
+        as_it_ends: keeps a softmax at the end, which otherwise is left out: a query's score says what follows.
 
     Returns:
         A network; where `torch.export` or this room cannot take the graph over, one with `failure` set, which the
@@ -39,7 +40,8 @@ def trace(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> Network
     except Exception as error:
         failure = _one_line(error)
         return Network((), 0, input_shape, classes, module, failure, batch_statistics)
-    network = Network(nodes, _before_softmax(nodes, output), input_shape, classes, module, None, batch_statistics)
+    output = output if as_it_ends else _before_softmax(nodes, output)
+    network = Network(nodes, output, input_shape, classes, module, None, batch_statistics)
     if network.nodes[output].shape != (1, classes):
         failure = f"the graph's output has shape {network.nodes[output].shape}"
         return Network((), 0, input_shape, classes, module, failure, batch_statistics)
