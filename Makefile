@@ -24,7 +24,7 @@ demo: .venv/.installed-demo
 	$(BIN)/kryptondb -f queries/demo.sql
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 check: .venv/.installed-test
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from benchmarks.rounds import Round, runs_of_cells
 from benchmarks.subject import Subject
 from kryptondb.executor import heap
 from kryptondb.executor.experiment import Experiment
-from kryptondb.executor.operators import Full, Incremental
+from kryptondb.executor.operators import AnyOperator, Incremental
 from kryptondb.executor.operators.tilings import tiling_of
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import Runs
@@ -129,13 +129,15 @@ class Ours:
     Attributes:
         whole_bands: whether a turn computes every cell of its band.
         variant: what sets it apart from another contender with the same operator.
+        precision: what the network runs in.
         preparing: seconds that each turn's preparation took.
     """
 
     subject: Subject
-    operator: Full | Incremental
+    operator: AnyOperator
     whole_bands: bool
     variant: str = ""
+    precision: str = "float32"
     found: Cells = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
     preparing: list[float] = field(default_factory=list)
@@ -156,10 +158,21 @@ class Ours:
         operations = work.operations + self.subject.network.flops * charged
         self.turns.append(Turn(work.seconds + work.preparing * charged, len(work.found), operations))
 
-    def compute(self, runs: Runs) -> Work:
-        """Computes some cells of the grid."""
+    def compute(self, runs: Runs | None) -> Work:
+        """Computes some cells of the grid, or all of them."""
+        experiment = self.experiment(runs)
+        with heap.kept():
+            work = self._timed(experiment)
+            if isinstance(self.operator, Incremental) and self.operator.graphs:
+                again = self._timed(experiment)
+                recording = max(0.0, work.seconds - again.seconds) * self._shapes(None) / self._shapes(runs)
+                work = replace(again, preparing=again.preparing + recording)
+        return work
+
+    def experiment(self, runs: Runs | None) -> Experiment:
+        """What a query of some cells of the grid, or of all of them, sets up."""
         subject = self.subject
-        experiment = Experiment(
+        return Experiment(
             model=subject.model,
             network=subject.network,
             grid=subject.grid,
@@ -169,14 +182,8 @@ class Ours:
             score="probability",
             operator=self.operator,
             device=subject.device,
+            precision=self.precision,
         )
-        with heap.kept():
-            work = self._timed(experiment)
-            if isinstance(self.operator, Incremental) and self.operator.graphs:
-                again = self._timed(experiment)
-                recording = max(0.0, work.seconds - again.seconds) * self._shapes(None) / self._shapes(runs)
-                work = replace(again, preparing=again.preparing + recording)
-        return work
 
     def _timed(self, experiment: Experiment) -> Work:
         device = self.subject.device

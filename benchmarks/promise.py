@@ -27,11 +27,8 @@ from benchmarks.machine import describe_machine
 from benchmarks.networks import NETWORKS, RealNetwork
 from benchmarks.report import Sheet, add_common_options, command_line, console, show, write_section
 from benchmarks.rounds import plan_rounds
-from benchmarks.subject import Subject
+from benchmarks.subject import of_network
 from kryptondb.executor.quality import ssim
-from kryptondb.images.arrays import from_array
-from kryptondb.images.fills import parse_fill
-from kryptondb.network import Grid
 
 CAPTUM_POSITIONS = 48
 
@@ -100,10 +97,10 @@ def measure(network: RealNetwork, options: argparse.Namespace) -> list[Kept]:
         )
         if options.calibration:
             db.sql("CALIBRATE net")
-        db.sql(f"ANALYZE net USING ? WITH {shape}", [list(network.tuning[: options.tuning])])
+        db.sql(f"ANALYZE net USING ? WITH {shape[:-1]}, budget => '3 hours')", [list(network.tuning[: options.tuning])])
         unseen = network.unseen[: options.unseen]
         exact, exact_seconds = _maps(db, f"SELECT HEATMAP FROM {occlude}", unseen)
-        captum = _captum_seconds(db, network, options)
+        captum = _captum_seconds(network, options)
         rows = []
         for target in options.target:
             query = f"SELECT HEATMAP FROM {occlude} WITH SSIM >= {target} CONFIDENCE {options.confidence}"
@@ -140,31 +137,10 @@ def _maps(db: kryptondb.Session, query: str, images: Sequence[np.ndarray]) -> tu
     return maps, seconds
 
 
-def _captum_seconds(db: kryptondb.Session, network: RealNetwork, options: argparse.Namespace) -> float:
+def _captum_seconds(network: RealNetwork, options: argparse.Namespace) -> float:
     """What a whole map takes Captum, by its pace over some positions of the first unseen image."""
-    model, traced = db.models.get("net"), db.models.network("net")
-    picture, fill = from_array(network.unseen[0], "unseen"), parse_fill("gray")
-    image = model.preprocess.normalize(model.preprocess.pixels(picture))[None].to(options.device)
-    painted = float(model.preprocess.normalize(torch.full((3, 1, 1), 0.5))[0])
-    module = network.module.to(options.device)
-    with torch.no_grad():
-        probabilities = torch.softmax(module(image), dim=1)[0]
-    height, width = image.shape[2:]
-    grid = Grid(height, width, (options.patch,) * 2, (options.stride,) * 2)
-    target = int(probabilities.argmax())
-    subject = Subject(
-        module,
-        model,
-        traced,
-        picture,
-        image,
-        fill,
-        painted,
-        grid,
-        target,
-        float(probabilities[target]),
-        options.device,
-    )
+    subject = of_network(network, options.patch, options.stride, options.device)
+    grid = subject.grid
     contender = Captum(subject, 1, CAPTUM_POSITIONS)
     contender.warm()
     contender.turn(plan_rounds(grid, (grid.rows, grid.cols), CAPTUM_POSITIONS, lambda _: 1.0)[0])

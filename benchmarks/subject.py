@@ -1,4 +1,4 @@
-"""What every contender explains: a torchvision network with random weights, a photograph, and one class."""
+"""What every contender explains: a network, trained or with random weights, a picture, and one class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 import kryptondb.images.torchvision_guard  # noqa: F401  (before torchvision, whoever imports it)
+from benchmarks.networks import NETWORKS, RealNetwork
 from kryptondb.catalog import Model
+from kryptondb.images.arrays import from_array
 from kryptondb.images.decode import decode
 from kryptondb.images.fills import Fill, parse_fill
 from kryptondb.images.picture import Picture
@@ -30,7 +32,7 @@ class Subject:
     Attributes:
         module: in eval mode on its device, in torch's default memory format; [N, C, H, W] -> [N, classes] scores.
         model, network: the same module as KryptonDB knows it.
-        picture: the photograph; image: what the network reads of it, [1, C, H, W].
+        picture: what is asked about; image: what the network reads of it, [1, C, H, W].
         fill, painted: what the patch is painted with, and the number that this is in `image`.
         target: the class that is explained; base: its probability with nothing occluded.
     """
@@ -53,21 +55,82 @@ def input_side(name: str) -> int:
     return _SIDES.get(name, 224)
 
 
+def named(name: str, size: int | None, patch: int, stride: int, device: str, seed: int) -> Subject:
+    """One of `benchmarks.networks`, with the first of its unseen pictures, or else a torchvision architecture.
+
+    Args:
+        size: side of an architecture's input, None for its own; a trained network has no other than its own.
+        seed: of an architecture's random weights.
+    """
+    if name in NETWORKS:
+        return of_network(NETWORKS[name](), patch, stride, device)
+    return prepare(name, size or input_side(name), patch, stride, device, seed)
+
+
+def of_network(real: RealNetwork, patch: int, stride: int, device: str) -> Subject:
+    """A trained network, the first of its unseen pictures, and the class that it takes that for."""
+    side = real.side
+    preprocess = Preprocess(side, side, mean=(real.mean,) * 3, std=(real.std,) * 3, scale=real.scale)
+    picture = from_array(real.unseen[0], "unseen")
+    network = trace(real.module, (3, side, side))
+    return _asked(real.name, real.module, network, preprocess, real.labels, picture, patch, stride, device)
+
+
 def prepare(name: str, size: int, patch: int, stride: int, device: str, seed: int) -> Subject:
     """Builds the network, gives it a sane scale, traces it, and asks it once about the photograph.
 
     The preprocessing has one mean and one standard deviation for all channels: MONAI paints all with one number.
     """
+    module, preprocess, picture, image = build(name, size, seed)
+    with torch.no_grad():
+        classes = module(image).shape[1]
+    network = trace(module, (3, size, size))
+    labels = tuple(str(index) for index in range(classes))
+    return _asked(name, module, network, preprocess, labels, picture, patch, stride, device)
+
+
+def _asked(
+    name: str,
+    module: nn.Module,
+    network: Network,
+    preprocess: Preprocess,
+    labels: tuple[str, ...],
+    picture: Picture,
+    patch: int,
+    stride: int,
+    device: str,
+) -> Subject:
+    """The question about the class that the network takes the picture for, with a grey patch."""
+    image = preprocess.normalize(preprocess.pixels(picture))[None]
+    with torch.no_grad():
+        probabilities = torch.softmax(module(image), dim=1)[0]
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    model = Model(name, name, lambda: module, preprocess, labels, "", parameters, "benchmark", probabilities.numel())
+    target = int(probabilities.argmax())
+    height, width = image.shape[2:]
+    return Subject(
+        module=module.to(device),
+        model=model,
+        network=network,
+        picture=picture,
+        image=image.to(device),
+        fill=parse_fill("gray"),
+        painted=float(preprocess.normalize(torch.full((3, 1, 1), 0.5))[0]),
+        grid=Grid(height, width, (patch, patch), (stride, stride)),
+        target=target,
+        base=float(probabilities[target]),
+        device=device,
+    )
+
+
+def build(name: str, size: int, seed: int) -> tuple[nn.Module, Preprocess, Picture, torch.Tensor]:
+    """A network with random weights of a sane scale, how it is shown pictures, a photograph, and that [1, 3, H, W]."""
     from torchvision.models import get_model  # after the guard
 
     torch.manual_seed(seed)
     picture = decode(sample_path("cat"))
     preprocess = Preprocess(height=size, width=size, mean=(0.5,) * 3, std=(0.5,) * 3, crop=True)
-    fill = parse_fill("gray")
-    pixels = preprocess.pixels(picture)
-    image = preprocess.normalize(pixels)[None]
-    painted = float(preprocess.normalize(torch.full((3, 1, 1), 0.5))[0])
-
+    image = preprocess.normalize(preprocess.pixels(picture))[None]
     module = get_model(name, weights=None, **_AUXILIARY.get(name, {})).eval().requires_grad_(False)
     if name in _AUXILIARY:
         for part in module.modules():
@@ -77,18 +140,7 @@ def prepare(name: str, size: int, patch: int, stride: int, device: str, seed: in
     with torch.no_grad():
         scores = module(image)
     _sharpen(module, scores)
-    network = trace(module, (3, size, size))
-    with torch.no_grad():
-        probabilities = torch.softmax(module(image), dim=1)[0]
-    classes = probabilities.numel()
-    labels = tuple(str(index) for index in range(classes))
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    model = Model(name, f"torchvision {name}", lambda: module, preprocess, labels, "", parameters, "random", classes)
-    target = int(probabilities.argmax())
-    grid = Grid(size, size, (patch, patch), (stride, stride))
-    base = float(probabilities[target])
-    placed = module.to(device)
-    return Subject(placed, model, network, picture, image.to(device), fill, painted, grid, target, base, device)
+    return module, preprocess, picture, image
 
 
 def _settle_batch_norms(module: nn.Module, preprocess: Preprocess) -> None:

@@ -4,7 +4,7 @@ The images are taken in an order that depends on their names alone and looks ran
 leaves a sample of all of them. Each is remembered as soon as it is done: what was measured before somebody stops it
 stays, and running it again goes on with the images that are missing.
 
-With a budget, time goes where it can change what runs: after the first image of a profile those guides are left out
+With a budget, time goes where it can change what runs: after the first image of a profile those maps are left out
 whose every recipe is out of the question for any target that people ask for. The first image certifies no promise (see
 `optimizer.promise`), so that leaving recipes out for what they did on it takes nothing away from what is promised.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -74,7 +75,7 @@ def analyze(
         PlanError: a network that no approximate operator can run, or a budget too short for a single image.
     """
     from kryptondb.images.sources import find_images
-    from kryptondb.optimizer.recipe import RECIPES
+    from kryptondb.optimizer.recipe import recipes_on
 
     budget_option, confidence = _budget_option(statement.options), _confidence(statement.options, bindings)
     seconds = None
@@ -86,7 +87,8 @@ def analyze(
     assert occlude is not None
     budget = Budget(seconds)
     with owner.threads():
-        profiler, estimate = _profiler(owner, occlude, statement)
+        recipes = recipes_on(owner.rates(occlude.device), occlude.precision)
+        profiler, estimate = _profiler(owner, occlude, statement, recipes)
         if not budget.allows(estimate) and budget_option is not None:
             raise PlanError(
                 f"a budget of {spoken_seconds(seconds or 0.0)} is too short for a single image",
@@ -94,10 +96,10 @@ def analyze(
                 hint=f"One is estimated to take {spoken_seconds(estimate)}.",
             )
         spec = occlude.input.spec if occlude.input.spec is not None else bindings[str(occlude.input.binding)]
-        sources = sampling_order(find_images(list(spec) if isinstance(spec, tuple) else spec))
+        sources = sampling_order(find_images(list(spec) if isinstance(spec, tuple) else spec, occlude.input.window))
         run = _Run(owner, key_of(occlude), profiler, budget, estimate)
         try:
-            run.over(sources, RECIPES)
+            run.over(sources, recipes)
         finally:
             run.close()
         return run.result(confidence)
@@ -109,12 +111,12 @@ def sampling_order(sources: Iterable[ImageSource]) -> list[ImageSource]:
 
 
 def worthwhile(first: SampleRecord, recipes: Sequence[Recipe]) -> list[Recipe]:
-    """The recipes without those of guides that nothing good comes of, judged by the first image of a profile.
+    """The recipes without those of maps that nothing good comes of, judged by the first image of a profile.
 
     A recipe is out of the question when it takes longer than the exact map, comes far too short, or when another that
-    is no slower comes twice as near. A guide is left out when all its recipes are.
+    is no slower comes twice as near. A map beside the exact one is left out when all recipes that need it are.
     """
-    from kryptondb.executor.ladder import cap_of
+    from kryptondb.executor.ladder import EXACT, passes
 
     measured = {recipe_of(each): each for each in first.recipes}
     if not set(recipes) <= set(measured):
@@ -128,8 +130,8 @@ def worthwhile(first: SampleRecord, recipes: Sequence[Recipe]) -> list[Recipe]:
         )
         return mine.seconds < first.seconds and mine.ssim >= _HOPELESS and not surpassed
 
-    wanted = {cap_of(recipe) for recipe in recipes if promising(recipe)}
-    return [recipe for recipe in recipes if cap_of(recipe) in wanted or cap_of(recipe) is None]
+    wanted = {EXACT, *(each for recipe in recipes if promising(recipe) for each in passes(recipe))}
+    return [recipe for recipe in recipes if wanted.issuperset(passes(recipe))]
 
 
 class _Run:
@@ -253,11 +255,10 @@ def _query(statement: Analyze) -> Select:
     return s.Select((s.SelectItem(s.HeatMap()),), source)
 
 
-def _profiler(owner: Owner, occlude: Occlude, statement: Analyze) -> tuple[Profiler, float]:
-    """What measures an image, and an estimate of the seconds it takes for one."""
+def _profiler(owner: Owner, occlude: Occlude, statement: Analyze, recipes: Sequence[Recipe]) -> tuple[Profiler, float]:
+    """What measures recipes on an image, and an estimate of the seconds it takes for one."""
     from kryptondb.executor.occlusion import set_up_experiment
-    from kryptondb.executor.profiling import Profiler, guides_for
-    from kryptondb.optimizer.recipe import RECIPES
+    from kryptondb.executor.profiling import Profiler, operators_for
     from kryptondb.optimizer.workload import Workload
 
     model, network, rates = (
@@ -267,18 +268,20 @@ def _profiler(owner: Owner, occlude: Occlude, statement: Analyze) -> tuple[Profi
     )
     classes = occlude.classes.count(network.classes)
     workload = Workload(network, occlude.grid, None, classes, occlude.device, occlude.memory_limit, occlude.precision)
-    rates = rates.in_precision(occlude.precision)
-    guides = guides_for(RECIPES, workload, rates)
-    if not guides:
+    operators = operators_for(recipes, workload, rates)
+    if not operators:
         reason = f"it could not be traced ({network.failure})" if network.failure else "it only runs as a whole"
         raise PlanError(
             f"no approximate operator can run {occlude.model}: {reason}",
             position=statement.position,
             hint="Every query of it runs exactly, and needs no profile.",
         )
-    estimates = [operator.estimate(workload, rates) for operator in (occlude.operator, *guides.values())]
+    estimates = [occlude.operator.estimate(workload, rates.in_precision(occlude.precision))]
+    for each, operator in operators.items():
+        precision = each.precision or occlude.precision
+        estimates.append(operator.estimate(replace(workload, precision=precision), rates.in_precision(precision)))
     experiment = set_up_experiment(occlude, model, owner.models)
-    return Profiler(experiment, guides), sum(each.seconds for each in estimates)
+    return Profiler(experiment, operators), sum(each.seconds for each in estimates)
 
 
 def _budget_option(options: Sequence[Option]) -> Option | None:

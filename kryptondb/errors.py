@@ -107,6 +107,10 @@ class ExecutionError(Error):
     """A plan failed while it ran."""
 
 
+class ArgumentError(Error, ValueError, AssertionError):
+    """A call of a drop-in class makes no sense. Also what the class that it stands in for raises there."""
+
+
 class CatalogError(Error):
     """The catalog file cannot be opened, read or written."""
 

@@ -211,6 +211,10 @@ class Result:
         reader = pa.RecordBatchReader.from_batches(self.schema, chain(first, batches))
         return reader.__arrow_c_stream__(requested_schema)
 
+    def __arrow_c_schema__(self) -> object:
+        """The rows' schema as an Arrow C schema, for readers that ask before they read. Does not run the query."""
+        return self.schema.__arrow_c_schema__()
+
     def __repr__(self) -> str:
         """What this is, without running anything."""
         if self.message is not None:

@@ -260,7 +260,7 @@ class Session:
         with run.watched(), placed_at(copy.options):
             report = copy_to(run.execution, path, options)
         rows = Rows(table_of((), []), run.stats, run.errors)
-        what = counted(report.rows, "picture" if report.format == "png" else "row")
+        what = counted(report.rows, report.unit)
         return Result.of_run(rows, message=f"{report.path}: {what}, {spoken_size(report.bytes)}")
 
     def _create_model(self, create: CreateModel, bindings: Mapping[str, object]) -> Result:

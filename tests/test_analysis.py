@@ -64,6 +64,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch) -> Laboratory:
     monkeypatch.setattr(recipes, "RECIPES", (GOOD, POOR))
     monkeypatch.setattr(Profiler, "measure", lambda *arguments: laboratory.measure(*arguments))
     monkeypatch.setattr(time, "monotonic", lambda: laboratory.now)
+    monkeypatch.setattr(calibrate, "measure", lambda _: Rates())
     return laboratory
 
 

@@ -116,15 +116,28 @@ def test_a_scene_is_drawn_and_rendered_the_same_every_time():
 
 def test_only_the_digits_square_differs_from_the_photograph():
     scene = training.held_out_scenes(1, (0, 0))[0]
-    changed = np.argwhere(
-        (digits.render(scene, 224) != digits.photograph_part(scene.photograph, scene.part, 224)).any(axis=2)
-    )
+    changed = np.argwhere((digits.render(scene, 224) != np.rint(digits.background(scene, 224) * 255)).any(axis=2))
     top, left = changed.min(axis=0) / 224
     bottom, right = (changed.max(axis=0) + 1) / 224
     slack = 1 / 224
     assert scene.top - slack <= top < bottom <= scene.top + scene.side + slack
     assert scene.left - slack <= left < right <= scene.left + scene.side + slack
     assert bottom - top > scene.side / 2
+
+
+def test_a_background_is_a_photograph_with_less_contrast():
+    scene = training.held_out_scenes(1, (0, 0))[0]
+    photograph = digits.photograph_part(scene.photograph, scene.part, 64) / 255
+    background = digits.background(scene, 64)
+    assert np.allclose(background.mean(axis=(0, 1)), photograph.mean(axis=(0, 1)))
+    assert np.allclose(background.std(axis=(0, 1)), digits.CONTRAST * photograph.std(axis=(0, 1)))
+
+
+def test_a_tilted_digit_is_the_upright_one_turned():
+    scene = replace(training.held_out_scenes(1, (0, 0))[0], tilt=0.0)
+    upright, tilted, turned = (digits._strokes(scene.digit, tilt, 64) for tilt in (0.0, 10.0, -10.0))
+    assert not np.allclose(upright, tilted) and not np.allclose(tilted, turned)
+    assert all(abs(each.sum() / upright.sum() - 1) < 0.1 for each in (tilted, turned))
 
 
 def test_a_closer_scene_has_as_large_a_digit_on_a_smaller_picture():
@@ -135,7 +148,7 @@ def test_a_closer_scene_has_as_large_a_digit_on_a_smaller_picture():
     assert close.part[2] - close.part[0] == pytest.approx((wide.part[2] - wide.part[0]) / 2, abs=1)
 
 
-@pytest.mark.parametrize("changed", [{"rate": 2e-3}, {"seed": 1}, {"scenes": 2}, {"phases": (Phase(48, 2),)}])
+@pytest.mark.parametrize("changed", [{"rate": 2e-3}, {"seed": 1}, {"scenes": 3}, {"phases": (Phase(48, 2),)}])
 def test_another_recipe_has_another_checkpoint(tmp_path, changed):
     assert SMALL.checkpoint(tmp_path) == replace(SMALL).checkpoint(tmp_path)
     assert replace(SMALL, **changed).checkpoint(tmp_path) != SMALL.checkpoint(tmp_path)
@@ -186,6 +199,13 @@ def test_what_is_missing_is_said_beside_what_is_there(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "0.750 of held-out pictures right" in printed
     assert printed.count("python -m benchmarks.train one") == 1
+
+
+def test_training_uses_one_thread_and_gives_the_others_back():
+    threads = torch.get_num_threads()
+    seen: list[int] = []
+    training.train(SMALL, lambda text: seen.append(torch.get_num_threads()))
+    assert set(seen) == {1} and torch.get_num_threads() == threads
 
 
 def test_training_leaves_a_checkpoint_that_is_there_alone(tmp_path, capsys):

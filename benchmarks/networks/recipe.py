@@ -44,7 +44,7 @@ class Recipe:
     settling: int = 256
     judged: int = 400
     floor: float = 0.6
-    scenes: int = 1
+    scenes: int = 2
     seed: int = 0
 
     @property

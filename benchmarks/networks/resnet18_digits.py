@@ -11,7 +11,7 @@ from benchmarks.networks.real_network import RealNetwork
 from benchmarks.networks.recipe import Phase, Recipe
 
 NAME = "resnet18_digits"
-RECIPE = Recipe(NAME, "resnet18", (Phase(80, 500), Phase(128, 200), Phase(224, 120)), rate=2e-3)
+RECIPE = Recipe(NAME, "resnet18", (Phase(96, 600), Phase(144, 100), Phase(224, 60)), rate=2e-3)
 
 
 def load() -> RealNetwork:

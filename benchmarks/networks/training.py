@@ -59,7 +59,9 @@ def train(recipe: Recipe, report: Callable[[str], None]) -> nn.Module:
                 step += 1
                 seen.append(float((scores.argmax(1) == labels).float().mean()))
                 if step % 50 == 0 or step == steps:
-                    report(f"step {step} of {steps}, {phase.side} pixels: {np.mean(seen[-50:]):.2f} right")
+                    report(
+                        f"{recipe.name}: step {step} of {steps}, {phase.side} pixels: {np.mean(seen[-50:]):.2f} right"
+                    )
         _settle_batch_norms(module, recipe)
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return module.eval()
@@ -109,12 +111,18 @@ def _settle_batch_norms(module: nn.Module, recipe: Recipe) -> None:
 
 @contextmanager
 def _deterministic(seed: int) -> Iterator[None]:
-    """The same random numbers every time, and only algorithms that add in one order; both as before afterwards."""
-    before = torch.are_deterministic_algorithms_enabled()
+    """The same random numbers every time, and sums in one order; all as before afterwards.
+
+    One thread: with several, the order of sums would depend on their number. It costs little, since two networks can
+    be trained side by side, and oneDNN's gradients of weights wait in loops for a thread that does not run.
+    """
+    before, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             yield
     finally:
         torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(threads)

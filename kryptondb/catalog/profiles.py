@@ -96,15 +96,25 @@ class ProfileStore:
 
     def samples(self, key: ProfileKey, limit: int = MOST_SAMPLES) -> list[SampleRecord]:
         """The samples of a profile in the order in which they were first analyzed, the first `limit` of them."""
-        images = self._catalog.read(
-            "SELECT profiled_images.id, image, name, seconds, measured FROM profiled_images"
+        chosen = (
+            "SELECT profiled_images.id AS number, image, name, seconds, measured FROM profiled_images"
             " JOIN profiles ON profiles.id = profile WHERE fingerprint = ? AND shape = ? AND device = ?"
-            " ORDER BY profiled_images.id LIMIT ?",
-            (*key.columns, limit),
+            " ORDER BY profiled_images.id LIMIT ?"
         )
+        images = self._catalog.read(chosen, (*key.columns, limit))
+        rows = self._catalog.read(
+            "SELECT number, recipe, ssim, profiled_recipes.seconds"
+            f" FROM ({chosen}) AS chosen JOIN profiled_recipes ON profiled_recipes.image = number"
+            " ORDER BY number, recipe LIMIT ?",
+            (*key.columns, limit, limit * _MOST_RECIPES),
+        )
+        recipes: dict[int, list[RecipeRecord]] = {number: [] for number, *_ in images}
+        for number, recipe, *measured in rows:
+            if number in recipes and len(recipes[number]) < _MOST_RECIPES:
+                recipes[number].append(RecipeRecord(self._catalog.json_object(recipe), *measured))
         return [
-            SampleRecord(image, name, seconds, measured, self._recipes(number))
-            for number, image, name, seconds, measured in images
+            SampleRecord(image, name, seconds, when, tuple(recipes[number]))
+            for number, image, name, seconds, when in images
         ]
 
     def known(self) -> list[ProfileKey]:
@@ -121,9 +131,3 @@ class ProfileStore:
             count = connection.execute(f"DELETE FROM profiled_images WHERE profile IN ({this})", key.columns).rowcount
             connection.execute(f"DELETE FROM profiles WHERE id IN ({this})", key.columns)
             return int(count)
-
-    def _recipes(self, image: int) -> tuple[RecipeRecord, ...]:
-        rows = self._catalog.read(
-            "SELECT recipe, ssim, seconds FROM profiled_recipes WHERE image = ? LIMIT ?", (image, _MOST_RECIPES)
-        )
-        return tuple(RecipeRecord(self._catalog.json_object(recipe), *rest) for recipe, *rest in rows)

@@ -7,9 +7,22 @@ from collections.abc import Collection, Mapping
 
 from kryptondb.errors import BindError, did_you_mean
 
+_LOOK = ("values", "opacity", "scale", "colormap", "size")
+_FIGURE = (*_LOOK, "colorbar", "title", "contours", "side_by_side")
+#: The options of each format, beside `format` itself.
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "arrow": ("compression",),
+    "parquet": ("compression",),
+    "csv": ("header", "delimiter"),
+    "png": _FIGURE,
+    "html": _LOOK,
+    "dicom": _FIGURE,
+}
 
-def refuse_unknown(kind: str, options: Mapping[str, object], known: Collection[str]) -> None:
+
+def refuse_unknown(kind: str, options: Mapping[str, object]) -> None:
     """BindError for an option that the format does not have."""
+    known = OPTIONS[kind]
     for name in options:
         if name not in known:
             everything = ", ".join(("format", *known))
@@ -57,6 +70,13 @@ def pair(name: str, value: object) -> tuple[float, float]:
         if _is_number(low) and _is_number(high) and low < high:
             return float(low), float(high)
     raise BindError(f"{name} must be two numbers (low, high), the smaller first, not {value!r}")
+
+
+def whole_number(name: str, value: object, low: int, high: int) -> int:
+    """A whole number in a range, both ends included."""
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    raise BindError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
 
 
 def _is_number(value: object) -> bool:

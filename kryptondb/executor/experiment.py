@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -73,6 +73,11 @@ class Experiment:
     beside: int = 0
 
     @cached_property
+    def placed(self) -> Network:
+        """The network on the device and in the precision of the experiment."""
+        return placed(self.network, self.device, self.precision, self.model)
+
+    @cached_property
     def replays(self) -> Replays | None:
         """Passes of tiles that were recorded for one picture and are replayed for the others."""
         return None if isinstance(self.operator, Full) else self.operator.replays(torch.device(self.device))
@@ -102,13 +107,13 @@ class ImageRun:
         self._experiment = experiment
         device, dtype = torch.device(experiment.device), _DTYPES[experiment.precision]
         preprocess = experiment.model.preprocess
-        with _exact_inference(device):
+        with exact_inference(device):
             # In a reduced precision only the network rounds: pixels do not.
             pixels = preprocess.pixels(picture).to(device, torch.float32 if self._is_reduced else dtype)
             image = preprocess.normalize(pixels)[None].to(dtype).contiguous(memory_format=torch.channels_last)
             painter = experiment.fill.prepare(pixels)
             self._context = Context(
-                network=placed(experiment.network, experiment.device, experiment.precision, experiment.model),
+                network=experiment.placed,
                 grid=experiment.grid,
                 mask=mask_of_runs(experiment.runs, experiment.grid.rows, experiment.grid.cols),
                 image=image,
@@ -133,6 +138,10 @@ class ImageRun:
         """Operations done so far."""
         return self._context.flops
 
+    def allot(self, time_left: Callable[[], float]) -> None:
+        """Lets an operator that can stop do so when that many seconds are left no more. Call before iterating."""
+        self._context.time_left = time_left
+
     def __iter__(self) -> Iterator[Scores]:
         trim()  # what made the base, and what earlier pictures left free, is nobody's
         held, base = anonymous(), self._context.base
@@ -144,7 +153,7 @@ class ImageRun:
         device = torch.device(self._experiment.device)
         cells = self._experiment.operator.run(self._context)
         while True:
-            with _exact_inference(device):  # around each step: a generator must not keep it on while others run
+            with exact_inference(device):  # around each step: a generator must not keep it on while others run
                 scores = next(cells, None)
             if scores is None:
                 self._context.base = self._context.replays = None  # those who keep the answer keep no activations
@@ -179,7 +188,7 @@ def _chosen(choice: ClassChoice, prediction: np.ndarray) -> list[int]:
 
 
 @contextmanager
-def _exact_inference(device: torch.device) -> Iterator[None]:
+def exact_inference(device: torch.device) -> Iterator[None]:
     """Inference mode, and on a GPU float32 that is float32, in convolutions and in matrix products: not TF32."""
     with torch.inference_mode():
         if device.type == "cuda":

@@ -79,7 +79,7 @@ def predictions(cells: Stage) -> Stage:
 
 def prediction_rows(probabilities: np.ndarray, labels: tuple[str, ...], count: int) -> pa.Array:
     """`count` times the same list: the most probable classes, with their labels and probabilities [classes]."""
-    top = np.argsort(-probabilities, kind="stable")[:TOP_CLASSES]
+    top = _likeliest(probabilities)
     entries = pa.StructArray.from_arrays(
         [
             pa.array(top.astype(np.int32)),
@@ -91,6 +91,18 @@ def prediction_rows(probabilities: np.ndarray, labels: tuple[str, ...], count: i
     offsets = pa.array(np.arange(count + 1, dtype=np.int32) * len(top))
     values = entries.take(pa.array(np.tile(np.arange(len(top)), count)))
     return pa.ListArray.from_arrays(offsets, values, type=PREDICTION)
+
+
+def likeliest(probabilities: np.ndarray, labels: tuple[str, ...]) -> list[tuple[int, str | None, float]]:
+    """The most probable classes with their labels and probabilities [classes], for those who need no Arrow."""
+    top = _likeliest(probabilities).tolist()
+    return [(index, labels[index] if index < len(labels) else None, float(probabilities[index])) for index in top]
+
+
+def _likeliest(probabilities: np.ndarray) -> np.ndarray:
+    """The indices of the most probable classes."""
+    top: np.ndarray = np.argsort(-probabilities, kind="stable")[:TOP_CLASSES]
+    return top
 
 
 def _schema(heatmap: pa.DataType | None, prediction: bool) -> pa.Schema:

@@ -4,6 +4,7 @@ Every key begins with `kryptondb.` and every value is text:
 
     version, statement, plan (JSON), quality ('exact' or 'approximate')
     promise                                         (of a query WITH one: what was asked for, and how it is kept)
+    expected_ssim                                   (of an approximate one WITH TIME: a number, or 'unknown')
     model, fingerprint, patch ('16x16'), stride, input ('224x224')
     fill, score, operator, precision, device       (of an occlusion experiment)
     heatmap                                         'drop': a heat map holds base - score
@@ -36,6 +37,9 @@ def _values(plan: PhysicalPlan) -> dict[str, str]:
     }
     if plan.quality.promise is not None:
         values["promise"] = f"{plan.quality.promise} ({plan.quality.note})"
+        if plan.quality.kind == "approximate" and plan.quality.promise.ssim is None:
+            expected = plan.quality.expected
+            values["expected_ssim"] = "unknown" if expected is None else f"{expected:.4f}"
     for node in plan.root.walk():
         if isinstance(node, (Occlude, Redundancy)):
             values |= {

@@ -13,7 +13,9 @@ from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import heap
 from kryptondb.executor.ahead import taking_turns
 from kryptondb.executor.cells import CELLS, cell_batches
+from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.expressions import compile_predicate
+from kryptondb.executor.heatmaps import likeliest
 from kryptondb.executor.pieces import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch
 from kryptondb.executor.relational import matches
 from kryptondb.executor.stats import ImageFailure, MemoryMeter, Progress, Stats
@@ -39,6 +41,14 @@ class Runner(Protocol):
 SetUp = Callable[[Occlude, "Model", "ModelStore"], Runner]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What is remembered of a picture that was asked about."""
+
+    source: ImageSource
+    likeliest: list[tuple[int, str | None, float]]
+
+
 @dataclass
 class Run:
     """What one run of a plan shares: what it reads, what it is told, and what it has done."""
@@ -50,8 +60,9 @@ class Run:
     set_up: SetUp
     stats: Stats = field(default_factory=Stats)
     errors: list[ImageFailure] = field(default_factory=list)
-    sources: dict[str, ImageSource] | None = None  # by name, when pictures are to be opened again
+    seen: dict[str, Seen] | None = None  # by name, when pictures are to be opened again
     stopped: bool = False
+    deadline: Deadline | None = None  # of a plan that runs until a time is over
 
 
 def cells(node: Occlude, run: Run) -> Stage:
@@ -85,7 +96,10 @@ def cells(node: Occlude, run: Run) -> Stage:
             with asking(source.name):
                 return ImageAnswer(source.name, runner.run(picture), labels)
 
-        sources = _sources(node.input, run.bindings)
+        sources, total = _sources(node.input, run.bindings), 0
+        if run.deadline is not None:  # which all pictures share: their number has to be known
+            found = [source for source in sources if wanted(source)]
+            sources, total = iter(found), len(found)
         with taking_turns(sources, wanted, prepare, ahead=node.ahead and not single) as turns:
             while (turn := turns.next()) is not None:
                 number += 1
@@ -100,9 +114,10 @@ def cells(node: Occlude, run: Run) -> Stage:
                     continue
                 del turn
                 run.stats.images += 1
-                if run.sources is not None:
-                    run.sources[source.name] = source
-                yield from _pieces(node, answer, number, meter, run, turns.look_ahead)
+                if run.seen is not None:
+                    run.seen[source.name] = Seen(source, likeliest(answer.run.prediction, labels))
+                with _share(answer, run, total - number + 1):
+                    yield from _pieces(node, answer, number, meter, run, turns.look_ahead)
                 del answer  # its base goes before another comes
 
     def keeping() -> Generator[Piece, None, None]:
@@ -146,6 +161,17 @@ def _pieces(
 
 
 @contextmanager
+def _share(image: ImageAnswer, run: Run, images: int) -> Iterator[None]:
+    """Gives one of so many images that are left its share of the time, where there is a limit."""
+    if run.deadline is None:
+        yield
+        return
+    with run.deadline.share(images) as time_left:
+        image.run.allot(time_left)
+        yield
+
+
+@contextmanager
 def asking(image: str) -> Iterator[None]:
     """Turns what the network's own code raises (no memory left, most of all) into an error that names the picture."""
     try:
@@ -165,7 +191,7 @@ def _count(image: ImageRun, counted: float, meter: MemoryMeter, run: Run) -> flo
 def _sources(images: Images, bindings: Mapping[str, object]) -> Iterator[ImageSource]:
     from kryptondb.images.sources import find_images
 
-    return iter(find_images(_spec(images, bindings)))
+    return iter(find_images(_spec(images, bindings), images.window))
 
 
 def _is_single(images: Images, bindings: Mapping[str, object]) -> bool:
@@ -211,7 +237,7 @@ def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Experi
     from kryptondb.executor.experiment import Experiment
     from kryptondb.images.fills import parse_fill
 
-    return Experiment(
+    experiment = Experiment(
         model=model,
         network=models.network(node.model),
         grid=node.grid,
@@ -224,3 +250,5 @@ def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Experi
         precision=node.precision,
         beside=node.cost.ahead if node.ahead and node.cost is not None else 0,
     )
+    _ = experiment.placed  # now: what an experiment takes is counted beyond its weights
+    return experiment

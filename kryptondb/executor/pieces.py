@@ -41,6 +41,9 @@ class ImageRun(Protocol):
 
     @property
     def flops(self) -> float: ...  # operations done so far
+    def allot(
+        self, time_left: Callable[[], float]
+    ) -> None: ...  # before it is iterated: seconds that it may still take
     def __iter__(self) -> Iterator[Scores]: ...
 
 

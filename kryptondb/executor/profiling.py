@@ -1,4 +1,4 @@
-"""Measures one image for a profile: its exact map, its guides, and how near each recipe comes with these."""
+"""Measures one image for a profile: its exact map, what else recipes need, and how near each comes with these."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 from kryptondb.executor import heap, ladder
 from kryptondb.executor.approximation import approximate
 from kryptondb.executor.experiment import Experiment, ImageRun
+from kryptondb.executor.ladder import EXACT, Pass
 from kryptondb.executor.occlusion import asking
-from kryptondb.executor.operators import Thresholded
+from kryptondb.executor.operators import Incremental, Thresholded
 from kryptondb.executor.quality import ssim
 from kryptondb.images.picture import Picture
-from kryptondb.network import Cap
+from kryptondb.network import UNCAPPED
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.recipe import Recipe
@@ -38,11 +39,11 @@ class Profiler:
 
     Attributes:
         experiment: of the exact map, as a query would run it.
-        guides: the operator that computes each guide.
+        operators: what computes each map beside that.
     """
 
     experiment: Experiment
-    guides: Mapping[Cap, Thresholded]
+    operators: Mapping[Pass, Incremental]
 
     def measure(
         self, picture: Picture, recipes: Sequence[Recipe], progress: Callable[[int, int], None] | None = None
@@ -56,9 +57,9 @@ class Profiler:
             ImageError: the picture cannot be made into the model's input.
             ExecutionError: the network failed.
         """
-        caps = list(dict.fromkeys(cap for cap in map(ladder.cap_of, recipes) if cap is not None))
+        wanted = dict.fromkeys(each for recipe in recipes for each in ladder.passes(recipe) if each != EXACT)
         grid = self.experiment.grid
-        done, total = 0, grid.rows * grid.cols * (1 + len(caps))
+        done, total = 0, grid.rows * grid.cols * (1 + len(wanted))
 
         def count(positions: int) -> None:
             nonlocal done
@@ -66,33 +67,70 @@ class Profiler:
             if progress is not None:
                 progress(done, total)
 
-        began = time.perf_counter()
-        exact, run = _map(self.experiment, picture, count)
-        exact_seconds = time.perf_counter() - began
-        same = ClassChoice("list", indices=tuple(run.classes))
-        base = np.asarray(run.base)[:, None, None]
-        guides: dict[Cap | None, tuple[np.ndarray | None, float]] = {None: (None, 0.0)}
-        for cap in caps:
-            experiment = replace(self.experiment, operator=self.guides[cap], classes=same)
-            began = time.perf_counter()
-            maps, _ = _map(experiment, picture, count)
-            guides[cap] = maps, time.perf_counter() - began
+        exact = self._timed(self.experiment, picture, count)
+        maps = {EXACT: exact}
+        for each in wanted:
+            maps[each] = self._timed(self._experiment(each, exact.classes), picture, count)
         measured = []
         for recipe in recipes:
-            guide, guide_seconds = guides[ladder.cap_of(recipe)]
-            answer = approximate(recipe, exact, guide, score=self.experiment.score)
-            seconds = ladder.seconds(recipe, (grid.rows, grid.cols), exact_seconds, guide_seconds)
-            measured.append(Measured(recipe, _lowest(base - exact, base - answer), seconds))  # of heat maps: drops
-        return exact_seconds, measured
+            accurate, guide = (
+                None if each is None else maps[each]
+                for each in (ladder.accurate_pass(recipe), ladder.guide_pass(recipe))
+            )
+            of_these = accurate or guide
+            assert of_these is not None  # every recipe needs some map
+            answer = approximate(
+                recipe,
+                of_these.scores,
+                None if guide is None else guide.scores,
+                score=self.experiment.score,
+            )
+            spent = (0.0 if each is None else each.seconds for each in (accurate, guide))
+            seconds = ladder.seconds(recipe, (grid.rows, grid.cols), *spent)
+            # SSIM is of heat maps, so of drops. In a reduced precision the image as it is was rounded too, and what
+            # seems the most probable class may be another one: then it is the heat map of something else.
+            same = of_these.classes == exact.classes
+            near = _lowest(exact.base - exact.scores, of_these.base - answer) if same else 0.0
+            measured.append(Measured(recipe, near, seconds))
+        return exact.seconds, measured
+
+    def _experiment(self, each: Pass, classes: list[int]) -> Experiment:
+        """What computes a map beside the exact one, as a query that follows a recipe does."""
+        experiment = replace(self.experiment, operator=self.operators[each])
+        if each.precision:
+            return replace(experiment, precision=each.precision)
+        return replace(experiment, classes=ClassChoice("list", indices=tuple(classes)))
+
+    @staticmethod
+    def _timed(experiment: Experiment, picture: Picture, count: Callable[[int], None]) -> _Map:
+        began = time.perf_counter()
+        scores, run = _map(experiment, picture, count)
+        base = np.asarray(run.base)[:, None, None]
+        return _Map(scores, base, run.classes, time.perf_counter() - began)
 
 
-def guides_for(recipes: Sequence[Recipe], workload: Workload, rates: Rates) -> dict[Cap, Thresholded]:
-    """The fastest operator for each cap that recipes need; none for a network that only runs as a whole."""
-    found = {}
-    for cap in dict.fromkeys(map(ladder.cap_of, recipes)):
-        if cap is not None:
-            for operator in Thresholded.settings(partial(Thresholded, cap=cap), workload, rates, {}):
-                found[cap] = operator
+@dataclass(frozen=True, eq=False)
+class _Map:
+    """The scores of all cells, float64 [k, rows, cols], and of the image as it is, [k, 1, 1]."""
+
+    scores: np.ndarray
+    base: np.ndarray
+    classes: list[int]
+    seconds: float
+
+
+def operators_for(recipes: Sequence[Recipe], workload: Workload, rates: Rates) -> dict[Pass, Incremental]:
+    """The fastest operator for each map that recipes need beside the exact one.
+
+    None for a network that only runs as a whole.
+    """
+    found: dict[Pass, Incremental] = {}
+    for each in dict.fromkeys(each for recipe in recipes for each in ladder.passes(recipe) if each != EXACT):
+        precision = each.precision or workload.precision
+        part, its_rates = replace(workload, precision=precision), rates.in_precision(precision)
+        kind = Incremental if each.cap == UNCAPPED else partial(Thresholded, cap=each.cap)
+        for operator in Incremental.settings(kind, part, its_rates, {}):
+            found[each] = operator
     return found
 
 

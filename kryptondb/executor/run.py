@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from kryptondb.errors import ExecutionError
+from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.aggregates import aggregated
+from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.heatmaps import heat_maps, predictions
 from kryptondb.executor.metadata import with_metadata
-from kryptondb.executor.occlusion import Run, SetUp, cells, set_up_experiment
+from kryptondb.executor.occlusion import Run, Seen, SetUp, cells, load_picture, set_up_experiment
 from kryptondb.executor.pieces import Stage, one_batch
 from kryptondb.executor.redundancy import redundancy_rows
 from kryptondb.executor.relational import filtered, limited, projected, sorted_rows
@@ -60,7 +62,9 @@ def execute(
     """
     if on_error not in ("continue", "stop"):
         raise ValueError(f"on_error must be 'continue' or 'stop', not {on_error!r}")
-    return Execution(plan, Run(models, bindings, on_error, progress, _set_up))
+    seconds = plan.occlude.seconds if plan.occlude is not None else None
+    deadline = Deadline(seconds) if seconds is not None else None
+    return Execution(plan, Run(models, bindings, on_error, progress, _set_up, deadline=deadline))
 
 
 class Execution:
@@ -115,22 +119,50 @@ class Execution:
                 self._rows.close()
 
     def keep_sources(self) -> None:
-        """Remembers where each picture came from, so that `picture` can open it again. Call before the first batch."""
-        self._run.sources = {}
+        """Remembers each picture's source and prediction, for the two below. Call before the first batch."""
+        self._run.seen = {}
 
     def picture(self, name: str) -> Picture:
-        """Opens a picture again, by the name it has in the `image` column."""
-        sources = self._run.sources or {}
-        if name not in sources:
+        """Opens a picture again, by the name it has in the `image` column.
+
+        Raises:
+            ImageError: it cannot be read any more.
+        """
+        return load_picture(self._seen(name).source)
+
+    def file(self, name: str) -> Path | None:
+        """The file that a picture is in; None for an array."""
+        return self._seen(name).source.file
+
+    def prediction(self, name: str) -> list[tuple[int, str | None, float]]:
+        """A picture's most probable classes, as PREDICTION lists them: class, label, probability."""
+        return self._seen(name).likeliest
+
+    def leave_out(self, name: str, error: ImageError) -> None:
+        """Notes a picture that was asked about and then could not be drawn; raises its error where the run stops at it.
+
+        A picture is noted once, however many of its classes are drawn.
+        """
+        if self._run.on_error == "stop":
+            raise error
+        if all(failure.image != name for failure in self._run.errors):
+            self._run.errors.append(ImageFailure(name, error.message))
+            self.stats.images -= 1
+            self.stats.failed += 1
+
+    def _seen(self, name: str) -> Seen:
+        seen = self._run.seen or {}
+        if name not in seen:
             raise ExecutionError(f"no picture named {name} in this run")
-        return sources[name].load()
+        return seen[name]
 
     def _stream(self) -> Generator[pa.RecordBatch, None, None]:
         with closing(self._stage.tables()) as tables:
             while True:
                 began = time.perf_counter()
                 try:
-                    table = next(tables, None)
+                    with self._run.deadline.running() if self._run.deadline is not None else nullcontext():
+                        table = next(tables, None)
                 except pa.ArrowException as error:
                     raise ExecutionError(f"a value of the query cannot be computed: {error}") from error
                 finally:

@@ -1,11 +1,13 @@
-"""COPY (select) TO 'path': rows into an Arrow, Parquet or CSV file, heat maps into PNG pictures.
+"""COPY (select) TO 'path': rows into an Arrow, Parquet or CSV file, heat maps into pictures or a page to look at.
 
 | format | suffixes | options |
 |---|---|---|
 | `arrow` (IPC file format) | .arrow .ipc .feather | `compression`: none, lz4, zstd |
 | `parquet` | .parquet .pq | `compression`: none, snappy, gzip, zstd, lz4, brotli |
 | `csv` | .csv | `header` TRUE or FALSE, `delimiter` one character |
-| `png` | .png, or a folder | see `kryptondb.executor.pictures` |
+| `png` | .png, or a folder | see `kryptondb.executor.drawing` |
+| `dicom` | .dcm, or a folder | the same; see `kryptondb.executor.pictures` |
+| `html` | .html .htm | see `kryptondb.executor.report` |
 
 Rows are written as they come, so a file may be larger than the memory. Arrow and Parquet keep the schema's metadata.
 CSV has an empty field for NULL and JSON text for a heat map (rows of numbers, null for NaN) or a prediction.
@@ -30,7 +32,7 @@ from kryptondb.errors import BindError, did_you_mean
 from kryptondb.executor.copy_options import choice, one_character, refuse_unknown, truth
 from kryptondb.executor.run import Execution
 
-FORMATS = ("arrow", "parquet", "csv", "png")
+FORMATS = ("arrow", "parquet", "csv", "png", "html", "dicom")
 SUFFIXES = {
     ".arrow": "arrow",
     ".ipc": "arrow",
@@ -39,6 +41,9 @@ SUFFIXES = {
     ".pq": "parquet",
     ".csv": "csv",
     ".png": "png",
+    ".html": "html",
+    ".htm": "html",
+    ".dcm": "dicom",
 }
 #: Rows, or bytes, that are put together before they are written: the size of a Parquet row group.
 _ROWS = 131_072
@@ -47,12 +52,17 @@ _BYTES = 64 * 1024**2
 
 @dataclass(frozen=True)
 class CopyReport:
-    """What COPY wrote: where, in which format, how many rows (or pictures), and how many bytes."""
+    """What COPY wrote: where, in which format, how many rows (or pictures, or heat maps on a page), how many bytes."""
 
     path: str
     format: str
     rows: int
     bytes: int
+
+    @property
+    def unit(self) -> str:
+        """What `rows` counts."""
+        return {"png": "picture", "dicom": "picture", "html": "heat map"}.get(self.format, "row")
 
 
 def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> CopyReport:
@@ -60,7 +70,7 @@ def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> C
 
     Args:
         execution: a run that nobody has read from.
-        path: the file; for PNG also a folder (a path that ends in '/' or is a folder already).
+        path: the file; for PNG and DICOM also a folder (a path that ends in '/' or is a folder already).
         options: COPY's options by name; `format` is found by the path's suffix when it is not given.
 
     Raises:
@@ -69,11 +79,14 @@ def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> C
     """
     given = {name.casefold(): value for name, value in options.items()}
     kind = _format(path, given.pop("format", None))
-    if kind == "png":
+    if kind in ("png", "dicom"):
         from kryptondb.executor.pictures import copy_pictures
 
-        files, size = copy_pictures(execution, path, given, folder=is_folder(path))
-        return CopyReport(path, kind, files, size)
+        return CopyReport(path, kind, *copy_pictures(execution, path, kind, given, folder=is_folder(path)))
+    if kind == "html":
+        from kryptondb.executor.report import copy_report
+
+        return CopyReport(path, kind, *copy_report(execution, path, given))
     names = execution.schema.names
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
@@ -159,21 +172,21 @@ def _large(execution: Execution) -> Generator[pa.Table, None, None]:
 
 
 def _arrow(schema: pa.Schema, options: dict[str, object]) -> _Open:
-    refuse_unknown("arrow", options, ("compression",))
+    refuse_unknown("arrow", options)
     compression = choice("compression", options.get("compression", "none"), ("none", "lz4", "zstd"))
     settings = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
     return lambda stream: pa.ipc.new_file(stream, schema, options=settings)
 
 
 def _parquet(schema: pa.Schema, options: dict[str, object]) -> _Open:
-    refuse_unknown("parquet", options, ("compression",))
+    refuse_unknown("parquet", options)
     known = ("none", "snappy", "gzip", "zstd", "lz4", "brotli")
     compression = choice("compression", options.get("compression", "snappy"), known)
     return lambda stream: pyarrow.parquet.ParquetWriter(stream, schema, compression=compression)
 
 
 def _csv(schema: pa.Schema, options: dict[str, object]) -> _Open:
-    refuse_unknown("csv", options, ("header", "delimiter"))
+    refuse_unknown("csv", options)
     settings = pyarrow.csv.WriteOptions(
         include_header=truth("header", options.get("header", True)),
         delimiter=one_character("delimiter", options.get("delimiter", ",")),

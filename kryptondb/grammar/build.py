@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -51,8 +52,8 @@ class Builder(ExpressionBuilder):
             if isinstance(before, s.Option) and not isinstance(part, s.Option):
                 hint = f"The order is {function}({', '.join(TABLE_FUNCTIONS[function])}, option => value, ...)."
                 raise self._error("an argument stands after an option", part.position, hint)
-        arguments, options = of_kind(s.Expression, parts), of_kind(s.Option, parts)
         wanted = TABLE_FUNCTIONS[function]
+        arguments, options = self._named(wanted, of_kind(s.Expression, parts), self._options(of_kind(s.Option, parts)))
         if len(arguments) != len(wanted):
             hint = f"Write {function}({', '.join(wanted)}, option => value, ...)."
             if len(arguments) > len(wanted):
@@ -62,7 +63,18 @@ class Builder(ExpressionBuilder):
                 )
             missing = " and ".join(f"its {what}" for what in wanted[len(arguments) :])
             raise self._error(f"{function} lacks {missing}", self._token(children[0]), hint)
-        return s.TableFunction(function, arguments, self._options(options), position=self._at(meta))
+        return s.TableFunction(function, arguments, options, position=self._at(meta))
+
+    def _named(
+        self, wanted: Sequence[str], arguments: tuple[s.Expression, ...], options: tuple[s.Option, ...]
+    ) -> tuple[tuple[s.Expression, ...], tuple[s.Option, ...]]:
+        """Arguments that are given by name, as in `images => 'a.png'`, in their place."""
+        by_name = {option.name: option for option in options}
+        for name in wanted[len(arguments) :]:
+            if name not in by_name:
+                break
+            arguments = (*arguments, by_name.pop(name).value)
+        return arguments, tuple(by_name.values())
 
     def where(self, meta: Meta, children: list[Any]) -> _Clause:
         return _Clause("where", children[0], self._at(meta))

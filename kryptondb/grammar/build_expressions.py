@@ -16,7 +16,7 @@ from lark.visitors import Transformer_NonRecursive, v_args
 from kryptondb.errors import ParseError, Position, did_you_mean
 from kryptondb.grammar import statements as s
 from kryptondb.grammar.scanner import Places
-from kryptondb.grammar.words import AGGREGATES, FUNCTIONS
+from kryptondb.grammar.words import AGGREGATES, FUNCTIONS, TABLE_FILES
 
 LARGEST_INTEGER = 2**63 - 1
 
@@ -143,6 +143,24 @@ class ExpressionBuilder(Transformer_NonRecursive[lark.Token, Any]):
 
     def list_literal(self, meta: Meta, children: list[s.Expression]) -> s.ListLiteral:
         return s.ListLiteral(tuple(children), position=self._at(meta))
+
+    def table_file(self, meta: Meta, children: list[Any]) -> s.TableFile:
+        """`parquet(path, column => name)`."""
+        token, path, *options = children
+        name = token.lower()
+        if name not in TABLE_FILES:
+            known = f"Pictures stand in {' or '.join(f'{each}(path)' for each in TABLE_FILES)}."
+            hint = did_you_mean(token, TABLE_FILES) or known
+            raise self._error(f'unknown function "{token}"', self._token(token), hint)
+        for option in self._options(options):
+            if option.name != "column":
+                raise self._error(f'{name} has no option "{option.name}"', option.position, "It takes column.")
+        column = options[0].value if options else None
+        for value, what in ((path, "the path of a file"), (column, "the name of a column")):
+            text = isinstance(value, s.Parameter) or (isinstance(value, s.Literal) and isinstance(value.value, str))
+            if value is not None and not text:
+                raise self._error(f"{name} takes {what} in quotes, not {value}", value.position)
+        return s.TableFile(name, path, column, position=self._at(meta))
 
     def top(self, meta: Meta, children: list[lark.Token]) -> s.TopK:
         k = self._whole(children[0], "TOP")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kryptondb.grammar.engine import accepted
 from kryptondb.grammar.scanner import Token, scan
-from kryptondb.grammar.words import KEYWORDS, MAX_CHARACTERS, MODEL_SOURCES, RESERVED, TABLE_FUNCTIONS
+from kryptondb.grammar.words import KEYWORDS, MAX_CHARACTERS, MODEL_SOURCES, RESERVED, TABLE_FILES, TABLE_FUNCTIONS
 
 
 class ContextKind(enum.Enum):
@@ -32,8 +32,8 @@ class Context:
     """What is being typed, and where.
 
     `prefix` is what stands already, from offset `start` to the cursor, quotes undone; `quote` is the quote that is
-    open before it, or empty. `scope` is one of occlude, redundancy, using, create model, analyze, copy, set,
-    torchvision, timm, pretrained. `model` is the statement's model when it is already written.
+    open before it, or empty. `scope` is one of occlude, redundancy, table file, using, create model, analyze, copy,
+    set, torchvision, timm, pretrained. `model` is the statement's model when it is already written.
     """
 
     kind: ContextKind
@@ -192,6 +192,12 @@ def _argument(outer: _Frame, frame: _Frame, scope: str | None) -> _Kind:
     fresh = frame.last is None or frame.last.text in (",", "=>")
     if not fresh:
         return _NOTHING
+    if frame.opener in TABLE_FILES:
+        if frame.commas == 0:
+            return ContextKind.PATH, scope, None
+        return (ContextKind.OPTION, "table file", None) if frame.option is None else _NOTHING
+    if outer.option == "images" and outer.opener in TABLE_FUNCTIONS:
+        return ContextKind.PATH, scope, None
     if outer.option == "class" and outer.opener in TABLE_FUNCTIONS:
         return ContextKind.LABEL, scope, outer.option
     if outer.option is not None:

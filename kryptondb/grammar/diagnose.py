@@ -9,7 +9,15 @@ from kryptondb.errors import ParseError
 from kryptondb.grammar.completion import ContextKind, context
 from kryptondb.grammar.engine import STATEMENT, accepted
 from kryptondb.grammar.scanner import Piece, Places, Token
-from kryptondb.grammar.words import KEYWORDS, MODEL_SOURCES, RESERVED, TABLE_FUNCTIONS, quote_identifier, quote_string
+from kryptondb.grammar.words import (
+    KEYWORDS,
+    MODEL_SOURCES,
+    RESERVED,
+    TABLE_FILES,
+    TABLE_FUNCTIONS,
+    quote_identifier,
+    quote_string,
+)
 
 _SIGNS = {
     "ARROW": '"=>"',
@@ -235,6 +243,8 @@ class _Diagnosis:
 
     def _alternatives(self) -> list[str]:
         terminals = set(self.terminals)
+        if self._follows_a_bare_word():
+            terminals -= {"LPAR"}
         if self.previous is None and self.start == STATEMENT:
             return ["a statement: SELECT, CREATE MODEL, SHOW, EXPLAIN, COPY", "SET"]
         found: list[str] = []
@@ -262,6 +272,12 @@ class _Diagnosis:
         words = [{"GROUP": "GROUP BY", "ORDER": "ORDER BY"}.get(word, word) for word in KEYWORDS if word in terminals]
         signs = [sign for name, sign in _SIGNS.items() if name in terminals]
         return found + words + signs + end
+
+    def _follows_a_bare_word(self) -> bool:
+        """Whether a value has ended in a word: a parenthesis would make it a table file, which only two words name."""
+        if self.previous is None or self.previous.kind != "word" or self.previous.text.lower() in TABLE_FILES:
+            return False
+        return len(self.terminals) > 1 and not self.terminals & {"NAME", *_OPERATORS}
 
     def _operand(self, terminals: set[str]) -> tuple[list[str], frozenset[str]]:
         """How to say that a value may come, and the terminals this says."""

@@ -47,6 +47,18 @@ class ListLiteral(Expression):
 
 
 @dataclass(frozen=True)
+class TableFile(Expression):
+    """`parquet('scans.parquet', column => 'image')` or `arrow(...)`: pictures, or their paths, in a column of a file.
+
+    `format` in lower case; `path` and `column` are a string or a parameter; no column is `image`.
+    """
+
+    format: str
+    path: Expression
+    column: Expression | None = None
+
+
+@dataclass(frozen=True)
 class Parameter(Expression):
     """`?` (index from 0, name None) or `$name` (name set, index None): bound when the statement runs."""
 

@@ -44,6 +44,9 @@ FUNCTIONS: Mapping[str, tuple[int, int]] = {
 # Table function -> what its positional arguments are.
 TABLE_FUNCTIONS: Mapping[str, tuple[str, ...]] = {"occlude": ("model", "images"), "redundancy": ("model",)}
 
+# What reads a column of pictures out of a file.
+TABLE_FILES: tuple[str, ...] = ("parquet", "arrow")
+
 MODEL_SOURCES: tuple[str, ...] = ("torchvision", "timm", "pretrained")
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")

@@ -1,21 +1,35 @@
 """Pixels in memory, a numpy array or a PIL image in any mode, to a Picture.
 
 Alpha is composited over white, as a page would show it. A greyscale picture stays one channel. 16-bit samples are
-divided by 65535 and keep every one of their levels.
+divided by 65535 and keep every one of their levels. Samples without a known range (signed, 32 bits, floats outside
+0..1) need a window, which gives them one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from kryptondb.errors import ImageError
+from kryptondb.images.levels import Window, windowed
 from kryptondb.images.picture import PIXEL_LIMIT, Picture
 
 Floats = NDArray[np.float32]
 
 MAX_CHANNELS = 64  # of an array
+GREY_ONLY = "a window applies to grey samples, and this picture has colours or transparency"
+_GIVE_A_WINDOW = "give window => (center, width)"
+
+# Large pictures are converted in parts of this many pixels, so that what lies between takes little memory.
+_BAND = 1 << 22
+
+
+class Meaningless(ValueError):
+    """Samples that are sound and are no picture as they stand; the message says why."""
+
 
 # How rows and columns go upright for each EXIF orientation other than 1.
 _TURNS = {
@@ -29,12 +43,13 @@ _TURNS = {
 }
 
 
-def from_array(source: object, name: str) -> Picture:
+def from_array(source: object, name: str, window: Window | None = None) -> Picture:
     """The picture in a numpy array or a PIL image, called `name`.
 
     An array is H x W or H x W x C with C 1 (grey), 3 (RGB), 2 or 4 (those with alpha), or any number up to 64 for
     models that read as many, in uint8, uint16, bool, or floats in 0..1. A PIL image may have any mode but LAB, and is
-    turned upright if it carries an EXIF orientation.
+    turned upright if it carries an EXIF orientation. Through a `window`, (center, width) in the samples' own units,
+    grey samples may be of any real type and range.
 
     Raises:
         ImageError: anything else; the message starts with `name`.
@@ -43,14 +58,14 @@ def from_array(source: object, name: str) -> Picture:
     if isinstance(source, Image.Image):
         check_size(name, source.height, source.width)
         try:
-            pixels = upright(source, from_pil(source))
+            pixels = upright(source, from_pil(source, window))
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
         except OSError as error:  # an image that was opened but not read yet, from a file that is damaged
             raise ImageError(f"{name}: cannot be decoded: {error}") from error
     elif isinstance(source, np.ndarray):
         try:
-            pixels, planes = _from_ndarray(name, source)
+            pixels, planes = _from_ndarray(name, source, window)
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
     else:
@@ -73,31 +88,62 @@ def upright(image: Image.Image, pixels: Floats) -> Floats:
     """`pixels` turned as the EXIF orientation of `image` says; unreadable EXIF data counts as none."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        turn = _TURNS.get(orientation)
     except Exception:
         return pixels  # damaged metadata must not lose the picture, whatever Pillow raises over it
+    return turned(pixels, orientation)
+
+
+def turned(pixels: Floats, orientation: object) -> Floats:
+    """`pixels` turned upright from one of EXIF's eight orientations; any other value counts as upright."""
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return turn(pixels) if turn else pixels
 
 
-def from_pil(image: Image.Image) -> Floats:
-    """H x W x C float32 in 0..1, C 1 or 3, for a PIL image of any mode. ValueError names what has no meaning here."""
+def bands(image: Image.Image) -> Iterator[tuple[int, int]]:
+    """(top, bottom) of parts of an image, of whole rows, that together are all of it."""
+    step = max(1, _BAND // max(1, image.width))
+    for top in range(0, image.height, step):
+        yield top, min(top + step, image.height)
+
+
+def in_bands(image: Image.Image, channels: int, convert: Callable[[Image.Image], Floats]) -> Floats:
+    """What `convert` makes of an image, H x W x channels, part by part."""
+    if image.width * image.height <= _BAND:
+        return convert(image)
+    pixels: Floats = np.empty((image.height, image.width, channels), dtype=np.float32)
+    for top, bottom in bands(image):
+        pixels[top:bottom] = convert(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def from_pil(image: Image.Image, window: Window | None = None) -> Floats:
+    """H x W x C float32 in 0..1, C 1 or 3, for a PIL image of any mode. Meaningless names what is no picture."""
     mode = image.mode
-    if mode.startswith("I;16"):
-        samples = np.asarray(image)
-        grey = scaled(samples[:, :, None], 65535)
-        level = image.info.get("transparency")
-        return over_white(grey, samples != level) if isinstance(level, int) else grey
-    if mode == "F":
-        return unit_floats(np.asarray(image)[:, :, None])
+    clear = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    if window is not None:
+        if clear or not (mode in ("1", "L", "I", "F") or mode.startswith("I;16")):
+            raise Meaningless(GREY_ONLY)
+        return in_bands(image, 1, lambda band: _through(np.asarray(band)[:, :, None], window))
     if mode == "I":
-        raise ValueError("32-bit or signed integer samples have no known range; store them as 8 or 16 bit")
+        raise Meaningless(f"32-bit or signed integer samples have no known range; {_GIVE_A_WINDOW}")
     if mode == "LAB":
-        raise ValueError("CIELAB colour is not supported; store the picture as RGB")
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        grey_alpha = mode in ("1", "L", "LA", "La")
-        pixels = scaled(np.asarray(image.convert("LA" if grey_alpha else "RGBA")), 255)
+        raise Meaningless("CIELAB colour is not supported; store the picture as RGB")
+    grey = mode in ("1", "L", "LA", "La", "F") or mode.startswith("I;16")
+    return in_bands(image, 1 if grey else 3, lambda band: _band_from_pil(band, clear, grey))
+
+
+def _band_from_pil(image: Image.Image, clear: bool, grey: bool) -> Floats:
+    if image.mode.startswith("I;16"):
+        samples = np.asarray(image)
+        level = image.info.get("transparency")
+        levels = scaled(samples[:, :, None], 65535)
+        return over_white(levels, samples != level) if isinstance(level, int) else levels
+    if image.mode == "F":
+        return unit_floats(np.asarray(image)[:, :, None])
+    if clear:
+        pixels = scaled(np.asarray(image.convert("LA" if grey else "RGBA")), 255)
         return over_white(pixels[:, :, :-1], pixels[:, :, -1])
-    if mode in ("1", "L"):
+    if grey:
         return scaled(np.asarray(image.convert("L"))[:, :, None], 255)
     return scaled(np.asarray(image.convert("RGB")), 255)
 
@@ -119,16 +165,50 @@ def over_white(pixels: Floats, alpha: NDArray[np.float32] | NDArray[np.bool_]) -
 
 
 def unit_floats(pixels: NDArray[np.floating]) -> Floats:
-    """The same samples as float32, or a ValueError where they do not lie in 0..1."""
+    """The same samples as float32; Meaningless where they do not lie in 0..1."""
     low, high = float(pixels.min()), float(pixels.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("the samples contain NaN or infinity")
+        raise Meaningless(f"the samples contain NaN or infinity; {_GIVE_A_WINDOW}, and NaN is black")
     if low < 0 or high > 1:
-        raise ValueError(f"floating point samples must lie in 0..1, these go from {low:g} to {high:g}")
+        raise Meaningless(
+            f"floating point samples must lie in 0..1, these go from {low:g} to {high:g}; {_GIVE_A_WINDOW}"
+        )
     return pixels.astype(np.float32)
 
 
-def _from_ndarray(name: str, array: NDArray[np.generic]) -> tuple[Floats, Floats | None]:
+def _through(samples: NDArray[np.generic], window: Window) -> Floats:
+    """Grey samples [H, W, 1] through a window."""
+    try:
+        return windowed(samples, window)
+    except ValueError as error:
+        raise Meaningless(str(error)) from None
+
+
+def from_samples(samples: NDArray[np.generic], window: Window | None = None) -> Floats:
+    """H x W x C samples, C 1 to 4, as a picture's pixels: H x W x 1 or 3. Meaningless without a known range."""
+    pixels = _levels(samples, window)
+    return over_white(pixels[:, :, :-1], pixels[:, :, -1]) if pixels.shape[2] in (2, 4) else pixels
+
+
+def _levels(samples: NDArray[np.generic], window: Window | None) -> Floats:
+    """The same, every channel as it is given: H x W x C in 0..1."""
+    kind, channels = samples.dtype.kind, samples.shape[2]
+    if window is not None:
+        if channels != 1:
+            raise Meaningless(GREY_ONLY)
+        if kind not in "buif":
+            raise Meaningless(f"{samples.dtype} samples are no levels of grey")
+        return _through(samples, window)
+    if kind == "u" and samples.dtype.itemsize <= 2:  # in either byte order
+        return scaled(samples, 255 if samples.dtype.itemsize == 1 else 65535)
+    if kind == "b":
+        return samples.astype(np.float32)
+    if kind == "f":
+        return unit_floats(samples.astype(np.float64 if samples.dtype.itemsize > 4 else np.float32))
+    raise Meaningless(f"{samples.dtype} samples have no known range; give uint8, uint16 or floats in 0..1, or a window")
+
+
+def _from_ndarray(name: str, array: NDArray[np.generic], window: Window | None) -> tuple[Floats, Floats | None]:
     """What there is to look at, and all channels where they are neither grey nor RGB."""
     shape = " x ".join(map(str, array.shape)) or "a single number"
     if array.ndim == 4:
@@ -142,16 +222,7 @@ def _from_ndarray(name: str, array: NDArray[np.generic]) -> tuple[Floats, Floats
     if not 1 <= array.shape[2] <= MAX_CHANNELS or channels_first:
         remedy = "; channels come last: array.transpose(1, 2, 0)" if channels_first else "; C is 1 to 64"
         raise ValueError(f"a picture is an H x W or H x W x C array, not {shape}{remedy}")
-    if array.dtype.str[1:] == "u1":
-        pixels = scaled(array, 255)
-    elif array.dtype.str[1:] == "u2":  # in either byte order
-        pixels = scaled(array, 65535)
-    elif array.dtype == np.bool_:
-        pixels = array.astype(np.float32)
-    elif np.issubdtype(array.dtype, np.floating):
-        pixels = unit_floats(array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32))
-    else:
-        raise ValueError(f"{array.dtype} samples have no known range; give uint8, uint16 or floats in 0..1")
+    pixels = _levels(array, window)
     if pixels.shape[2] in (2, 4):
         return over_white(pixels[:, :, :-1], pixels[:, :, -1]), pixels
     if pixels.shape[2] > 4:

@@ -43,9 +43,29 @@ def limits(heatmap: Floats, values: str) -> tuple[float, float]:
     return low, high
 
 
-def colours(heatmap: Floats, values: str, low: float, high: float) -> NDArray[np.uint8]:
-    """The colour of each value: shape [..., 3] for a shape [...]. NaN gets the colour of `low`: make it transparent."""
-    table = _table(values)
+def colour_map(name: str) -> str:
+    """A colour map's name as matplotlib spells it.
+
+    Raises:
+        ValueError: matplotlib has no such colour map; with the nearest names.
+    """
+    from matplotlib import colormaps
+
+    known = {known.casefold(): known for known in colormaps}
+    if name.casefold() not in known:
+        near = did_you_mean(name, known.values()) or "Names are matplotlib's: viridis, magma, coolwarm, ..."
+        raise ValueError(f'matplotlib has no colour map named "{name}". {near}')
+    return known[name.casefold()]
+
+
+def colours(heatmap: Floats, values: str, low: float, high: float, colormap: str | None = None) -> NDArray[np.uint8]:
+    """The colour of each value: shape [..., 3] for a shape [...]. NaN gets the colour of `low`: make it transparent.
+
+    Args:
+        colormap: one of matplotlib's, from `low` to `high`; that of `values` by default.
+    """
+    check_values(values)
+    table = _table(colormap or COLOUR_MAPS[values])
     position = np.clip((np.nan_to_num(heatmap, nan=low) - low) / (high - low), 0.0, 1.0)
     found: NDArray[np.uint8] = table[np.rint(position * (len(table) - 1)).astype(np.intp)]
     return found
@@ -64,11 +84,10 @@ def emphasis(heatmap: Floats, values: str, low: float, high: float) -> Floats:
     return np.where(known, np.clip(strength / 0.45, 0.0, 1.0), 0.0).astype(np.float32)
 
 
-@lru_cache(maxsize=len(COLOUR_MAPS))
-def _table(values: str) -> NDArray[np.uint8]:
+@lru_cache(maxsize=8)
+def _table(name: str) -> NDArray[np.uint8]:
     """256 x 3: matplotlib's colour map, read once."""
     from matplotlib import colormaps
 
-    check_values(values)
-    table: NDArray[np.uint8] = colormaps[COLOUR_MAPS[values]](np.arange(256), bytes=True)[:, :3].copy()
+    table: NDArray[np.uint8] = colormaps[colour_map(name)](np.linspace(0, 1, 256), bytes=True)[:, :3].copy()
     return table

@@ -21,7 +21,17 @@ class Sample:
     path: Path
 
 
-# name -> (file, description) under skimage/data, for every picture that scikit-image's wheel carries.
+@dataclass(frozen=True)
+class _Package:
+    """Where a package keeps its pictures: a module to find it by, a folder below that, name -> (file, description)."""
+
+    package: str
+    module: str
+    folder: str
+    pictures: dict[str, tuple[str, str]]
+
+
+# Every picture that scikit-image's wheel carries.
 _SCIKIT_IMAGE = {
     "astronaut": ("astronaut.png", "Eileen Collins in a spacesuit"),
     "brick": ("brick.png", "a brick wall, grey texture"),
@@ -47,16 +57,47 @@ _SCIKIT_IMAGE = {
 }
 
 
+_PACKAGES = (
+    _Package("scikit-image", "skimage", "data", _SCIKIT_IMAGE),
+    _Package(
+        "pydicom-data",
+        "data_store",
+        "data",
+        {
+            "chest": ("RG1_UNCI.dcm", "a chest radiograph, grey, DICOM"),
+            "leg": ("RG3_UNCI.dcm", "a radiograph of a lower leg, grey, DICOM"),
+            "shoulder": ("MR2_UNCI.dcm", "magnetic resonance of a shoulder, grey, DICOM"),
+        },
+    ),
+    _Package(
+        "nilearn",
+        "nilearn",
+        "datasets/data",
+        {
+            "brain": (
+                "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
+                "magnetic resonance of an average brain, grey, a volume: sample:brain#slice=60",
+            )
+        },
+    ),
+)
+
+
 def list_samples() -> list[Sample]:
     """Every sample whose file is installed, sorted by name."""
-    spec = importlib.util.find_spec("skimage")  # finds the package without importing it
-    folders = [Path(folder) / "data" for folder in (spec.submodule_search_locations or [])] if spec else []
     found = (
-        Sample(name, description, "scikit-image", folder / file)
-        for name, (file, description) in sorted(_SCIKIT_IMAGE.items())
-        for folder in folders
+        Sample(name, description, each.package, folder / file)
+        for each in _PACKAGES
+        for folder in _folders(each)
+        for name, (file, description) in each.pictures.items()
     )
-    return [sample for sample in found if sample.path.is_file()]
+    return sorted((sample for sample in found if sample.path.is_file()), key=lambda sample: sample.name)
+
+
+def _folders(package: _Package) -> list[Path]:
+    """Where its files are, if it is installed. It is found without being imported."""
+    spec = importlib.util.find_spec(package.module)
+    return [Path(folder) / package.folder for folder in (spec.submodule_search_locations or [])] if spec else []
 
 
 def sample_path(name: str) -> Path:
@@ -65,8 +106,9 @@ def sample_path(name: str) -> Path:
     samples = {sample.name: sample.path for sample in list_samples()}
     if wanted in samples:
         return samples[wanted]
-    if not samples:
-        raise ImageError(f'no sample named "{wanted}"', hint="Install scikit-image, which ships the sample pictures.")
+    for each in _PACKAGES:
+        if wanted in each.pictures:
+            raise ImageError(f'the sample "{wanted}" is not installed', hint=f"The package {each.package} ships it.")
     near = did_you_mean(wanted, samples)
     raise ImageError(
         f'no sample named "{wanted}"', hint=" ".join(filter(None, (near, "SHOW SAMPLES lists the pictures there are.")))

@@ -1,12 +1,11 @@
-"""What `occlude(model, images)` may name, to a lazy stream of pictures: paths, globs, folders, samples, arrays, lists.
+"""What `occlude(model, images)` may name, to a lazy stream of pictures.
 
-Folders are walked one directory at a time, each in name order, and files are decoded when their turn comes: a folder of
-a million pictures starts at once.
+Paths, globs, folders, tables, samples, addresses, arrays, lists of these. Pictures are decoded when their turn comes: a
+folder of a million pictures starts at once.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import itertools
 from collections.abc import Callable, Iterator
@@ -17,26 +16,39 @@ import numpy as np
 from PIL import Image
 
 from kryptondb.errors import ImageError, did_you_mean
+from kryptondb.images import remote, table_files
 from kryptondb.images.arrays import from_array
+from kryptondb.images.content import BytesContent, FileContent
 from kryptondb.images.decode import SUFFIXES, decode
+from kryptondb.images.folders import Found, Unreadable, exists, expanded, is_folder, match_glob, walk
+from kryptondb.images.levels import Window
+from kryptondb.images.part import WHOLE, Part, split_fragment
 from kryptondb.images.picture import Picture, printable
 from kryptondb.images.samples import PREFIX, sample_path
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A picture that can be had: `load()` decodes it, and raises ImageError where it cannot be."""
+    """A picture that can be had: `load()` decodes it, and raises ImageError where it cannot be.
+
+    `file` is the file of this machine that it is in; None for an array, and for what cannot be found.
+    """
 
     name: str
     load: Callable[[], Picture]
+    file: Path | None = None
 
 
-def find_images(spec: object) -> Iterator[ImageSource]:
+def find_images(spec: object, window: Window | None = None) -> Iterator[ImageSource]:
     """The pictures that `spec` means, in order, none decoded yet.
 
     Args:
         spec: a path; a glob (`*`, `?`, `[...]`, `**` for any depth); a folder (all depths, hidden files and files that
-            are not pictures by their suffix left out); 'sample:NAME'; a numpy array or PIL image; a list of these.
+            are not pictures left out); a Parquet or Arrow file with pictures or paths in a column
+            ('scans.parquet#column=image'); 'sample:NAME'; an address such as 'https://...' or 's3://...'; a numpy
+            array or PIL image; a list of these. Behind a `#` paths, folders and globs may name a part of each file:
+            'study.dcm#frame=3' (see `part`).
+        window: (center, width), in each file's own units, that grey pictures are seen through.
 
     Raises:
         ImageError: at once, for one path that does not exist, a glob or folder without a match, an unknown sample, an
@@ -46,43 +58,52 @@ def find_images(spec: object) -> Iterator[ImageSource]:
     if isinstance(spec, (list, tuple)):
         if not spec:
             raise ImageError("the list of images is empty")
-        return _from_list(spec)
-    return _find_one(spec, "image")
+        return _from_list(spec, window)
+    return _find_one(spec, "image", window)
 
 
 def is_single(spec: object) -> bool:
-    """Whether `spec` names exactly one picture: a path that is no folder and no glob, a sample, an array."""
+    """Whether `spec` names exactly one picture: a path that is no folder, glob or table, a sample, an array."""
     if isinstance(spec, (list, tuple)):
         return len(spec) == 1 and is_single(spec[0])
-    if isinstance(spec, str) and spec.startswith(PREFIX):
+    if not isinstance(spec, (str, Path)) or str(spec).startswith(PREFIX):
         return True
-    if isinstance(spec, (str, Path)):
-        path = _expanded(str(spec))
-        return not _is_folder(path) and (_exists(path) or not glob.has_magic(str(path)))
-    return True
+    text = str(spec)
+    if remote.is_remote(text):
+        return not remote.is_several(text)
+    whole = expanded(text)
+    path, fragment = (whole, "") if exists(whole) else _split(text)
+    if table_files.is_table(path, fragment):
+        return table_files.names_one_row(fragment)
+    return not is_folder(path) and (exists(path) or not glob.has_magic(str(path)))
 
 
-def _find_one(spec: object, name: str) -> Iterator[ImageSource]:
+def _split(text: str) -> tuple[Path, str]:
+    path, fragment = split_fragment(text)
+    return expanded(path), fragment
+
+
+def _find_one(spec: object, name: str, window: Window | None) -> Iterator[ImageSource]:
     """`find_images` for anything but a list; `name` is what an array is called."""
     if isinstance(spec, (str, Path)):
-        return _find_path(str(spec))
+        return _find_path(str(spec), window)
     if isinstance(spec, Image.Image):
         filename = getattr(spec, "filename", "")
         name = filename if isinstance(filename, str) and filename else name
-        return iter([ImageSource(name, lambda: from_array(spec, name))])
+        return iter([ImageSource(name, lambda: from_array(spec, name, window))])
     if isinstance(spec, np.ndarray):
-        return iter([ImageSource(name, lambda: from_array(spec, name))])
+        return iter([ImageSource(name, lambda: from_array(spec, name, window))])
     raise ImageError(
         f"images cannot be a value of type {type(spec).__name__}",
         hint="Give a path, a glob, a folder, 'sample:NAME', a numpy array, a PIL image, or a list of these.",
     )
 
 
-def _from_list(specs: list[object] | tuple[object, ...]) -> Iterator[ImageSource]:
+def _from_list(specs: list[object] | tuple[object, ...], window: Window | None) -> Iterator[ImageSource]:
     for index, spec in enumerate(specs):
         name = f"image[{index}]"
         try:
-            yield from _find_one(spec, name)
+            yield from _find_one(spec, name, window)
         except ImageError as error:
             yield _failing(printable(spec) if isinstance(spec, (str, Path)) else name, error)
 
@@ -96,27 +117,90 @@ def _failing(name: str, error: ImageError) -> ImageSource:
     return ImageSource(name, load)
 
 
-def _file(path: Path) -> ImageSource:
-    return ImageSource(printable(path), lambda: decode(path))
+def _file(path: Path, part: Part, window: Window | None) -> ImageSource:
+    name = printable(path)
+    return ImageSource(f"{name}#{part}" if part.given() else name, lambda: decode(path, part, window), path)
 
 
-def _find_path(text: str) -> Iterator[ImageSource]:
+def _found(found: Found, part: Part, window: Window | None) -> ImageSource:
+    return _failing(found.name, found.error) if isinstance(found, Unreadable) else _file(found, part, window)
+
+
+def _find_path(text: str, window: Window | None) -> Iterator[ImageSource]:
     shown = printable(text)
-    if text.startswith(PREFIX):
-        sample = sample_path(text)
-        name = text.removeprefix(PREFIX).strip().lower()
-        return iter([ImageSource(name, lambda: replace(decode(sample), name=name))])
     if not text:
         raise ImageError("the path of the images is empty")
-    path = _expanded(text)
-    if _is_folder(path):
+    if text.startswith(PREFIX):
+        return iter([_sample(text, window)])
+    if remote.is_remote(text):
+        return _find_address(text, window)
+    path, fragment = expanded(text), ""
+    if not exists(path):
+        path, fragment = _split(text)
+    if table_files.is_table(path, fragment):
+        return _find_in_table(path, fragment, window)
+    part = Part.parse(fragment, shown) if fragment else WHOLE
+    if is_folder(path):
         suffixes = ", ".join(sorted(SUFFIXES))
-        return _not_empty(_walk(path, ()), f"{shown}: no pictures in this folder", f"It may hold {suffixes} files.")
-    if _exists(path):
-        return iter([_file(path)])
+        found = (_found(each, part, window) for each in walk(path, ()))
+        return _not_empty(found, f"{shown}: no pictures in this folder", f"It may hold {suffixes} files.")
+    if exists(path):
+        return iter([_file(path, part, window)])
     if glob.has_magic(text):
-        return _not_empty(_glob(path), f"{shown}: no file matches", None)
+        found = (_found(each, part, window) for each in match_glob(path))
+        return _not_empty(found, f"{shown}: no file matches", None)
     raise ImageError(f"{shown}: no such file", hint=_nearest(path))
+
+
+def _sample(text: str, window: Window | None) -> ImageSource:
+    path, fragment = split_fragment(text)
+    name = text.removeprefix(PREFIX).strip().lower()
+    part = Part.parse(fragment, name) if fragment else WHOLE
+    sample = sample_path(path)
+    content = FileContent(sample, path)
+    return ImageSource(name, lambda: replace(decode(content, part, window), name=name), sample)
+
+
+def _find_address(text: str, window: Window | None) -> Iterator[ImageSource]:
+    """What lies at an address, fetched when its turn comes."""
+    address, fragment = split_fragment(text)
+    shown = remote.shown(text)
+    part = Part.parse(fragment, shown) if fragment else WHOLE
+
+    def source(each: str) -> ImageSource:
+        name = remote.shown(each)
+        named = f"{name}#{part}" if part.given() else name
+        return ImageSource(named, lambda: decode(remote.fetch(each), part, window))
+
+    if not remote.is_several(address):
+        return iter([source(address)])
+    return _not_empty(map(source, remote.find(address, SUFFIXES)), f"{shown}: no file matches", None)
+
+
+def _find_in_table(path: Path, fragment: str, window: Window | None) -> Iterator[ImageSource]:
+    """One source a row. A picture stands in the row itself, or somewhere that the row names."""
+    table = table_files.ImageTable(path, fragment)
+
+    def source(cell: table_files.Cell) -> ImageSource:
+        if isinstance(cell, Unreadable):
+            return _failing(cell.name, cell.error)
+        if isinstance(cell, table_files.Row):
+            name = cell.name
+            return ImageSource(name, lambda: decode(BytesContent(table.picture(cell), name), WHOLE, window))
+        try:
+            return _named(cell, window)
+        except ImageError as error:
+            return _failing(printable(cell), error)
+
+    return _not_empty(map(source, table.cells()), f"{printable(path)}: a table without a row", None)
+
+
+def _named(text: str, window: Window | None) -> ImageSource:
+    """The one picture of a path or an address, neither looked at yet."""
+    if remote.is_remote(text):
+        return next(_find_address(text, window))
+    path, fragment = (Path(text), "") if exists(Path(text)) else _split(text)
+    return _file(path, Part.parse(fragment, printable(text)) if fragment else WHOLE, window)
 
 
 def _not_empty(sources: Iterator[ImageSource], message: str, hint: str | None) -> Iterator[ImageSource]:
@@ -134,139 +218,3 @@ def _nearest(path: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return did_you_mean(path.name, names)
-
-
-def _expanded(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # `~somebody` without a home is a name like any other
-        return Path(text)
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def _exists(path: Path) -> bool:
-    """Whether something is there. A file that may not be looked at is there: decoding it will say why it fails."""
-    try:
-        return path.exists()
-    except PermissionError:
-        return True
-    except (OSError, ValueError):
-        return False
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
-
-
-Ancestors = tuple[tuple[int, int], ...]  # (device, inode) of the folders above: a link to one of them is a loop
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """Something in a folder, with the folders above it."""
-
-    path: Path
-    is_folder: bool
-    above: Ancestors
-
-    @property
-    def hidden(self) -> bool:
-        return self.path.name.startswith(".")
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def _entries(folder: Path, above: Ancestors) -> Iterator[_Entry | ImageSource]:
-    """What one directory holds, in name order; one failing source for a folder that cannot be read."""
-    try:
-        identity = _identity(folder)
-        if identity in above:
-            return
-        paths = sorted(folder.iterdir(), key=lambda path: path.name)
-    except OSError as error:
-        shown = printable(folder)
-        yield _failing(shown, ImageError(f"{shown}: {(error.strerror or str(error)).lower()}"))
-        return
-    for path in paths:
-        yield _Entry(path, _is_folder(path), (*above, identity))
-
-
-def _walk(folder: Path, above: Ancestors) -> Iterator[ImageSource]:
-    """Every picture under `folder`, at all depths, files and folders in one name order."""
-    for entry in _entries(folder, above):
-        if isinstance(entry, ImageSource):
-            yield entry
-        elif entry.hidden:
-            continue
-        elif entry.is_folder:
-            yield from _walk(entry.path, entry.above)
-        elif _is_picture(entry.path):
-            yield _file(entry.path)
-
-
-def _glob(pattern: Path) -> Iterator[ImageSource]:
-    """The files that match, in name order by directory. A pattern without a suffix of its own means pictures only."""
-    parts = pattern.parts[1:] if pattern.anchor else pattern.parts
-    suffix = pattern.suffix
-    only_pictures = not suffix or glob.has_magic(suffix)
-    seen: set[Path] | None = set() if parts.count("**") > 1 else None  # only two `**` can reach a file in two ways
-    for found in _match(Path(pattern.anchor), parts, ()):
-        if isinstance(found, ImageSource):
-            yield found
-        elif only_pictures and not _is_picture(found):
-            continue
-        elif seen is None or found not in seen:
-            if seen is not None:
-                seen.add(found)
-            yield _file(found)
-
-
-def _match(folder: Path, parts: tuple[str, ...], above: Ancestors) -> Iterator[Path | ImageSource]:
-    """Files under `folder` whose path matches `parts`; as in a shell, `*` does not match a leading dot."""
-    part, rest = parts[0], parts[1:]
-    if part == "**":
-        while rest and rest[0] == "**":
-            rest = rest[1:]
-        yield from _match_here_and_below(folder, rest or ("*",), above)
-        return
-    if not glob.has_magic(part):
-        path = folder / part
-        if rest and _is_folder(path):
-            yield from _match(path, rest, ())
-        elif not rest and path.is_file():
-            yield path
-        return
-    for entry in _entries(folder, above):
-        if isinstance(entry, ImageSource):
-            yield entry
-        elif (entry.hidden and not part.startswith(".")) or not fnmatch.fnmatchcase(entry.path.name, part):
-            continue
-        elif rest and entry.is_folder:
-            yield from _match(entry.path, rest, ())
-        elif not rest and not entry.is_folder:
-            yield entry.path
-
-
-def _match_here_and_below(folder: Path, rest: tuple[str, ...], above: Ancestors) -> Iterator[Path | ImageSource]:
-    """`**/rest`: rest in this folder, then in each folder below it."""
-    try:
-        if above and _identity(folder) in above:
-            return
-    except OSError:
-        pass  # reading it says why
-    yield from _match(folder, rest, ())
-    for entry in _entries(folder, above):
-        if isinstance(entry, ImageSource):
-            if not glob.has_magic(rest[0]):  # otherwise _match has read the folder, and reported it
-                yield entry
-        elif entry.is_folder and not entry.hidden:
-            yield from _match_here_and_below(entry.path, rest, entry.above)

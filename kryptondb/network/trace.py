@@ -23,7 +23,8 @@ def trace(module: torch.nn.Module, input_shape: tuple[int, int, int], activation
     Args:
         module: takes images [N, C, H, W] and gives scores [N, classes].
         input_shape: C, H, W.
-        activation: what makes probabilities of the scores; where the module ends in it, it is left to them.
+        activation: what makes probabilities of the scores, 'softmax', 'sigmoid' or 'none'; where the module ends in it,
+            it is left to them.
 
     Returns:
         A network; where `torch.export` or this room cannot take the graph over, one with `failure` set, which the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -99,10 +99,17 @@ def _planned(
 
     Kept: to plan all recipes of a path takes seconds, and queries of one shape are asked one after the other.
     """
-    kind = next((kind for kind in kinds if kind.name == recipe.operator and not kind.exact), None)
-    operators = (
-        cast("type[Approximate]", kind).planned(recipe, workload, rates, dict(hints)) if kind is not None else []
-    )
-    return [
-        Candidate(operator, operator.estimate(workload, rates), operator.describe(workload)) for operator in operators
+    precision = recipe.precision or workload.precision
+    workload, rates = replace(workload, precision=precision), rates.in_precision(precision)
+    kind = next((kind for kind in kinds if kind.name == recipe.operator), None)
+    if kind is None:
+        return []
+    if kind.exact:
+        operators = kind.candidates(workload, rates, dict(hints))
+    else:
+        operators = cast("type[Approximate]", kind).planned(recipe, workload, rates, dict(hints))
+    found = [
+        Candidate(operator, operator.estimate(workload, rates), operator.describe(workload), precision)
+        for operator in operators
     ]
+    return sorted(found, key=lambda candidate: candidate.cost.seconds)[:1]

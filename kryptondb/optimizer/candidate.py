@@ -10,8 +10,13 @@ from kryptondb.optimizer.operator import Operator
 
 @dataclass(frozen=True)
 class Candidate:
-    """An operator with its settings, what it would cost for one image, and what it says of itself."""
+    """An operator with its settings, what it would cost for one image, and what it says of itself.
+
+    Attributes:
+        precision: what it runs in, one of `workload.ELEMENT_BYTES`.
+    """
 
     operator: Operator
     cost: Cost
     description: str
+    precision: str

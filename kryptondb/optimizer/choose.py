@@ -50,11 +50,7 @@ def choose(workload: Workload, hints: Hints, context: Context, asked: Asked | No
     fitting = [candidate for candidate in wanted if candidate.cost.memory <= workload.memory_limit]
     if not fitting:
         least = min(wanted, key=lambda candidate: candidate.cost.memory)
-        raise PlanError(
-            f"no plan fits in memory: {least.operator.name} needs {bytes_text(least.cost.memory)}, "
-            f"and the limit is {bytes_text(workload.memory_limit)}",
-            hint="SET memory_limit raises the limit; 'auto' is half of what is free.",
-        )
+        raise no_memory(least, workload.memory_limit)
     chosen = min(fitting, key=lambda candidate: candidate.cost.seconds)
     if asked is not None and hints.operator is None and workload.positions:
         return _with_approximations(chosen, candidates, fitting, asked, workload, hints, context)
@@ -64,6 +60,15 @@ def choose(workload: Workload, hints: Hints, context: Context, asked: Asked | No
         for loser in losers
     )
     return Choice(chosen, rejected, _reason(chosen, fitting, workload, hints))
+
+
+def no_memory(least: Candidate, limit: int) -> PlanError:
+    """The error where even the candidate that needs least does not fit in the memory limit."""
+    return PlanError(
+        f"no plan fits in memory: {least.operator.name} needs {bytes_text(least.cost.memory)}, "
+        f"and the limit is {bytes_text(limit)}",
+        hint="SET memory_limit raises the limit; 'auto' is half of what is free.",
+    )
 
 
 def _with_approximations(
@@ -76,7 +81,7 @@ def _with_approximations(
     context: Context,
 ) -> Choice:
     """The choice between the cheapest exact candidate and what the profile admits."""
-    rates = context.rates(workload.device).in_precision(workload.precision)
+    rates = context.rates(workload.device)
     found = approximations(asked, workload, rates, context.operators, hints.for_operators())
     kept = [each for each in found.tried if each.keeps and each.candidate.cost.memory <= workload.memory_limit]
     best = min(kept, key=lambda each: each.candidate.cost.seconds, default=None)
@@ -106,7 +111,7 @@ def _with_approximations(
 def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Candidate]:
     rates = context.rates(workload.device).in_precision(workload.precision)
     return [
-        Candidate(operator, operator.estimate(workload, rates), _description(operator, workload))
+        Candidate(operator, operator.estimate(workload, rates), _description(operator, workload), workload.precision)
         for kind in context.operators
         if kind.exact or kind.name == hints.operator
         for operator in kind.candidates(workload, rates, hints.for_operators())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from kryptondb.optimizer.cost import Cost, Rates
@@ -43,4 +44,34 @@ class Approximate(Operator, Protocol):
     @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Any]:
         """The settings with the lowest estimate that follow a recipe of this operator."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far an operator that can stop at any time is estimated to come.
+
+    Attributes:
+        step: of the finest lattice that is complete; 1 for the whole map.
+        guided: whether a guide is complete too.
+        positions: how many cells are computed exactly.
+        seconds: the time that this takes an image.
+        flops: the operations that it takes.
+        least: the time that the least it gives takes, the unoccluded image and the first lattice.
+    """
+
+    step: int
+    guided: bool
+    positions: int
+    seconds: float
+    flops: float
+    least: float
+
+
+@runtime_checkable
+class Stoppable(Approximate, Protocol):
+    """What an operator has beside that which gives the best map it can in whatever time there is."""
+
+    def reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
+        """How far a run is estimated to come in so many seconds an image; the network must be a traced one."""
         ...

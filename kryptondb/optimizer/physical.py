@@ -91,17 +91,22 @@ class Images(PlanNode):
     """Where pictures come from: a path, glob, folder or 'sample:NAME', several of them, or an object in the bindings.
 
     `spec` is None when a Python object is bound; `binding` is then its key. `count` is None when not known yet.
+    `window` is the (center, width) that grey pictures are seen through, in their files' units.
     """
 
     spec: str | tuple[str, ...] | None
     binding: str | None = None
     count: int | None = None
+    window: tuple[float, float] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         return ("image",)
 
     def details(self) -> str:
+        return self._named() + (f"  window {self.window[0]:g}, {self.window[1]:g}" if self.window else "")
+
+    def _named(self) -> str:
         if self.spec is None:
             key = str(self.binding)
             return f"parameter {int(key) + 1} (?)" if key.isdigit() else f"parameter ${key}"
@@ -118,6 +123,7 @@ class Occlude(PlanNode):
     None for all of them, `()` for none. An image for which `image_filter` (over `image` alone) is not true is never
     opened. `height` and `width` are the model input's. `cost` is the estimate for one image, None for a network that
     could not be traced. `ahead` says that the next image is opened and its base made while one runs, as memory allows.
+    `seconds` is the time for all images together, None where nothing has to stop.
     `description` and those after it are for readers: what the operator says about itself, where the network's dense
     tail begins and why, channels and layers.
     """
@@ -140,6 +146,7 @@ class Occlude(PlanNode):
     cost: Cost | None = None
     precision: str = "float32"
     ahead: bool = False
+    seconds: float | None = None
     description: str = ""
     tail: str | None = None
     channels: int = 3
@@ -212,7 +219,8 @@ class Quality:
     """How good the answer is: `kind` is 'exact' or 'approximate'.
 
     `promise` is what was asked for; `note` says how it is kept, or what an approximate answer is. Where a profile lets
-    an approximate plan keep it, `confidence` is with what probability, `images` how many certify it.
+    an approximate plan keep it, `confidence` is with what probability, `images` how many certify it. `expected` is the
+    SSIM that is expected of an answer without such a promise, None where nothing tells.
     """
 
     kind: str
@@ -220,6 +228,7 @@ class Quality:
     note: str = ""
     confidence: float | None = None
     images: int | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kryptondb.errors import BindError, PlanError
+from kryptondb.errors import BindError, ImageError, PlanError
+from kryptondb.grammar.statements import Promise
 from kryptondb.optimizer.approximations import Asked
 from kryptondb.optimizer.choose import Choice, choose
 from kryptondb.optimizer.context import Context, at
+from kryptondb.optimizer.in_time import STOPPABLE, InTime, in_time
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, source
 from kryptondb.optimizer.memory import memory_limit
 from kryptondb.optimizer.physical import ClassChoice, Occlude, PhysicalPlan, Quality, Redundancy
-from kryptondb.optimizer.profile import query_shape
+from kryptondb.optimizer.profile import Profile, query_shape
 from kryptondb.optimizer.promise import DEFAULT_CONFIDENCE
 from kryptondb.optimizer.tree import PlanNode
-from kryptondb.optimizer.units import seconds_text
+from kryptondb.optimizer.within import Within
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
 
 if TYPE_CHECKING:
@@ -48,19 +51,29 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
         memory_limit=memory_limit(context, device),
         precision=plan.hints.precision,
     )
-    asked = next((option for option in plan.statement.hints if option.name == "operator"), None)
-    with at(asked.position if asked is not None else None):
-        choice = choose(workload, plan.hints, context, _asked(plan, table, workload, context))
-    if promise is not None and promise.seconds is not None:
-        raise PlanError(
-            "WITH TIME is not available in this version yet",
-            position=promise.position,
-            hint=f"The exact plan is estimated to take {seconds_text(choice.chosen.cost.seconds)} an image."
-            if network.traced
-            else None,
-        )
+    hint = next((option for option in plan.statement.hints if option.name == "operator"), None)
+    profile = None
+    if promise is not None:
+        profile = context.profiles(table.fingerprint, query_shape(table, workload.precision), workload.device)
+    asked = _asked(promise, profile)
+    with at(hint.position if hint is not None else None):
+        choice = choose(workload, plan.hints, context, asked)
     quality = _quality(plan, choice)
+    within = _within(promise, table)
+    if within is None and choice.chosen.operator.name == STOPPABLE:
+        raise PlanError(
+            f"the operator '{STOPPABLE}' runs until a time is over, and none is given",
+            position=hint.position if hint is not None else None,
+            hint="WITH TIME <= 10 SECONDS gives it one.",
+        )
+    timed = None
+    if within is not None and promise is not None:
+        with at(hint.position if hint is not None else promise.position):
+            timed = in_time(choice, within, workload, plan.hints, context, asked, profile)
+        choice, quality = timed.choice, _in_time(quality, timed)
     occlude = _occlude(table, choice, workload)
+    if timed is not None and timed.stops and within is not None:
+        occlude = replace(occlude, seconds=within.seconds)
 
     def put(node: PlanNode) -> PlanNode:
         return occlude if isinstance(node, Occlusion) else node
@@ -120,7 +133,7 @@ def _occlude(table: Occlusion, choice: Choice, workload: Workload) -> Occlude:
         memory_limit=workload.memory_limit,
         image_filter=table.image_filter,
         cost=cost,
-        precision=workload.precision,
+        precision=choice.chosen.precision,
         description=choice.chosen.description,
         tail=_tail(workload.network),
         channels=table.channels,
@@ -156,13 +169,32 @@ def _device(plan: LogicalPlan, context: Context) -> str:
         return resolve_device(plan.hints.device)
 
 
-def _asked(plan: LogicalPlan, table: Occlusion, workload: Workload, context: Context) -> Asked | None:
+def _asked(promise: Promise | None, profile: Profile | None) -> Asked | None:
     """The promise of SSIM with the profile that goes with it; None where none is asked for."""
-    promise = plan.statement.promise
     if promise is None or promise.ssim is None:
         return None
-    profile = context.profiles(table.fingerprint, query_shape(table, workload.precision), workload.device)
     return Asked(promise.ssim, promise.confidence or DEFAULT_CONFIDENCE, profile)
+
+
+def _within(promise: Promise | None, table: Occlusion) -> Within | None:
+    """The promise of time with the number of images that share it; None where none is asked for."""
+    if promise is None or promise.seconds is None:
+        return None
+    images = table.input.count
+    if images is None and table.image_filter is None and table.input.spec is not None:
+        from kryptondb.images.sources import find_images
+
+        spec = table.input.spec
+        with suppress(ImageError):  # which is raised again when the images are opened
+            images = sum(1 for _ in find_images(list(spec) if isinstance(spec, tuple) else spec))
+    return Within(promise.seconds, images)
+
+
+def _in_time(quality: Quality, timed: InTime) -> Quality:
+    """What a plan's quality is when it also keeps a promise of time."""
+    if timed.stops:
+        return replace(quality, kind="approximate", note=timed.note, expected=timed.expected)
+    return replace(quality, note="; ".join(text for text in (quality.note, timed.note) if text))
 
 
 def _quality(plan: LogicalPlan, choice: Choice) -> Quality:

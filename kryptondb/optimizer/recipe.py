@@ -6,9 +6,12 @@ How fast a recipe is depends on the tiles, algorithms and workers that an operat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from kryptondb.network import UNCAPPED, Cap
+from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.workload import REDUCED_PRECISIONS
 
 
 @dataclass(frozen=True, order=True)
@@ -16,11 +19,13 @@ class Recipe:
     """What determines an approximate answer.
 
     Attributes:
-        operator: 'thresholded', 'drill-down' or 'refined'.
+        operator: 'thresholded', 'drill-down' or 'refined'; 'incremental' for every cell in a reduced precision.
         tau, tau_deep: the cap of the regions of the cheap map (`network.Cap`), 1 for none.
         step: cells at every so many-th row and column, and in the last ones, are computed exactly; 0 for none of them.
         fraction: the share of all cells that is computed exactly beside these, where `where` says.
         where: 'drop' for where the score falls most, 'uncertain' for where the map is least sure.
+        precision: what all of it is computed in, 'bfloat16' or 'float16'; empty for what the query asks for. What is
+            called exact above is then rounded too.
     """
 
     operator: str
@@ -29,6 +34,7 @@ class Recipe:
     step: int = 0
     fraction: float = 0.0
     where: str = ""
+    precision: str = ""
 
     @property
     def cap(self) -> Cap:
@@ -46,10 +52,12 @@ class Recipe:
             deep = f" to {self.tau_deep:g}" if self.tau_deep != self.tau else ""
             parts.append(f"tau {self.tau:g}{deep}")
         if self.step:
-            parts.append(f"every {_ordinal(self.step)} cell exact")
+            parts.append(f"every {_ordinal(self.step)} cell{'' if self.precision else ' exact'}")
         if self.fraction:
             where = "where the score falls most" if self.where == "drop" else "where least sure"
             parts.append(f"{100 * self.fraction:g}% more {where}")
+        if self.precision:
+            parts.append(self.precision)
         return ", ".join(parts)
 
 
@@ -72,3 +80,26 @@ RECIPES: tuple[Recipe, ...] = (
     *(Recipe("thresholded", tau, tau_deep) for tau, tau_deep in ((0.3, 0.6), (0.4, 0.75))),
     *(Recipe("refined", tau, tau_deep, step) for tau, tau_deep in ((0.3, 0.6), (0.4, 0.75)) for step in (4, 6)),
 )
+#: How much faster than in its own precision a device must compute in a reduced one, for profiles to measure that.
+_FASTER = 1.5
+
+
+def recipes_on(rates: Rates, precision: str) -> tuple[Recipe, ...]:
+    """What a profile is measured of on a device, for queries in a precision: in reduced ones too that it is faster in.
+
+    In these, every cell once serves most recipes; of the guides only those are tried that cost the least more.
+    """
+    if precision in REDUCED_PRECISIONS:
+        return RECIPES
+    faster = [name for name, rate in rates.reduced if rate >= _FASTER * rates.flops_per_second]
+    return (*RECIPES, *(recipe for name in faster for recipe in _rounded(name)))
+
+
+def _rounded(precision: str) -> Iterator[Recipe]:
+    yield Recipe("incremental", precision=precision)
+    for recipe in RECIPES:
+        if not recipe.capped or (recipe.tau, recipe.tau_deep) in _GUIDES_ROUNDED:
+            yield replace(recipe, precision=precision)
+
+
+_GUIDES_ROUNDED = ((0.3, 0.3), (0.45, 0.45), (0.6, 0.6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,14 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "interpolation": ("bilinear", "bicubic", "nearest"),
     "on_error": ("continue", "stop"),
     "progress": ("auto", "on", "off"),
-    "format": ("png", "csv", "parquet", "arrow"),
+    "format": ("png", "html", "dicom", "csv", "parquet", "arrow"),
+    "values": ("drop", "score"),
+    "colormap": ("managua_r", "viridis_r", "magma", "inferno", "cividis", "turbo", "coolwarm", "RdBu_r", "gray"),
+    "colorbar": ("TRUE", "FALSE"),
+    "title": ("TRUE", "FALSE"),
+    "side_by_side": ("TRUE", "FALSE"),
+    "header": ("TRUE", "FALSE"),
+    "compression": ("zstd", "lz4", "snappy", "none"),
 }
 
 #: No list longer than this is offered; a few more letters make it short.
@@ -112,6 +120,7 @@ def _written(word: str, place: Context) -> str:
 
 def _options(place: Context) -> Iterable[tuple[str, str]]:
     from kryptondb.catalog.options import OPTION_NAMES
+    from kryptondb.executor.copy_options import OPTIONS
     from kryptondb.optimizer.rules.bind_hints import HINTS
     from kryptondb.optimizer.rules.bind_source import OCCLUDE_OPTIONS, REDUNDANCY_OPTIONS
 
@@ -120,7 +129,8 @@ def _options(place: Context) -> Iterable[tuple[str, str]]:
         "redundancy": REDUNDANCY_OPTIONS,
         "using": HINTS,
         "create model": OPTION_NAMES,
-        "copy": ("format",),
+        "table file": ("column",),
+        "copy": dict.fromkeys(("format", *chain.from_iterable(OPTIONS.values()))),
     }
     return ((name, "option") for name in names.get(place.scope or "", ()))
 
@@ -170,9 +180,10 @@ def _files(place: Context) -> Iterable[tuple[str, str]]:
             yield from ((f"sample:{sample.name}", sample.description) for sample in list_samples())
             return
         from kryptondb.images.decode import SUFFIXES
+        from kryptondb.images.table_files import SUFFIXES as TABLES
 
         yield "sample:", "pictures to try"
-        yield from _paths(place.prefix, tuple(SUFFIXES))
+        yield from _paths(place.prefix, (*SUFFIXES, *TABLES))
     else:
         yield from _paths(place.prefix)
 

@@ -186,8 +186,9 @@ def test_every_option_of_occlude_works_and_changes_the_answer(db):
         ("SELECT y FROM occlude(net, ?) USING precision => 'float8'", "precision must be one of 'float32', 'float64'"),
         ("SELECT y FROM occlude(net, ?) USING tau => 1.6", "tau must be a number above 0 and at most 1, not 1.6"),
         ("SELECT y FROM occlude(net, ?) USING operator => full", "such as 'incremental', not full"),
-        ("SELECT y FROM occlude(net, ?) WITH TIME <= 3 SECONDS", "WITH TIME is not available in this version yet"),
-        ("SELECT y FROM occlude(opaque, ?) WITH TIME <= 3 SECONDS", "WITH TIME is not available in this version yet"),
+        ("SELECT y FROM occlude(net, ?) WITH TIME <= 0.000001 SECONDS", "TIME <= 1e-06 SECONDS is too short"),
+        ("SELECT y FROM occlude(opaque, ?) WITH SSIM >= 0.9 AND TIME <= 3 SECONDS", "could not be traced"),
+        ("SELECT y FROM occlude(net, ?) USING operator => 'anytime'", "WITH TIME <= 10 SECONDS gives it one."),
         ("SELECT y FROM occlude(opaque, ?) USING operator => 'incremental'", "The network could not be traced"),
         ("SELECT y FROM occlude(net, ?, class => (ALL))", "ALL stands alone: class => ALL."),
         ("SELECT max(HEATMAP) FROM occlude(net, ?)", "HEATMAP stands alone, not inside an expression"),
@@ -338,9 +339,9 @@ def test_a_result_that_is_kept_tells_no_time(db, capsys):
     assert capsys.readouterr().out.rstrip("\n").endswith("   exact")
 
 
-def test_a_dicom_file_is_refused_by_name(db, tmp_path):
+def test_a_dicom_file_without_a_picture_is_refused_by_name(db, tmp_path):
     (tmp_path / "scan.dcm").write_bytes(bytes(128) + b"DICM" + bytes(50))
-    with pytest.raises(kryptondb.ImageError, match=r"scan\.dcm: a DICOM file, which this version does not read"):
+    with pytest.raises(kryptondb.ImageError, match=r"scan\.dcm: a DICOM file without a picture"):
         db.sql(f"SELECT HEATMAP FROM occlude(net, '{tmp_path}/scan.dcm')").arrow()
 
 

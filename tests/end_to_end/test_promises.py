@@ -31,6 +31,15 @@ def deep_network() -> nn.Sequential:
         return nn.Sequential(first, nn.ReLU(), *convolutions, *last).eval()
 
 
+def decided_network() -> nn.Sequential:
+    """An occlusion changes its answer by so much that rounding shows little beside it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 23 * 23, 3)
+        nn.init.normal_(layers[-1].weight, std=0.2)
+        return nn.Sequential(*layers).eval()
+
+
 @pytest.fixture
 def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
     """Seconds are what operations would take, so that the outcome does not depend on the machine."""
@@ -63,6 +72,30 @@ def test_a_promise_is_kept_on_images_never_seen_by_an_approximate_plan(db):
     assert "is the cheapest that keeps SSIM >= 0.8" in db.sql("EXPLAIN " + QUERY + "WITH SSIM >= 0.8", [UNSEEN]).message
     db.sql("DROP PROFILES net")
     assert db.sql(QUERY + "WITH SSIM >= 0.8", [UNSEEN]).plan.quality.kind == "exact"
+
+
+def test_a_reduced_precision_keeps_a_promise_where_the_device_is_faster_in_it(db, monkeypatch):
+    fast = (("bfloat16", 1e10),)
+    monkeypatch.setattr(calibrate, "measure", lambda _: Rates(flops_per_second=1e9, reduced=fast))
+    monkeypatch.setattr(recipe, "RECIPES", (recipe.Recipe("drill-down", step=2),))
+    measure = Profiler.measure
+
+    def measured(self, picture, recipes, progress=None):
+        _, found = measure(self, picture, recipes, progress)
+        return 1.0, [type(each)(each.recipe, each.ssim, 0.1 if each.recipe.step else 0.2) for each in found]
+
+    monkeypatch.setattr(Profiler, "measure", measured)
+    db.register("decided", decided_network(), size=48, labels=["a", "b", "c"])
+    db.sql("ANALYZE decided USING ? WITH (patch => 8, stride => 8)", [SAMPLES])
+    query = QUERY.replace("net", "decided")
+    promised, exact = (db.sql(query + text, [UNSEEN]) for text in ("WITH SSIM >= 0.8", ""))
+    assert promised.plan.quality.note.startswith("incremental, bfloat16: SSIM >= ")
+    assert promised.plan.occlude.operator.name == "incremental" and promised.plan.occlude.precision == "bfloat16"
+    alike = [ssim(*pair) for pair in zip(exact.heatmaps(), promised.heatmaps(), strict=True)]
+    assert min(alike) >= 0.8 and max(alike) < 1
+    assert b'"precision":"bfloat16"' in promised.schema.metadata[b"kryptondb.plan"].replace(b" ", b"")
+    cells = db.sql("SELECT exact FROM occlude(decided, ?, patch => 8, stride => 8) WITH SSIM >= 0.8", [UNSEEN[0]])
+    assert not any(cells.arrow()["exact"].to_pylist())
 
 
 def test_a_profile_is_of_its_shape_of_query_alone(db):

@@ -105,6 +105,25 @@ def test_the_batch_leaves_a_picture_for_each_image_and_one_file_of_cells(run: Ru
     assert cells.num_rows == 2 * 2 * 25
 
 
+def test_the_chest_radiograph_leaves_an_overlay_for_each_window(run: Run):
+    pytest.importorskip("data_store")
+    out = run("chest.sql")
+    assert "out/chest.png: 1 picture" in out and "out/chest-lungs.png: 1 picture" in out
+    for name in ("chest", "chest-lungs"):
+        with Image.open(f"out/{name}.png") as picture:
+            assert min(picture.size) > 300
+            assert picture.text["kryptondb.model"] == "imagenet"
+
+
+def test_the_report_leaves_a_picture_beside_its_map_and_a_page_of_four_images(run: Run):
+    out = run("report.sql")
+    assert "out/report/cat.png: 1 picture" in out and "out/report/index.html: 12 heat maps" in out
+    with Image.open("out/report/cat.png") as picture:
+        assert picture.width > 2 * 560
+    page = Path("out/report/index.html").read_text(encoding="utf-8")
+    assert page.count("<article") == 4 and page.endswith("</html>")
+
+
 def test_the_figure_of_the_paper_puts_vgg16_first_and_inception_last(run: Run):
     centre = {
         words[0]: float(words[4])

@@ -137,8 +137,8 @@ def test_rows_stream_image_by_image(run, monkeypatch):
     opened_when_written: list[int] = []
     find, dumps = sources.find_images, json.dumps
 
-    def found(spec: object) -> Iterator[sources.ImageSource]:
-        for source in find(spec):
+    def found(spec: object, window: object) -> Iterator[sources.ImageSource]:
+        for source in find(spec, window):
             opened.append(source.name)
             yield source
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kryptondb.catalog import Catalog, Model, ModelStore
-from kryptondb.executor.experiment import Experiment, _exact_inference, _ExactProducts
+from kryptondb.executor.experiment import Experiment, _ExactProducts, exact_inference
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.images.arrays import from_array
 from kryptondb.images.fills import parse_fill
@@ -191,7 +191,7 @@ def test_float32_on_a_gpu_is_float32_and_what_a_user_had_chosen_comes_back() -> 
     before = products.allow_tf32, convolutions.allow_tf32
     products.allow_tf32 = convolutions.allow_tf32 = True
     try:
-        with pytest.raises(ZeroDivisionError), _exact_inference(torch.device("cuda")):
+        with pytest.raises(ZeroDivisionError), exact_inference(torch.device("cuda")):
             assert not products.allow_tf32
             assert not convolutions.allow_tf32
             raise ZeroDivisionError

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kryptondb.errors import BindError, ExecutionError
+from kryptondb.errors import BindError, ExecutionError, ImageError
 from kryptondb.executor import CopyReport, Progress, copy_to
+from kryptondb.images.look import Level, Look
 from kryptondb.optimizer import physical as p
 from tests.executor.fakes import FakeExperiment, limit, occlude, order, pictures, select, start, where
 
@@ -115,13 +116,24 @@ def test_options_reach_the_drawing(picture: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("kryptondb.images.render.overlay", draw)
     root = p.HeatMaps(occlude(picture))
     copied(root, tmp_path / "a.png")
-    copied(root, tmp_path / "b.png", values="score", opacity=0.25, scale=[0, 1])
-    drop, score = calls
+    copied(
+        root, tmp_path / "b.png", values="score", opacity=0.25, scale=[0, 1], colormap="RDBU_r", size=300,
+        colorbar="false", title=False, contours=[0.5, "25 %"], side_by_side=True,
+    )  # fmt: skip
+    copied(root, tmp_path / "c.png", contours=0.01)
+    drop, score, contour = calls
     assert drop.pop("heatmap")[2] == pytest.approx([0.02, 0.021, 0.022, 0.023])
     assert score.pop("heatmap")[2] == pytest.approx([0.88, 0.879, 0.878, 0.877])
     same = {"picture": picture, "patch": (8, 4), "stride": (2, 4), "title": f"tabby  0.900\n{picture}   model net"}
-    assert drop == {**same, "values": "drop", "opacity": 0.6, "scale": None}
-    assert score == {**same, "values": "score", "opacity": 0.25, "scale": (0.0, 1.0)}
+    assert drop == {**same, "look": Look(opacity=0.6)}
+    assert score == {
+        **same,
+        "look": Look(
+            values="score", opacity=0.25, scale=(0.0, 1.0), colormap="RdBu_r", size=300, colorbar=False, title=False,
+            contours=(Level(0.5), Level(25, percent=True)), side_by_side=True,
+        ),
+    }  # fmt: skip
+    assert contour["look"].contours == (Level(0.01),)
 
 
 def test_pictures_that_were_finished_stay_when_the_query_is_stopped(folder: Path, tmp_path: Path) -> None:
@@ -152,3 +164,27 @@ def test_a_folder_that_cannot_be_made_is_said_before_any_work(folder: Path, tmp_
     with pytest.raises(ExecutionError, match="cannot write"):
         copied(p.HeatMaps(occlude(str(folder))), f"{tmp_path}/file/out/", experiment)
     assert experiment.log == []
+
+
+def test_a_picture_that_vanishes_midway_is_left_out_once_and_the_others_are_drawn(folder: Path, tmp_path: Path) -> None:
+    def remove(progress: Progress) -> None:
+        if progress.image_number == 3:
+            (folder / "b.png").unlink(missing_ok=True)
+
+    root = order(p.HeatMaps(occlude(str(folder), classes=TOP_2)), "label")  # nothing is drawn before all is computed
+    run = start(root, progress=remove)
+    assert copy_to(run, f"{tmp_path}/out/", {}).rows == 4
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["a-0.png", "a-1.png", "c-0.png", "c-1.png"]
+    assert [(Path(failure.image).name, failure.message) for failure in run.errors] == [
+        ("b.png", f"{folder / 'b.png'}: no such file")
+    ]
+    assert (run.stats.images, run.stats.failed) == (2, 1)
+
+
+def test_a_picture_that_vanishes_stops_the_query_where_errors_do(folder: Path, tmp_path: Path) -> None:
+    def remove(progress: Progress) -> None:
+        (folder / "c.png").unlink(missing_ok=True) if progress.image_number == 3 else None
+
+    run = start(order(p.HeatMaps(occlude(str(folder))), "image"), progress=remove, on_error="stop")
+    with pytest.raises(ImageError, match=r"c\.png: no such file"):
+        copy_to(run, f"{tmp_path}/out/", {})

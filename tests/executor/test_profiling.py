@@ -9,8 +9,9 @@ import pytest
 
 import kryptondb
 from kryptondb.executor import calibrate, ladder, profiling
+from kryptondb.executor.ladder import Pass
 from kryptondb.executor.occlusion import set_up_experiment
-from kryptondb.executor.profiling import Profiler, guides_for
+from kryptondb.executor.profiling import Profiler, operators_for
 from kryptondb.executor.quality import ssim
 from kryptondb.images.picture import Picture
 from kryptondb.network import Cap
@@ -25,6 +26,8 @@ PICTURE = Picture("noise", PIXELS.astype(np.float32) / 255)
 STRONG, WEAK = Recipe("thresholded", 0.6, 0.6), Recipe("thresholded", 0.3, 0.3)
 SAMPLED = Recipe("refined", 0.3, 0.3, step=2)
 ALONE = Recipe("drill-down", step=3)
+ROUNDED = Recipe("incremental", precision="bfloat16")
+ROUNDED_SAMPLE = Recipe("drill-down", step=3, precision="bfloat16")
 
 
 @pytest.fixture
@@ -42,8 +45,8 @@ def profiler(db: kryptondb.Session) -> Profiler:
     assert plan is not None and plan.occlude is not None
     node, model, network = plan.occlude, db.models.get("net"), db.models.network("net")
     workload = Workload(network, node.grid, None, 3, node.device, node.memory_limit)
-    guides = guides_for((STRONG, WEAK, SAMPLED, ALONE), workload, Rates())
-    return Profiler(set_up_experiment(node, model, db.models), guides)
+    operators = operators_for((STRONG, WEAK, SAMPLED, ALONE, ROUNDED, ROUNDED_SAMPLE), workload, Rates())
+    return Profiler(set_up_experiment(node, model, db.models), operators)
 
 
 def test_a_thresholded_recipe_has_the_ssim_of_its_worst_class(db: kryptondb.Session, profiler: Profiler) -> None:
@@ -57,8 +60,32 @@ def test_a_thresholded_recipe_has_the_ssim_of_its_worst_class(db: kryptondb.Sess
     assert weak.ssim < strong.ssim <= 1 and weak.ssim < max(alike) - 0.01
 
 
-def test_there_is_one_guide_for_each_cap(profiler: Profiler) -> None:
-    assert set(profiler.guides) == {Cap(0.6, 0.6), Cap(0.3, 0.3)}
+def test_there_is_one_map_for_each_cap_and_precision(profiler: Profiler) -> None:
+    assert set(profiler.operators) == {Pass(Cap(0.6, 0.6)), Pass(Cap(0.3, 0.3)), Pass(precision="bfloat16")}
+
+
+def test_a_recipe_in_a_reduced_precision_has_the_ssim_that_a_query_in_it_has(
+    db: kryptondb.Session, profiler: Profiler
+) -> None:
+    _, (rounded, sample) = profiler.measure(PICTURE, [ROUNDED, ROUNDED_SAMPLE])
+    results = [db.sql(QUERY + using, [PIXELS]) for using in ("", " USING precision => 'bfloat16'")]
+    exact, near = (result.heatmaps() for result in results)
+    assert rounded.ssim == pytest.approx(min(ssim(*pair) for pair in zip(exact, near, strict=True)), abs=1e-6)
+    assert sample.ssim < rounded.ssim < 1 and sample.seconds < rounded.seconds
+
+
+def test_the_heat_map_of_another_class_is_like_none(profiler: Profiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_map = profiling._map
+
+    def mistaken(experiment, picture, count):
+        scores, run = one_map(experiment, picture, count)
+        if experiment.precision == "bfloat16":
+            run.classes = run.classes[::-1]
+        return scores, run
+
+    monkeypatch.setattr(profiling, "_map", mistaken)
+    _, (rounded,) = profiler.measure(PICTURE, [ROUNDED])
+    assert rounded.ssim == 0.0
 
 
 def test_a_recipe_is_derived_from_maps_that_are_computed_once(
@@ -74,7 +101,7 @@ def test_a_recipe_is_derived_from_maps_that_are_computed_once(
     def approximate(recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None, *, score: str) -> np.ndarray:
         assert score == "probability"
         assert exact.shape == (3, 7, 7) and exact.dtype == np.float64 and np.isfinite(exact).all()
-        return exact if guide is None else (exact + guide) / 2
+        return exact if guide is None else guide
 
     monkeypatch.setattr(profiling, "_map", counting)
     monkeypatch.setattr(profiling, "approximate", approximate)
@@ -105,8 +132,9 @@ def test_a_map_that_is_not_finite_is_like_no_other() -> None:
         (Recipe("drill-down", step=2, fraction=0.1), 10 * (16 / 49 + 0.1)),
         (Recipe("drill-down", step=4), 10 * 9 / 49),
         (Recipe("refined", 0.3, 0.3, step=1, fraction=0.5), 11.0),
+        (ROUNDED, 10.0),
     ],
 )
 def test_a_recipe_takes_its_guide_and_its_exact_cells(recipe: Recipe, expected: float) -> None:
-    guide = 0.0 if ladder.cap_of(recipe) is None else 1.0
+    guide = 0.0 if ladder.guide_pass(recipe) is None else 1.0
     assert ladder.seconds(recipe, (7, 7), 10.0, guide) == pytest.approx(expected)

@@ -123,7 +123,7 @@ def test_a_device_is_written_to_and_not_replaced(picture: str) -> None:
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ExecutionError("out of memory"), RuntimeError])
-@pytest.mark.parametrize("name", ["cells.arrow", "cells.parquet", "cells.csv", "map.png"])
+@pytest.mark.parametrize("name", ["cells.arrow", "cells.parquet", "cells.csv", "map.png", "report.html"])
 def test_a_query_that_fails_leaves_what_was_there(
     folder: Path,
     tmp_path: Path,
@@ -181,7 +181,7 @@ def test_a_folder_without_permission_is_an_error_that_names_the_path(picture: st
     [
         ("cells", {}, "format of .* not clear", "FORMAT arrow"),
         ("cells.parqet", {}, "format of .* not clear", '".parquet"'),
-        ("cells.arrow", {"format": "parqet"}, "format must be arrow, parquet, csv, png", '"parquet"'),
+        ("cells.arrow", {"format": "parqet"}, "format must be arrow, parquet, csv, png, html, dicom", '"parquet"'),
         ("cells.arrow", {"compresion": "lz4"}, 'no option named "compresion" for arrow', '"compression"'),
         ("cells.arrow", {"compression": "gzip"}, "compression must be none, lz4, zstd", None),
         ("cells.csv", {"delimiter": "ab"}, "delimiter must be one character", None),
@@ -191,6 +191,17 @@ def test_a_folder_without_permission_is_an_error_that_names_the_path(picture: st
         ("map.png", {"opacity": 2}, "opacity must be a number from 0 to 1", None),
         ("map.png", {"values": "dorp"}, "values must be drop, score", '"drop"'),
         ("map.png", {"scale": [1, 0]}, "scale must be two numbers", None),
+        ("map.png", {"colormap": "viridsi"}, 'colormap: matplotlib has no colour map named "viridsi"', '"viridis"'),
+        ("map.png", {"colormap": 3}, "colormap must be the name", None),
+        ("map.png", {"size": 0.5}, "size must be a whole number from 16 to 4096", None),
+        ("map.png", {"size": 100_000}, "size must be a whole number from 16 to 4096", None),
+        ("map.png", {"contours": "half"}, "contours must be numbers, or percentages such as '50%'", None),
+        ("map.png", {"contours": ["120%"]}, "contours must be numbers", None),
+        ("map.png", {"contours": [0.1] * 17}, "contours may be at most 16 levels", None),
+        ("map.png", {"side_by_side": "yes"}, "side_by_side must be TRUE or FALSE", None),
+        ("map.html", {"contours": 0.1}, 'no option named "contours" for html', "colormap"),
+        ("map.html", {"opacity": -1}, "opacity must be a number from 0 to 1", None),
+        ("map.dcm", {"opacty": 1}, 'no option named "opacty" for dicom', '"opacity"'),
     ],
 )
 def test_options_are_checked_before_any_work(

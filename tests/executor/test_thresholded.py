@@ -18,7 +18,7 @@ from kryptondb.network.regions import regions
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload
 from tests.executor.test_operators import full_mask, patches_for, probabilities, run
-from tests.networks import FAMILIES, family, small_cnns, standardized
+from tests.networks import FAMILIES, HalfAndHalf, family, small_cnns, standardized
 
 
 def reference(network: Network, image: torch.Tensor, grid: Grid, cap: Cap, mask: np.ndarray) -> np.ndarray:
@@ -103,6 +103,20 @@ def test_real_architectures_give_what_the_definition_says(name: str) -> None:
         found = run(Thresholded((2, 2), cap=cap), network, image, grid, mask)
         np.testing.assert_allclose(found, reference(network, image, grid, cap, mask), atol=1e-5, rtol=0)
         assert np.abs(found - exact).max() > 1e-4, "the cap cuts nothing off: the test shows nothing"
+
+
+def test_a_branch_that_has_grown_to_the_whole_picture_is_cut_where_it_is_merged() -> None:
+    # What goes on as it is covers all of 2 x 2 cells, a cap of one half leaves one of them where the halves meet again.
+    halves = HalfAndHalf(torch.nn.Conv2d(1, 1, 2, padding="same"))
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 4, stride=2), halves, torch.nn.Flatten())
+    module.append(torch.nn.Linear(8, 5)).eval()
+    image = torch.randn(1, 1, 6, 6, dtype=torch.float64, generator=torch.random.manual_seed(2))
+    network = trace(standardized(module.double(), image), (1, 6, 6))
+    grid, cap = Grid(6, 6, (3, 3), (1, 1)), Cap(1.0, 0.5)
+    mask = full_mask(grid)
+    found = run(Thresholded((2, 2), cap=cap), network, image, grid, mask)
+    np.testing.assert_allclose(found, reference(network, image, grid, cap, mask), atol=1e-9, rtol=0)
+    assert np.abs(found - run(Incremental((2, 2)), network, image, grid, mask)).max() > 1e-4
 
 
 def test_cells_that_no_cap_touches_are_exact_and_say_so() -> None:

@@ -40,10 +40,12 @@ from kryptondb.grammar.statements import (
     Show,
     Star,
     Statement,
+    TableFile,
     TableFunction,
     TopK,
     Unary,
 )
+from kryptondb.grammar.words import TABLE_FILES
 
 CELL_COLUMNS = ("image", "class", "label", "row", "col", "y", "x", "height", "width", "base", "score", "drop", "exact")
 #: Statements are large to draw, and a busy machine is no failure.
@@ -109,8 +111,10 @@ def expressions(max_leaves: int = 8) -> SearchStrategy[Expression]:
 
 def values() -> SearchStrategy[Expression]:
     """What may stand as an argument or a setting."""
+    texts = st.text(max_size=8).map(Literal) | parameters()
+    files = st.builds(TableFile, st.sampled_from(TABLE_FILES), texts, st.none() | texts)
     return st.recursive(
-        st.one_of(literals(), parameters(), columns()),
+        st.one_of(literals(), parameters(), columns(), files),
         lambda inner: st.lists(inner, max_size=3).map(lambda items: ListLiteral(tuple(items))),
         max_leaves=5,
     )

@@ -15,6 +15,8 @@ from kryptondb.errors import ImageError
 from kryptondb.images import Picture, decode
 from tests.images.files import png_bytes, write_png
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # remarks on oddities are the program's to show
+
 
 def _saved(mode: str, **options: object) -> bytes:
     samples = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
@@ -131,10 +133,12 @@ def test_random_bytes_behind_every_signature_are_an_image_error(tmp_path: Path) 
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"hello, world", "not a PNG, JPEG, TIFF, BMP or WebP picture"),
+        (b"hello, world", "not a PNG, JPEG, TIFF, BMP, WebP, DICOM or NIfTI picture"),
         (b"GIF89a" + bytes(50), "a GIF, not a PNG"),
         (b"%PDF-1.7", "a PDF document"),
-        (bytes(128) + b"DICM" + bytes(50), "a DICOM file"),
+        (bytes(128) + b"DICM" + bytes(50), "DICOM file"),
+        (bytes(344) + b"n+1\0" + bytes(4), "voxels of type"),
+        (b"PAR1" + bytes(50), "a Parquet table, not a PNG"),
         (b"\x89PNG\r\n\x1a\n" + bytes(9), "damaged or unsupported PNG"),
     ],
 )

@@ -12,6 +12,7 @@ from PIL import Image
 
 from kryptondb.images import Picture
 from kryptondb.images.colours import colours, emphasis, limits
+from kryptondb.images.look import Level, Look
 from kryptondb.images.preprocess import Preprocess
 from kryptondb.images.render import blend, overlay
 
@@ -60,7 +61,7 @@ def test_nan_cells_let_the_photograph_through() -> None:
     heatmap = np.full((15, 15), np.nan)
     heatmap[:5] = 1
     for values in ("drop", "score"):
-        drawn = blend(_grey(64, 64), Preprocess(64, 64), heatmap, patch=(8, 8), stride=(4, 4), values=values)
+        drawn = blend(_grey(64, 64), Preprocess(64, 64), heatmap, patch=(8, 8), stride=(4, 4), look=Look(values=values))
         assert np.ptp(drawn[40:]) == 0
         assert np.ptp(drawn[:10], axis=2).max() > 30
 
@@ -105,7 +106,7 @@ def test_every_picture_size_gives_a_figure(values: str, height: int, width: int,
     heatmap = np.random.default_rng(0).standard_normal((4, 4))
     figure = overlay(
         _grey(height, width, channels), Preprocess(32, 32, resize=36, crop=True) if height > 1 else Preprocess(32, 32),
-        heatmap, patch=(8, 8), stride=(8, 8), title="tabby 0.5\na second line", values=values,
+        heatmap, patch=(8, 8), stride=(8, 8), title="tabby 0.5\na second line", look=Look(values=values),
     )  # fmt: skip
     assert figure.mode == "RGB"
     assert 300 < figure.width < 2200
@@ -147,19 +148,110 @@ def test_a_common_scale_makes_two_figures_comparable(cat: Picture) -> None:
     assert np.abs(whole.astype(int) - half).max() <= 1
 
 
+@pytest.mark.parametrize("heatmap", [np.zeros(4), np.zeros((0, 4))])
+def test_a_map_that_has_no_rows_and_columns_is_refused(heatmap: NDArray[np.floating]) -> None:
+    with pytest.raises(ValueError, match="rows x cols"):
+        overlay(_grey(9, 9), Preprocess(32, 32), heatmap, patch=(8, 8), stride=(8, 8), title="")
+
+
+def test_a_colour_map_of_matplotlib_replaces_ours() -> None:
+    heatmap = np.zeros((15, 15))
+    heatmap[4:11, 4:11] = 1
+    drawn = blend(
+        _grey(64, 64), Preprocess(64, 64), heatmap, patch=(8, 8), stride=(4, 4), look=Look(colormap="GREENS", opacity=1)
+    )
+    assert drawn[32, 32].tolist() == colours(np.array([1.0]), "drop", 0, 1, "Greens")[0].tolist()
+    with pytest.raises(ValueError, match='no colour map named "grens".*"Greens"'):
+        Look(colormap="grens")
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("look", "message"),
     [
         ({"values": "heat"}, "'drop' or 'score'"),
         ({"opacity": 1.5}, "opacity"),
-        ({"heatmap": np.zeros(4)}, "rows x cols"),
-        ({"heatmap": np.zeros((0, 4))}, "rows x cols"),
+        ({"size": 5000}, "size"),
+        ({"contours": (Level(1),) * 17}, "contours"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, object], message: str) -> None:
-    defaults = {"heatmap": np.zeros((4, 4)), "patch": (8, 8), "stride": (8, 8), "title": ""}
+def test_a_look_that_makes_no_sense_is_refused(look: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        overlay(_grey(9, 9), Preprocess(32, 32), **{**defaults, **arguments})  # type: ignore[arg-type]
+        Look(**look)
+
+
+def _figure(picture: Picture, **look: Any) -> Image.Image:
+    heatmap = np.zeros((15, 15))
+    heatmap[5:10, 5:10] = 1
+    return overlay(
+        picture, Preprocess(64, 64), heatmap, patch=(8, 8), stride=(4, 4), title="tabby  0.5", look=Look(**look)
+    )
+
+
+@pytest.mark.parametrize("size", [300, 1200])
+def test_the_picture_is_drawn_at_the_size_asked_for(size: int) -> None:
+    bare = {"colorbar": False, "title": False}
+    assert _figure(_grey(40, 80), size=size, **bare).size == (size, size // 2)
+    assert _figure(_grey(40, 80), size=size).width > size
+
+
+def test_without_title_and_colour_bar_the_figure_is_the_picture_at_its_own_size() -> None:
+    picture = _grey(40, 80)
+    figure = _figure(picture, colorbar=False, title=False)
+    heatmap = np.zeros((15, 15))
+    heatmap[5:10, 5:10] = 1
+    drawn = blend(picture, Preprocess(64, 64), heatmap, patch=(8, 8), stride=(4, 4))
+    assert figure.size == (80, 40)
+    assert np.array_equal(np.asarray(figure), drawn)
+
+
+def test_without_colour_bar_the_figure_is_narrower_and_without_title_lower() -> None:
+    whole, no_bar, no_title = (_figure(_grey(64, 64), **look) for look in ({}, {"colorbar": False}, {"title": False}))
+    assert no_bar.width < whole.width and no_bar.height == whole.height
+    assert no_title.height < whole.height and no_title.width == whole.width
+
+
+def test_side_by_side_the_picture_stands_unchanged_to_the_left_of_its_map() -> None:
+    ramp = np.tile(np.linspace(0, 1, 90, dtype=np.float32), (60, 1))[:, :, None].repeat(3, axis=2)
+    picture = Picture("ramp", ramp)
+    figure = np.asarray(_figure(picture, colorbar=False, title=False, side_by_side=True))
+    assert figure.shape[0] == 60
+    assert np.array_equal(figure[:, :90], np.rint(ramp * 255).astype(np.uint8))
+    alone = np.asarray(_figure(picture, colorbar=False, title=False))
+    assert np.array_equal(figure[:, -90:], alone)
+
+
+@pytest.mark.parametrize(("values", "level"), [("drop", Level(0.5)), ("drop", Level(50, True)), ("score", Level(0.5))])
+def test_a_contour_runs_where_the_map_crosses_its_level(values: str, level: Level) -> None:
+    heatmap = np.repeat(np.linspace(0, 1, 15)[None], 15, axis=0)  # 0.5 at the eighth column's centre, x = 7 * 4 + 4
+    looks = (Look(values=values, size=640, colorbar=False, title=False, contours=lines) for lines in ((), (level,)))
+    plain, lined = (
+        np.asarray(
+            overlay(_grey(64, 64), Preprocess(64, 64), heatmap, patch=(8, 8), stride=(4, 4), title="", look=look)
+        ).astype(int)
+        for look in looks
+    )
+    changed = np.abs(lined - plain).sum(axis=2) > 60
+    columns = np.nonzero(changed.any(axis=0))[0]
+    assert columns.mean() + 0.5 == pytest.approx(320, abs=2)
+    assert np.ptp(columns) < 12
+    assert changed[:, columns].any(axis=1).mean() > 0.95
+
+
+def test_contours_beyond_the_map_and_maps_without_values_draw_no_line() -> None:
+    for heatmap in (np.full((15, 15), np.nan), np.zeros((15, 15)), np.zeros((1, 1))):
+        figures = [
+            overlay(
+                _grey(64, 64), Preprocess(64, 64), heatmap, patch=(8, 8), stride=(4, 4), title="",
+                look=Look(colorbar=False, title=False, contours=lines),
+            )
+            for lines in ((), (Level(3.0), Level(-3.0), Level(50, True)))
+        ]  # fmt: skip
+        assert np.array_equal(np.asarray(figures[0]), np.asarray(figures[1]))
+
+
+def test_percentages_of_a_score_go_from_its_high_end_down() -> None:
+    assert Level(25, percent=True).value("score", 0.2, 1.0) == pytest.approx(0.8)
+    assert Level(25, percent=True).value("drop", -0.4, 0.4) == pytest.approx(0.1)
 
 
 def test_the_overlay_can_be_saved_as_png(tmp_path: object, cat: Picture) -> None:

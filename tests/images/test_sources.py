@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kryptondb.errors import ImageError
-from kryptondb.images import find_images, is_single, sources
+from kryptondb.images import find_images, folders, is_single, sample_path, sources
 
 
 @pytest.fixture
@@ -106,14 +106,14 @@ def test_links_that_go_round_in_circles_are_walked_once(scans: Path) -> None:
 
 def test_nothing_is_decoded_or_walked_before_its_turn(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walked: list[str] = []
-    entries = sources._entries
+    entries = folders._entries
 
-    def watched(folder: Path, above: sources.Ancestors) -> object:
+    def watched(folder: Path, above: folders.Ancestors) -> object:
         walked.append(folder.name)
         return entries(folder, above)
 
-    monkeypatch.setattr(sources, "_entries", watched)
-    monkeypatch.setattr(sources, "decode", lambda path: pytest.fail(f"decoded {path}"))
+    monkeypatch.setattr(folders, "_entries", watched)
+    monkeypatch.setattr(sources, "decode", lambda path, *_: pytest.fail(f"decoded {path}"))
     found = find_images(str(scans))
     next(found)
     assert walked == ["scans"]
@@ -126,6 +126,12 @@ def test_a_sample_is_named_without_its_prefix() -> None:
     assert source.name == "cat"
     assert source.load().name == "cat"
     assert source.load().pixels.shape == (300, 451, 3)
+
+
+def test_a_source_says_which_file_it_is_in(scans: Path) -> None:
+    sample, array, *files = find_images(["sample:cat", np.zeros((2, 2)), str(scans / "b.png")])
+    assert sample.file == sample_path("sample:cat") and array.file is None
+    assert [source.file for source in files] == [scans / "b.png"]
 
 
 def test_arrays_and_pil_images_alone_and_in_lists_get_names_of_their_own(scans: Path) -> None:

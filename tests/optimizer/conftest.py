@@ -16,6 +16,7 @@ from kryptondb.optimizer import explain, explain_json, plan
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.logical import LogicalPlan
+from kryptondb.optimizer.operator import Reach
 from kryptondb.optimizer.optimizer import logical_plan
 from kryptondb.optimizer.physical import PhysicalPlan
 from kryptondb.optimizer.profile import Profile
@@ -49,6 +50,7 @@ class FakeModel:
     labels: tuple[str, ...]
     failure: str | None = None
     fingerprint: str = "f00d" * 16
+    activation: str = "softmax"
 
     @property
     def classes(self) -> int:
@@ -147,13 +149,43 @@ class FakeThresholded(FakeIncremental):
         return Cost(whole.seconds * self.cap.tau, whole.flops * self.cap.tau, whole.memory)
 
 
+@dataclass(frozen=True)
+class FakeAnytime:
+    """Computes a thousand cells a second, and a guide in the time of half of all cells."""
+
+    name: ClassVar[str] = "anytime"
+    exact: ClassVar[bool] = False
+    recipe: Recipe
+
+    @classmethod
+    def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeAnytime]:
+        return [cls(Recipe("drill-down", step=4))]
+
+    @classmethod
+    def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeAnytime]:
+        return [cls(recipe)]
+
+    def estimate(self, workload: Workload, rates: Rates) -> Cost:
+        return Cost(workload.positions * 1e-3, 1e9, 100_000_000)
+
+    def reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
+        cells = min(workload.positions, int(seconds * 1e3))
+        guided = self.recipe.capped and cells > workload.positions // 2
+        left = cells - workload.positions // 2 if guided else cells
+        step = next(step for step in (1, 2, 4, 8) if left * step * step >= workload.positions or step == 8)
+        return Reach(step, guided, left, max(seconds, 4e-3) if step > 1 else cells * 1e-3, left * 1e6, 4e-3)
+
+    def describe(self, workload: Workload) -> str:
+        return f"rounds to {self.recipe}"
+
+
 @dataclass
 class Database:
     """`database.plan(text, values)` plans a SELECT against the fakes."""
 
     models: FakeModels = field(default_factory=FakeModels)
     settings: FakeSettings = field(default_factory=FakeSettings)
-    operators: tuple[Any, ...] = (FakeIncremental, FakeFull, FakeThresholded)
+    operators: tuple[Any, ...] = (FakeIncremental, FakeFull, FakeThresholded, FakeAnytime)
     profiles: dict[tuple[str, str, str], Profile] = field(default_factory=dict)  # by fingerprint, classes and device
 
     def plan(self, text: str, values: Any = ()) -> PhysicalPlan:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kryptondb.optimizer.physical import Images
-from tests.optimizer.conftest import Database
+from kryptondb.errors import BindError
+from kryptondb.optimizer.physical import Images, from_json, to_json
+from tests.optimizer.conftest import Database, FakeFull, FakeIncremental, FakeThresholded
 
 
 def test_defaults_are_those_of_the_language(database: Database) -> None:
@@ -119,3 +120,40 @@ def test_a_picture_stays_in_the_bindings(database: Database) -> None:
 )
 def test_wrong_arguments_are_explained(database: Database, source: str, message: str) -> None:
     assert message in database.error(f"SELECT * FROM {source}")
+
+
+@pytest.mark.parametrize(
+    ("images", "spec"),
+    [
+        ("parquet('a.pq', column => 'scan')", "a.pq#column=scan"),
+        ("arrow('a.arrow')", "a.arrow#column=image"),
+        ("images => parquet('a.pq', column => 'my = #1')", "a.pq#column=my%20%3D%20%231"),
+        ("('b.png', parquet('a.pq'))", ("b.png", "a.pq#column=image")),
+        ("'study.dcm#frame=3'", "study.dcm#frame=3"),
+    ],
+)
+def test_a_table_is_its_path_and_column(images: str, spec: str | tuple[str, ...], database: Database) -> None:
+    occlude = database.plan(f"SELECT HEATMAP FROM occlude(imagenet, {images})").occlude
+    assert occlude is not None and occlude.input.spec == spec
+
+
+def test_a_tables_path_and_column_may_be_parameters(database: Database) -> None:
+    query = "SELECT HEATMAP FROM occlude(imagenet, parquet($path, column => $column))"
+    occlude = database.plan(query, {"path": "a.pq", "column": "scan"}).occlude
+    assert occlude is not None and occlude.input.spec == "a.pq#column=scan"
+    with pytest.raises(BindError, match="parquet takes a path and a column in quotes"):
+        database.plan(query, {"path": "a.pq", "column": 3})
+
+
+def test_a_window_belongs_to_the_images_and_shows_in_the_plan(database: Database) -> None:
+    plan = database.plan("SELECT HEATMAP FROM occlude(imagenet, 'ct.dcm', window => (-600, 1500))")
+    assert plan.occlude is not None
+    assert plan.occlude.input == Images("ct.dcm", count=1, window=(-600.0, 1500.0))
+    assert "Images  ct.dcm  window -600, 1500" in str(plan.root)
+    assert from_json(to_json(plan), (FakeFull, FakeIncremental, FakeThresholded)) == plan
+
+
+@pytest.mark.parametrize("window", ["40", "(40)", "(40, 0)", "(40, -1)", "('a', 1)", "(1, 2, 3)", "ALL"])
+def test_a_window_is_a_center_and_a_width(window: str, database: Database) -> None:
+    message = database.error(f"SELECT HEATMAP FROM occlude(imagenet, 'ct.dcm', window => {window})")
+    assert "window must be (center, width) in the units of the image files, such as (40, 400)" in message

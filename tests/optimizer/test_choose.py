@@ -66,12 +66,6 @@ def test_an_ssim_promise_is_kept_by_the_exact_plan(database: Database) -> None:
     assert quality.promise is not None and quality.promise.confidence == 0.95
 
 
-def test_a_time_promise_is_refused_with_the_estimate(database: Database) -> None:
-    error = database.error(QUERY + " WITH SSIM >= 0.9 AND TIME <= 30 SECONDS")
-    assert "WITH TIME is not available in this version yet" in error
-    assert "The exact plan is estimated to take 0.11 s an image." in error
-
-
 def test_redundancy_of_a_model_that_cannot_be_traced_is_refused(database: Database) -> None:
     error = database.error("SELECT * FROM redundancy(opaque)")
     assert "could not be traced (data-dependent control flow)" in error

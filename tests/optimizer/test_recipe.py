@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kryptondb.optimizer.recipe import RECIPES, Recipe
+from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.recipe import RECIPES, Recipe, recipes_on
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,8 @@ from kryptondb.optimizer.recipe import RECIPES, Recipe
             Recipe("refined", 0.45, 0.45, 4, 0.1, "uncertain"),
             "refined, tau 0.45, every 4th cell exact, 10% more where least sure",
         ),
+        (Recipe("incremental", precision="bfloat16"), "incremental, bfloat16"),
+        (Recipe("refined", 0.6, 0.6, 3, precision="float16"), "refined, tau 0.6, every 3rd cell, float16"),
     ],
 )
 def test_a_recipe_says_what_it_is(recipe: Recipe, said: str) -> None:
@@ -31,3 +34,15 @@ def test_the_ladder_has_no_recipe_twice_and_none_that_is_exact() -> None:
     assert len(set(RECIPES)) == len(RECIPES) >= 25
     assert {recipe.operator for recipe in RECIPES} == {"thresholded", "drill-down", "refined"}
     assert all(recipe.capped or recipe.step > 1 for recipe in RECIPES)
+
+
+def test_reduced_precisions_are_tried_where_a_device_is_faster_in_them() -> None:
+    rates = Rates(flops_per_second=1e11, reduced=(("bfloat16", 5e11), ("float16", 1.1e11)))
+    recipes = recipes_on(rates, "float32")
+    assert recipes[: len(RECIPES)] == RECIPES and len(set(recipes)) == len(recipes)
+    added = recipes[len(RECIPES) :]
+    assert {recipe.precision for recipe in added} == {"bfloat16"}
+    assert Recipe("incremental", precision="bfloat16") in added
+    assert Recipe("drill-down", step=2, precision="bfloat16") in added
+    assert len({recipe.cap for recipe in added}) < len({recipe.cap for recipe in RECIPES})
+    assert recipes_on(Rates(), "float32") == recipes_on(rates, "bfloat16") == RECIPES

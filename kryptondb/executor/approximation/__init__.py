@@ -2,5 +2,6 @@
 
 from kryptondb.executor.approximation.lattice import Lattice
 from kryptondb.executor.approximation.reconstruction import Reconstruction, approximate
+from kryptondb.executor.approximation.rounds import Round, nearest_known, steps_of
 
-__all__ = ["Lattice", "Reconstruction", "approximate"]
+__all__ = ["Lattice", "Reconstruction", "Round", "approximate", "nearest_known", "steps_of"]

@@ -27,7 +27,7 @@ def approximate(
     """The map that a recipe gives, out of maps of every cell.
 
     Args:
-        exact: scores [k, rows, cols].
+        exact: scores [k, rows, cols], in the recipe's precision.
         guide: the same from `thresholded` with the recipe's cap; None where the recipe has none.
         asked: the cells asked for, boolean [rows, cols]; None for all of them.
         score: what the scores are, as in `occlude(..., score => )`.
@@ -37,6 +37,8 @@ def approximate(
     """
     whole = np.ones(exact.shape[1:], dtype=bool)
     reconstruction = Reconstruction(recipe, whole if asked is None else asked, score)
+    if recipe.operator == "incremental":
+        return np.where(reconstruction.asked, exact, np.nan)
     if recipe.operator == "thresholded":
         assert guide is not None
         return np.where(reconstruction.asked, guide, np.nan)
@@ -93,7 +95,7 @@ class Reconstruction:
         if not self.further_count:
             return chosen
         left = self.asked & ~self.first
-        matters = self._drop(values, guide) if self.recipe.where == "drop" else self._doubt(values, guide)
+        matters = self._drop(values, guide) if self.recipe.where == "drop" else self.doubt(values, guide)
         order = np.argsort(-matters[left], kind="stable")
         chosen.flat[np.flatnonzero(left)[order[: self.further_count]]] = True
         return chosen
@@ -102,6 +104,19 @@ class Reconstruction:
         """The map of every cell asked for, NaN elsewhere; known cells keep their values."""
         maps = self._reconstructed(values, known, guide)
         return np.where(known, values, np.where(self.asked, maps, np.nan))
+
+    def doubt(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
+        """How far off each cell's score may be, of the class for which it is most, in parts of its map's range."""
+        maps = self.completed(values, self.first, guide)
+        if not self._guided:
+            doubts = doubt(self.lattice, at_nodes(self.lattice, values))
+        else:
+            assert guide is not None
+            scale = Scale(self.score)
+            left = scale.to(values) - self._line(values, self.first, guide)
+            doubts = doubt(self.lattice, at_nodes(self.lattice, left)) * scale.slope(scale.to(maps))
+        largest: np.ndarray = (doubts / _spread(maps)).max(axis=0)
+        return largest
 
     def _reconstructed(self, values: np.ndarray, known: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
         if not self._guided:
@@ -127,19 +142,6 @@ class Reconstruction:
         maps = self.completed(values, self.first, guide)
         drop: np.ndarray = ((np.nanmax(maps, axis=(1, 2), keepdims=True) - maps) / _spread(maps)).max(axis=0)
         return drop
-
-    def _doubt(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
-        """How far off each cell's score may be, of the class for which it is most, in parts of its map's range."""
-        maps = self.completed(values, self.first, guide)
-        if not self._guided:
-            doubts = doubt(self.lattice, at_nodes(self.lattice, values))
-        else:
-            assert guide is not None
-            scale = Scale(self.score)
-            left = scale.to(values) - self._line(values, self.first, guide)
-            doubts = doubt(self.lattice, at_nodes(self.lattice, left)) * scale.slope(scale.to(maps))
-        largest: np.ndarray = (doubts / _spread(maps)).max(axis=0)
-        return largest
 
 
 def _spread(maps: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The physical operators: ways to compute the cells of one image. Adding one is its own file and one line here."""
 
+from kryptondb.executor.operators.anytime import Anytime
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.drill_down import DrillDown
 from kryptondb.executor.operators.full import Full
@@ -11,10 +12,11 @@ from kryptondb.executor.operators.thresholded import Thresholded
 #: Any of them.
 AnyOperator = Full | Incremental | Staged
 
-OPERATORS: tuple[type[AnyOperator], ...] = (Incremental, Full, Thresholded, DrillDown, Refined)
+OPERATORS: tuple[type[AnyOperator], ...] = (Incremental, Full, Thresholded, DrillDown, Refined, Anytime)
 
 __all__ = [
     "AnyOperator",
+    "Anytime",
     "OPERATORS",
     "Context",
     "DrillDown",

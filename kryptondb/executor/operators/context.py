@@ -53,6 +53,7 @@ class Context:
         beside: bytes that may come to that while this image runs: the next one's base.
         layers_beside: convolutions whose prepared weights other operators of this image need, with their blocks.
         score: what `read` gives: 'probability', 'log_probability', 'logit' or 'output'.
+        time_left: seconds that are left for this image; None where nobody waits.
     """
 
     network: Network
@@ -68,3 +69,4 @@ class Context:
     beside: int = 0
     layers_beside: Collection[tuple[int, Block]] = ()
     score: str = "probability"
+    time_left: Callable[[], float] | None = None

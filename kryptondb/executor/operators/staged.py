@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -98,7 +98,7 @@ class Staged(ABC):
             cheap = None
             if cheap_cells is not None:
                 of_tile = partial(Thresholded, cap=recipe.cap)
-                settings = Thresholded.settings(of_tile, _part(limited, cheap_cells), rates, hints)
+                settings = Thresholded.settings(of_tile, part_of(limited, cheap_cells), rates, hints)
                 if not settings:
                     return []
                 cheap = settings[0]
@@ -128,7 +128,7 @@ class Staged(ABC):
         if not context.mask.any():
             return
         reconstruction = Reconstruction(self.recipe, context.mask, context.score)
-        found = _Found(context.mask.shape)
+        found = Found(context.mask.shape)
         for stage in self._first(reconstruction):
             yield from self._run(stage, context, found)
         more = reconstruction.further(found.values, found.guide)
@@ -145,7 +145,7 @@ class Staged(ABC):
         if not workload.positions:
             return self.accurate.estimate(workload, rates)
         network, element = workload.network, workload.element_bytes
-        costs = [stage.operator.estimate(_part(workload, stage.cells), rates) for stage in self._stages(workload)]
+        costs = [stage.operator.estimate(part_of(workload, stage.cells), rates) for stage in self._stages(workload)]
         again = len(costs) - 1
         maps = workload.classes * workload.grid.size * 8
         seconds = sum(cost.seconds for cost in costs) - again * whole_seconds(network, 1, rates, element)
@@ -160,7 +160,7 @@ class Staged(ABC):
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN: what the recipe says, and how each stage computes its cells."""
         _, _, recipe = str(self.recipe).partition(", ")
-        shares = ((stage, _part(workload, stage.cells)) for stage in self._stages(workload))
+        shares = ((stage, part_of(workload, stage.cells)) for stage in self._stages(workload))
         stages = [
             f"{stage.name} {share.positions:,} by {stage.operator.name} ({stage.operator.describe(share)})"
             for stage, share in shares
@@ -182,7 +182,7 @@ class Staged(ABC):
             stages.append(self._further(reconstruction.scattered))
         return stages
 
-    def _run(self, stage: Stage, context: Context, found: _Found) -> Iterator[Scores]:
+    def _run(self, stage: Stage, context: Context, found: Found) -> Generator[Scores, None, None]:
         """Runs a stage as if its cells were all that is asked for."""
         part = replace(
             context,
@@ -219,7 +219,7 @@ class Staged(ABC):
         return max(held)
 
 
-class _Found:
+class Found:
     """What stages have computed so far.
 
     Attributes:
@@ -247,7 +247,7 @@ class _Found:
         self.known[scores.rows, scores.cols] = True
 
 
-def _part(workload: Workload, cells: np.ndarray) -> Workload:
+def part_of(workload: Workload, cells: np.ndarray) -> Workload:
     """Some cells as a workload of their own."""
     return replace(workload, runs=runs_of_mask(cells))
 
@@ -260,7 +260,7 @@ def _cheapest(
     hints: Mapping[str, Any],
 ) -> Incremental | Full:
     """The fastest operator of these kinds for some cells; of those that memory allows, if any."""
-    part = _part(workload, cells)
+    part = part_of(workload, cells)
     costed = [
         (operator.estimate(part, rates), operator) for kind in kinds for operator in kind.candidates(part, rates, hints)
     ]

@@ -141,8 +141,9 @@ class TileMemory:
             self._widths[index],
         )
         copies: dict[int, int] = {}
+        cut = not self._spans_all(index)
         for source in dict.fromkeys(node.inputs):
-            if self._is_region(source):
+            if self._is_region(source) or (cut and self.network.regional[source]):
                 copies[source] = self._read(source, ys, height, xs, width)
                 if copies[source]:
                     self._gather(node, sum(copies.values()), self._batch * height * width)

@@ -190,8 +190,9 @@ class TileRun:
     def _merge(self, node: Node, batch: int) -> torch.Tensor:
         """Every branch on the union of their regions, each completed from its own base."""
         values = dict(self.values)
+        cut = not self._spans_all(node)  # a cap may leave less of a node than of a branch that has grown to all of it
         for source in node.inputs:
-            if self._is_region(source):
+            if self._is_region(source) or (cut and self.network.regional[source]):
                 values[source] = self._reads.region(node, source, self.values[source])
         first = node.args[0]
         # What was read for this node alone may be written over, whoever else reads the branch.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from kryptondb.errors import BindError
 from kryptondb.grammar.statements import (
@@ -14,6 +15,7 @@ from kryptondb.grammar.statements import (
     Literal,
     Option,
     Parameter,
+    TableFile,
     TableFunction,
     TopK,
 )
@@ -27,7 +29,7 @@ from kryptondb.optimizer.values import bad, no_such, number, one_of, pair
 if TYPE_CHECKING:
     from kryptondb.catalog import Model
 
-OCCLUDE_OPTIONS = ("patch", "stride", "fill", "class", "score")
+OCCLUDE_OPTIONS = ("patch", "stride", "fill", "class", "score", "window")
 REDUNDANCY_OPTIONS = ("patch", "stride")
 SCORES = ("probability", "logit", "log_probability", "output")
 RAW_SCORES = ("logit", "output")  # the network's own numbers
@@ -55,6 +57,8 @@ def _occlusion(call: TableFunction, context: Context) -> Occlusion:
     options = _options(call, OCCLUDE_OPTIONS)
     model = _model(call.arguments[0], context)
     images = _images(call.arguments[1], context)
+    if "window" in options:
+        images = dataclasses.replace(images, window=_window(options["window"]))
     channels, height, width = model.input_shape
     patch, stride = _grid(options, model.name, height, width)
     return Occlusion(
@@ -126,12 +130,11 @@ def _model(argument: Expression, context: Context) -> Model:
 
 
 def _images(argument: Expression, context: Context) -> Images:
-    if isinstance(argument, Literal) and isinstance(argument.value, str):
-        return Images(argument.value, count=_count((argument.value,)))
+    spec = _spec(argument)
+    if spec is not None:
+        return Images(spec, count=_count((spec,)))
     if isinstance(argument, ListLiteral):
-        specs = tuple(
-            item.value for item in argument.items if isinstance(item, Literal) and isinstance(item.value, str)
-        )
+        specs = tuple(spec for spec in map(_spec, argument.items) if spec is not None)
         if specs and len(specs) == len(argument.items):
             return Images(specs, count=_count(specs))
     if isinstance(argument, Parameter):
@@ -144,6 +147,27 @@ def _images(argument: Expression, context: Context) -> Images:
         position=argument.position,
         hint=hint,
     )
+
+
+def _spec(argument: Expression) -> str | None:
+    """The text that names pictures: a path, or a table's path with its column behind a `#`; None for anything else."""
+    if isinstance(argument, Literal) and isinstance(argument.value, str):
+        return argument.value
+    if isinstance(argument, TableFile):
+        path, column = argument.path, argument.column or Literal("image")
+        texts = [each.value for each in (path, column) if isinstance(each, Literal) and isinstance(each.value, str)]
+        if len(texts) == 2:
+            return f"{texts[0]}#column={quote(texts[1], safe='')}"
+        raise BindError(f"{argument.format} takes a path and a column in quotes", position=argument.position)
+    return None
+
+
+def _window(option: Option) -> tuple[float, float]:
+    items = option.value.items if isinstance(option.value, ListLiteral) else ()
+    numbers = [value for value in map(number, items) if value is not None]
+    if len(numbers) != 2 or len(items) != 2 or numbers[1] <= 0:
+        raise bad(option, "(center, width) in the units of the image files, such as (40, 400), the width above 0")
+    return float(numbers[0]), float(numbers[1])
 
 
 def _count(specs: tuple[object, ...]) -> int | None:

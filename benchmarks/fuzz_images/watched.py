@@ -1,0 +1,95 @@
+"""Cases run in a process that is watched: what it does to itself is told apart from what it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from benchmarks.fuzz_images.damage import case
+from benchmarks.fuzz_images.originals import Original
+from benchmarks.fuzz_images.trial import attempt
+
+SECONDS = 20.0  # after which a case hangs
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one case. `memory` is the most that its process held, in bytes, 0 where that cannot be told."""
+
+    number: int
+    format: str
+    outcome: str
+    seconds: float
+    memory: int
+
+
+def verdicts(numbers: Sequence[int], seed: int, originals: Sequence[Original]) -> Iterator[Verdict]:
+    """Runs the cases in order. A process that ends or hangs is replaced, and the next case goes on in a new one."""
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
+    left = list(numbers)
+    while left:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, list(left), seed, originals), daemon=True)
+        process.start()
+        theirs.close()
+        while left:
+            began = time.perf_counter()
+            answer = None
+            with contextlib.suppress(EOFError, ConnectionError):
+                answer = ours.recv() if ours.poll(SECONDS) else "hang"
+            if isinstance(answer, Verdict):
+                left.pop(0)
+                yield answer
+                continue
+            process.kill() if answer == "hang" else None
+            process.join()
+            outcome = f"no answer in {SECONDS:g} seconds" if answer == "hang" else _ending(process.exitcode or 0)
+            number = left.pop(0)
+            format = case(number, seed, originals).original.format
+            yield Verdict(number, format, outcome, time.perf_counter() - began, 0)
+            break
+        process.join()
+        ours.close()
+
+
+def _ending(code: int) -> str:
+    return f"the process ended by {signal.Signals(-code).name}" if code < 0 else f"the process ended with status {code}"
+
+
+def _work(answers: Connection, numbers: Sequence[int], seed: int, originals: Sequence[Original]) -> None:
+    warnings.simplefilter("ignore")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders in C say what they think of a file
+    with tempfile.TemporaryDirectory() as folder:
+        for number in numbers:
+            damaged = case(number, seed, originals)
+            _forget_memory()
+            began = time.perf_counter()
+            outcome = attempt(damaged, Path(folder))
+            took = time.perf_counter() - began
+            answers.send(Verdict(number, damaged.original.format, outcome, took, _most_memory()))
+
+
+def _forget_memory() -> None:
+    """Begins a new measurement of the most memory that this process holds (Linux)."""
+    with contextlib.suppress(OSError):
+        _CLEAR.write_text("5")
+
+
+def _most_memory() -> int:
+    """In bytes."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,142 @@
+"""What the output loses under each window of a question, by the traced network or in batches of the function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kryptondb.compat.batched import Differences
+from kryptondb.compat.engine import Engine
+from kryptondb.compat.question import Question
+from kryptondb.compat.strategy import Refused, incrementally
+from kryptondb.compat.targets import of_example, selected
+from kryptondb.compat.traced import Traced, Tracer, agree, is_image
+from kryptondb.errors import PlanError
+from kryptondb.executor.edges import Paint, windows
+from kryptondb.network import Grid
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the output loses under each window, and how that was found out.
+
+    Attributes:
+        differences: for each input float64 [outputs, windows along its first dimension, ...].
+        explanation: what ran, and why.
+    """
+
+    differences: list[np.ndarray]
+    explanation: str
+
+
+def answer(question: Question, tracer: Tracer, progress: Progress) -> Answer:
+    """Answers a question; call it without gradients.
+
+    Args:
+        tracer: knows functions that were asked about before.
+        progress: told how many windows are done, now and then.
+    """
+    began = time.perf_counter()
+    initial = question.evaluate(question.inputs, 1)
+    once = time.perf_counter() - began
+    differences = Differences(question, initial)
+
+    def batches() -> Iterator[int]:
+        for done in differences:
+            progress(done)
+            yield done
+
+    found = incrementally(
+        question.forward,
+        question.inputs[0],
+        tracer,
+        unfit=_unfit(question, initial),
+        total=question.total,
+        once=once,
+        evaluate=lambda: question.evaluate(question.inputs, 1),
+        batches=batches(),
+        occluded=lambda: _first_occluded(question),
+        compute=lambda traced: _incremental(question, initial, traced, tracer, progress),
+    )
+    if isinstance(found, Refused):
+        return Answer(differences.by_input(), f"batches of the forward function: {found.why}")
+    return found
+
+
+def _unfit(question: Question, initial: torch.Tensor) -> str | None:
+    """Why a question cannot run incrementally, as far as can be told without tracing."""
+    images = question.inputs[0]
+    if len(question.inputs) > 1:
+        return f"there are {len(question.inputs)} inputs"
+    if question.arguments:
+        return "there are additional arguments"
+    if not is_image(images) or question.baselines[0].dtype != images.dtype:
+        return f"the input is no batch of images, N x C x H x W in float32 or float64, but {tuple(images.shape)}"
+    if initial.ndim == 0 or len(initial) != len(images):
+        return "the function does not answer image by image"
+    return None
+
+
+def _incremental(
+    question: Question, initial: torch.Tensor, traced: Traced, tracer: Tracer, progress: Progress
+) -> Answer | Refused:
+    """The answer of a traced network, or why it has none."""
+    images, baseline, (each,) = question.inputs[0].detach(), question.baselines[0].detach(), question.windows
+    (_, height, width), (_, *patch), (_, *stride) = each.sizes, each.shape, each.strides
+    grid = Grid(height, width, (patch[0], patch[1]), (stride[0], stride[1]), edges="cover")
+    try:
+        engine = Engine.planned(traced, grid, images[0])
+    except PlanError as error:
+        return Refused(error.message)
+    channels, done = each.counts[0], 0
+
+    def more(of_step: int) -> None:
+        progress((done + of_step) // len(images))
+
+    maps = []
+    for number, image in enumerate(images):
+        target = of_example(question.target, number, len(images))
+        run = engine.on(image, lambda output, target=target: _flat(selected(output, target)))  # type: ignore[misc]
+        if not agree(torch.from_numpy(run.base), initial[number].reshape(-1).cpu()):
+            why = "it has changed since it was traced, or depends on the other examples"
+            tracer.forget(question.forward, images, why)
+            return Refused(why)
+        found = np.empty((len(run.base), *each.counts))
+        for step in range(channels):
+            hidden = slice(step * each.strides[0], step * each.strides[0] + each.shape[0])
+            found[:, step] = run.base[:, None, None] - run.cells(_painter(image, baseline[number], hidden), more)
+            done += grid.size
+        maps.append(found)
+    return Answer([np.concatenate(maps)], engine.explanation)
+
+
+def _flat(output: torch.Tensor) -> torch.Tensor:
+    return output.reshape(len(output), -1)
+
+
+def _painter(image: torch.Tensor, baseline: torch.Tensor, hidden: slice) -> Paint:
+    """Paints the hidden channels [C, H, W] with the baseline; the others show the image."""
+
+    def paint(ys: np.ndarray, xs: np.ndarray, height: int, width: int) -> torch.Tensor:
+        fill = windows(baseline, ys, xs, height, width)
+        if hidden.start == 0 and hidden.stop >= len(image):
+            return fill
+        shown = windows(image, ys, xs, height, width)
+        shown[:, hidden] = fill[:, hidden]
+        return shown
+
+    return paint
+
+
+def _first_occluded(question: Question) -> torch.Tensor:
+    """The first example with its first window filled, [1, C, H, W]."""
+    occluded = question.inputs[0][:1].clone()
+    place = (slice(None), *question.windows[0].place(0))
+    occluded[place] = question.baselines[0][:1][place]
+    return occluded

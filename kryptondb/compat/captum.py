@@ -1,0 +1,120 @@
+"""`captum.attr.Occlusion` with one import changed: the same attributions, incrementally where the model allows it.
+
+    from kryptondb.compat.captum import Occlusion
+
+    occlusion = Occlusion(model)
+    attributions = occlusion.attribute(images, (3, 16, 16), strides=(3, 8, 8), target=281)
+    occlusion.explanation        # 'incremental inference: float32, tiles 4 x 4, R 8.1 of 9.1 ideal; ...'
+
+Incremental inference runs where one float tensor of images [N, C, H, W] goes in, the function needs no other arguments,
+`torch.export` can trace it, and it answers image by image. It may be a module in eval mode or any function around one
+(`lambda x: model(x).softmax(1)`), with outputs of any shape. Everything else runs in batches of the function itself:
+other numbers of dimensions, several inputs, `additional_forward_args`, dropout or batch norm that are training, values
+for a whole batch, control flow that depends on data. So does what takes a few seconds only: tracing takes some itself.
+
+A traced network is kept as long as the function: keep the `Occlusion`, or give the module itself. It is traced anew
+when its weights have changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from kryptondb.compat.attributions import answer
+from kryptondb.compat.question import question_of
+from kryptondb.compat.traced import Tracer
+from kryptondb.executor.attribution import averaged
+from kryptondb.executor.stats import Progress
+from kryptondb.progress import progress_line
+
+__all__ = ["Occlusion"]
+
+_log = logging.getLogger("kryptondb.compat")
+_tracer = Tracer()
+
+
+class Occlusion:
+    """How much a model's output falls when a window hides a part of its input, as a mean over the windows of each part.
+
+    Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (2014); Captum's `Occlusion`.
+
+    Attributes:
+        forward_func: the function that is explained: inputs, and perhaps additional arguments -> a tensor [N, ...], or
+            one value for the whole batch.
+        explanation: what the last call of `attribute` ran, and why; also logged to 'kryptondb.compat' at INFO.
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        self.forward_func = forward_func
+        self.explanation = ""
+
+    def attribute(
+        self,
+        inputs: torch.Tensor | tuple[torch.Tensor, ...],
+        sliding_window_shapes: tuple[int, ...] | tuple[tuple[int, ...], ...],
+        strides: int | tuple[int, ...] | tuple[int | tuple[int, ...], ...] | None = None,
+        baselines: float | torch.Tensor | tuple[float | torch.Tensor, ...] | None = None,
+        target: int | tuple[Any, ...] | torch.Tensor | list[Any] | None = None,
+        additional_forward_args: Any = None,
+        perturbations_per_eval: int = 1,
+        show_progress: bool = False,
+        *,
+        explain: bool = False,
+    ) -> Any:
+        """The attribution of every element of the inputs.
+
+        Windows begin at the first element and move by the strides until everything is covered; the last ones are cut
+        at the border. An element's attribution is the mean, over the windows that hold it, of the output with nothing
+        occluded minus the output with the window filled.
+
+        Args:
+            inputs: a tensor, or a tuple of them: examples along the first dimension.
+            sliding_window_shapes: the window, without the batch dimension; a tuple of these for several inputs.
+            strides: steps, one number or one a dimension; a tuple of these for several inputs. 1 where None.
+            baselines: what windows are filled with: a number, or a tensor that broadcasts to the input (so also one
+                with a baseline for each example); a tuple of these for several inputs. 0 where None.
+            target: the output that is explained: None where there is one an example (else all are explained, one after
+                the other); an integer, a tuple, a tensor, or a list with one for each example.
+            additional_forward_args: what the function takes behind the inputs, a tuple where it is several; tensors
+                have examples along their first dimension.
+            perturbations_per_eval: how many windows one call of the function holds, where it is called.
+            show_progress: draws a progress line on a terminal.
+            explain: prints `explanation` when done.
+
+        Returns:
+            float32, of the inputs' shapes, a tuple where they were one; the first dimension counts outputs where there
+            are several an example, or one for the whole batch.
+
+        Raises:
+            ArgumentError: an argument that fits no other; also an AssertionError, as Captum raises.
+        """
+        is_tuple = isinstance(inputs, tuple)
+        question = question_of(
+            self.forward_func, inputs, sliding_window_shapes, strides, baselines, target, additional_forward_args,
+            perturbations_per_eval,
+        )  # fmt: skip
+        line = progress_line("on") if show_progress else None
+
+        def progress(done: int) -> None:
+            if line is not None:
+                line(Progress("attribution", done, question.total, 1, 1))
+
+        try:
+            with torch.no_grad():
+                found = answer(question, _tracer, progress)
+        finally:
+            if line is not None:
+                line.close()
+        self.explanation = found.explanation
+        _log.info("%s", self.explanation)
+        if explain:
+            print(self.explanation)
+        maps = tuple(
+            torch.from_numpy(averaged(values, each.coverages())).to(given.device)
+            for values, each, given in zip(found.differences, question.windows, question.inputs, strict=True)
+        )
+        return maps if is_tuple else maps[0]

@@ -1,0 +1,129 @@
+"""Networks behind forward functions, traced once and kept as long as the function: image models run incrementally."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from kryptondb.compat.forward import Images, modules_of, state_of
+from kryptondb.errors import ModelError
+from kryptondb.network import Network, trace
+
+#: Two runs of a network agree when they differ by less than this part of the largest number. A wrong answer is far off,
+#: and this is far above rounding.
+_AGREEING = 1e-3
+
+_DTYPES = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A forward function as a network.
+
+    Attributes:
+        network: [n, C, H, W] -> [n, numbers].
+        shape: of one image's output, which those numbers are.
+    """
+
+    network: Network
+    shape: tuple[int, ...]
+
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+        """Full inference of images [n, C, H, W]: [n, *shape]."""
+        with torch.inference_mode():
+            return self.network.run(images)[0].reshape(len(images), *self.shape)
+
+
+@dataclass(eq=False)
+class _Kept:
+    state: tuple[object, ...]
+    traced: Traced | str
+
+
+class Tracer:
+    """Traces forward functions; keeps what it found, also that one cannot be traced, for each and shape of images."""
+
+    def __init__(self) -> None:
+        self._kept: weakref.WeakKeyDictionary[Any, dict[tuple[object, ...], _Kept]] = weakref.WeakKeyDictionary()
+        self._spent: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+
+    def known(self, forward: Callable[..., Any], images: torch.Tensor) -> Traced | str | None:
+        """What is known already: a network, why there is none, or None where nothing is."""
+        found = self._kept.get(forward, {}).get(_key(images))
+        if found is None or found.state != state_of(modules_of(forward)):
+            return None
+        return found.traced
+
+    def trace(self, forward: Callable[..., Any], images: torch.Tensor, occluded: torch.Tensor) -> Traced | str:
+        """The network behind a function of images, or why it has none.
+
+        Args:
+            images: the examples, [N, C, H, W]; occluded: one of them with a window filled, [1, C, H, W].
+        """
+        modules = modules_of(forward)
+        state = state_of(modules)
+        found = _traced(forward, modules, torch.cat([images[:1], occluded]))
+        self._kept.setdefault(forward, {})[_key(images)] = _Kept(state, found)
+        return found
+
+    def forget(self, forward: Callable[..., Any], images: torch.Tensor, why: str) -> None:
+        """Notes that what was traced does not say what the function does now."""
+        self._kept.setdefault(forward, {})[_key(images)] = _Kept(state_of(modules_of(forward)), why)
+
+    def spent(self, forward: Callable[..., Any]) -> float:
+        """Seconds that a function has run in batches so far, in which it was not worth a tracing."""
+        return self._spent.get(forward, 0.0)
+
+    def not_worth(self, forward: Callable[..., Any], seconds: float) -> str:
+        """Notes that a function ran in batches for so long; says why it was not traced."""
+        self._spent[forward] = self.spent(forward) + seconds
+        return f"all windows took {seconds:.1f} s, which tracing would not have made less"
+
+
+def is_image(images: torch.Tensor) -> bool:
+    """Whether a tensor may be a batch of pictures that networks run incrementally on."""
+    return images.ndim == 4 and images.dtype in _DTYPES and images.numel() > 0
+
+
+def agree(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two outputs are the same up to rounding."""
+    if one.shape != other.shape:
+        return False
+    one, other = one.double(), other.double()
+    return bool(((one - other).abs() <= _AGREEING * max(1e-6, float(other.abs().max()))).all())
+
+
+def _traced(forward: Callable[..., Any], modules: list[torch.nn.Module], pair: torch.Tensor) -> Traced | str:
+    placed = {(p.device, p.dtype) for m in modules for p in m.parameters() if p.is_floating_point()}
+    if placed and placed != {(pair.device, pair.dtype)}:
+        return "its weights and the images have different types or devices"
+    if not placed and (pair.device.type != "cpu" or pair.dtype != torch.float32):
+        return "no module with weights was found behind it"
+    with torch.no_grad():
+        both = forward(pair)
+    if not isinstance(both, torch.Tensor) or both.ndim == 0 or len(both) != 2:
+        return "it does not answer image by image"
+    try:
+        network = trace(Images(forward, modules), (pair.shape[1], pair.shape[2], pair.shape[3]), activation="none")
+    except ModelError as error:
+        return error.message
+    if network.failure is not None:
+        return f"it cannot be traced ({network.failure})"
+    if network.batch_statistics:
+        return "it normalizes over the batch"
+    if any(torch.Tag.nondeterministic_seeded in getattr(node.function, "tags", ()) for node in network.nodes):
+        return "it draws random numbers"
+    traced = Traced(replace(network, module=None), tuple(both.shape[1:]))
+    if not agree(traced.outputs(pair), both):
+        return "its traced network answers something else"
+    if not agree(torch.cat([traced.outputs(image) for image in (pair[:1], pair[1:])]), both):
+        return "its answer for an image depends on the others in the batch"
+    return traced
+
+
+def _key(images: torch.Tensor) -> tuple[object, ...]:
+    return (*images.shape[1:], images.dtype, images.device)

@@ -1,0 +1,157 @@
+"""`anytime`: rounds of ever finer lattices until the time is over, interpolation elsewhere. Approximate."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kryptondb.executor.approximation import Lattice, Reconstruction, steps_of
+from kryptondb.executor.operators.anytime_run import AnytimeRun, endless
+from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.full import Full
+from kryptondb.executor.operators.pace import Pace
+from kryptondb.executor.operators.staged import Found, Stage, Staged, part_of
+from kryptondb.executor.operators.whole_costs import whole_seconds
+from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.operator import Reach
+from kryptondb.optimizer.recipe import Recipe
+from kryptondb.optimizer.workload import Workload
+
+#: Of the lattice that rounds go through where no profile names one: to it by its multiples, from it to 1 by its parts.
+STEP = 4
+#: What runs together takes at most about so long, for a run can stop only between two blocks of cells.
+_BLOCK_SECONDS = 0.25
+_SMALLEST = 4  # cells of a tile: less is slow, however long it takes
+_LEAST = 4  # parts of a block: with less than one of them nothing is begun any more
+_BATCH = 4  # images at once, through a network of which nobody knows how long it takes
+
+
+@dataclass(frozen=True)
+class Anytime(Staged):
+    """An anytime algorithm: a coarse map at once, a better one the longer it may run, and in the end the exact one.
+
+    The cells of a coarse lattice come first. Then its step is halved round after round, and in each round the cells
+    where the map is least sure come first. Where the recipe has a cap, a `thresholded` map of every cell follows the
+    recipe's own lattice and guides from then on. What is missing once `Context.time_left` is used up is reconstructed.
+    """
+
+    name: ClassVar[str] = "anytime"
+
+    @classmethod
+    def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
+        return Recipe("drill-down", step=STEP)
+
+    @classmethod
+    def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:
+        return reconstruction.first, reconstruction.asked if reconstruction.recipe.capped else None
+
+    @classmethod
+    def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Anytime]:
+        """The cheapest operator for a recipe whose cells come in blocks that are small enough to stop between them."""
+        found = super().planned(recipe, workload, rates, hints)
+        if "batch" in hints or not workload.positions:
+            return [each._in_blocks(each._at_once) for each in found]
+        most = min((each._most_at_once(workload, rates) for each in found), default=1)
+        if any(each._at_once > most for each in found):
+            each_worker = max(1, most // max(each._workers for each in found))
+            found = super().planned(recipe, workload, rates, {**hints, "batch": each_worker})
+        return [each._in_blocks(most) for each in found]
+
+    def reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
+        """How far a run is estimated to come in so many seconds an image; the network must be a traced one."""
+        base = whole_seconds(workload.network, 1, rates, workload.element_bytes)
+        reached = Reach(step=0, guided=False, positions=0, seconds=base, flops=workload.network.flops, least=base)
+        for step, stage in self._rounds(workload.mask):
+            part = part_of(workload, stage.cells)
+            cost = stage.operator.estimate(part, rates)
+            took, flops = cost.seconds - base, cost.flops - workload.network.flops
+            first = not reached.positions
+            share = 1.0 if first or took <= 0 else min(1.0, (seconds - reached.seconds) / took)
+            done = replace(
+                reached,
+                positions=reached.positions + (0 if stage.guides else int(share * part.positions)),
+                seconds=reached.seconds + share * took,
+                flops=reached.flops + share * flops,
+                least=reached.seconds + took if first else reached.least,
+            )
+            if share < 1.0:
+                return done if share > 0 else reached
+            reached = replace(done, step=step, guided=reached.guided or stage.guides)
+        return reached
+
+    def describe(self, workload: Workload) -> str:
+        """For EXPLAIN: the rounds, and what computes them."""
+        *coarse, _ = steps_of(self.recipe.step, workload.mask)
+        every = ", ".join(str(step) for step in coarse)
+        how = f"steps {every} and 1 by {self.accurate.name} ({self.accurate.describe(workload)})"
+        if self.cheap is not None:
+            how += f"; after step {self.recipe.step} a guide by {self.cheap.name} ({self.cheap.describe(workload)})"
+        return how
+
+    def run(self, context: Context) -> Iterator[Scores]:
+        """Yields computed cells as they come and, once the time is over, all others; `prepare` comes first."""
+        # What reconstructs maps takes a while to import, which must not pass for how long that takes.
+        import scipy.interpolate
+        import scipy.ndimage  # noqa: F401
+
+        if not context.mask.any():
+            return
+        found, accurate, cheap = Found(context.mask.shape), self.accurate, self.cheap
+
+        def exact(cells: np.ndarray) -> Generator[Scores, None, None]:
+            return self._run(Stage("exact", accurate, cells), context, found)
+
+        def guide(cells: np.ndarray) -> Generator[Scores, None, None]:
+            assert cheap is not None
+            return self._run(Stage("guide", cheap, cells, guides=True), context, found)
+
+        pace = Pace(context.time_left or endless, max(1, self._at_once // _LEAST))
+        yield from AnytimeRun(context, self.recipe, found, exact, guide if cheap is not None else None, pace).cells()
+
+    def _first(self, reconstruction: Reconstruction) -> Sequence[Stage]:
+        return [stage for _, stage in self._rounds(reconstruction.asked)]
+
+    def _rounds(self, mask: np.ndarray) -> Iterator[tuple[int, Stage]]:
+        """All stages, each with the step of the finest lattice that is complete when it is done."""
+        known = np.zeros_like(mask)
+        for step in steps_of(self.recipe.step, mask):
+            cells = Lattice(mask, step).cells & ~known
+            if cells.any():
+                yield step, Stage(f"step {step}", self.accurate, cells)
+            known |= cells
+            if self.cheap is not None and step == self.recipe.step:
+                yield step, Stage("guide", self.cheap, mask, guides=True)
+
+    @property
+    def _workers(self) -> int:
+        return 1 if isinstance(self.accurate, Full) else self.accurate.workers
+
+    @property
+    def _at_once(self) -> int:
+        """How many cells make a block."""
+        accurate = self.accurate
+        if isinstance(accurate, Full):
+            return accurate.batch
+        return max(accurate.head, accurate.tile[0] * accurate.tile[1] * accurate.workers)
+
+    def _most_at_once(self, workload: Workload, rates: Rates) -> int:
+        """How many cells take about as long as a block may."""
+        if not workload.network.traced:
+            return _BATCH
+        part = part_of(workload, Lattice(workload.mask, self.recipe.step).cells)
+        base = whole_seconds(workload.network, 1, rates, workload.element_bytes)
+        a_cell = (self.accurate.estimate(part, rates).seconds - base) / part.positions
+        most = int(_BLOCK_SECONDS / a_cell) if a_cell > 0 else part.positions
+        return max(most, _SMALLEST * self._workers)
+
+    def _in_blocks(self, most: int) -> Anytime:
+        """The same with no more than so many cells that share a head. Their places differ: no pass is recorded."""
+        accurate, cheap = self.accurate, self.cheap
+        if not isinstance(accurate, Full):
+            accurate = replace(accurate, head=min(accurate.head, most), graphs=False)
+        if cheap is not None:
+            cheap = replace(cheap, head=min(cheap.head, most))
+        return replace(self, accurate=accurate, cheap=cheap)

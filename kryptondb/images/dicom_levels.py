@@ -1,0 +1,218 @@
+"""Stored DICOM samples to levels of grey or colours: modality, VOI and palette tables, windows, MONOCHROME1.
+
+Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.6.3 (palettes), C.7.6.16 (multi-frame groups).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kryptondb.images.arrays import GREY_ONLY, Floats, Meaningless, over_white
+from kryptondb.images.dicom import Stored
+from kryptondb.images.dicom_values import decimals, integer, text
+from kryptondb.images.levels import FUNCTIONS, Window, between, full_range, windowed
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+_COLOURS = ("Red", "Green", "Blue", "Alpha")
+_BAND = 1 << 22  # pixels that are converted at once
+_MOST_ENTRIES = 1 << 16
+_DISCRETE, _LINEAR, _INDIRECT = 0, 1, 2  # segments of a palette
+
+
+def levels(
+    samples: NDArray[np.generic], photometric: str, header: Dataset, stored: Stored, index: int, window: Window | None
+) -> Floats:
+    """H x W x C float32 in 0..1, C 1 or 3, from the samples of frame `index`; see `dicom.read`.
+
+    Raises:
+        Meaningless: colours in a model that is not supported, or a window that does not apply or shows nothing.
+    """
+    if photometric in ("MONOCHROME1", "MONOCHROME2") and samples.ndim == 2:
+        return _grey(samples, photometric, header, stored, index, window)[:, :, None]
+    if window is not None:
+        raise Meaningless(GREY_ONLY)
+    if photometric == "PALETTE COLOR" and samples.ndim == 2:
+        return _palette(samples, header)
+    if photometric in ("RGB", "YBR_FULL", "YBR_FULL_422") and samples.ndim == 3:
+        return _colours(samples, photometric, 2**stored.bits_stored - 1)
+    raise Meaningless("DICOM pixels in this colour model are not supported")
+
+
+def _colours(samples: NDArray[np.generic], photometric: str, top: int) -> Floats:
+    """[H, W, 3] of RGB or YBR, some rows at a time: what lies between takes little memory."""
+    from pydicom.pixels.processing import convert_color_space
+
+    height, width, _ = samples.shape
+    pixels: Floats = np.empty((height, width, 3), dtype=np.float32)
+    step = max(1, _BAND // width)
+    for row in range(0, height, step):
+        band = samples[row : row + step]
+        pixels[row : row + step] = band if photometric == "RGB" else convert_color_space(band, photometric, "RGB")
+    pixels /= np.float32(top)
+    return np.clip(pixels, 0, 1, out=pixels)
+
+
+def _grey(
+    samples: NDArray[np.generic], photometric: str, header: Dataset, stored: Stored, index: int, window: Window | None
+) -> Floats:
+    """[H, W] float32 in 0..1, black least."""
+    padding = _padding(samples, header, stored)
+    values, rescaled = _rescaled(samples, header, index)
+    voi = _group(header, index, "FrameVOILUTSequence") or header
+    own = window or (_first_window(voi) if "VOILUTSequence" not in voi else None)
+    if own is not None:
+        function = text(voi, "VOILUTFunction", "LINEAR").upper()
+        grey = _windowed(values, own, function if function in FUNCTIONS else "LINEAR")
+    elif "VOILUTSequence" in voi:
+        grey = _through_table(values, voi)
+    elif not rescaled and not stored.signed and stored.bits_stored <= 8:
+        grey = between(values, 0, 2**stored.bits_stored - 1)
+    else:
+        grey = full_range(values, None if padding is None else ~padding)
+    if photometric == "MONOCHROME1":
+        np.subtract(np.float32(1), grey, out=grey)
+    if padding is not None:
+        grey[padding] = 0
+    return grey
+
+
+def _windowed(values: NDArray[np.generic], window: Window, function: str) -> Floats:
+    try:
+        return windowed(values, window, "LINEAR_EXACT" if function == "LINEAR" and window[1] < 1 else function)
+    except ValueError as error:
+        raise Meaningless(str(error)) from None
+
+
+def _group(header: Dataset, index: int, keyword: str) -> Dataset | None:
+    """What a multi-frame file says for this frame, or for all of them."""
+    for sequence, place in (("PerFrameFunctionalGroupsSequence", index), ("SharedFunctionalGroupsSequence", 0)):
+        items = header.get(sequence) or ()
+        if place < len(items) and (found := items[place].get(keyword)):
+            return found[0]  # type: ignore[no-any-return]  # a sequence's item is a data set
+    return None
+
+
+def _rescaled(samples: NDArray[np.generic], header: Dataset, index: int) -> tuple[NDArray[np.generic], bool]:
+    """The samples in the modality's units, and whether that changes them."""
+    from pydicom.pixels.processing import apply_modality_lut
+
+    if header.get("ModalityLUTSequence"):
+        return apply_modality_lut(samples, header), True
+    source = _group(header, index, "PixelValueTransformationSequence") or header
+    slope, intercept = (_first(source, keyword) or 0 for keyword in ("RescaleSlope", "RescaleIntercept"))
+    slope = slope or 1
+    if not (np.isfinite(slope) and np.isfinite(intercept)) or (slope, intercept) == (1, 0):
+        return samples, False
+    values: Floats = samples.astype(np.float32)
+    values *= np.float32(slope)
+    values += np.float32(intercept)
+    return values, True
+
+
+def _first_window(voi: Dataset) -> Window | None:
+    """The first of the file's windows, where it is one."""
+    center, width = (_first(voi, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    if center is None or width is None or not np.isfinite(center) or not 0 < width < np.inf:
+        return None
+    return center, width
+
+
+def _first(data: Dataset, keyword: str) -> float | None:
+    """The first of one or several decimal strings, None where there is none."""
+    return next(iter(decimals(data, keyword)), None)
+
+
+def _through_table(values: NDArray[np.generic], voi: Dataset) -> Floats:
+    """Through the first VOI LUT."""
+    from pydicom.pixels.processing import apply_voi
+
+    whole = np.rint(values).astype(np.int32) if values.dtype.kind == "f" else values
+    bits = int(voi.VOILUTSequence[0].LUTDescriptor[2])
+    found: Floats = apply_voi(whole, voi).astype(np.float32)
+    found /= np.float32(2**bits - 1)
+    return np.clip(found, 0, 1, out=found)
+
+
+def _padding(samples: NDArray[np.generic], header: Dataset, stored: Stored) -> NDArray[np.bool_] | None:
+    """Where the picture has none, in stored values; None for a file without padding."""
+    if "PixelPaddingValue" not in header:
+        return None
+    value = integer(header, "PixelPaddingValue", 0, signed=stored.signed)
+    low, high = sorted((value, integer(header, "PixelPaddingRangeLimit", value, signed=stored.signed)))
+    found: NDArray[np.bool_] = np.greater_equal(samples, low) & np.less_equal(samples, high)
+    return found
+
+
+def _palette(samples: NDArray[np.generic], header: Dataset) -> Floats:
+    """[H, W] indices as [H, W, 3]."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    for colour in _COLOURS:
+        keyword = f"Segmented{colour}PaletteColorLookupTableData"
+        if keyword in header:
+            _replace_segments(header, colour, keyword)
+        elif not header.original_encoding[1]:
+            _swap_bytes(header, f"{colour}PaletteColorLookupTableData")
+    found = apply_color_lut(samples, header)
+    pixels: Floats = found.astype(np.float32)
+    pixels /= np.float32(np.iinfo(found.dtype).max)
+    return pixels if pixels.shape[2] == 3 else over_white(pixels[:, :, :3], pixels[:, :, 3])
+
+
+def _swap_bytes(header: Dataset, keyword: str) -> None:
+    """A big-endian palette of 16 bits as this machine has them: pydicom reads it as if it were."""
+    entries = int(header.RedPaletteColorLookupTableDescriptor[0]) or _MOST_ENTRIES
+    if keyword in header and len(data := header[keyword].value) >= 2 * entries:
+        setattr(header, keyword, np.frombuffer(data[: 2 * entries], ">u2").astype("=u2").tobytes())
+
+
+def _replace_segments(header: Dataset, colour: str, keyword: str) -> None:
+    """A segmented palette as a plain one: pydicom would expand segments without an end."""
+    entries, _, bits = (int(number) for number in header.RedPaletteColorLookupTableDescriptor)
+    little = header.original_encoding[1]
+    depth = np.dtype("u1" if bits == 8 else "<u2" if little else ">u2")
+    data = header[keyword].value
+    segments = np.frombuffer(data[: len(data) // depth.itemsize * depth.itemsize], depth)
+    plain = _expanded([int(value) for value in segments], entries or _MOST_ENTRIES, wide=bits != 8)
+    setattr(header, f"{colour}PaletteColorLookupTableData", np.asarray(plain, depth.newbyteorder("=")).tobytes())
+    del header[keyword]
+
+
+def _expanded(data: list[int], entries: int, *, wide: bool) -> list[int]:
+    """The entries of a segmented palette. Source: DICOM PS3.3, C.7.9.2. ValueError where there are too few.
+
+    Indirect segments, which repeat earlier ones, are not followed into others of their kind.
+    """
+    table: list[int] = []
+    at = 0
+    pending: list[tuple[int, int | None]] = []  # where to go on, and how many segments to read there
+    left: int | None = None
+    while len(table) < entries:
+        while left == 0 and pending:
+            at, left = pending.pop()
+        if at + 2 >= len(data):
+            raise ValueError("a palette ends early")
+        kind, length = data[at], data[at + 1]
+        at += 2
+        if kind == _DISCRETE:
+            table.extend(data[at : at + length])
+            at += length
+        elif kind == _LINEAR and table:
+            steps = np.linspace(table[-1], data[at], length + 1)[1:]
+            table.extend(int(value) for value in np.rint(steps))
+            at += 1
+        elif kind == _INDIRECT and not pending:
+            width = 2 if wide else 4
+            offset = sum(part << ((16 if wide else 8) * place) for place, part in enumerate(data[at : at + width]))
+            pending.append((at + width, left))
+            at, left = (offset // 2 if wide else offset), length  # given in bytes
+            continue
+        else:
+            raise ValueError("a palette with a segment that is none")
+        left = None if left is None else left - 1
+    return table[:entries]

@@ -1,0 +1,193 @@
+"""PNG, JPEG, TIFF, BMP and WebP through Pillow, 8 and 16 bit, floats in TIFF.
+
+Only these formats' decoders are tried, and the size is checked before any pixel is allocated.
+
+Pillow reads 16-bit colour as 8 bit. Such files are decoded twice here, once for the high and once for the low byte of
+each sample (the byte order that Pillow is told decides which one it keeps), so that no level is lost. TIFF samples that
+it has no mode for are left to `tiff`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from kryptondb.errors import ImageError
+from kryptondb.images import tiff
+from kryptondb.images.arrays import (
+    GREY_ONLY,
+    Floats,
+    Meaningless,
+    bands,
+    check_size,
+    from_pil,
+    in_bands,
+    over_white,
+    scaled,
+    upright,
+)
+from kryptondb.images.content import Content
+from kryptondb.images.levels import Window
+from kryptondb.images.part import Part
+from kryptondb.images.picture import PIXEL_LIMIT
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH, _PLANAR = 258, 262, 322, 323, 284
+_SAMPLE_FORMAT, _SIGNED = 339, 2
+
+# A program without logging of its own would see Pillow's notes on damaged TIFFs on stderr; the ImageError says it all.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def read(content: Content, part: Part, window: Window | None) -> Floats:
+    """H x W x C float32 in 0..1, upright, C 1 or 3.
+
+    Raises:
+        ImageError: a part that the file does not have, a size that is too large, a layout that is not supported.
+        Exception: whatever Pillow raises over a damaged file.
+    """
+    # Given a path Pillow maps uncompressed files into memory, and then mixes up the rows of a TIFF that lies sideways.
+    with content.open() as stream:
+        try:
+            image = Image.open(stream, formats=FORMATS)
+        except UnidentifiedImageError:
+            if content.start(4) in TIFF_SIGNATURES:
+                part.only("TIFF", "page", shown=content.name)
+                return tiff.read(content, part, window)
+            raise
+        with image:
+            part.only(image.format or "picture", *(("page",) if image.format == "TIFF" else ()), shown=content.name)
+            if not _go_to(image, part):
+                return tiff.read(content, part, window)
+            _check_declared_size(content.name, image)
+            wide = _wide_layout(image)
+            if _needs_tiff(image, wide):
+                return tiff.read(content, part, window)
+            if wide is not None:
+                return upright(image, _read_wide(content, part, image, wide, window))
+            image.load()
+            return upright(image, _levels(image, window))
+
+
+def _go_to(image: ImageFile.ImageFile, part: Part) -> bool:
+    """Turns to the page; False where Pillow finds none, or has no mode for its samples."""
+    try:
+        image.seek((part.page or 1) - 1)
+    except (EOFError, SyntaxError):
+        return False
+    return True
+
+
+def _check_declared_size(name: str, image: Image.Image) -> None:
+    """The size that the header claims, before any of it is allocated; a TIFF's tiles have a size of their own."""
+    check_size(name, image.height, image.width)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        sides = [image.tag_v2.get(tag, 1) for tag in (_TILE_WIDTH, _TILE_LENGTH)]
+        if not all(isinstance(side, int) for side in sides) or sides[0] * sides[1] > PIXEL_LIMIT:
+            raise ImageError(f"{name}: damaged TIFF: tiles of {sides[1]} x {sides[0]} pixels")
+
+
+def _is_deep(image: TiffImagePlugin.TiffImageFile) -> bool:
+    return int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))) > 8
+
+
+def _needs_tiff(image: Image.Image, wide: _Wide | None) -> bool:
+    """Whether a TIFF has samples that Pillow would cut short: whole numbers of 32 bits or with a sign, planes of 16."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or wide is not None:
+        return False
+    signed: bool = _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ())
+    return image.mode == "I" or signed or (_is_deep(image) and not image.mode.startswith(("I", "F")))
+
+
+def _levels(image: Image.Image, window: Window | None) -> Floats:
+    """Of greyscale TIFF of more than 8 bits Pillow leaves 12-bit samples at 0..4095, and white-is-zero as it is."""
+    pixels = from_pil(image, window)
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or not image.mode.startswith("I;16"):
+        return pixels
+    bits = image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]
+    if bits < 16 and window is None:
+        pixels *= np.float32(65535 / (2**bits - 1))
+    return np.float32(1) - pixels if image.tag_v2.get(_PHOTOMETRIC) == 0 else pixels
+
+
+@dataclass(frozen=True)
+class _Wide:
+    """How to get at 16-bit colour: the raw modes that give the high and the low bytes.
+
+    With `low` None the samples are two 16-bit values a pixel, read as four bytes: grey high, low, alpha high, low.
+    """
+
+    high: str
+    low: str | None
+    premultiplied: bool = False
+
+
+def _wide_layout(image: ImageFile.ImageFile) -> _Wide | None:
+    """How the 16-bit colour of a page just turned to is stored; None where Pillow cannot unpack it as such."""
+    raw_modes = {tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile if tile.args}
+    raw = raw_modes.pop() if len(raw_modes) == 1 else ""
+    if raw == "LA;16B":
+        return _Wide("RGBA", None)
+    base, _, order = raw.partition(";16")
+    if order in ("B", "L", "N") and base in ("RGB", "RGBA", "RGBa", "RGBX"):
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PLANAR, 1) != 1:
+            return None
+        other = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[order]
+        straight = "RGBA" if base == "RGBa" else base  # undoing the premultiplication byte by byte would be wrong
+        return _Wide(f"{straight};16{order}", f"{straight};16{other}", premultiplied=base == "RGBa")
+    return None
+
+
+def _read_wide(content: Content, part: Part, image: ImageFile.ImageFile, wide: _Wide, window: Window | None) -> Floats:
+    """H x W x C float32 from 16-bit colour. `image` is left loaded, for its metadata."""
+    if window is not None:
+        raise Meaningless(GREY_ONLY)
+    _load_as(image, wide.high)
+    if wide.low is None:
+        return in_bands(image, 1, lambda band: _grey_alpha(np.asarray(band)))
+    with content.open() as stream, Image.open(stream, formats=FORMATS) as again:
+        _go_to(again, part)
+        _load_as(again, wide.low)
+        key = image.info.get("transparency")
+        pixels: Floats = np.empty((image.height, image.width, 3), dtype=np.float32)
+        for top, bottom in bands(image):
+            box = (0, top, image.width, bottom)
+            high, low = np.asarray(image.crop(box)), np.asarray(again.crop(box))
+            pixels[top:bottom] = _colour(high.astype(np.uint16) * 256 + low, key, wide.premultiplied)
+    return pixels
+
+
+def _grey_alpha(four: NDArray[np.uint8]) -> Floats:
+    """[H, W, 4] bytes, grey high, low, alpha high, low, on white: [H, W, 1]."""
+    levels = scaled(four[:, :, 0::2].astype(np.uint16) * 256 + four[:, :, 1::2], 65535)
+    return over_white(levels[:, :, :1], levels[:, :, 1])
+
+
+def _colour(samples: NDArray[np.uint16], key: object, premultiplied: bool) -> Floats:
+    """[H, W, 3 or 4] samples on white; `key` is the one colour of a PNG that stands for transparent."""
+    pixels = scaled(samples, 65535)
+    if samples.shape[2] == 3:
+        if key is None:
+            return pixels
+        return over_white(pixels, (samples != np.asarray(key, dtype=np.uint16)).any(axis=2))
+    colour, alpha = pixels[:, :, :-1], pixels[:, :, -1]
+    if premultiplied:
+        composited: Floats = np.minimum(colour + (1 - alpha[:, :, None]), np.float32(1))
+        return composited
+    return over_white(colour, alpha)
+
+
+def _load_as(image: ImageFile.ImageFile, raw_mode: str) -> None:
+    """Loads a page that was just turned to, its data unpacked as `raw_mode`."""
+    image.tile = [
+        tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+        for tile in image.tile
+    ]
+    image.load()

@@ -1,0 +1,60 @@
+"""What tests of the drop-in classes share: small networks, rates that nobody has to measure, tracing at once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import kryptondb.images.torchvision_guard  # noqa: F401  (the peers import torchvision)
+from kryptondb.compat import engine, patience
+from kryptondb.executor.operators import OPERATORS
+from kryptondb.optimizer.context import Context
+from kryptondb.optimizer.cost import Rates
+from kryptondb.session import connect
+
+
+@pytest.fixture(autouse=True)
+def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = connect()
+    planning = Context(session.models, session.settings, {}, lambda _: Rates(), OPERATORS)
+    monkeypatch.setattr(engine._local, "planning", planning, raising=False)
+
+
+@pytest.fixture
+def tracing_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if every function took long: it is traced after its second batch."""
+    monkeypatch.setattr(patience, "WORTH_TRACING", 0.0)
+
+
+def small_network(seed: int = 0, channels: int = 3, classes: int = 5) -> nn.Sequential:
+    """Convolutions, a batch norm with statistics, pooling and a classifier, in eval mode."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 3, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(12, classes),
+    )
+    network(torch.rand(16, channels, 20, 20))  # gives the batch norm some statistics
+    return network.eval()
+
+
+class Counted(nn.Module):
+    """A module that counts how many images it is asked about outside of tracing."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.images = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_compiling():
+            self.images += len(images)
+        output: torch.Tensor = self.module(images)
+        return output

@@ -1,0 +1,64 @@
+"""How many cells there is time for is told by how long the last ones took, and never more than part of them at once."""
+
+from __future__ import annotations
+
+import math
+
+from kryptondb.executor.operators.pace import Pace
+
+
+class Left:
+    """Seconds that are left, until a test spends them."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def watched(seconds: float, least: int = 2) -> tuple[Left, Pace]:
+    """A pace of 10 cells a second."""
+    left = Left(seconds + 1.0)
+    pace = Pace(left, least)
+    left.seconds = seconds
+    pace.came(10, seconds + 1.0)
+    return left, pace
+
+
+def test_half_of_what_there_is_time_for_comes_next() -> None:
+    _, pace = watched(10.0)
+    assert pace.allows(1000) == 50
+
+
+def test_with_less_time_than_the_least_cells_take_nothing_is_begun() -> None:
+    left, pace = watched(10.0, least=4)
+    left.seconds = 0.5
+    assert pace.allows(1000) == 4
+    left.seconds = 0.39
+    assert pace.allows(1000) == 0
+
+
+def test_the_end_is_provided_for() -> None:
+    left, pace = watched(10.0)
+    pace.looked(10.5)  # half a second: twice that is kept
+    assert pace.remaining(1000) == 9.0
+    pace.handed_on(100, 10.1)  # a millisecond a cell
+    assert math.isclose(pace.remaining(1000), 8.0)
+    left.seconds = 1.5
+    assert pace.allows(1000) == 0 and pace.allows(100) == 2
+
+
+def test_a_block_that_would_end_too_late_is_not_waited_for() -> None:
+    left, pace = watched(10.0)
+    pace.block_came(10.4)
+    assert not pace.is_over(0)
+    left.seconds = 0.39
+    assert pace.is_over(0)
+
+
+def test_where_nobody_waits_everything_comes_at_once() -> None:
+    pace = Pace(lambda: math.inf, 2)
+    pace.came(10, math.inf)
+    pace.block_came(math.inf)
+    assert pace.allows(77) == 77 and not pace.is_over(77)
