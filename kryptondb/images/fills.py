@@ -160,15 +160,15 @@ class GaussianFill(_Patches):
 
 
 def gaussian_kernel(sides: Sequence[int]) -> Tensor:
-    """How much of each cell of a patch is hidden: 1 in the middle, 0 where it is least; float32, of shape `sides`.
+    """How much of each cell of a patch is hidden: 1 in the middle, 0 where it is least; float64, of shape `sides`.
 
     A discrete Gaussian of `GAUSSIAN_SIGMA` times each side around the cell `side // 2`, each cell its mean over the
     cell, then scaled. Source: MONAI's `OcclusionSensitivity.gaussian_occlusion`.
     """
-    kernel = torch.ones(())
+    kernel = torch.ones((), dtype=torch.float64)
     for side in sides:
         sigma = side * GAUSSIAN_SIGMA
-        away = torch.arange(side, dtype=torch.float32) - side // 2
+        away = torch.arange(side, dtype=torch.float64) - side // 2
         edges = [torch.special.erf((away + half) / (sigma * math.sqrt(2.0))) for half in (0.5, -0.5)]
         kernel = kernel[..., None] * (0.5 * (edges[0] - edges[1]))
     spread = kernel.max() - kernel.min()

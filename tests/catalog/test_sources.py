@@ -57,7 +57,7 @@ def test_unknown_pretrained_models_and_options_are_named() -> None:
 @pytest.mark.parametrize(
     ("kind", "source", "message"),
     [
-        ("file", "net.onnx", "ONNX files are not available in this version"),
+        ("file", "net.onnx", "the model file .*net.onnx does not exist"),
         ("file", "net.pth", "is no model by itself: a .pth file holds weights.*\nCREATE MODEL name FROM torchvision"),
         ("file", "net.safetensors", "is no model by itself"),
         ("file", "net.zip", "is not a model file"),

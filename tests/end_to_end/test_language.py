@@ -210,7 +210,6 @@ def test_what_there_is_not_is_refused_by_name_with_a_reason(db, statement, says)
     [
         ("DROP PROFILES nte", 'Did you mean "net"?'),
         ("CREATE MODEL m FROM timm('resnet18')", "timm models are not available in this version"),
-        ("CREATE MODEL m FROM 'net.onnx'", "ONNX files are not available in this version"),
         ("SET memory_limit = 4", "It takes at least 64MiB."),
     ],
 )

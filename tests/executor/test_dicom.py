@@ -24,7 +24,7 @@ TOP_2 = p.ClassChoice("top", 2)
 def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Two DICOM files, whose pixels the test makes up: it is about what is written."""
     pixels = np.full((40, 30, 1), 0.5, dtype=np.float32)
-    monkeypatch.setattr(sources, "decode", lambda path: Picture(str(path), pixels))
+    monkeypatch.setattr(sources, "decode", lambda path, part, window: Picture(str(path), pixels))
     (tmp_path / "in").mkdir()
     yield [
         str(source(tmp_path / "in" / f"{name}.dcm", SOPInstanceUID=f"1.2.3.4.{name}", PatientName=f"Doe^{name}"))

@@ -62,7 +62,7 @@ def test_a_pil_image_with_an_orientation_is_turned_upright(rgb: NDArray[np.uint8
     ("source", "message"),
     [
         (np.zeros((3, 224, 200), dtype=np.uint8), r"a: .*3 x 224 x 200; channels come last: array\.transpose"),
-        (np.zeros((10, 10, 7), dtype=np.uint8), "C is 1, 2, 3 or 4"),
+        (np.zeros((10, 10, 65), dtype=np.uint8), "C is 1 to 64"),
         (np.zeros((2, 10, 10, 3), dtype=np.uint8), r"batch; give a list of pictures: list\(array\)"),
         (np.zeros(10, dtype=np.uint8), "H x W"),
         (np.array(3), "a single number"),

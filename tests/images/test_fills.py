@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from kryptondb.images.fills import BLUR_SIGMA, FILL_NAMES, BlurFill, ConstantFill, parse_fill
+from kryptondb.images.fills import BLUR_SIGMA, FILL_NAMES, GAUSSIAN_SIGMA, BlurFill, ConstantFill, parse_fill
 
 HEIGHT, WIDTH, PATCH = 29, 37, (7, 5)
 DTYPES = [torch.float32, torch.float64]
@@ -29,10 +31,23 @@ def _naive(value: object, pixels: NDArray[np.floating], y: int, x: int) -> NDArr
         return np.stack([np.full(PATCH, channel.mean()) for channel in pixels])
     if value == "patch_mean":
         return np.stack([np.full(PATCH, channel.mean()) for channel in covered])
+    if value == "gaussian":
+        return covered * (1 - _bump(*PATCH))
     assert value == "blur"
     sigma = BLUR_SIGMA * min(pixels.shape[1:])
     blurred = np.stack([ndimage.gaussian_filter(channel, sigma, mode="nearest") for channel in pixels])
     return blurred[:, y : y + PATCH[0], x : x + PATCH[1]]
+
+
+def _bump(height: int, width: int) -> np.ndarray:
+    """A Gaussian over a patch, each cell its mean over the cell, from 0 where it is least to 1 in the middle."""
+
+    def mass(place: int, side: int) -> float:
+        over = [math.erf((place - side // 2 + half) / (GAUSSIAN_SIGMA * side * math.sqrt(2))) for half in (-0.5, 0.5)]
+        return (over[1] - over[0]) / 2
+
+    bump = np.array([[mass(y, height) * mass(x, width) for x in range(width)] for y in range(height)])
+    return (bump - bump.min()) / (bump.max() - bump.min())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -145,7 +145,7 @@ def test_it_goes_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"channels": "BGR"}, "'RGB' or 'L'"),
+        ({"channels": "BGR"}, "'RGB', 'L' or a number"),
         ({"mean": (0.5, 0.5)}, "mean has 2 numbers for 3 channels"),
         ({"std": (0.5, 0.0, 0.5)}, "std must be above 0"),
         ({"std": ("a",)}, "std must be numbers"),
