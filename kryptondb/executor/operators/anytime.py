@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from kryptondb.executor.approximation import Lattice, Reconstruction, steps_of
 from kryptondb.executor.operators.anytime_run import AnytimeRun, endless
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.full import Full
+from kryptondb.executor.operators.incremental import Incremental
 from kryptondb.executor.operators.pace import Pace
 from kryptondb.executor.operators.staged import Found, Stage, Staged, part_of
 from kryptondb.executor.operators.whole_costs import whole_seconds
@@ -22,11 +24,10 @@ from kryptondb.optimizer.workload import Workload
 
 #: Of the lattice that rounds go through where no profile names one: to it by its multiples, from it to 1 by its parts.
 STEP = 4
-#: What runs together takes at most about so long, for a run can stop only between two blocks of cells.
-_BLOCK_SECONDS = 0.25
-_SMALLEST = 4  # cells of a tile: less is slow, however long it takes
-_LEAST = 4  # parts of a block: with less than one of them nothing is begun any more
-_BATCH = 4  # images at once, through a network of which nobody knows how long it takes
+_BLOCKS = 4  # that cells are computed in at least, for a run can stop only between two
+_BLOCK = 4  # cells; fewer at once are slow
+_GUIDE_BLOCK = 64
+Tiled = TypeVar("Tiled", bound="Full | Incremental")
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,13 @@ class Anytime(Staged):
 
     @classmethod
     def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:
-        return reconstruction.first, reconstruction.asked if reconstruction.recipe.capped else None
+        # There may be time for every cell; where there is not, blocks are smaller than what is planned.
+        return reconstruction.asked, reconstruction.asked if reconstruction.recipe.capped else None
 
     @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Anytime]:
-        """The cheapest operator for a recipe whose cells come in blocks that are small enough to stop between them."""
-        found = super().planned(recipe, workload, rates, hints)
-        if "batch" in hints or not workload.positions:
-            return [each._in_blocks(each._at_once) for each in found]
-        most = min((each._most_at_once(workload, rates) for each in found), default=1)
-        if any(each._at_once > most for each in found):
-            each_worker = max(1, most // max(each._workers for each in found))
-            found = super().planned(recipe, workload, rates, {**hints, "batch": each_worker})
-        return [each._in_blocks(most) for each in found]
+        """The cheapest operator for a recipe; it records no passes, for cells lie differently in each picture."""
+        return [each._unrecorded() for each in super().planned(recipe, workload, rates, hints)]
 
     def reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
         """How far a run is estimated to come in so many seconds an image; the network must be a traced one."""
@@ -102,13 +97,15 @@ class Anytime(Staged):
         found, accurate, cheap = Found(context.mask.shape), self.accurate, self.cheap
 
         def exact(cells: np.ndarray) -> Generator[Scores, None, None]:
-            return self._run(Stage("exact", accurate, cells), context, found)
+            block = max(_BLOCK, int(cells.sum()) // _BLOCKS)
+            return self._run(Stage("exact", _in_blocks(accurate, block), cells), context, found)
 
         def guide(cells: np.ndarray) -> Generator[Scores, None, None]:
             assert cheap is not None
-            return self._run(Stage("guide", cheap, cells, guides=True), context, found)
+            guide = _in_blocks(cheap, _GUIDE_BLOCK)
+            return self._run(Stage("guide", guide, cells, guides=True), context, found)
 
-        pace = Pace(context.time_left or endless, max(1, self._at_once // _LEAST))
+        pace = Pace(context.time_left or endless, _BLOCK)
         yield from AnytimeRun(context, self.recipe, found, exact, guide if cheap is not None else None, pace).cells()
 
     def _first(self, reconstruction: Reconstruction) -> Sequence[Stage]:
@@ -125,33 +122,17 @@ class Anytime(Staged):
             if self.cheap is not None and step == self.recipe.step:
                 yield step, Stage("guide", self.cheap, mask, guides=True)
 
-    @property
-    def _workers(self) -> int:
-        return 1 if isinstance(self.accurate, Full) else self.accurate.workers
+    def _unrecorded(self) -> Anytime:
+        if isinstance(self.accurate, Full):
+            return self
+        return replace(self, accurate=replace(self.accurate, graphs=False))
 
-    @property
-    def _at_once(self) -> int:
-        """How many cells make a block."""
-        accurate = self.accurate
-        if isinstance(accurate, Full):
-            return accurate.batch
-        return max(accurate.head, accurate.tile[0] * accurate.tile[1] * accurate.workers)
 
-    def _most_at_once(self, workload: Workload, rates: Rates) -> int:
-        """How many cells take about as long as a block may."""
-        if not workload.network.traced:
-            return _BATCH
-        part = part_of(workload, Lattice(workload.mask, self.recipe.step).cells)
-        base = whole_seconds(workload.network, 1, rates, workload.element_bytes)
-        a_cell = (self.accurate.estimate(part, rates).seconds - base) / part.positions
-        most = int(_BLOCK_SECONDS / a_cell) if a_cell > 0 else part.positions
-        return max(most, _SMALLEST * self._workers)
-
-    def _in_blocks(self, most: int) -> Anytime:
-        """The same with no more than so many cells that share a head. Their places differ: no pass is recorded."""
-        accurate, cheap = self.accurate, self.cheap
-        if not isinstance(accurate, Full):
-            accurate = replace(accurate, head=min(accurate.head, most), graphs=False)
-        if cheap is not None:
-            cheap = replace(cheap, head=min(cheap.head, most))
-        return replace(self, accurate=accurate, cheap=cheap)
+def _in_blocks(operator: Tiled, cells: int) -> Tiled:
+    """The same operator with at most so many cells at once, in the tiles of all workers or under one head."""
+    if isinstance(operator, Full):
+        return replace(operator, batch=min(operator.batch, cells))
+    rows, cols = operator.tile
+    area = max(1, min(rows * cols, cells // operator.workers))
+    rows = min(rows, max(1, math.isqrt(area)))
+    return replace(operator, tile=(rows, area // rows), head=min(operator.head, cells))

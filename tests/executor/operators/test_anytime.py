@@ -197,14 +197,11 @@ def test_what_comes_in_some_time_grows_with_it_to_the_whole_map(recipe: Recipe) 
     assert reaches[-1].guided == recipe.capped
 
 
-def test_blocks_are_small_where_cells_are_slow() -> None:
-    def accurate(flops_per_second: float, **hints: int) -> Incremental:
-        (operator,) = Anytime.planned(PLAIN.recipe, workload(), Rates(flops_per_second, seconds_per_call=0.0), hints)
-        assert isinstance(operator.accurate, Incremental)
-        return operator.accurate
-
-    assert math.prod(accurate(1e7).tile) <= 4 < math.prod(accurate(2e8).tile)
-    assert accurate(1e7, batch=9).tile == (3, 3)
+@pytest.mark.parametrize("accurate", [Full(64), Incremental((9, 9)), Incremental((9, 9), workers=2, head=256)])
+def test_cells_come_in_blocks_so_that_it_can_stop_between_them(accurate: Any) -> None:
+    sizes = [len(block.rows) for block in blocks_of(Anytime(PLAIN.recipe, accurate), context_of(full_mask(GRID)))]
+    assert sum(sizes) == GRID.size
+    assert max(sizes) <= GRID.size // 4  # although each of these takes more at once where nothing has to stop
 
 
 def test_it_says_what_it_will_do() -> None:
