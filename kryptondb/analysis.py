@@ -11,11 +11,9 @@ whose every recipe is out of the question for any target that people ask for. Th
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kryptondb.arguments import placed_at, value_of
@@ -24,7 +22,7 @@ from kryptondb.catalog import ProfileKey, SampleRecord
 from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.display import spoken_seconds
 from kryptondb.errors import BindError, ImageError, PlanError
-from kryptondb.profiles import Profiles, key_of, profile_of, recipe_of, record_of
+from kryptondb.profiles import Profiles, key_of, profile_of, recipe_of, sample_of
 from kryptondb.progress import progress_line
 from kryptondb.result import Result, Rows
 from kryptondb.tables import counted
@@ -41,11 +39,6 @@ if TYPE_CHECKING:
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.physical import Occlude, PhysicalPlan
     from kryptondb.optimizer.recipe import Recipe
-
-#: A recipe below this on the first image is taken for one that keeps no target anybody asks for.
-_HOPELESS = 0.5
-#: A recipe is also out of the question where another that is no slower leaves less than this share of its distance.
-_SURPASSED = 0.5
 
 
 class Owner(Protocol):
@@ -74,6 +67,7 @@ def analyze(
         BindError: an option or value that means nothing here, in its place.
         PlanError: a network that no approximate operator can run, or a budget too short for a single image.
     """
+    from kryptondb.images.sampling import sampling_order
     from kryptondb.images.sources import find_images
     from kryptondb.optimizer.recipe import recipes_on
 
@@ -105,35 +99,6 @@ def analyze(
         return run.result(confidence)
 
 
-def sampling_order(sources: Iterable[ImageSource]) -> list[ImageSource]:
-    """The images in an order that has nothing to do with what is on them, always the same for the same names."""
-    return sorted(sources, key=lambda source: hashlib.sha256(source.name.encode()).digest())
-
-
-def worthwhile(first: SampleRecord, recipes: Sequence[Recipe]) -> list[Recipe]:
-    """The recipes without those of maps that nothing good comes of, judged by the first image of a profile.
-
-    A recipe is out of the question when it takes longer than the exact map, comes far too short, or when another that
-    is no slower comes twice as near. A map beside the exact one is left out when all recipes that need it are.
-    """
-    from kryptondb.executor.ladder import EXACT, passes
-
-    measured = {recipe_of(each): each for each in first.recipes}
-    if not set(recipes) <= set(measured):
-        return list(recipes)
-
-    def promising(recipe: Recipe) -> bool:
-        mine = measured[recipe]
-        surpassed = any(
-            other.seconds <= mine.seconds and 1 - other.ssim < _SURPASSED * (1 - mine.ssim)
-            for other in measured.values()
-        )
-        return mine.seconds < first.seconds and mine.ssim >= _HOPELESS and not surpassed
-
-    wanted = {EXACT, *(each for recipe in recipes if promising(recipe) for each in passes(recipe))}
-    return [recipe for recipe in recipes if wanted.issuperset(passes(recipe))]
-
-
 class _Run:
     """One run of the statement over its images."""
 
@@ -148,14 +113,18 @@ class _Run:
     def over(self, sources: Sequence[ImageSource], recipes: Sequence[Recipe]) -> None:
         """Measures the images that the profile lacks, as far as the budget goes."""
         from kryptondb.executor import ImageFailure
-        from kryptondb.executor.occlusion import load_picture
+        from kryptondb.executor.asking import load_picture
+        from kryptondb.executor.ladder import worthwhile
+        from kryptondb.images.sampling import content_hash
 
         known = {sample.image: sample for sample in self._owner.profiles.store.samples(self._key)}
         stops = len(sources) == 1 or self._owner.settings.get("on_error") == "stop"
         for number, source in enumerate(sources, start=1):
             wanted = list(recipes)
             if self._budget.seconds is not None and known:
-                wanted = worthwhile(next(iter(known.values())), recipes)
+                first = next(iter(known.values()))
+                measured = {of: each for each in first.recipes if (of := recipe_of(each)) is not None}
+                wanted = worthwhile(measured, first.seconds, recipes)
             try:
                 picture = load_picture(source)
                 image = content_hash(picture)
@@ -196,10 +165,8 @@ class _Run:
                 self._line(Progress(picture.name, done, total, number, images))
 
         before = self._budget.used
-        exact_seconds, measured = self._profiler.measure(picture, recipes, progress)
-        records = tuple(record_of(each.recipe, each.ssim, each.seconds) for each in measured)
-        measured_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        sample = SampleRecord(image, picture.name, exact_seconds, measured_at, records)
+        found = self._profiler.measure(picture, recipes, progress)
+        sample = sample_of(image, picture.name, found)
         self._owner.profiles.store.put(self._key, sample)
         self._expected = self._budget.used - before
         self._new += 1
@@ -212,13 +179,6 @@ class _Run:
         if self._left:
             parts.append(f"{self._left:,} {self._ended}")
         return ", ".join(parts)
-
-
-def content_hash(picture: Picture) -> str:
-    """sha256 in hex of what the picture shows, whatever its name."""
-    digest = hashlib.sha256(repr(picture.pixels.shape).encode())
-    digest.update(picture.pixels.tobytes())
-    return digest.hexdigest()
 
 
 def table_of_recipes(samples: Sequence[SampleRecord], confidence: float) -> pa.Table:

@@ -93,7 +93,8 @@ class HeatMapPrinter:
             if self.terminal.colour and self.seen <= PICTURES:
                 self.write(self._picture(heatmap))
             last = index == batch.num_rows - 1
-            self.write(caption(row, heatmap, self.plan, seconds if last else None) + "\n")
+            quality = made(batch.schema, row.get("image"), self.plan)
+            self.write(caption(row, heatmap, self.plan, seconds if last else None, quality) + "\n")
             if row.get("prediction"):
                 self.write(f"predicted {shown(row['prediction'])}\n")
 
@@ -112,7 +113,18 @@ class HeatMapPrinter:
         return rendered(text, self.terminal)
 
 
-def caption(row: dict[str, Any], heatmap: np.ndarray, plan: PhysicalPlan | None, seconds: float | None) -> str:
+def made(schema: pa.Schema, image: str | None, plan: PhysicalPlan | None) -> str | None:
+    """Whether a row is 'exact' or 'approximate'; None of rows without a plan."""
+    if plan is None:
+        return None
+    from kryptondb.executor.metadata import quality_of
+
+    return quality_of(schema, image, plan.quality.kind)
+
+
+def caption(
+    row: dict[str, Any], heatmap: np.ndarray, plan: PhysicalPlan | None, seconds: float | None, quality: str | None
+) -> str:
     """`cat   Egyptian cat 0.771   lowest 0.690 at y 84, x 120   exact   6.8 s`, of a map of drops."""
     import numpy as np
 
@@ -129,8 +141,8 @@ def caption(row: dict[str, Any], heatmap: np.ndarray, plan: PhysicalPlan | None,
         sy, sx = _stride(plan)
         lowest = f"lowest {row['base'] - heatmap[at_row, at_col]:.3f}" if row.get("base") is not None else "lowest"
         parts.append(f"{lowest} at y {at_row * sy}, x {at_col * sx}")
-    if plan is not None:
-        parts.append(str(plan.quality.kind))
+    if quality is not None:
+        parts.append(quality)
     if seconds is not None:
         parts.append(spoken_seconds(seconds))
     return "   ".join(parts)

@@ -109,13 +109,13 @@ def _maps(result: Answer, most: int) -> Iterator[tuple[dict[str, Any], np.ndarra
 
 
 def _figure(result: Answer, row: dict[str, Any], heatmap: np.ndarray) -> str:
-    from kryptondb.display import caption
+    from kryptondb.display import caption, made
 
     png = result.pictures.png(row, heatmap) if result.pictures is not None else None
     picture = (
         f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" style="max-width: 100%">' if png else ""
     )
-    told = escape(caption(row, heatmap, result.plan, None))
+    told = escape(caption(row, heatmap, result.plan, None, made(result.schema, row.get("image"), result.plan)))
     return f"<figure>{picture}<figcaption>{told}</figcaption></figure>"
 
 

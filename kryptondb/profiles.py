@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.calibration import device_key, machine_suffix
 from kryptondb.catalog import Catalog, ProfileKey, ProfileStore, RecipeRecord, SampleRecord
+from kryptondb.catalog.profiles import MOST_SAMPLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from kryptondb.executor.profiling import Sample
     from kryptondb.optimizer.physical import Occlude
     from kryptondb.optimizer.profile import Profile
     from kryptondb.optimizer.recipe import Recipe
@@ -29,6 +32,12 @@ class Profiles:
     def find(self, key: ProfileKey) -> Profile | None:
         """A profile, with the recipes that were measured on all of its images; None where nothing was."""
         return profile_of(self.store.samples(key))
+
+    def remember(self, key: ProfileKey, sample: SampleRecord) -> None:
+        """Adds an image to a profile, unless that is large enough without it."""
+        known = {each.image for each in self.store.samples(key)}
+        if sample.image in known or len(known) < MOST_SAMPLES:
+            self.store.put(key, sample)
 
     def drop(self, model: str, fingerprint: str | None) -> int | None:
         """Forgets the profiles of a model, those of what was called so before included.
@@ -84,6 +93,13 @@ def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
         np.array([[each[recipe].seconds for recipe in recipes] for each in measured]).reshape(shape),
         np.array([sample.seconds for sample in samples]),
     )
+
+
+def sample_of(image: str, name: str, found: Sample) -> SampleRecord:
+    """What the catalog keeps of an image that was measured just now, of this hash and called so."""
+    recipes = tuple(record_of(each.recipe, each.ssim, each.seconds) for each in found.recipes)
+    measured = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return SampleRecord(image, name, found.seconds, measured, recipes)
 
 
 def record_of(recipe: Recipe, ssim: float, seconds: float) -> RecipeRecord:

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
     from kryptondb.catalog import ModelStore, Settings
     from kryptondb.executor import Execution, ImageFailure, Progress, Stats
-    from kryptondb.optimizer.physical import PhysicalPlan
+    from kryptondb.executor.profiling import Sample
+    from kryptondb.images.picture import Picture
+    from kryptondb.optimizer.cost import Rates
+    from kryptondb.optimizer.physical import Occlude, PhysicalPlan
+    from kryptondb.profiles import Profiles
 
 
 class Owner(Protocol):
@@ -22,7 +26,10 @@ class Owner(Protocol):
     models: ModelStore
     settings: Settings
 
+    profiles: Profiles
+
     def threads(self) -> AbstractContextManager[None]: ...
+    def rates(self, device: str) -> Rates: ...
 
 
 class Watched:
@@ -39,8 +46,12 @@ class Watched:
             bindings=bindings,
             on_error=str(session.settings.get("on_error")),
             progress=self._progress,
+            laboratory=self,
         )
-        self.schema: pa.Schema = self.execution.schema
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.execution.schema
 
     @property
     def errors(self) -> Sequence[ImageFailure]:
@@ -56,6 +67,17 @@ class Watched:
                 if self._line is not None:
                     self._line.pause()
                 yield batch
+
+    def rates(self, device: str) -> Rates:
+        """How fast a device is."""
+        return self._session.rates(device)
+
+    def remember(self, node: Occlude, picture: Picture, sample: Sample) -> None:
+        """Keeps what a batch measured of a picture that tunes itself, in the profile of its experiment."""
+        from kryptondb.images.sampling import content_hash
+        from kryptondb.profiles import key_of, sample_of
+
+        self._session.profiles.remember(key_of(node), sample_of(content_hash(picture), picture.name, sample))
 
     def close(self) -> None:
         self.execution.close()

@@ -15,23 +15,28 @@ from torch import nn
 
 import kryptondb
 from kryptondb import analysis
-from kryptondb.analysis import content_hash, sampling_order, worthwhile
-from kryptondb.catalog import SampleRecord
 from kryptondb.cli import main
 from kryptondb.executor import calibrate
-from kryptondb.executor.profiling import Measured, Profiler
+from kryptondb.executor.known import Known
+from kryptondb.executor.ladder import worthwhile
+from kryptondb.executor.profiling import Measured, Profiler, Sample
 from kryptondb.images.picture import Picture
+from kryptondb.images.sampling import content_hash, sampling_order
 from kryptondb.images.sources import find_images
 from kryptondb.optimizer import recipe as recipes
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.recipe import Recipe
-from kryptondb.profiles import record_of
 from tests.end_to_end.networks import export, small_network
 
 RANDOM = np.random.default_rng(0)
 PICTURES = [RANDOM.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(12)]
 ANALYZE = "ANALYZE net USING ? WITH (patch => 8, stride => 8)"
 GOOD, POOR = Recipe("refined", 0.45, 0.45, step=2), Recipe("thresholded", 0.2, 0.2)
+
+
+def nothing() -> Known:
+    """The exact map that nobody looks at."""
+    return Known(np.ones(3) / 3, [0], np.ones(1), np.zeros((1, 4, 4)), 0.0)
 
 
 class Laboratory:
@@ -46,12 +51,13 @@ class Laboratory:
 
     def measure(
         self, _: Profiler, picture: Picture, recipes: Sequence[Recipe], progress: Callable[[int, int], None]
-    ) -> tuple[float, list[Measured]]:
+    ) -> Sample:
         if len(self.asked) == self.stop_after:
             raise KeyboardInterrupt
         self.asked.append((picture.name, list(recipes)))
         self.now += self.seconds
-        return 8.0, [Measured(recipe, self.ssims[recipe], 2.0) for recipe in recipes]
+        measured = tuple(Measured(recipe, self.ssims[recipe], 2.0) for recipe in recipes)
+        return Sample(8.0, measured, nothing())
 
     @property
     def images(self) -> list[str]:
@@ -230,18 +236,16 @@ def test_a_budget_that_is_too_short_for_one_image_is_refused_with_the_estimate(d
     ],
 )
 def test_a_guide_is_worth_its_time_when_one_of_its_recipes_is(ssims, seconds, kept):
-    pairs = zip((GOOD, POOR), ssims, seconds, strict=True)
-    first = SampleRecord("hash", "a.png", 8.0, "now", tuple(record_of(*each) for each in pairs))
-    assert worthwhile(first, [GOOD, POOR]) == kept
-    lacking = SampleRecord("hash", "a.png", 8.0, "now", first.recipes[:1])
-    assert worthwhile(lacking, [GOOD, POOR]) == [GOOD, POOR]
+    first = {each[0]: Measured(*each) for each in zip((GOOD, POOR), ssims, seconds, strict=True)}
+    assert worthwhile(first, 8.0, [GOOD, POOR]) == kept
+    assert worthwhile({GOOD: first[GOOD]}, 8.0, [GOOD, POOR]) == [GOOD, POOR]
 
 
 def test_recipes_of_one_guide_stand_and_fall_together_and_those_without_stay():
     other, alone = Recipe("refined", 0.2, 0.2, step=4), Recipe("drill-down", step=8)
     values = ((POOR, 0.4, 2.0), (other, 0.9, 3.0), (alone, 0.2, 1.0))
-    first = SampleRecord("hash", "a.png", 8.0, "now", tuple(record_of(*each) for each in values))
-    assert worthwhile(first, [POOR, other, alone]) == [POOR, other, alone]
+    first = {each[0]: Measured(*each) for each in values}
+    assert worthwhile(first, 8.0, [POOR, other, alone]) == [POOR, other, alone]
 
 
 def test_the_order_of_images_looks_random_and_is_always_the_same(tmp_path: Path):

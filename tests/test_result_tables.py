@@ -107,17 +107,17 @@ def test_a_prediction_reads_as_names_and_probabilities():
 
 
 def test_a_heat_map_is_told_in_one_line():
-    plan = SimpleNamespace(occlude=SimpleNamespace(stride=(4, 4)), quality=SimpleNamespace(kind="exact"))
+    plan = SimpleNamespace(occlude=SimpleNamespace(stride=(4, 4)))
     drops = np.zeros((53, 53), dtype=np.float32)
     drops[21, 30] = 0.081
     row = {"image": "cat", "class": 285, "label": "Egyptian cat", "base": 0.771}
     expected = "cat   Egyptian cat 0.771   lowest 0.690 at y 84, x 120   exact   6.8 s"
-    assert caption(row, drops, plan, 6.8) == expected  # type: ignore[arg-type]
+    assert caption(row, drops, plan, 6.8, "exact") == expected  # type: ignore[arg-type]
 
 
 def test_a_heat_map_without_any_cell_is_told_too():
     row = {"image": "cat", "class": 7, "label": None, "base": 0.5}
-    assert caption(row, np.full((2, 2), np.nan), None, None) == "cat   class 7 0.500   no position computed"
+    assert caption(row, np.full((2, 2), np.nan), None, None, None) == "cat   class 7 0.500   no position computed"
 
 
 def test_seconds_and_sizes_are_spoken():

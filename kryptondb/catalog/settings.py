@@ -83,6 +83,12 @@ SETTINGS: dict[str, Setting] = {
             "on_error", "continue", "a bad image: 'continue' leaves it out, 'stop' ends", _choice("continue", "stop")
         ),
         Setting(
+            "tuning",
+            "auto",
+            "a batch WITH SSIM and without a profile: 'auto' measures its first images, 'off' runs exactly",
+            _choice("auto", "off"),
+        ),
+        Setting(
             "progress", "auto", "the progress bar: 'auto' (on a terminal), 'on' or 'off'", _choice("auto", "on", "off")
         ),
     )

@@ -55,7 +55,7 @@ class SecondaryCaptures:
     def _comment(self, heatmap: Map) -> str:
         """How the map was made, in words."""
         occlude = self._drawing.occlude
-        quality = self._drawing.execution.plan.quality.kind
+        quality = self._drawing.execution.quality(heatmap.image)
         return (
             f"Occlusion heat map of class {heatmap.index} ({heatmap.name}), {occlude.score} {heatmap.base:.4f}; "
             f"shown: {self._drawing.look.values}; model {occlude.model} ({occlude.fingerprint}); "

@@ -1,4 +1,4 @@
-"""What the recipes that ANALYZE measures need, and how long they take.
+"""What the recipes that ANALYZE measures need, and which are worth measuring.
 
 A profile needs a few maps of every cell of an image: the exact one, the same in reduced precisions, and one guide for
 each cap. Every recipe is then told from these without running the network again.
@@ -6,7 +6,9 @@ each cap. Every recipe is then told from these without running the network again
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from kryptondb.network import UNCAPPED, Cap
 from kryptondb.optimizer.recipe import Recipe
@@ -27,6 +29,19 @@ class Pass:
 
 #: The map that all others are compared with.
 EXACT = Pass()
+#: A recipe below this on the first image is taken for one that keeps no target anybody asks for.
+_HOPELESS = 0.5
+#: A recipe is also out of the question where another that is no slower leaves less than this share of its distance.
+_SURPASSED = 0.5
+
+
+class Judged(Protocol):
+    """A recipe on one image: how near it came to the exact map, and how long it took."""
+
+    @property
+    def ssim(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
 
 
 def accurate_pass(recipe: Recipe) -> Pass | None:
@@ -44,19 +59,26 @@ def passes(recipe: Recipe) -> tuple[Pass, ...]:
     return tuple(each for each in (accurate_pass(recipe), guide_pass(recipe)) if each is not None)
 
 
-def seconds(recipe: Recipe, grid: tuple[int, int], accurate: float, guide: float) -> float:
-    """About how long a recipe takes: its guide, and its better cells at the pace of their whole map.
+def worthwhile(measured: Mapping[Recipe, Judged], exact_seconds: float, recipes: Sequence[Recipe]) -> list[Recipe]:
+    """The recipes without those of maps that nothing good comes of, judged by the first image of a profile.
+
+    A recipe is out of the question when it takes longer than the exact map, comes far too short, or when another that
+    is no slower comes twice as near. A map beside the exact one is left out when all recipes that need it are.
 
     Args:
-        grid: rows and columns.
-        accurate, guide: seconds in which these maps were computed, 0 for one that it does not need.
+        measured: the recipes on that image; where some are missing, none is left out.
+        exact_seconds: of its exact map.
     """
-    if recipe.operator == "incremental":
-        return accurate
-    rows, cols = grid
-    lattice = len(_every(rows, recipe.step)) * len(_every(cols, recipe.step)) if recipe.step else 0
-    return guide + accurate * min(1.0, lattice / (rows * cols) + recipe.fraction)
+    if not set(recipes) <= set(measured):
+        return list(recipes)
 
+    def promising(recipe: Recipe) -> bool:
+        mine = measured[recipe]
+        surpassed = any(
+            other.seconds <= mine.seconds and 1 - other.ssim < _SURPASSED * (1 - mine.ssim)
+            for other in measured.values()
+        )
+        return mine.seconds < exact_seconds and mine.ssim >= _HOPELESS and not surpassed
 
-def _every(count: int, step: int) -> set[int]:
-    return {*range(0, count, step), count - 1}
+    wanted = {EXACT, *(each for recipe in recipes if promising(recipe) for each in passes(recipe))}
+    return [recipe for recipe in recipes if wanted.issuperset(passes(recipe))]

@@ -4,6 +4,8 @@ Every key begins with `kryptondb.` and every value is text:
 
     version, statement, plan (JSON), quality ('exact' or 'approximate')
     promise                                         (of a query WITH one: what was asked for, and how it is kept)
+    tuning (JSON)                                   (of a batch that tuned itself: which images are exact, and what the
+                                                    others ran by)
     expected_ssim                                   (of an approximate one WITH TIME: a number, or 'unknown')
     model, fingerprint, patch ('16x16'), stride, input ('224x224')
     fill, score, operator, precision, device       (of an occlusion experiment)
@@ -14,18 +16,39 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from kryptondb.executor.outcome import Outcome
 from kryptondb.optimizer.physical import Occlude, PhysicalPlan, Redundancy, to_json
 from kryptondb.version import __version__
 
 PREFIX = "kryptondb."
 
 
-def with_metadata(schema: pa.Schema, plan: PhysicalPlan) -> pa.Schema:
-    """The schema of a plan's rows with the plan's metadata."""
+def with_metadata(schema: pa.Schema, plan: PhysicalPlan, outcome: Outcome | None = None) -> pa.Schema:
+    """The schema of a plan's rows with the plan's metadata.
+
+    Args:
+        outcome: of a batch that has tuned itself.
+    """
     values = _values(plan)
+    if outcome is not None:
+        values |= {"quality": outcome.kind, "tuning": outcome.text()}
     if any(isinstance(field.type, pa.FixedShapeTensorType) for field in schema):
         values["heatmap"] = "drop"
     return schema.with_metadata({PREFIX + name: value for name, value in values.items()})
+
+
+def quality_of(schema: pa.Schema, image: str | None, otherwise: str) -> str:
+    """Whether the answer about an image is 'exact' or 'approximate', by the metadata of its rows.
+
+    Args:
+        otherwise: of rows that do not say.
+    """
+    values = schema.metadata or {}
+    tuning = values.get(f"{PREFIX}tuning".encode())
+    if tuning is not None and image is not None:
+        return Outcome.of_text(tuning.decode()).of(image)
+    quality: str = values.get(f"{PREFIX}quality".encode(), otherwise.encode()).decode()
+    return quality
 
 
 def _values(plan: PhysicalPlan) -> dict[str, str]:

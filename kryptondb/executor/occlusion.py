@@ -4,65 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import heap
 from kryptondb.executor.ahead import taking_turns
+from kryptondb.executor.asking import asking, load_picture
 from kryptondb.executor.cells import CELLS, cell_batches
-from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.expressions import compile_predicate
 from kryptondb.executor.heatmaps import likeliest
 from kryptondb.executor.pieces import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch
 from kryptondb.executor.relational import matches
-from kryptondb.executor.stats import ImageFailure, MemoryMeter, Progress, Stats
+from kryptondb.executor.run_state import Run, Runner, Seen
+from kryptondb.executor.stats import MemoryMeter, Progress
 from kryptondb.optimizer.physical import Images, Occlude
 
 if TYPE_CHECKING:
     from kryptondb.catalog import Model, ModelStore
     from kryptondb.executor.experiment import Experiment
     from kryptondb.executor.operators import AnyOperator
-    from kryptondb.images import Picture
     from kryptondb.images.sources import ImageSource
+    from kryptondb.optimizer.tuning import Tuning
 
 _IMAGE = pa.schema([pa.field("image", pa.string(), nullable=False)])
-
-
-class Runner(Protocol):
-    """An experiment that is set up: `kryptondb.executor.experiment.Experiment`."""
-
-    def run(self, picture: Picture) -> ImageRun: ...
-
-
-#: How an experiment is set up for a plan's node; tests give their own.
-SetUp = Callable[[Occlude, "Model", "ModelStore"], Runner]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is remembered of a picture that was asked about."""
-
-    source: ImageSource
-    likeliest: list[tuple[int, str | None, float]]
-
-
-@dataclass
-class Run:
-    """What one run of a plan shares: what it reads, what it is told, and what it has done."""
-
-    models: ModelStore
-    bindings: Mapping[str, object]
-    on_error: str
-    progress: Callable[[Progress], None] | None
-    set_up: SetUp
-    stats: Stats = field(default_factory=Stats)
-    errors: list[ImageFailure] = field(default_factory=list)
-    seen: dict[str, Seen] | None = None  # by name, when pictures are to be opened again
-    stopped: bool = False
-    deadline: Deadline | None = None  # of a plan that runs until a time is over
 
 
 def cells(node: Occlude, run: Run) -> Stage:
@@ -76,48 +42,33 @@ def cells(node: Occlude, run: Run) -> Stage:
 
     def start() -> Generator[Piece, None, None]:
         single = _is_single(node.input, run.bindings)
-        raises = run.on_error == "stop" or single
-        meter = MemoryMeter()
-        runner: Runner | None = None
-        labels: tuple[str, ...] = ()
-        number = 0
+        asked = _Asked(node, run)
+        sources: Iterator[ImageSource] = _sources(node.input, run.bindings)
+        total = 0
 
         def wanted(source: ImageSource) -> bool:
             return predicate is None or matches(predicate, _image_row(source.name))
 
-        def prepare(source: ImageSource) -> ImageAnswer:
-            nonlocal runner, labels
-            picture = load_picture(source)
-            if runner is None:
-                model = _model(node, run.models)
-                runner, labels = run.set_up(node, model, run.models), tuple(model.labels)
-                heap.trim()  # what was freed until here is not the query's
-                meter.begin()
-            with asking(source.name):
-                return ImageAnswer(source.name, runner.run(picture), labels)
-
-        sources, total = _sources(node.input, run.bindings), 0
         if run.deadline is not None:  # which all pictures share: their number has to be known
             found = [source for source in sources if wanted(source)]
             sources, total = iter(found), len(found)
-        with taking_turns(sources, wanted, prepare, ahead=node.ahead and not single) as turns:
+        elif node.tuning is not None and run.laboratory is not None:
+            sources = iter(asked.tune(node.tuning, [source for source in sources if wanted(source)]))
+        with taking_turns(sources, wanted, asked.about, ahead=node.ahead and not single) as turns:
             while (turn := turns.next()) is not None:
-                number += 1
                 source = turn.item
+                asked.number += 1
                 try:
                     answer = turn.ready()
                 except ImageError as error:
-                    run.stats.failed += 1
-                    run.errors.append(ImageFailure(source.name, error.message))
-                    if raises:
-                        raise
+                    run.leave_out(source.name, error, single=single)
                     continue
                 del turn
                 run.stats.images += 1
                 if run.seen is not None:
-                    run.seen[source.name] = Seen(source, likeliest(answer.run.prediction, labels))
-                with _share(answer, run, total - number + 1):
-                    yield from _pieces(node, answer, number, meter, run, turns.look_ahead)
+                    run.seen[source.name] = Seen(source, likeliest(answer.run.prediction, answer.labels))
+                with _share(answer, run, total - asked.number + 1):
+                    yield from _pieces(node, answer, asked, turns.look_ahead)
                 del answer  # its base goes before another comes
 
     def keeping() -> Generator[Piece, None, None]:
@@ -127,13 +78,65 @@ def cells(node: Occlude, run: Run) -> Stage:
     return Stage(CELLS, keeping)
 
 
+class _Asked:
+    """Asks about one picture after the other; the experiment is set up when the first of them is there.
+
+    Attributes:
+        node: the experiment; another one's once a batch has tuned itself.
+        number: of the picture in turn, from 1.
+        meter: of memory, from the first picture on.
+    """
+
+    def __init__(self, node: Occlude, run: Run) -> None:
+        self.node, self.run = node, run
+        self.number = 0
+        self.meter = MemoryMeter()
+        self._runner: Runner | None = None
+        self._labels: tuple[str, ...] = ()
+        self._known: dict[int, ImageAnswer] = {}  # by source, of those that were answered before their turn
+
+    def about(self, source: ImageSource) -> ImageAnswer:
+        """The answer about a picture. Raises ImageError where it cannot be read."""
+        known = self._known.pop(id(source), None)
+        if known is not None:
+            return known
+        picture = load_picture(source)
+        runner = self._set_up()
+        with asking(source.name):
+            return ImageAnswer(source.name, runner.run(picture), self._labels)
+
+    def tune(self, tuning: Tuning, batch: list[ImageSource]) -> list[ImageSource]:
+        """Measures some pictures of a batch, and takes what they admit for the others; those that can be read."""
+        from kryptondb.executor.selftuning import Drawn, draw, settle
+
+        drawn = Drawn()
+        if count := tuning.drawn(len(batch)):
+            experiment = cast("Experiment", self._set_up())
+            draw(drawn, batch, count, self.node, experiment, self.run, self.meter)
+            self._known = {each: ImageAnswer(*answer, self._labels) for each, answer in drawn.answers.items()}
+            node = settle(drawn, tuning, self.node, experiment, self.run)
+            if node is not self.node:
+                self.node, self._runner = node, None
+        return [source for source in batch if id(source) not in drawn.failed]
+
+    def _set_up(self) -> Runner:
+        if self._runner is None:
+            model = _model(self.node, self.run.models)
+            self._runner, self._labels = self.run.set_up(self.node, model, self.run.models), tuple(model.labels)
+            heap.trim()  # what was freed until here is not the query's
+            if not self.meter.begun:
+                self.meter.begin()
+        return self._runner
+
+
 def _pieces(
-    node: Occlude, image: ImageAnswer, number: int, meter: MemoryMeter, run: Run, begun: Callable[[], None]
+    node: Occlude, image: ImageAnswer, asked: _Asked, begun: Callable[[], None]
 ) -> Generator[Piece, None, None]:
     """The cells of one image by tiles, and an empty last piece. Keeps the run's stats and tells its progress.
 
     Calls `begun` once the image's run has looked at the memory and nothing keeps others from using some.
     """
+    run, meter = asked.run, asked.meter
     counted, done = 0.0, 0
     tiles: Iterator[Scores] = iter(image.run)
     try:
@@ -143,13 +146,11 @@ def _pieces(
                 tile = next(tiles, None)
             if tile is None:
                 break
-            if run.stopped:
-                raise ExecutionError("the query was closed while it ran")
+            run.go_on()
             done += len(tile.rows)
             run.stats.positions += len(tile.rows)
             counted = _count(image.run, counted, meter, run)
-            if run.progress is not None:
-                run.progress(Progress(image.name, done, node.positions, number, node.input.count))
+            run.tell(Progress(image.name, done, node.positions, asked.number, node.input.count))
             for batch in cell_batches(image, tile, node.patch, node.stride):
                 yield Piece(batch, image)
         _count(image.run, counted, meter, run)
@@ -169,16 +170,6 @@ def _share(image: ImageAnswer, run: Run, images: int) -> Iterator[None]:
     with run.deadline.share(images) as time_left:
         image.run.allot(time_left)
         yield
-
-
-@contextmanager
-def asking(image: str) -> Iterator[None]:
-    """Turns what the network's own code raises (no memory left, most of all) into an error that names the picture."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExecutionError(f"{image}: the network failed: {first[:300]}") from error
 
 
 def _count(image: ImageRun, counted: float, meter: MemoryMeter, run: Run) -> float:
@@ -207,14 +198,6 @@ def _spec(images: Images, bindings: Mapping[str, object]) -> object:
     if images.binding is None or images.binding not in bindings:
         raise ExecutionError(f"the plan's images are {images.details()}, which has no value here")
     return bindings[images.binding]
-
-
-def load_picture(source: ImageSource) -> Picture:
-    """Opens a picture. Raises ImageError where it cannot be read."""
-    try:
-        return source.load()
-    except OSError as error:
-        raise ImageError(f"cannot read {source.name}: {error.strerror or error}") from error
 
 
 def _model(node: Occlude, models: ModelStore) -> Model:

@@ -114,19 +114,22 @@ class _Png:
 
     def __call__(self, heatmap: Map) -> bytes:
         drawing = self._drawing
-        title = f"{drawing.score_text(heatmap)}\n{heatmap.image}   model {drawing.occlude.model}"
+        near = "   approximate" if drawing.execution.quality(heatmap.image) == "approximate" else ""
+        title = f"{drawing.score_text(heatmap)}\n{heatmap.image}   model {drawing.occlude.model}{near}"
         encoded = io.BytesIO()
-        drawing.figure(heatmap, title).save(encoded, format="PNG", pnginfo=self._text())
+        drawing.figure(heatmap, title).save(encoded, format="PNG", pnginfo=self._text(heatmap.image))
         return encoded.getvalue()
 
-    def _text(self) -> PngInfo:
+    def _text(self, image: str) -> PngInfo:
         from PIL.PngImagePlugin import PngInfo
 
         info = PngInfo()
-        for name, value in (self._drawing.execution.schema.metadata or {}).items():
-            key = name.decode()
-            if key.startswith(PREFIX) and key != PREFIX + "plan":
-                info.add_itxt(key, value.decode())
+        execution = self._drawing.execution
+        told = {name.decode(): value.decode() for name, value in (execution.schema.metadata or {}).items()}
+        told[PREFIX + "quality"] = execution.quality(image)
+        for key, value in told.items():
+            if key.startswith(PREFIX) and key not in (PREFIX + "plan", PREFIX + "tuning"):
+                info.add_itxt(key, value)
         return info
 
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from kryptondb.executor import heap, ladder
 from kryptondb.executor.approximation import approximate
-from kryptondb.executor.experiment import Experiment, ImageRun
+from kryptondb.executor.asking import asking
+from kryptondb.executor.experiment import Experiment
+from kryptondb.executor.known import Known
 from kryptondb.executor.ladder import EXACT, Pass
-from kryptondb.executor.occlusion import asking
 from kryptondb.executor.operators import Incremental, Thresholded
+from kryptondb.executor.pieces import ImageRun
 from kryptondb.executor.quality import ssim
 from kryptondb.images.picture import Picture
 from kryptondb.network import UNCAPPED
@@ -33,6 +35,21 @@ class Measured:
     seconds: float
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What was measured of one image.
+
+    Attributes:
+        seconds: of the exact map.
+        recipes: how near each comes, and how long it takes.
+        exact: the exact map itself, as an answer.
+    """
+
+    seconds: float
+    recipes: tuple[Measured, ...]
+    exact: ImageRun
+
+
 @dataclass(frozen=True)
 class Profiler:
     """Measures recipes on pictures.
@@ -47,8 +64,8 @@ class Profiler:
 
     def measure(
         self, picture: Picture, recipes: Sequence[Recipe], progress: Callable[[int, int], None] | None = None
-    ) -> tuple[float, list[Measured]]:
-        """Seconds of the exact map, and what was measured of each recipe.
+    ) -> Sample:
+        """The exact map, and what was measured of each recipe.
 
         Args:
             progress: told how many positions are done, of how many, over all maps.
@@ -86,13 +103,16 @@ class Profiler:
                 score=self.experiment.score,
             )
             spent = (0.0 if each is None else each.seconds for each in (accurate, guide))
-            seconds = ladder.seconds(recipe, (grid.rows, grid.cols), *spent)
+            seconds = recipe.seconds((grid.rows, grid.cols), *spent)
             # SSIM is of heat maps, so of drops. In a reduced precision the image as it is was rounded too, and what
             # seems the most probable class may be another one: then it is the heat map of something else.
             same = of_these.classes == exact.classes
-            near = _lowest(exact.base - exact.scores, of_these.base - answer) if same else 0.0
+            near = _lowest(exact.drops, of_these.dropping(answer)) if same else 0.0
             measured.append(Measured(recipe, near, seconds))
-        return exact.seconds, measured
+        flops = sum(each.flops for each in maps.values())
+        return Sample(
+            exact.seconds, tuple(measured), Known(exact.prediction, exact.classes, exact.base, exact.scores, flops)
+        )
 
     def _experiment(self, each: Pass, classes: list[int]) -> Experiment:
         """What computes a map beside the exact one, as a query that follows a recipe does."""
@@ -105,18 +125,29 @@ class Profiler:
     def _timed(experiment: Experiment, picture: Picture, count: Callable[[int], None]) -> _Map:
         began = time.perf_counter()
         scores, run = _map(experiment, picture, count)
-        base = np.asarray(run.base)[:, None, None]
-        return _Map(scores, base, run.classes, time.perf_counter() - began)
+        return _Map(scores, np.asarray(run.base), run.classes, run.prediction, run.flops, time.perf_counter() - began)
 
 
 @dataclass(frozen=True, eq=False)
 class _Map:
-    """The scores of all cells, float64 [k, rows, cols], and of the image as it is, [k, 1, 1]."""
+    """The scores of all cells, float64 [k, rows, cols], and of the image as it is, float64 [k]."""
 
     scores: np.ndarray
     base: np.ndarray
     classes: list[int]
+    prediction: np.ndarray
+    flops: float
     seconds: float
+
+    @property
+    def drops(self) -> np.ndarray:
+        """How much the scores fall, float64 [k, rows, cols]."""
+        return self.dropping(self.scores)
+
+    def dropping(self, scores: np.ndarray) -> np.ndarray:
+        """How much others fall from this base, float64 [k, rows, cols]."""
+        drops: np.ndarray = self.base[:, None, None] - scores
+        return drops
 
 
 def operators_for(recipes: Sequence[Recipe], workload: Workload, rates: Rates) -> dict[Pass, Incremental]:

@@ -12,13 +12,16 @@ import pyarrow as pa
 
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.aggregates import aggregated
+from kryptondb.executor.asking import load_picture
 from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.heatmaps import heat_maps, predictions
 from kryptondb.executor.metadata import with_metadata
-from kryptondb.executor.occlusion import Run, Seen, SetUp, cells, load_picture, set_up_experiment
+from kryptondb.executor.occlusion import cells, set_up_experiment
+from kryptondb.executor.outcome import Outcome
 from kryptondb.executor.pieces import Stage, one_batch
 from kryptondb.executor.redundancy import redundancy_rows
 from kryptondb.executor.relational import filtered, limited, projected, sorted_rows
+from kryptondb.executor.run_state import Laboratory, Run, Seen, SetUp
 from kryptondb.executor.stats import ImageFailure, Progress, Stats
 from kryptondb.optimizer.physical import (
     Aggregate,
@@ -47,6 +50,7 @@ def execute(
     bindings: Mapping[str, object],
     on_error: str = "continue",
     progress: Callable[[Progress], None] | None = None,
+    laboratory: Laboratory | None = None,
     _set_up: SetUp = set_up_experiment,
 ) -> Execution:
     """Makes a plan ready to run. Nothing is opened or computed before the first batch is asked for.
@@ -56,6 +60,7 @@ def execute(
         bindings: the values of parameters by key; the plan's images may be one of them.
         on_error: 'continue' leaves out a picture that cannot be read; 'stop' raises its ImageError.
         progress: called after each tile, in the thread that pulls the batches.
+        laboratory: what a plan needs that may tune itself; without one it runs exactly.
 
     Raises:
         BindError: an expression in the plan has no meaning for the types of its columns.
@@ -64,7 +69,7 @@ def execute(
         raise ValueError(f"on_error must be 'continue' or 'stop', not {on_error!r}")
     seconds = plan.occlude.seconds if plan.occlude is not None else None
     deadline = Deadline(seconds) if seconds is not None else None
-    return Execution(plan, Run(models, bindings, on_error, progress, _set_up, deadline=deadline))
+    return Execution(plan, Run(models, bindings, on_error, progress, _set_up, deadline=deadline, laboratory=laboratory))
 
 
 class Execution:
@@ -72,7 +77,6 @@ class Execution:
 
     Attributes:
         plan: the plan that runs.
-        schema: the rows' schema, with metadata that says how they are made.
         stats: what was done so far; complete when the last batch has come.
         errors: pictures left out so far, and why.
     """
@@ -81,8 +85,15 @@ class Execution:
         self.plan = plan
         self._run = run
         self._stage = _stage(plan.root, run)
-        self.schema: pa.Schema = with_metadata(self._stage.schema, plan)
         self._rows: Generator[pa.RecordBatch, None, None] | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The rows' schema, with metadata that says how they are made.
+
+        Of a batch that tunes itself that is known when the first rows come.
+        """
+        return with_metadata(self._stage.schema, self.plan, self._run.outcome)
 
     @property
     def stats(self) -> Stats:
@@ -93,6 +104,11 @@ class Execution:
     def errors(self) -> list[ImageFailure]:
         """The pictures that were left out so far."""
         return self._run.errors
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What came of a batch that tuned itself, from its first rows on; None for all others."""
+        return self._run.outcome
 
     @property
     def models(self) -> ModelStore:
@@ -130,6 +146,11 @@ class Execution:
         """
         return load_picture(self._seen(name).source)
 
+    def quality(self, name: str) -> str:
+        """Whether the answer about a picture is 'exact' or 'approximate'."""
+        outcome = self._run.outcome
+        return self.plan.quality.kind if outcome is None else outcome.of(name)
+
     def file(self, name: str) -> Path | None:
         """The file that a picture is in; None for an array."""
         return self._seen(name).source.file
@@ -157,6 +178,7 @@ class Execution:
         return seen[name]
 
     def _stream(self) -> Generator[pa.RecordBatch, None, None]:
+        schema: pa.Schema | None = None
         with closing(self._stage.tables()) as tables:
             while True:
                 began = time.perf_counter()
@@ -170,7 +192,7 @@ class Execution:
                 if table is None:
                     return
                 self.stats.rows += table.num_rows
-                yield pa.RecordBatch.from_arrays(one_batch(table).columns, schema=self.schema)
+                yield pa.RecordBatch.from_arrays(one_batch(table).columns, schema=schema or (schema := self.schema))
 
 
 def _stage(node: PlanNode, run: Run) -> Stage:

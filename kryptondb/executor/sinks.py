@@ -19,6 +19,7 @@ import json
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -93,14 +94,16 @@ def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> C
         raise BindError(
             f'two columns are named "{repeated}", and a file needs names that differ', hint="Rename one with AS."
         )
-    writer = {"arrow": _arrow, "parquet": _parquet, "csv": _csv}[kind](execution.schema, given)
+    writer = {"arrow": _arrow, "parquet": _parquet, "csv": _csv}[kind](given)
     rows = 0
-    with atomic_file(path) as stream, closing(_Writing(writer, stream, path)) as sink:
-        for table in _large(execution):
-            rows += table.num_rows
-            sink.write(table)
-        sink.finish()
-        size = stream.tell() if stream.seekable() else sink.bytes
+    with closing(_large(execution)) as tables, atomic_file(path) as stream:
+        first = next(tables, None)  # how the answer is made may be known from then on
+        with closing(_Writing(writer, stream, execution.schema, path)) as sink:
+            for table in chain(() if first is None else (first,), tables):
+                rows += table.num_rows
+                sink.write(table)
+            sink.finish()
+            size = stream.tell() if stream.seekable() else sink.bytes
     return CopyReport(path, kind, rows, size)
 
 
@@ -125,18 +128,18 @@ def is_folder(path: str) -> bool:
     return path.endswith(("/", "\\")) or Path(path).expanduser().is_dir()
 
 
-#: Opens a writer of tables on a stream.
-_Open = Callable[[BinaryIO], Any]
+#: Opens a writer of tables of a schema on a stream.
+_Open = Callable[[BinaryIO, pa.Schema], Any]
 
 
 class _Writing:
     """A pyarrow writer whose file errors name the file, and which is closed, whatever happens, before its stream is."""
 
-    def __init__(self, opener: _Open, stream: BinaryIO, path: str) -> None:
+    def __init__(self, opener: _Open, stream: BinaryIO, schema: pa.Schema, path: str) -> None:
         self.path = path
         self.bytes = 0
         with writing(path):
-            self._writer: Any = opener(stream)
+            self._writer: Any = opener(stream, schema)
 
     def write(self, table: pa.Table) -> None:
         self.bytes += table.nbytes
@@ -171,27 +174,27 @@ def _large(execution: Execution) -> Generator[pa.Table, None, None]:
         yield pa.Table.from_batches(held).combine_chunks()
 
 
-def _arrow(schema: pa.Schema, options: dict[str, object]) -> _Open:
+def _arrow(options: dict[str, object]) -> _Open:
     refuse_unknown("arrow", options)
     compression = choice("compression", options.get("compression", "none"), ("none", "lz4", "zstd"))
     settings = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
-    return lambda stream: pa.ipc.new_file(stream, schema, options=settings)
+    return lambda stream, schema: pa.ipc.new_file(stream, schema, options=settings)
 
 
-def _parquet(schema: pa.Schema, options: dict[str, object]) -> _Open:
+def _parquet(options: dict[str, object]) -> _Open:
     refuse_unknown("parquet", options)
     known = ("none", "snappy", "gzip", "zstd", "lz4", "brotli")
     compression = choice("compression", options.get("compression", "snappy"), known)
-    return lambda stream: pyarrow.parquet.ParquetWriter(stream, schema, compression=compression)
+    return lambda stream, schema: pyarrow.parquet.ParquetWriter(stream, schema, compression=compression)
 
 
-def _csv(schema: pa.Schema, options: dict[str, object]) -> _Open:
+def _csv(options: dict[str, object]) -> _Open:
     refuse_unknown("csv", options)
     settings = pyarrow.csv.WriteOptions(
         include_header=truth("header", options.get("header", True)),
         delimiter=one_character("delimiter", options.get("delimiter", ",")),
     )
-    return lambda stream: _CsvWriter(stream, schema, settings)
+    return lambda stream, schema: _CsvWriter(stream, schema, settings)
 
 
 class _CsvWriter:

@@ -90,6 +90,11 @@ class MemoryMeter:
         return self._peak
 
     @property
+    def begun(self) -> bool:
+        """Whether the query has begun."""
+        return self._before is not None
+
+    @property
     def query_peak(self) -> int | None:
         """The most bytes that the query held, seen at the last look; None before it began."""
         return self._query_peak if self._before is not None else None

@@ -80,15 +80,22 @@ def approximations(
     for column in admission.path:
         recipe = profile.recipes[column]
         bound = lower_bound(profile.samples[-admission.images :, column], asked.confidence)
-        for candidate in _planned(recipe, workload, rates, tuple(kinds), tuple(sorted(hints.items()))):
+        for candidate in planned(recipe, workload, rates, tuple(kinds), tuple(sorted(hints.items()))):
             tried.append(Approximation(candidate, recipe, bound, admission.images, column in admission.certified))
     if not any(each.keeps for each in tried):
         return Approximations(tuple(tried), f"no faster recipe of the profile of {profile.images:,} images keeps it")
     return Approximations(tuple(tried))
 
 
+def fastest_kept(found: Approximations, than: float, memory_limit: int) -> Approximation | None:
+    """The fastest that keeps the promise, fits in memory and takes fewer seconds than the exact plan; None for none."""
+    fitting = [each for each in found.tried if each.keeps and each.candidate.cost.memory <= memory_limit]
+    best = min(fitting, key=lambda each: each.candidate.cost.seconds, default=None)
+    return None if best is None or best.candidate.cost.seconds >= than else best
+
+
 @lru_cache(maxsize=64)
-def _planned(
+def planned(
     recipe: Recipe,
     workload: Workload,
     rates: Rates,

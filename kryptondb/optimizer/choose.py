@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kryptondb.errors import PlanError
-from kryptondb.optimizer.approximations import Approximation, Asked, approximations
+from kryptondb.optimizer.approximations import Approximation, Asked, approximations, fastest_kept
 from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.logical import Hints
@@ -83,10 +83,7 @@ def _with_approximations(
     """The choice between the cheapest exact candidate and what the profile admits."""
     rates = context.rates(workload.device)
     found = approximations(asked, workload, rates, context.operators, hints.for_operators())
-    kept = [each for each in found.tried if each.keeps and each.candidate.cost.memory <= workload.memory_limit]
-    best = min(kept, key=lambda each: each.candidate.cost.seconds, default=None)
-    if best is not None and best.candidate.cost.seconds >= exact.cost.seconds:
-        best = None
+    best = fastest_kept(found, exact.cost.seconds, workload.memory_limit)
     chosen = exact if best is None else best.candidate
     rejected = [
         Rejected(each.operator, each.cost, _against(each, chosen, workload, hints), each.description)

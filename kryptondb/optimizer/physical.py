@@ -25,6 +25,7 @@ from kryptondb.optimizer.relational import (
     column_name,
 )
 from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.tuning import Tuning
 
 if TYPE_CHECKING:
     from kryptondb.optimizer.operator import Operator
@@ -123,7 +124,8 @@ class Occlude(PlanNode):
     None for all of them, `()` for none. An image for which `image_filter` (over `image` alone) is not true is never
     opened. `height` and `width` are the model input's. `cost` is the estimate for one image, None for a network that
     could not be traced. `ahead` says that the next image is opened and its base made while one runs, as memory allows.
-    `seconds` is the time for all images together, None where nothing has to stop.
+    `seconds` is the time for all images together, None where nothing has to stop. With `tuning` the operator runs some
+    of the images, and these say what runs the others.
     `description` and those after it are for readers: what the operator says about itself, where the network's dense
     tail begins and why, channels and layers.
     """
@@ -147,6 +149,7 @@ class Occlude(PlanNode):
     precision: str = "float32"
     ahead: bool = False
     seconds: float | None = None
+    tuning: Tuning | None = None
     description: str = ""
     tail: str | None = None
     channels: int = 3
@@ -255,7 +258,7 @@ class PhysicalPlan:
 
 
 _CLASSES: tuple[type[Any], ...] = (
-    *(PhysicalPlan, Quality, Rejected, ClassChoice, Cost, Promise, Cap, Recipe),
+    *(PhysicalPlan, Quality, Rejected, ClassChoice, Cost, Promise, Cap, Recipe, Tuning),
     *(Images, Occlude, Redundancy, Filter, Aggregate, HeatMaps, Predictions, Project, Sort, Limit),
 )
 

@@ -16,8 +16,12 @@ from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable,
 from kryptondb.optimizer.memory import memory_limit
 from kryptondb.optimizer.physical import ClassChoice, Occlude, PhysicalPlan, Quality, Redundancy
 from kryptondb.optimizer.profile import Profile, query_shape
-from kryptondb.optimizer.promise import DEFAULT_CONFIDENCE
+from kryptondb.optimizer.promise import DEFAULT_CONFIDENCE, samples_needed
+from kryptondb.optimizer.relational import Limit
+from kryptondb.optimizer.run_by import run_by
+from kryptondb.optimizer.self_tuning import tuning
 from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.within import Within
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
 
@@ -72,6 +76,8 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
             timed = in_time(choice, within, workload, plan.hints, context, asked, profile)
         choice, quality = timed.choice, _in_time(quality, timed)
     occlude = _occlude(table, choice, workload)
+    if within is None and asked is not None and choice.approximation is None and plan.hints.operator is None:
+        quality, occlude = _tuned(plan, table, asked, workload, quality, occlude, context)
     if timed is not None and timed.stops and within is not None:
         occlude = replace(occlude, seconds=within.seconds)
 
@@ -112,11 +118,7 @@ def _redundancy(plan: LogicalPlan, table: RedundancyTable, context: Context) -> 
 
 def _occlude(table: Occlusion, choice: Choice, workload: Workload) -> Occlude:
     assert isinstance(table.classes, ClassChoice)
-    cost = choice.chosen.cost if workload.network.traced else None  # else nobody knows what the network does
-    ahead = cost is not None and table.input.count != 1 and cost.memory + cost.ahead <= workload.memory_limit
-    if cost is not None and ahead:
-        cost = replace(cost, memory=cost.memory + cost.ahead)
-    return Occlude(
+    node = Occlude(
         input=table.input,
         model=table.model,
         fingerprint=table.fingerprint,
@@ -132,14 +134,11 @@ def _occlude(table: Occlusion, choice: Choice, workload: Workload) -> Occlude:
         device=workload.device,
         memory_limit=workload.memory_limit,
         image_filter=table.image_filter,
-        cost=cost,
-        precision=choice.chosen.precision,
-        description=choice.chosen.description,
         tail=_tail(workload.network),
         channels=table.channels,
         class_count=workload.network.classes,
-        ahead=ahead,
     )
+    return run_by(node, choice.chosen, traced=workload.network.traced)
 
 
 def _tail(network: Network) -> str | None:
@@ -180,14 +179,47 @@ def _within(promise: Promise | None, table: Occlusion) -> Within | None:
     """The promise of time with the number of images that share it; None where none is asked for."""
     if promise is None or promise.seconds is None:
         return None
-    images = table.input.count
-    if images is None and table.image_filter is None and table.input.spec is not None:
+    return Within(promise.seconds, _images(table))
+
+
+def _images(table: Occlusion) -> int | None:
+    """How many images there are, which a folder is looked through for; None where only the run finds out."""
+    images, spec = table.input.count, table.input.spec
+    if images is None and table.image_filter is None and spec is not None:
         from kryptondb.images.sources import find_images
 
-        spec = table.input.spec
         with suppress(ImageError):  # which is raised again when the images are opened
-            images = sum(1 for _ in find_images(list(spec) if isinstance(spec, tuple) else spec))
-    return Within(promise.seconds, images)
+            return sum(1 for _ in find_images(list(spec) if isinstance(spec, tuple) else spec, table.input.window))
+    return images
+
+
+def _tuned(
+    plan: LogicalPlan,
+    table: Occlusion,
+    asked: Asked,
+    workload: Workload,
+    quality: Quality,
+    occlude: Occlude,
+    context: Context,
+) -> tuple[Quality, Occlude]:
+    """Quality and experiment of an exact plan where the batch may tune itself, or says why it does not."""
+    profile, promise = asked.profile, plan.statement.promise
+    small = profile is None or profile.images < samples_needed(asked.confidence)
+    if not small or occlude.cost is None or not workload.positions or occlude.input.count == 1:
+        return quality, occlude
+    found: Tuning | str
+    if context.settings.get("tuning") == "off":
+        found = "SET tuning = 'auto' lets a batch tune itself"
+    elif workload.runs is not None:
+        found = "a batch tunes itself by whole maps, and a part is asked for"
+    elif any(isinstance(node, Limit) for node in plan.root.walk()):
+        found = "a query that may end after a few images does not tune itself"
+    else:
+        found = tuning(asked, workload, occlude.cost.seconds, _images(table), context)
+    if isinstance(found, str):
+        return replace(quality, note=f"{quality.note}; {found}"), occlude
+    quality = Quality("approximate", promise, f"no profile: {found.told()}", asked.confidence, found.needed)
+    return quality, replace(occlude, tuning=found)
 
 
 def _in_time(quality: Quality, timed: InTime) -> Quality:

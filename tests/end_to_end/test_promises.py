@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,8 +49,9 @@ def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
     measure = Profiler.measure
 
     def measured(self, picture, recipes, progress=None):
-        _, found = measure(self, picture, recipes, progress)
-        return 1.0, [type(each)(each.recipe, each.ssim, each.recipe.tau) for each in found]
+        found = measure(self, picture, recipes, progress)
+        timed = tuple(replace(each, seconds=each.recipe.tau) for each in found.recipes)
+        return replace(found, seconds=1.0, recipes=timed)
 
     monkeypatch.setattr(Profiler, "measure", measured)
     monkeypatch.setattr(recipe, "RECIPES", tuple(recipe.Recipe("thresholded", tau, tau) for tau in TAUS))
@@ -81,8 +83,9 @@ def test_a_reduced_precision_keeps_a_promise_where_the_device_is_faster_in_it(db
     measure = Profiler.measure
 
     def measured(self, picture, recipes, progress=None):
-        _, found = measure(self, picture, recipes, progress)
-        return 1.0, [type(each)(each.recipe, each.ssim, 0.1 if each.recipe.step else 0.2) for each in found]
+        found = measure(self, picture, recipes, progress)
+        timed = tuple(replace(each, seconds=0.1 if each.recipe.step else 0.2) for each in found.recipes)
+        return replace(found, seconds=1.0, recipes=timed)
 
     monkeypatch.setattr(Profiler, "measure", measured)
     db.register("decided", decided_network(), size=48, labels=["a", "b", "c"])

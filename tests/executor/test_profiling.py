@@ -50,9 +50,10 @@ def profiler(db: kryptondb.Session) -> Profiler:
 
 
 def test_a_thresholded_recipe_has_the_ssim_of_its_worst_class(db: kryptondb.Session, profiler: Profiler) -> None:
-    seconds, (strong, weak) = profiler.measure(PICTURE, [STRONG, WEAK])
+    sample = profiler.measure(PICTURE, [STRONG, WEAK])
+    strong, weak = sample.recipes
     assert (strong.recipe, weak.recipe) == (STRONG, WEAK)
-    assert seconds > 0 and strong.seconds > 0
+    assert sample.seconds > 0 and strong.seconds > 0
     results = [db.sql(QUERY + using, [PIXELS]) for using in ("", " USING tau => 0.3")]
     exact, near = (result.heatmaps() for result in results)
     alike = [ssim(*pair) for pair in zip(exact, near, strict=True)]
@@ -67,7 +68,7 @@ def test_there_is_one_map_for_each_cap_and_precision(profiler: Profiler) -> None
 def test_a_recipe_in_a_reduced_precision_has_the_ssim_that_a_query_in_it_has(
     db: kryptondb.Session, profiler: Profiler
 ) -> None:
-    _, (rounded, sample) = profiler.measure(PICTURE, [ROUNDED, ROUNDED_SAMPLE])
+    rounded, sample = profiler.measure(PICTURE, [ROUNDED, ROUNDED_SAMPLE]).recipes
     results = [db.sql(QUERY + using, [PIXELS]) for using in ("", " USING precision => 'bfloat16'")]
     exact, near = (result.heatmaps() for result in results)
     assert rounded.ssim == pytest.approx(min(ssim(*pair) for pair in zip(exact, near, strict=True)), abs=1e-6)
@@ -84,7 +85,7 @@ def test_the_heat_map_of_another_class_is_like_none(profiler: Profiler, monkeypa
         return scores, run
 
     monkeypatch.setattr(profiling, "_map", mistaken)
-    _, (rounded,) = profiler.measure(PICTURE, [ROUNDED])
+    (rounded,) = profiler.measure(PICTURE, [ROUNDED]).recipes
     assert rounded.ssim == 0.0
 
 
@@ -105,11 +106,24 @@ def test_a_recipe_is_derived_from_maps_that_are_computed_once(
 
     monkeypatch.setattr(profiling, "_map", counting)
     monkeypatch.setattr(profiling, "approximate", approximate)
-    seconds, (weak, sampled, alone) = profiler.measure(PICTURE, [WEAK, SAMPLED, ALONE])
+    sample = profiler.measure(PICTURE, [WEAK, SAMPLED, ALONE])
+    (weak, sampled, alone), seconds = sample.recipes, sample.seconds
     assert computed == [None, Cap(0.3, 0.3)]
     assert alone.ssim == pytest.approx(1.0) and weak.ssim == sampled.ssim < 1
     assert sampled.seconds == pytest.approx(weak.seconds + seconds * 16 / 49)
     assert alone.seconds == pytest.approx(seconds * 9 / 49)
+
+
+def test_the_exact_map_is_an_answer_like_a_query_s(db: kryptondb.Session, profiler: Profiler) -> None:
+    exact = profiler.measure(PICTURE, [WEAK]).exact
+    result = db.sql(QUERY, [PIXELS])
+    assert exact.classes == result.arrow()["class"].to_pylist()
+    maps = np.full((3, 7, 7), np.nan)
+    for cells in exact:
+        maps[:, cells.rows, cells.cols] = cells.scores.T
+        assert cells.exact is True
+    np.testing.assert_allclose(exact.base[:, None, None] - maps, result.heatmaps(), atol=1e-6)
+    assert result.stats is not None and exact.flops > result.stats.flops
 
 
 def test_progress_is_told_over_all_maps(profiler: Profiler) -> None:
@@ -137,4 +151,4 @@ def test_a_map_that_is_not_finite_is_like_no_other() -> None:
 )
 def test_a_recipe_takes_its_guide_and_its_exact_cells(recipe: Recipe, expected: float) -> None:
     guide = 0.0 if ladder.guide_pass(recipe) is None else 1.0
-    assert ladder.seconds(recipe, (7, 7), 10.0, guide) == pytest.approx(expected)
+    assert recipe.seconds((7, 7), 10.0, guide) == pytest.approx(expected)

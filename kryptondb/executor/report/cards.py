@@ -61,6 +61,7 @@ class Card:
     window: tuple[float, float, float, float]  # top, left, height, width of what the model sees, in picture pixels
     photograph: str
     layers: tuple[Layer, ...]
+    quality: str  # 'exact' or 'approximate'
     guesses: tuple[Guess, ...]
 
     @property
@@ -114,6 +115,7 @@ def _card(drawing: Drawing, maps: list[Map], number: int) -> Card:
         window=drawing.preprocess.window(picture.height, picture.width),
         photograph=_data_url(photograph(picture, size)),
         layers=tuple(_layer(drawing, picture, heatmap, size) for heatmap in maps),
+        quality=drawing.execution.quality(name),
         guesses=tuple(
             Guess(label if label is not None else f"class {index}", probability)
             for index, label, probability in drawing.execution.prediction(name)

@@ -73,7 +73,6 @@ def _of_all(drawing: Drawing) -> dict[str, Any]:
     occlude, execution = drawing.occlude, drawing.execution
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    quality = execution.plan.quality
     made = {
         "model": occlude.model,
         "fingerprint": occlude.fingerprint,
@@ -83,9 +82,6 @@ def _of_all(drawing: Drawing) -> dict[str, Any]:
         "fill": occlude.fill,
         "score": _SCORES.get(occlude.score, occlude.score),
         "operator": f"{occlude.operator.name}, {occlude.precision} on {occlude.device}",
-        "quality": f"{quality.kind}: {quality.promise} ({quality.note})" if quality.promise else quality.kind,
-        "statement": execution.plan.statement,
-        "written by": f"KryptonDB {__version__}",
     }
     return {
         "style": Markup(style),  # ours, and without `</style`
@@ -102,9 +98,22 @@ def _of_all(drawing: Drawing) -> dict[str, Any]:
             "input": (occlude.height, occlude.width),
             "values": drawing.look.values,
         },
-        "made": made,
+        "made": lambda: {**made, **_quality(execution)},  # which may be known when the first card has come
+        "generator": f"KryptonDB {__version__}",
         "left_out": lambda: execution.errors,
     }
+
+
+def _quality(execution: Execution) -> dict[str, str]:
+    """How near the maps come to the exact ones, and what wrote them."""
+    quality, outcome = execution.plan.quality, execution.outcome
+    note = quality.note
+    if outcome is not None:
+        count = len(outcome.measured)
+        note = f"{count:,} exact, the others by {outcome.recipe}: {outcome.note}" if outcome.recipe else outcome.note
+    kind = quality.kind if outcome is None else outcome.kind
+    told = f"{kind}: {quality.promise} ({note})" if quality.promise else kind
+    return {"quality": told, "statement": execution.plan.statement, "written by": f"KryptonDB {__version__}"}
 
 
 def _gradient(look: Look) -> str:

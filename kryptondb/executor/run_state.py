@@ -1,0 +1,91 @@
+"""What one run of a plan shares: what it reads, what it is told, and what it has done so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from kryptondb.errors import ExecutionError, ImageError
+from kryptondb.executor.deadline import Deadline
+from kryptondb.executor.outcome import Outcome
+from kryptondb.executor.pieces import ImageRun
+from kryptondb.executor.stats import ImageFailure, Progress, Stats
+from kryptondb.optimizer.physical import Occlude
+
+if TYPE_CHECKING:
+    from kryptondb.catalog import Model, ModelStore
+    from kryptondb.executor.profiling import Sample
+    from kryptondb.images import Picture
+    from kryptondb.images.sources import ImageSource
+    from kryptondb.optimizer.cost import Rates
+
+
+class Runner(Protocol):
+    """An experiment that is set up: `kryptondb.executor.experiment.Experiment`."""
+
+    def run(self, picture: Picture) -> ImageRun: ...
+
+
+#: How an experiment is set up for a plan's node; tests give their own.
+SetUp = Callable[[Occlude, "Model", "ModelStore"], Runner]
+
+
+class Laboratory(Protocol):
+    """Where a batch that tunes itself learns how fast the device is, and leaves what it has measured."""
+
+    def rates(self, device: str) -> Rates:
+        """How fast a torch device is."""
+
+    def remember(self, node: Occlude, picture: Picture, sample: Sample) -> None:
+        """Keeps what was measured of a picture for later queries of the experiment."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is remembered of a picture that was asked about."""
+
+    source: ImageSource
+    likeliest: list[tuple[int, str | None, float]]
+
+
+@dataclass
+class Run:
+    """One run of a plan.
+
+    Attributes:
+        seen: pictures by name, when they are to be opened again.
+        deadline: of a plan that runs until a time is over.
+        laboratory: of a batch that may tune itself; without one it runs exactly.
+        outcome: what came of tuning, once that is over.
+    """
+
+    models: ModelStore
+    bindings: Mapping[str, object]
+    on_error: str
+    progress: Callable[[Progress], None] | None
+    set_up: SetUp
+    stats: Stats = field(default_factory=Stats)
+    errors: list[ImageFailure] = field(default_factory=list)
+    seen: dict[str, Seen] | None = None
+    stopped: bool = False
+    deadline: Deadline | None = None
+    laboratory: Laboratory | None = None
+    outcome: Outcome | None = None
+
+    def leave_out(self, name: str, error: ImageError, *, single: bool = False) -> None:
+        """Notes a picture that cannot be read; raises its error where it is the only one, or where the run stops."""
+        self.stats.failed += 1
+        self.errors.append(ImageFailure(name, error.message))
+        if single or self.on_error == "stop":
+            raise error
+
+    def go_on(self) -> None:
+        """Raises ExecutionError where the run was closed meanwhile."""
+        if self.stopped:
+            raise ExecutionError("the query was closed while it ran")
+
+    def tell(self, progress: Progress) -> None:
+        """Hands progress on."""
+        if self.progress is not None:
+            self.progress(progress)

@@ -1,0 +1,28 @@
+"""An experiment and the candidate that runs it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kryptondb.optimizer.candidate import Candidate
+from kryptondb.optimizer.physical import Occlude
+
+
+def run_by(node: Occlude, candidate: Candidate, *, traced: bool = True) -> Occlude:
+    """The experiment with this candidate for its operator; with several images it looks ahead where memory allows.
+
+    Args:
+        traced: whether the network is, so that somebody knows what the candidate costs.
+    """
+    cost = candidate.cost if traced else None
+    ahead = cost is not None and node.input.count != 1 and cost.memory + cost.ahead <= node.memory_limit
+    if cost is not None and ahead:
+        cost = replace(cost, memory=cost.memory + cost.ahead)
+    return replace(
+        node,
+        operator=candidate.operator,
+        cost=cost,
+        precision=candidate.precision,
+        description=candidate.description,
+        ahead=ahead,
+    )

@@ -1,0 +1,89 @@
+"""A batch that tunes itself: its first images show what keeps a promise, and the others run by that.
+
+A batch without a profile brings its own. Some of its images, drawn in an order that has nothing to do with what is on
+them, run exactly; their rows are part of the answer. Beside that they are measured as ANALYZE does it, and what they
+admit (`promise.admit`) runs for the rest. The images drawn and those left are exchangeable because of the drawing, and
+not because somebody assumes it: each image that is left keeps the target with the probability asked for.
+
+It is worth its while where the batch is large enough. With E the seconds of an exact map, G those of all other maps
+that are measured on an image, and A the guess of what an image takes afterwards, n images cost about G (n + 1) / 2 more
+than their answers (after the first, those maps are left out that nothing good comes of: about a half), and each of the
+others saves E - A.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from kryptondb.optimizer.units import seconds_text
+
+#: A batch gives at most one image in so many for more than the confidence needs: more images admit cheaper recipes.
+_SHARE = 10
+#: Maps that wait for their images' turn take no more than this.
+_MOST_HELD = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a batch may tune itself.
+
+    Attributes:
+        ssim, confidence: the promise.
+        needed: the fewest images that can keep it.
+        map_bytes: of an exact map, float64, all classes.
+        exact_seconds: an exact map takes.
+        guide_seconds: all other maps take that are measured on an image.
+        later_seconds: an image takes afterwards, a guess.
+        images: in the batch; None where only the run finds out.
+    """
+
+    ssim: float
+    confidence: float
+    needed: int
+    map_bytes: int
+    exact_seconds: float
+    guide_seconds: float
+    later_seconds: float
+    images: int | None = None
+
+    @property
+    def worth_from(self) -> int | None:
+        """From how many images on a batch is faster for it; None where none is."""
+        saved = self.exact_seconds - self.later_seconds
+        if saved <= 0 or self.needed * self.map_bytes > _MOST_HELD:
+            return None
+        return max(2 * self.needed, self.needed + math.ceil(self._measuring(self.needed) / saved))
+
+    def drawn(self, images: int) -> int:
+        """How many of so many images run exactly and are measured; 0 where the batch is not worth it."""
+        if self.worth_from is None or images < self.worth_from:
+            return 0
+        for times in (4, 2):
+            count = times * self.needed
+            if count * _SHARE <= images and count * self.map_bytes <= _MOST_HELD:
+                return count
+        return self.needed
+
+    def seconds(self, images: int) -> float:
+        """About how long a batch of so many images takes, if what is guessed comes true."""
+        count = self.drawn(images)
+        later = self.later_seconds if count else self.exact_seconds
+        return count * self.exact_seconds + self._measuring(count) + (images - count) * later
+
+    def told(self) -> str:
+        """What is going to happen, for readers."""
+        if self.images is None:
+            return (
+                f"a batch of {self.worth_from:,} images or more tunes itself: {self.needed} of them run exactly first"
+            )
+        count = self.drawn(self.images)
+        before, after = self.images * self.exact_seconds, self.seconds(self.images)
+        return (
+            f"{count} of the {self.images:,} images, drawn by their names, run exactly first and are measured; the"
+            f" others run by the fastest recipe that these show to keep SSIM >= {self.ssim:g}, or exactly where"
+            f" none does; about {seconds_text(after)} instead of {seconds_text(before)}"
+        )
+
+    def _measuring(self, count: int) -> float:
+        return self.guide_seconds * (count + 1) / 2 if count else 0.0

@@ -1,0 +1,172 @@
+"""A batch without a profile measures some of its images, which run exactly, and runs the others by what they admit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+import kryptondb
+from kryptondb.executor import calibrate
+from kryptondb.executor.profiling import Profiler
+from kryptondb.executor.quality import ssim
+from kryptondb.optimizer import recipe
+from kryptondb.optimizer.cost import Rates
+from tests.end_to_end.test_promises import deep_network
+
+BATCH = [np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8) for seed in range(16)]
+QUERY = "SELECT HEATMAP FROM occlude(net, ?, patch => 8, stride => 4) "
+PROMISE = "WITH SSIM >= 0.4 CONFIDENCE 0.8"
+DRAWN = 5  # what a confidence of 0.8 needs
+
+
+@pytest.fixture
+def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
+    """Seconds are what operations would take: the outcome does not depend on the machine."""
+    monkeypatch.setattr(calibrate, "measure", lambda _: Rates(flops_per_second=1e9, seconds_per_call=0.0,
+                        seconds_per_gather=0.0, seconds_per_overlay=0.0, bytes_per_second=1e12))  # fmt: skip
+    measure = Profiler.measure
+
+    def measured(self, picture, recipes, progress=None):
+        found = measure(self, picture, recipes, progress)
+        timed = tuple(replace(each, seconds=each.recipe.seconds((11, 11), 1.0, 0.0)) for each in found.recipes)
+        return replace(found, seconds=1.0, recipes=timed)
+
+    monkeypatch.setattr(Profiler, "measure", measured)
+    monkeypatch.setattr(recipe, "RECIPES", tuple(recipe.Recipe("drill-down", step=step) for step in (2, 3)))
+    with kryptondb.connect() as session:
+        session.register("net", deep_network(), size=48, labels=["a", "b", "c"])
+        session.sql("SET threads = 1")
+        yield session
+
+
+def told(result: kryptondb.Result) -> dict[str, object]:
+    return json.loads(result.arrow().schema.metadata[b"kryptondb.tuning"])
+
+
+def test_some_images_run_exactly_and_the_others_by_the_recipe_that_they_admit(db: kryptondb.Session) -> None:
+    tuned, exact = db.sql(QUERY + PROMISE, [BATCH]), db.sql(QUERY, [BATCH])
+    assert tuned.arrow()["image"].to_pylist() == exact.arrow()["image"].to_pylist()
+    made, names = told(tuned), exact.arrow()["image"].to_pylist()
+    assert len(made["exact"]) == DRAWN and made["others"].startswith("drill-down, every ")
+    assert made["exact"] != names[:DRAWN]  # they are drawn
+    for name, base, map_of_base, map_of_tuned in zip(
+        names, tuned.arrow()["base"].to_pylist(), exact.heatmaps(), tuned.heatmaps(), strict=True
+    ):
+        assert np.isfinite(base)
+        if name in made["exact"]:
+            np.testing.assert_allclose(map_of_tuned, map_of_base, atol=1e-6)
+        else:
+            assert 0.4 <= ssim(map_of_base, map_of_tuned) < 1
+    metadata = tuned.schema.metadata
+    assert metadata[b"kryptondb.quality"] == b"approximate"
+    assert tuned.stats.images == len(BATCH) and tuned.stats.positions == len(BATCH) * 121
+
+
+def test_cells_say_of_each_image_whether_it_is_exact(db: kryptondb.Session) -> None:
+    cells = db.sql(QUERY.replace("HEATMAP", "image, exact") + PROMISE, [BATCH])
+    rows = cells.arrow().to_pylist()
+    approximate = {row["image"] for row in rows if not row["exact"]}
+    assert {row["image"] for row in rows} - approximate == set(told(cells)["exact"])
+
+
+def test_what_a_batch_measured_is_a_profile_for_the_next(db: kryptondb.Session) -> None:
+    db.sql(QUERY + PROMISE, [BATCH]).arrow()
+    assert db.sql("SHOW PROFILES").arrow()["images"].to_pylist() == [DRAWN]
+    again = db.sql(QUERY + PROMISE, [BATCH[0]])
+    assert again.plan.quality.kind == "approximate" and again.plan.occlude.tuning is None
+
+
+def test_explain_says_where_the_switch_may_come(db: kryptondb.Session) -> None:
+    text = " ".join(db.sql("EXPLAIN " + QUERY + PROMISE, [BATCH]).message.split())
+    assert f"no profile: {DRAWN} of the 16 images, drawn by their names, run exactly first" in text
+    assert db.sql("SHOW PROFILES").arrow().num_rows == 0  # nothing has run
+
+
+@pytest.mark.parametrize(
+    ("images", "query", "why"),
+    [
+        (BATCH[:6], QUERY + PROMISE, "6 images are too few for tuning itself, which is worth it from"),
+        (BATCH, QUERY + PROMISE + " LIMIT 3", "may end after a few images"),
+        (BATCH, QUERY + "WHERE y < 20 " + PROMISE, "a part is asked for"),
+    ],
+)
+def test_a_batch_that_is_not_worth_it_runs_exactly_and_says_why(db, images, query, why) -> None:
+    result = db.sql(query, [images])
+    assert result.plan.quality.kind == "exact" and why in result.plan.quality.note
+    assert b"kryptondb.tuning" not in result.arrow().schema.metadata
+
+
+def test_it_can_be_switched_off(db: kryptondb.Session) -> None:
+    db.sql("SET tuning = off")
+    result = db.sql(QUERY + PROMISE, [BATCH])
+    assert result.plan.quality.kind == "exact" and "SET tuning = 'auto'" in result.plan.quality.note
+
+
+def test_where_nothing_faster_keeps_the_promise_all_images_are_exact(db: kryptondb.Session) -> None:
+    result = db.sql(QUERY + "WITH SSIM >= 0.99999 CONFIDENCE 0.8", [BATCH])
+    made = told(result)
+    assert made["others"] == "exact" and "keeps it" in made["note"]
+    assert result.schema.metadata[b"kryptondb.quality"] == b"exact"
+    np.testing.assert_allclose(result.heatmaps(), db.sql(QUERY, [BATCH]).heatmaps(), atol=1e-6)
+
+
+def test_an_image_that_cannot_be_read_is_left_out_and_another_is_drawn(db: kryptondb.Session, tmp_path: Path) -> None:
+    for number, pixels in enumerate(BATCH):
+        Image.fromarray(pixels).save(tmp_path / f"{number:02}.png")
+    first = json.loads(
+        db.sql(QUERY + PROMISE, [str(tmp_path)]).arrow().schema.metadata[b"kryptondb.tuning"]
+    )["exact"][0]  # fmt: skip
+    db.sql("DROP PROFILES net")
+    Path(first).write_bytes(b"no picture")
+    result = db.sql(QUERY + PROMISE, [str(tmp_path)])
+    assert result.arrow().num_rows == len(BATCH) - 1
+    assert [failure.image for failure in result.errors] == [first]
+    assert len(told(result)["exact"]) == DRAWN and first not in told(result)["exact"]
+    db.sql("DROP PROFILES net")
+    db.sql("SET on_error = stop")
+    with pytest.raises(kryptondb.ImageError):
+        db.sql(QUERY + PROMISE, [str(tmp_path)]).arrow()
+
+
+def test_files_say_how_each_image_was_made(db: kryptondb.Session, tmp_path: Path) -> None:
+    db.sql(f"COPY ({QUERY}{PROMISE}) TO '{tmp_path / 'maps.parquet'}'", [BATCH])
+    metadata = pyarrow.parquet.read_schema(tmp_path / "maps.parquet").metadata
+    made = json.loads(metadata[b"kryptondb.tuning"])
+    assert len(made["exact"]) == DRAWN and metadata[b"kryptondb.quality"] == b"approximate"
+    db.sql("DROP PROFILES net")
+    for number, pixels in enumerate(BATCH):
+        Image.fromarray(pixels).save(tmp_path / f"{number:02}.png")
+    db.sql(f"COPY ({QUERY}{PROMISE}) TO '{tmp_path / 'overlays'}/'", [[str(path) for path in tmp_path.glob("*.png")]])
+    kinds = [Image.open(path).text["kryptondb.quality"] for path in (tmp_path / "overlays").glob("*.png")]
+    assert sorted(kinds) == ["approximate"] * (len(BATCH) - DRAWN) + ["exact"] * DRAWN
+
+
+def test_the_terminal_says_of_each_map_what_it_is(db, capsys: pytest.CaptureFixture[str]) -> None:
+    db.sql(QUERY + PROMISE, [BATCH]).show()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "lowest" in line]
+    assert sum("   exact" in line for line in lines) == DRAWN
+    assert sum("   approximate" in line for line in lines) == len(BATCH) - DRAWN
+
+
+def test_a_run_that_is_closed_while_it_measures_keeps_what_is_measured(db: kryptondb.Session, monkeypatch) -> None:
+    measure, seen = Profiler.measure, 0
+
+    def interrupted(self, picture, recipes, progress=None):
+        nonlocal seen
+        seen += 1
+        if seen == 3:
+            raise KeyboardInterrupt
+        return measure(self, picture, recipes, progress)
+
+    monkeypatch.setattr(Profiler, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        db.sql(QUERY + PROMISE, [BATCH]).arrow()
+    assert db.sql("SHOW PROFILES").arrow()["images"].to_pylist() == [2]
+    assert db.sql(QUERY + PROMISE, [BATCH]).arrow().num_rows == len(BATCH)

@@ -1,0 +1,57 @@
+"""Batches that tune themselves: how many images are drawn, and from how many on it is worth it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kryptondb.optimizer.tuning import Tuning
+
+BATCH = Tuning(0.9, 0.9, needed=10, map_bytes=1000, exact_seconds=10.0, guide_seconds=30.0, later_seconds=4.0)
+
+batches = st.builds(
+    Tuning,
+    ssim=st.just(0.9),
+    confidence=st.just(0.9),
+    needed=st.integers(2, 40),
+    map_bytes=st.integers(8, 1 << 24),
+    exact_seconds=st.floats(0.01, 1e4),
+    guide_seconds=st.floats(0.01, 1e5),
+    later_seconds=st.floats(0.001, 1e4),
+)
+
+
+def test_a_batch_is_worth_it_from_where_the_others_save_what_measuring_costs() -> None:
+    # 10 images cost 30 * 11 / 2 = 165 s more, and each of the others saves 6 s: 28 of them.
+    assert BATCH.worth_from == 38
+    assert BATCH.drawn(37) == 0 and BATCH.drawn(38) == 10
+    assert BATCH.seconds(37) == 370.0 and BATCH.seconds(38) == 100 + 165 + 28 * 4.0 < 380
+
+
+def test_large_batches_draw_more_images_for_recipes_that_are_cheaper() -> None:
+    assert [BATCH.drawn(images) for images in (199, 200, 399, 400, 100_000)] == [10, 20, 20, 40, 40]
+
+
+@given(batches, st.integers(0, 100_000))
+def test_nothing_is_drawn_that_does_not_pay_and_no_more_than_the_batch_has(tuning: Tuning, images: int) -> None:
+    count = tuning.drawn(images)
+    assert count in (0, tuning.needed, 2 * tuning.needed, 4 * tuning.needed) and count <= images
+    if count == tuning.needed:
+        assert tuning.seconds(images) <= images * tuning.exact_seconds * (1 + 1e-9)
+    assert count * tuning.map_bytes <= 64 * 1024**2
+
+
+@pytest.mark.parametrize("hopeless", [{"later_seconds": 10.0}, {"map_bytes": 1 << 30}])
+def test_a_batch_that_gains_nothing_or_would_hold_too_much_never_tunes_itself(hopeless: dict[str, float]) -> None:
+    tuning = replace(BATCH, **hopeless)  # type: ignore[arg-type]
+    assert tuning.worth_from is None and tuning.drawn(1_000_000) == 0
+
+
+def test_readers_are_told_how_many_images_run_exactly_and_what_it_saves() -> None:
+    told = replace(BATCH, images=100).told()
+    assert told.startswith("10 of the 100 images, drawn by their names, run exactly first and are measured")
+    assert "SSIM >= 0.9" in told and told.endswith("about 10 min instead of 17 min")
+    assert BATCH.told() == "a batch of 38 images or more tunes itself: 10 of them run exactly first"
