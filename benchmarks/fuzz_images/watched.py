@@ -9,18 +9,20 @@ import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.fuzz_images.damage import case
+from benchmarks.fuzz_images.damage import Case, case
 from benchmarks.fuzz_images.originals import Original
 from benchmarks.fuzz_images.trial import attempt
 
 SECONDS = 20.0  # after which a case hangs
+_STARTING = 60.0  # what a new process may take beyond that for its first case
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
+_HAS_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
 
 
 @dataclass(frozen=True)
@@ -34,27 +36,42 @@ class Verdict:
     memory: int
 
 
-def verdicts(numbers: Sequence[int], seed: int, originals: Sequence[Original]) -> Iterator[Verdict]:
-    """Runs the cases in order. A process that ends or hangs is replaced, and the next case goes on in a new one."""
-    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
+def verdicts(
+    numbers: Sequence[int],
+    seed: int,
+    originals: Sequence[Original],
+    *,
+    seconds: float = SECONDS,
+    trial: Callable[[Case, Path], str] = attempt,
+) -> Iterator[Verdict]:
+    """Runs the cases in order. A process that ends or hangs is replaced, and the next case goes on in a new one.
+
+    Args:
+        seconds: after which a case hangs.
+        trial: runs one case in a folder of its own and says what came of it; a function of a module.
+    """
+    # Not a copy of this process, whose memory and threads would be the new one's.
+    context = multiprocessing.get_context("forkserver" if _HAS_SERVER else "spawn")
     left = list(numbers)
     while left:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, list(left), seed, originals), daemon=True)
+        process = context.Process(target=_work, args=(theirs, list(left), seed, originals, trial), daemon=True)
         process.start()
         theirs.close()
+        known = False  # whether it has come as far as answering
         while left:
             began = time.perf_counter()
             answer = None
             with contextlib.suppress(EOFError, ConnectionError):
-                answer = ours.recv() if ours.poll(SECONDS) else "hang"
+                answer = ours.recv() if ours.poll(seconds + (0 if known else _STARTING)) else "hang"
             if isinstance(answer, Verdict):
                 left.pop(0)
+                known = True
                 yield answer
                 continue
             process.kill() if answer == "hang" else None
             process.join()
-            outcome = f"no answer in {SECONDS:g} seconds" if answer == "hang" else _ending(process.exitcode or 0)
+            outcome = f"no answer in {seconds:g} seconds" if answer == "hang" else _ending(process.exitcode or 0)
             number = left.pop(0)
             format = case(number, seed, originals).original.format
             yield Verdict(number, format, outcome, time.perf_counter() - began, 0)
@@ -67,7 +84,13 @@ def _ending(code: int) -> str:
     return f"the process ended by {signal.Signals(-code).name}" if code < 0 else f"the process ended with status {code}"
 
 
-def _work(answers: Connection, numbers: Sequence[int], seed: int, originals: Sequence[Original]) -> None:
+def _work(
+    answers: Connection,
+    numbers: Sequence[int],
+    seed: int,
+    originals: Sequence[Original],
+    trial: Callable[[Case, Path], str],
+) -> None:
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders in C say what they think of a file
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +98,7 @@ def _work(answers: Connection, numbers: Sequence[int], seed: int, originals: Seq
             damaged = case(number, seed, originals)
             _forget_memory()
             began = time.perf_counter()
-            outcome = attempt(damaged, Path(folder))
+            outcome = trial(damaged, Path(folder))
             took = time.perf_counter() - began
             answers.send(Verdict(number, damaged.original.format, outcome, took, _most_memory()))
 
