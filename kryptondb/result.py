@@ -12,6 +12,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kryptondb.errors import BindError, ExecutionError
+from kryptondb.failures import Failures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,9 +126,12 @@ class Result:
         return self._run if self._consumed else None
 
     @property
-    def errors(self) -> list[ImageFailure]:
-        """The images that were left out, and why; runs the query if nothing has been read yet."""
-        return list(self._read().errors)
+    def errors(self) -> Failures:
+        """The images that were left out, and why; `.arrow()` and `.df()` give them as a table.
+
+        Runs the query if nothing has been read yet.
+        """
+        return Failures(self._read().errors)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Streams the rows as record batches, image by image, keeping nothing."""

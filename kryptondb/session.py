@@ -25,6 +25,7 @@ from kryptondb.notebook import Pictures
 from kryptondb.progress import waiting
 from kryptondb.result import Result, Rows
 from kryptondb.running import Watched
+from kryptondb.status import status_line, status_row
 from kryptondb.tables import counted
 from kryptondb.values import table_of
 
@@ -259,6 +260,9 @@ class Session:
         run = Watched(self, self._plan(copy.select, bindings), bindings)
         with run.watched(), placed_at(copy.options):
             report = copy_to(run.execution, path, options)
+        if report.written is not None:
+            rows = Rows(table_of(*status_row(path, report.written)), run.stats, run.errors)
+            return Result.of_run(rows, message=status_line(path, report.written))
         rows = Rows(table_of((), []), run.stats, run.errors)
         what = counted(report.rows, report.unit)
         return Result.of_run(rows, message=f"{report.path}: {what}, {spoken_size(report.bytes)}")

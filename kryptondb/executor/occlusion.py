@@ -47,7 +47,8 @@ def cells(node: Occlude, run: Run) -> Stage:
         total = 0
 
         def wanted(source: ImageSource) -> bool:
-            return predicate is None or matches(predicate, _image_row(source.name))
+            asked_for = predicate is None or matches(predicate, _image_row(source.name))
+            return asked_for and (run.skip is None or not run.skip(source))
 
         if run.deadline is not None:  # which all pictures share: their number has to be known
             found = [source for source in sources if wanted(source)]
@@ -70,6 +71,8 @@ def cells(node: Occlude, run: Run) -> Stage:
                 with _share(answer, run, total - asked.number + 1):
                     yield from _pieces(node, answer, asked, turns.look_ahead)
                 del answer  # its base goes before another comes
+                if run.finished is not None:
+                    run.finished(source)
 
     def keeping() -> Generator[Piece, None, None]:
         with heap.kept():

@@ -41,6 +41,7 @@ from kryptondb.optimizer.physical import (
 if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore
     from kryptondb.images import Picture
+    from kryptondb.images.sources import ImageSource
 
 
 def execute(
@@ -138,6 +139,13 @@ class Execution:
         """Remembers each picture's source and prediction, for the two below. Call before the first batch."""
         self._run.seen = {}
 
+    def resume(self, skip: Callable[[ImageSource], bool], finished: Callable[[ImageSource], None]) -> None:
+        """Leaves out the images that `skip` says, and tells of each other one when its rows have all been taken.
+
+        Call before the first batch. `skip` is asked once an image, just before it is opened, maybe in another thread.
+        """
+        self._run.skip, self._run.finished = skip, finished
+
     def picture(self, name: str) -> Picture:
         """Opens a picture again, by the name it has in the `image` column.
 
@@ -159,16 +167,19 @@ class Execution:
         """A picture's most probable classes, as PREDICTION lists them: class, label, probability."""
         return self._seen(name).likeliest
 
-    def leave_out(self, name: str, error: ImageError) -> None:
+    def leave_out(self, name: str, error: ImageError, *, opened: bool = True) -> None:
         """Notes a picture that was asked about and then could not be drawn; raises its error where the run stops at it.
 
         A picture is noted once, however many of its classes are drawn.
+
+        Args:
+            opened: whether it was asked about at all.
         """
         if self._run.on_error == "stop":
             raise error
         if all(failure.image != name for failure in self._run.errors):
             self._run.errors.append(ImageFailure(name, error.message))
-            self.stats.images -= 1
+            self.stats.images -= opened
             self.stats.failed += 1
 
     def _seen(self, name: str) -> Seen:

@@ -58,6 +58,8 @@ class Run:
         deadline: of a plan that runs until a time is over.
         laboratory: of a batch that may tune itself; without one it runs exactly.
         outcome: what came of tuning, once that is over.
+        skip: says which images are not asked about.
+        finished: told of each image when its rows have all been taken.
     """
 
     models: ModelStore
@@ -72,6 +74,8 @@ class Run:
     deadline: Deadline | None = None
     laboratory: Laboratory | None = None
     outcome: Outcome | None = None
+    skip: Callable[[ImageSource], bool] | None = None
+    finished: Callable[[ImageSource], None] | None = None
 
     def leave_out(self, name: str, error: ImageError, *, single: bool = False) -> None:
         """Notes a picture that cannot be read; raises its error where it is the only one, or where the run stops."""

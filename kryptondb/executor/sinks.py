@@ -3,12 +3,13 @@
 | format | suffixes | options |
 |---|---|---|
 | `arrow` (IPC file format) | .arrow .ipc .feather | `compression`: none, lz4, zstd |
-| `parquet` | .parquet .pq | `compression`: none, snappy, gzip, zstd, lz4, brotli |
+| `parquet` | .parquet .pq, or a folder | `compression`: none, snappy, gzip, zstd, lz4, brotli |
 | `csv` | .csv | `header` TRUE or FALSE, `delimiter` one character |
 | `png` | .png, or a folder | see `kryptondb.executor.drawing` |
 | `dicom` | .dcm, or a folder | the same; see `kryptondb.executor.pictures` |
 | `html` | .html .htm | see `kryptondb.executor.report` |
 
+A folder of Parquet files is gone on with when the command is run again; see `kryptondb.executor.parts`.
 Rows are written as they come, so a file may be larger than the memory. Arrow and Parquet keep the schema's metadata.
 CSV has an empty field for NULL and JSON text for a heat map (rows of numbers, null for NaN) or a prediction.
 """
@@ -21,7 +22,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,9 @@ from kryptondb.atomic import atomic_file, writing
 from kryptondb.errors import BindError, did_you_mean
 from kryptondb.executor.copy_options import choice, one_character, refuse_unknown, truth
 from kryptondb.executor.run import Execution
+
+if TYPE_CHECKING:
+    from kryptondb.executor.parts import Written
 
 FORMATS = ("arrow", "parquet", "csv", "png", "html", "dicom")
 SUFFIXES = {
@@ -53,12 +57,16 @@ _BYTES = 64 * 1024**2
 
 @dataclass(frozen=True)
 class CopyReport:
-    """What COPY wrote: where, in which format, how many rows (or pictures, or heat maps on a page), how many bytes."""
+    """What COPY wrote: where, in which format, how many rows (or pictures, or heat maps on a page), how many bytes.
+
+    `written` is of a folder of Parquet files: images done, failed and skipped.
+    """
 
     path: str
     format: str
     rows: int
     bytes: int
+    written: Written | None = None
 
     @property
     def unit(self) -> str:
@@ -79,7 +87,7 @@ def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> C
         ExecutionError: the file cannot be written, or the query failed. No partial file is left.
     """
     given = {name.casefold(): value for name, value in options.items()}
-    kind = _format(path, given.pop("format", None))
+    kind = _format(path, given.pop("format", None), execution.schema)
     if kind in ("png", "dicom"):
         from kryptondb.executor.pictures import copy_pictures
 
@@ -95,6 +103,11 @@ def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> C
             f'two columns are named "{repeated}", and a file needs names that differ', hint="Rename one with AS."
         )
     writer = {"arrow": _arrow, "parquet": _parquet, "csv": _csv}[kind](given)
+    if kind == "parquet" and is_folder(path):
+        from kryptondb.executor.parts import copy_parts
+
+        written = copy_parts(execution, path, writer)
+        return CopyReport(path, kind, written.rows, written.bytes, written)
     rows = 0
     with closing(_large(execution)) as tables, atomic_file(path) as stream:
         first = next(tables, None)  # how the answer is made may be known from then on
@@ -107,12 +120,12 @@ def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> C
     return CopyReport(path, kind, rows, size)
 
 
-def _format(path: str, given: object) -> str:
-    """The format's name, as given or by the path."""
+def _format(path: str, given: object, schema: pa.Schema) -> str:
+    """The format's name, as given or by the path; a folder is of pictures where there are maps to draw."""
     if given is not None:
         return choice("format", given, FORMATS)
     if is_folder(path):
-        return "png"
+        return "png" if any(isinstance(field.type, pa.FixedShapeTensorType) for field in schema) else "parquet"
     suffix = Path(path).suffix.casefold()
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]

@@ -1,0 +1,280 @@
+"""COPY to a folder of Parquet files: image by image, and the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+import kryptondb
+from benchmarks.killed_batch import SOUND, UNHURT, killed
+from kryptondb.executor import calibrate, parts
+from kryptondb.executor.manifest import NAME
+from kryptondb.optimizer.cost import Rates
+from tests.end_to_end.networks import small_network
+
+IMAGES = 7
+QUERY = "SELECT HEATMAP FROM occlude(net, $pictures, patch => 8)"
+COPY = f"COPY ({QUERY}) TO $maps (FORMAT parquet)"
+
+
+def picture(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(IMAGES):
+        picture(seed).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture
+def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
+    monkeypatch.setattr(calibrate, "measure", lambda _: Rates())
+    monkeypatch.setattr(parts, "_IMAGES", 2)
+    with kryptondb.connect() as session:
+        session.register("net", small_network(), size=32, labels=["a", "b", "c"])
+        session.sql("SET threads = 1")
+        yield session
+
+
+@pytest.fixture
+def copied(db: kryptondb.Session, pictures: Path, tmp_path: Path) -> Callable[[], dict[str, object]]:
+    """Runs the command; what it answers."""
+
+    def run() -> dict[str, object]:
+        result = db.sql(COPY, {"pictures": str(pictures), "maps": f"{tmp_path}/maps/"})
+        return {**result.arrow().to_pylist()[0], "message": result.message, "errors": result.errors}
+
+    return run
+
+
+def rows(tmp_path: Path) -> list[str]:
+    """The images in the folder, as a reader of data sets finds them."""
+    table = pyarrow.dataset.dataset(tmp_path / "maps", format="parquet").to_table(columns=["image"])
+    return sorted(Path(name).name for name in table["image"].to_pylist())
+
+
+ALL = [f"{seed}.png" for seed in range(IMAGES)]
+
+
+def test_rows_come_in_parts_that_hold_whole_images(copied, db, pictures, tmp_path: Path) -> None:
+    status = copied()
+    assert (status["done"], status["failed"], status["skipped"], status["files"]) == (IMAGES, 0, 0, 4)
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        NAME, *(f"part-{number:05}.parquet" for number in range(1, 5)),
+    ]  # fmt: skip
+    assert rows(tmp_path) == ALL
+    table = pyarrow.dataset.dataset(tmp_path / "maps", format="parquet").to_table().sort_by("image")
+    expected = db.sql(QUERY, {"pictures": str(pictures)})
+    found = table["heatmap"].combine_chunks().to_numpy_ndarray()
+    np.testing.assert_array_equal(found, expected.heatmaps())
+    metadata = pyarrow.parquet.read_schema(tmp_path / "maps" / "part-00001.parquet").metadata
+    assert metadata[b"kryptondb.quality"] == b"exact"
+
+
+def test_what_was_done_is_said_in_a_sentence(copied, pictures: Path) -> None:
+    (pictures / "broken.png").write_bytes(b"nothing")
+    first, second = copied()["message"], copied()["message"]
+    assert "maps/: 7 images done, 1 failed; " in first and "images a second; 4 files, " in first
+    assert second.endswith("maps/: 0 images done, 1 failed, 7 there already")
+
+
+def test_run_again_it_explains_only_what_is_new(copied, pictures: Path, tmp_path: Path) -> None:
+    copied()
+    picture(100).save(pictures / "new.png")
+    status = copied()
+    assert (status["done"], status["skipped"]) == (1, IMAGES)
+    assert rows(tmp_path) == [*ALL, "new.png"]
+
+
+def test_a_picture_that_could_not_be_read_is_told_and_tried_again(copied, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "bad.png").write_bytes(b"nothing")
+    status = copied()
+    assert status["failed"] == 1 and status["errors"].arrow()["image"].to_pylist() == [str(pictures / "bad.png")]
+    assert "not a PNG" in status["errors"].df()["message"][0]
+    record = [json.loads(line) for line in (tmp_path / "maps" / NAME).read_text().splitlines()]
+    assert [entry["failed"] for entry in record if "failed" in entry] == [str(pictures / "bad.png")]
+    picture(100).save(pictures / "bad.png")
+    assert copied()["done"] == 1 and rows(tmp_path) == [*ALL, "bad.png"]
+
+
+def test_a_picture_that_has_changed_is_told_and_keeps_its_rows(copied, pictures: Path, tmp_path: Path) -> None:
+    copied()
+    picture(100).save(pictures / "3.png")
+    os.utime(pictures / "3.png", (1, 1))
+    status = copied()
+    assert status["skipped"] == IMAGES and rows(tmp_path) == ALL
+    (failure,) = status["errors"]
+    assert failure.image == str(pictures / "3.png") and "has changed since its rows were written" in failure.message
+
+
+def test_a_picture_that_vanishes_midway_is_told(copied, pictures: Path, tmp_path: Path, monkeypatch) -> None:
+    write = parts._Copy._write
+
+    def vanishing(self) -> None:
+        (pictures / "6.png").unlink(missing_ok=True)
+        write(self)
+
+    monkeypatch.setattr(parts._Copy, "_write", vanishing)
+    status = copied()
+    assert rows(tmp_path) == ALL[:-1] and [failure.image for failure in status["errors"]] == [str(pictures / "6.png")]
+
+
+def test_images_whose_rows_are_all_left_out_are_done_too(db, pictures: Path, tmp_path: Path) -> None:
+    statement = COPY.replace("HEATMAP", "image, row").replace("patch => 8)", "patch => 8) WHERE score > 2")
+    names = {"pictures": str(pictures), "maps": f"{tmp_path}/maps/"}
+    assert db.sql(statement, names).arrow()["done"].to_pylist() == [IMAGES]
+    assert db.sql(statement, names).arrow()["skipped"].to_pylist() == [IMAGES]
+
+
+def test_arrays_are_known_by_what_they_show(db, tmp_path: Path) -> None:
+    first, second = (np.asarray(picture(seed)) for seed in (0, 1))
+    maps = f"{tmp_path}/maps/"
+    db.sql(COPY, {"pictures": [first], "maps": maps})
+    result = db.sql(COPY, {"pictures": [second, first], "maps": maps})
+    status = result.arrow().to_pylist()[0]
+    assert (status["skipped"], status["done"]) == (1, 1)
+    assert "has changed since" in result.errors[0].message
+
+
+def test_cells_go_to_a_folder_without_saying_the_format(db, pictures: Path, tmp_path: Path) -> None:
+    db.sql("COPY (SELECT image, drop FROM occlude(net, $pictures, patch => 8)) TO $maps",
+           {"pictures": str(pictures), "maps": f"{tmp_path}/maps/"})  # fmt: skip
+    assert len(rows(tmp_path)) == IMAGES * 49
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("tail", [" ORDER BY base", " LIMIT 2", " GROUP BY image"])
+def test_a_query_that_needs_all_images_at_once_is_refused(db, pictures: Path, tmp_path: Path, tail: str) -> None:
+    query = "SELECT image, max(drop) FROM occlude(net, $pictures)" if "GROUP" in tail else (
+        "SELECT image, base FROM occlude(net, $pictures)"
+    )  # fmt: skip
+    with pytest.raises(kryptondb.BindError, match="needs all of them"):
+        db.sql(f"COPY ({query}{tail}) TO $maps (FORMAT parquet)",
+               {"pictures": str(pictures), "maps": f"{tmp_path}/maps/"})  # fmt: skip
+    assert not (tmp_path / "maps").exists()
+
+
+def test_a_folder_belongs_to_one_query(copied, db, pictures: Path, tmp_path: Path) -> None:
+    copied()
+    names = {"pictures": str(pictures), "maps": f"{tmp_path}/maps/"}
+    with pytest.raises(kryptondb.ExecutionError, match=r"holds the rows of another query: SELECT HEATMAP"):
+        db.sql(COPY.replace("patch => 8", "patch => 16"), names)
+    db.register("net2", small_network(5), size=32)
+    db.models.drop("net", False)
+    db.register("net", small_network(5), size=32)
+    with pytest.raises(kryptondb.ExecutionError, match="of a model that has changed since"):
+        copied()
+
+
+def test_a_folder_with_parts_of_somebody_else_is_left_alone(copied, tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "part-00001.parquet").write_bytes(b"precious")
+    with pytest.raises(kryptondb.ExecutionError, match="holds parts that no"):
+        copied()
+    assert (tmp_path / "maps" / "part-00001.parquet").read_bytes() == b"precious"
+
+
+def test_two_queries_do_not_write_into_one_folder(copied, tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    copied()
+    with (tmp_path / "maps" / NAME).open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(kryptondb.ExecutionError, match="another query writes into"):
+            copied()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_named(copied, tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir(mode=0o500)
+    with pytest.raises(kryptondb.ExecutionError, match="cannot write .*maps"):
+        copied()
+
+
+# Ends that come early
+
+
+def test_a_full_disk_leaves_what_is_written_and_says_how_to_go_on(copied, tmp_path: Path, monkeypatch) -> None:
+    sync, left = os.fsync, 4
+
+    def full(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(
+            kryptondb.ExecutionError, match=r"No space left on device(.|\n)*goes on with the other images"
+        ):
+            copied()
+    assert 0 < len(rows(tmp_path)) < IMAGES
+    copied()
+    assert rows(tmp_path) == ALL
+
+
+def test_ctrl_c_keeps_the_images_that_are_complete(copied, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(parts, "_IMAGES", 100)
+    finished, seen = parts._Copy._finished, 0
+
+    def interrupted(self, source) -> None:
+        nonlocal seen
+        finished(self, source)
+        seen += 1
+        if seen == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts._Copy, "_finished", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            copied()
+    assert rows(tmp_path) == ALL[:3]
+    status = copied()
+    assert (status["skipped"], status["done"]) == (3, IMAGES - 3) and rows(tmp_path) == ALL
+
+
+def test_a_record_that_was_cut_off_is_mended(copied, tmp_path: Path) -> None:
+    copied()
+    record = tmp_path / "maps" / NAME
+    whole = record.read_bytes()
+    last = whole.splitlines(keepends=True)[-1]
+    record.write_bytes(whole[: -len(last) // 2])
+    (tmp_path / "maps" / ".part-00004.parquet.abc.partial").write_bytes(b"half")
+    status = copied()
+    assert status["done"] == len(json.loads(last)["images"]) and rows(tmp_path) == ALL
+    assert not list((tmp_path / "maps").glob(".*"))
+
+
+def test_a_record_that_is_damaged_in_the_middle_is_not_guessed_at(copied, tmp_path: Path) -> None:
+    copied()
+    record = tmp_path / "maps" / NAME
+    lines = record.read_bytes().splitlines(keepends=True)
+    record.write_bytes(b"".join([lines[0], b"?\n", *lines[1:]]))
+    with pytest.raises(kryptondb.ExecutionError, match="damaged: line 2"):
+        copied()
+
+
+def test_images_of_a_part_that_was_lost_are_explained_again(copied, tmp_path: Path) -> None:
+    copied()
+    (tmp_path / "maps" / "part-00002.parquet").unlink()
+    assert copied()["done"] == 2 and rows(tmp_path) == ALL
+
+
+def test_a_process_that_is_killed_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    assert set(killed(4, 1, tmp_path)) <= {SOUND, UNHURT}
