@@ -1,9 +1,10 @@
 # make demo   installs into .venv and explains a photograph
 # make test   installs what tests need and runs them all
+# make docs   builds the site into out/site (python -m http.server -d out/site shows it, with its search)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check docs notebooks bench clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -20,6 +21,10 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,bench]'
 	@touch $@
 
+.venv/.installed-docs: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 demo: .venv/.installed-demo
 	$(BIN)/kryptondb -f queries/demo.sql
 
@@ -31,6 +36,12 @@ check: .venv/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/wheels.py
+
+docs: .venv/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
+
+notebooks: .venv/.installed-docs
+	$(BIN)/python docs/drawn/run_notebooks.py
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.exact

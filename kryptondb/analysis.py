@@ -48,8 +48,11 @@ class Owner(Protocol):
     settings: Settings
     profiles: Profiles
 
-    def threads(self) -> AbstractContextManager[None]: ...
-    def rates(self, device: str) -> Rates: ...
+    def threads(self) -> AbstractContextManager[None]:
+        """The threads that the session gives to torch, while it lasts."""
+
+    def rates(self, device: str) -> Rates:
+        """How fast a device is."""
 
 
 def analyze(

@@ -20,14 +20,27 @@ class Answer(Protocol):
     pictures: Any  # `kryptondb.notebook.Pictures`, or None
 
     @property
-    def plan(self) -> PhysicalPlan | None: ...
+    def plan(self) -> PhysicalPlan | None:
+        """The physical plan of a query, None for other statements."""
+
     @property
-    def schema(self) -> pa.Schema: ...
+    def schema(self) -> pa.Schema:
+        """Names and types of the rows."""
+
     @property
-    def kept(self) -> bool: ...
+    def kept(self) -> bool:
+        """Whether the rows are there already."""
+
     @property
-    def so_far(self) -> Any: ...
+    def so_far(self) -> Any:
+        """The run that is under way or done."""
+
     @property
-    def errors(self) -> Sequence[ImageFailure]: ...
-    def arrow(self) -> pa.Table: ...
-    def batches(self) -> Iterator[pa.RecordBatch]: ...
+    def errors(self) -> Sequence[ImageFailure]:
+        """The images that were left out."""
+
+    def arrow(self) -> pa.Table:
+        """All rows, kept."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows as they come."""

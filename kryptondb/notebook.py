@@ -78,6 +78,8 @@ def html(result: Answer) -> str:
     left = rows - len(maps) if maps else rows - _ROWS
     if left > 0:
         parts.append(f"<p>... {left:,} more {'heat map' if maps else 'row'}{'' if left == 1 else 's'}</p>")
+    if result.note is not None:
+        parts.append(f"<p>{escape(result.note)}</p>")
     if result.errors:
         from kryptondb.display import failures_text
 
@@ -110,13 +112,16 @@ def _maps(result: Answer, most: int) -> Iterator[tuple[dict[str, Any], np.ndarra
 
 def _figure(result: Answer, row: dict[str, Any], heatmap: np.ndarray) -> str:
     from kryptondb.display import caption, made
+    from kryptondb.values import shown
 
     png = result.pictures.png(row, heatmap) if result.pictures is not None else None
     picture = (
         f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" style="max-width: 100%">' if png else ""
     )
     told = escape(caption(row, heatmap, result.plan, None, made(result.schema, row.get("image"), result.plan)))
-    return f"<figure>{picture}<figcaption>{told}</figcaption></figure>"
+    if row.get("prediction"):
+        told += f"<br>predicted {escape(shown(row['prediction']))}"
+    return f'<figure>{picture}<figcaption style="white-space: pre-wrap">{told}</figcaption></figure>'
 
 
 def _table(result: Answer) -> str:

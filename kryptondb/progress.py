@@ -1,4 +1,4 @@
-"""Progress of a running query: one line on a terminal, only for what lasts over a second, gone when done."""
+"""Progress of a running query: one line on a terminal or under a cell, only for what lasts, gone when done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from kryptondb.notebook_progress import NotebookPlace, in_notebook
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -55,7 +57,9 @@ class ProgressLine:
             self._bar.stop()
             self._bar = None
 
-    close = pause
+    def close(self) -> None:
+        """Takes the line away for good."""
+        self.pause()
 
     @property
     def visible(self) -> bool:
@@ -75,12 +79,13 @@ class ProgressLine:
         if progress.images is None or progress.images > 1:
             of = f"/{progress.images:,}" if progress.images is not None else ""
             title = f"{progress.image_number:,}{of}  {title}"
+        self._show(title, progress, "   ".join(facts))
+
+    def _show(self, title: str, progress: Progress, facts: str) -> None:
         if self._bar is None:
             self._bar, self._task = self._new_bar()
         assert self._task is not None
-        self._bar.update(
-            self._task, total=progress.total, completed=progress.done, description=title, facts="   ".join(facts)
-        )
+        self._bar.update(self._task, total=progress.total, completed=progress.done, description=title, facts=facts)
         self._bar.refresh()
 
     def _new_bar(self) -> tuple[Bar, TaskID]:
@@ -89,7 +94,7 @@ class ProgressLine:
         from rich.progress import Progress as Bar
         from rich.table import Column
 
-        console = Console(file=self._stream, force_terminal=True)
+        console = Console(file=self._stream, force_terminal=True, force_jupyter=False)
         bar = Bar(
             TextColumn(
                 "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", max_width=32)
@@ -106,29 +111,80 @@ class ProgressLine:
         return bar, bar.add_task("", total=None, facts="")
 
 
+class NotebookLine(ProgressLine):
+    """The same under the running cell of a notebook."""
+
+    def __init__(self, *, delay: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(sys.stderr, delay=delay, clock=clock)
+        self._place = NotebookPlace()
+        self._shown = False
+
+    def pause(self) -> None:
+        """Takes the line away until the next call."""
+        self._place.clear()
+        self._shown = False
+
+    @property
+    def visible(self) -> bool:
+        """Whether the line stands under the cell now."""
+        return self._shown
+
+    def _show(self, title: str, progress: Progress, facts: str) -> None:
+        self._place.say(f"{title}  {facts}", progress.done / progress.total if progress.total else None)
+        self._shown = True
+
+
+class _Place(Protocol):
+    """Where one line of words stands until it is replaced or taken away."""
+
+    def say(self, text: str) -> None: ...
+    def clear(self) -> None: ...
+
+
+class _TerminalPlace:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._said = False
+
+    def say(self, text: str) -> None:
+        self._stream.write(f"\r{text}" + ("\x1b[K" if self._said else ""))
+        self._stream.flush()
+        self._said = True
+
+    def clear(self) -> None:
+        if self._said:
+            self._stream.write("\r\x1b[2K")
+            self._stream.flush()
+
+
 @contextmanager
 def waiting(
     what: str, setting: object, stream: TextIO | None = None, *, delay: float = 1.0
 ) -> Iterator[Callable[[str], None]]:
-    """Says on a terminal what is being waited for, when it lasts longer than `delay` seconds; gone when it is done.
+    """Says on a terminal, or under a notebook's cell, what is being waited for; gone when it is done.
 
     Yields a function that says something else from now on, such as how far it is.
+
+    Args:
+        what: what is being waited for.
+        setting: the setting `progress`; 'off' says nothing.
+        stream: where to, `sys.stderr` by default; one that is no terminal is told nothing.
+        delay: seconds until anything is said.
     """
-    stream = sys.stderr if stream is None else stream
-    if setting == "off" or stream is None or not stream.isatty():
+    place = _place(setting, stream)
+    if place is None:
         yield lambda _: None
         return
     lock = threading.Lock()
-    wanted, said = what, ""
+    wanted, said = what, False
     done = threading.Event()
 
     def say() -> None:
         nonlocal said
         with lock:
             if not done.is_set():
-                stream.write(f"\r{wanted} ..." + ("\x1b[K" if said else ""))
-                stream.flush()
-                said = wanted
+                place.say(f"{wanted} ...")
+                said = True
 
     def say_instead(text: str) -> None:
         nonlocal wanted
@@ -145,9 +201,16 @@ def waiting(
         timer.cancel()
         with lock:
             done.set()
-            if said:
-                stream.write("\r\x1b[2K")
-                stream.flush()
+            place.clear()
+
+
+def _place(setting: object, stream: TextIO | None) -> _Place | None:
+    if setting == "off":
+        return None
+    if stream is None and in_notebook():
+        return NotebookPlace()
+    stream = sys.stderr if stream is None else stream
+    return _TerminalPlace(stream) if stream is not None and stream.isatty() else None
 
 
 def clock_time(seconds: float) -> str:
@@ -161,9 +224,12 @@ def clock_time(seconds: float) -> str:
 def progress_line(setting: object, stream: TextIO | None = None) -> ProgressLine | None:
     """The line that the setting `progress` asks for: 'auto' after a second, 'on' at once, 'off' never.
 
-    Whatever the setting, only a terminal gets one.
+    Whatever the setting, only a terminal or a notebook gets one.
     """
-    stream = sys.stderr if stream is None else stream
-    if setting == "off" or stream is None or not stream.isatty():
+    if setting == "off":
         return None
-    return ProgressLine(stream, delay=0.0 if setting == "on" else 1.0)
+    delay = 0.0 if setting == "on" else 1.0
+    if stream is None and in_notebook():
+        return NotebookLine(delay=delay)
+    stream = sys.stderr if stream is None else stream
+    return ProgressLine(stream, delay=delay) if stream is not None and stream.isatty() else None

@@ -28,13 +28,22 @@ class Run(Protocol):
     """One execution of a statement: `kryptondb.executor.Execution`, or rows that are there already."""
 
     @property
-    def schema(self) -> pa.Schema: ...
+    def schema(self) -> pa.Schema:
+        """Names and types of the rows."""
+
     @property
-    def errors(self) -> Sequence[ImageFailure]: ...
+    def errors(self) -> Sequence[ImageFailure]:
+        """The images that were left out so far."""
+
     @property
-    def stats(self) -> Stats | None: ...
-    def batches(self) -> Iterator[pa.RecordBatch]: ...
-    def close(self) -> None: ...
+    def stats(self) -> Stats | None:
+        """What was counted so far; None where nothing runs."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows as they come."""
+
+    def close(self) -> None:
+        """Ends the run."""
 
 
 class Rows:
@@ -61,15 +70,7 @@ class Rows:
 class Result:
     """The answer to one statement.
 
-    Args:
-        start: starts the statement; called when the rows are first read, and again if they are read anew.
-        plan: the physical plan of a query, None for other statements.
-        message: a sentence that stands for the rows when the result is shown (a plan's text, a new model's summary).
-        note: a sentence that stands below the rows when they are shown as a table.
-        document: the answer as one JSON document, when it is one (EXPLAIN FORMAT json).
-        pictures: opens the query's pictures again, to draw heat maps over them in a notebook.
-
-    A result is read by one thread at a time.
+    `Session.sql` makes it. A result is read by one thread at a time.
     """
 
     def __init__(
@@ -82,6 +83,15 @@ class Result:
         document: str | None = None,
         pictures: Pictures | None = None,
     ) -> None:
+        """
+        Args:
+            start: starts the statement; called when the rows are first read, and again if they are read anew.
+            plan: the physical plan of a query, None for other statements.
+            message: a sentence that stands for the rows when the result is shown (a plan's text, a model's summary).
+            note: a sentence that stands below the rows when they are shown as a table.
+            document: the answer as one JSON document, when it is one (EXPLAIN FORMAT json).
+            pictures: opens the query's pictures again, to draw heat maps over them in a notebook.
+        """
         self._start = start
         self._run: Run | None = None
         self._consumed = False
@@ -226,6 +236,20 @@ class Result:
         what = self.plan.statement if self.plan is not None else "rows"
         state = f"{self._table.num_rows:,} rows" if self._table is not None else "not read yet"
         return f"<kryptondb.Result: {what} ({state}; .show() prints it)>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """IPython's plain text: the rows where they were read already, else what this is; never runs anything."""
+        if not self.kept or self.message is not None:
+            printer.text(repr(self))
+            return
+        import io
+
+        from kryptondb.display import show
+        from kryptondb.screen import Terminal
+
+        text = io.StringIO()
+        show(self, text, Terminal(None, None, False), max_rows=20)
+        printer.text(text.getvalue().rstrip("\n"))
 
     def _repr_html_(self) -> str:
         from kryptondb.notebook import html

@@ -28,8 +28,11 @@ class Owner(Protocol):
 
     profiles: Profiles
 
-    def threads(self) -> AbstractContextManager[None]: ...
-    def rates(self, device: str) -> Rates: ...
+    def threads(self) -> AbstractContextManager[None]:
+        """The threads that the session gives to torch, while it lasts."""
+
+    def rates(self, device: str) -> Rates:
+        """How fast a device is."""
 
 
 class Watched:
@@ -51,17 +54,21 @@ class Watched:
 
     @property
     def schema(self) -> pa.Schema:
+        """The rows' schema, with how they are made in its metadata."""
         return self.execution.schema
 
     @property
     def errors(self) -> Sequence[ImageFailure]:
+        """The images that were left out so far, and why."""
         return self.execution.errors
 
     @property
     def stats(self) -> Stats:
+        """What was counted so far."""
         return self.execution.stats
 
     def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, image by image, with the progress line while nothing comes."""
         with self.watched():
             for batch in self.execution.batches():
                 if self._line is not None:
@@ -80,6 +87,7 @@ class Watched:
         self._session.profiles.remember(key_of(node), sample_of(content_hash(picture), picture.name, sample))
 
     def close(self) -> None:
+        """Ends the execution."""
         self.execution.close()
 
     @contextmanager

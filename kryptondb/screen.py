@@ -39,6 +39,7 @@ def rendered(what: RenderableType, terminal: Terminal, *, strip: bool = False) -
         file=buffer,
         width=terminal.width or 1_000_000,
         force_terminal=terminal.colour,
+        force_jupyter=False,  # in a notebook rich would display it, and the text would be empty
         color_system="truecolor" if terminal.colour else None,
         legacy_windows=False,
         markup=False,

@@ -201,8 +201,23 @@ class Session:
         """Makes a torch module a model of this session, under a name. A frozen copy is kept; the module is left alone.
 
         Args:
-            module: maps [N, C, H, W] to one tensor [N, classes], or to several of which `output` is it.
-            size: height and width of the input; the other options are those of CREATE MODEL.
+            name: what statements call it.
+            module: maps [N, C, H, W], float32, to one tensor [N, classes], or to several of which `output` is it.
+            size: height and width of the input in pixels, one number or both.
+            mean: taken off the pixels after `scale`; one number, or one a channel. 0 by default.
+            std: what they are divided by then.
+            scale: what the brightest pixel becomes before that, 1 by default.
+            channels: 'RGB', 'L', or how many an array has to have.
+            labels: names of the classes, or the path of a file with one a line.
+            classes: how many there are, where that is to be checked.
+            resize: the short side in pixels, or (height, width), before a crop.
+            crop: whether the middle is cut out, or the size that is.
+            letterbox: the level around a picture that is fitted in whole, 0 to 1.
+            interpolation: 'bilinear', 'bicubic' or 'nearest'.
+            antialias: whether a picture is smoothed while it is made smaller.
+            output: which of several outputs holds the scores, its name or its place from 0.
+            activation: what makes probabilities of them, 'softmax', 'sigmoid' or 'none'.
+            layout: 'channels_first', or 'channels_last' for a module that takes [N, H, W, C].
 
         Raises:
             BindError: an option's value that makes no sense, or a name that the database holds already.

@@ -29,6 +29,7 @@ class Adapted(nn.Module):
         self.output, self.channels_last, self.column = output, channels_last, column
 
     def forward(self, images: torch.Tensor) -> Any:
+        """Images [N, C, H, W] -> scores [N, classes]."""
         scores = self.module(images.permute(0, 2, 3, 1) if self.channels_last else images)
         if self.output is not None:
             scores = chosen(scores, self.output)

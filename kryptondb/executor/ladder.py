@@ -39,9 +39,12 @@ class Judged(Protocol):
     """A recipe on one image: how near it came to the exact map, and how long it took."""
 
     @property
-    def ssim(self) -> float: ...
+    def ssim(self) -> float:
+        """SSIM to the exact map."""
+
     @property
-    def seconds(self) -> float: ...
+    def seconds(self) -> float:
+        """What the map took."""
 
 
 def accurate_pass(recipe: Recipe) -> Pass | None:

@@ -101,7 +101,8 @@ class Encode(Protocol):
 
     suffix: str
 
-    def __call__(self, heatmap: Map) -> bytes: ...
+    def __call__(self, heatmap: Map) -> bytes:
+        """The file's bytes."""
 
 
 class _Png:
@@ -113,6 +114,7 @@ class _Png:
         self._drawing = drawing
 
     def __call__(self, heatmap: Map) -> bytes:
+        """The file's bytes."""
         drawing = self._drawing
         near = "   approximate" if drawing.execution.quality(heatmap.image) == "approximate" else ""
         title = f"{drawing.score_text(heatmap)}\n{heatmap.image}   model {drawing.occlude.model}{near}"

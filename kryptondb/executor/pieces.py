@@ -23,13 +23,20 @@ class Scores(Protocol):
     """Cells as an operator computes them: n positions, and their scores for k classes."""
 
     @property
-    def rows(self) -> np.ndarray: ...  # int32 [n]
+    def rows(self) -> np.ndarray:
+        """Grid rows of the positions, int32 [n]."""
+
     @property
-    def cols(self) -> np.ndarray: ...  # int32 [n]
+    def cols(self) -> np.ndarray:
+        """Grid columns of the positions, int32 [n]."""
+
     @property
-    def scores(self) -> np.ndarray: ...  # float64 [n, k]
+    def scores(self) -> np.ndarray:
+        """float64 [n, k]."""
+
     @property
-    def exact(self) -> bool | np.ndarray: ...  # of all cells, or boolean [n]
+    def exact(self) -> bool | np.ndarray:
+        """Whether they are computed exactly: of all cells, or boolean [n]."""
 
 
 class ImageRun(Protocol):
@@ -40,10 +47,12 @@ class ImageRun(Protocol):
     base: np.ndarray  # float64 [k], their scores with nothing occluded
 
     @property
-    def flops(self) -> float: ...  # operations done so far
-    def allot(
-        self, time_left: Callable[[], float]
-    ) -> None: ...  # before it is iterated: seconds that it may still take
+    def flops(self) -> float:
+        """Operations done so far."""
+
+    def allot(self, time_left: Callable[[], float]) -> None:
+        """Called before it is iterated: seconds that it may still take."""
+
     def __iter__(self) -> Iterator[Scores]: ...
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Runner(Protocol):
     """An experiment that is set up: `kryptondb.executor.experiment.Experiment`."""
 
-    def run(self, picture: Picture) -> ImageRun: ...
+    def run(self, picture: Picture) -> ImageRun:
+        """The experiment on one picture."""
 
 
 #: How an experiment is set up for a plan's node; tests give their own.

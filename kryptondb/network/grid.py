@@ -124,19 +124,24 @@ class PlacedGrid(Grid):
 
     @property
     def rows(self) -> int:
+        """How many positions there are vertically."""
         return len(self.at_ys)
 
     @property
     def cols(self) -> int:
+        """How many positions there are horizontally."""
         return len(self.at_xs)
 
     @property
     def tops(self) -> np.ndarray:
+        """The top pixel of each row of positions, int64 [rows]."""
         return np.array(self.at_ys, dtype=np.int64)
 
     @property
     def lefts(self) -> np.ndarray:
+        """The left pixel of each column of positions, int64 [cols]."""
         return np.array(self.at_xs, dtype=np.int64)
 
     def moved(self, ys: np.ndarray, xs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """No patch is moved: zeros, int64 [n] each."""
         return np.zeros_like(ys), np.zeros_like(xs)

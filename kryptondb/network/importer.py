@@ -45,6 +45,7 @@ class Importer:
         self.literal = aliased_writes(self.graph)
 
     def run(self) -> tuple[tuple[Node, ...], int]:
+        """The nodes in the order in which they are computed, and the place of the output among them."""
         signature = self.exported.graph_signature
         if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
             raise CannotTrace("the network changes its own buffers while it runs")

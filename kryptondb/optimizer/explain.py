@@ -23,21 +23,36 @@ class Measured(Protocol):
     """What a run counted: the executor's `Stats` has it."""
 
     @property
-    def seconds(self) -> float: ...
+    def seconds(self) -> float:
+        """Seconds that the run took."""
+
     @property
-    def flops(self) -> float: ...
+    def flops(self) -> float:
+        """Operations, two a multiply-add."""
+
     @property
-    def positions(self) -> int: ...
+    def positions(self) -> int:
+        """Positions that were computed, of all images."""
+
     @property
-    def images(self) -> int: ...
+    def images(self) -> int:
+        """Images that were answered."""
+
     @property
-    def failed(self) -> int: ...
+    def failed(self) -> int:
+        """Images that were left out."""
+
     @property
-    def peak_memory(self) -> int | None: ...
+    def peak_memory(self) -> int | None:
+        """Bytes of the process at its highest, where the system tells."""
+
     @property
-    def query_memory(self) -> int | None: ...
+    def query_memory(self) -> int | None:
+        """Bytes at the highest beside what the process held before."""
+
     @property
-    def rows(self) -> int: ...
+    def rows(self) -> int:
+        """Rows of the answer."""
 
 
 def explain(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str:

@@ -29,15 +29,16 @@ DOT_COMMANDS: dict[str, tuple[str, ...]] = {
 
 #: Values that are words, by option. They are strings in the language, so they are offered with their quotes.
 _VALUES: dict[str, tuple[str, ...]] = {
-    "fill": ("gray", "black", "white", "mean", "patch_mean", "blur"),
+    "fill": ("gray", "black", "white", "mean", "patch_mean", "blur", "gaussian"),
     "score": ("probability", "logit", "log_probability", "output"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("float32", "float64", "bfloat16", "float16"),
-    "operator": ("incremental", "full", "thresholded"),
+    "operator": ("incremental", "full", "thresholded", "drill-down", "refined", "anytime"),
     "channels": ("RGB", "L"),
     "activation": ("softmax", "sigmoid", "none"),
     "layout": ("channels_first", "channels_last"),
     "interpolation": ("bilinear", "bicubic", "nearest"),
+    "tuning": ("auto", "off"),
     "on_error": ("continue", "stop"),
     "progress": ("auto", "on", "off"),
     "format": ("png", "html", "dicom", "csv", "parquet", "arrow"),
@@ -128,6 +129,7 @@ def _options(place: Context) -> Iterable[tuple[str, str]]:
         "occlude": OCCLUDE_OPTIONS,
         "redundancy": REDUNDANCY_OPTIONS,
         "using": HINTS,
+        "analyze": (*OCCLUDE_OPTIONS, "budget", "confidence"),
         "create model": OPTION_NAMES,
         "table file": ("column",),
         "copy": dict.fromkeys(("format", *chain.from_iterable(OPTIONS.values()))),

@@ -104,6 +104,7 @@ class OnnxModule(nn.Module):
         ]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images as the file takes them -> its outputs."""
         values: dict[str, Value] = {self.image: images}
         for name, reads, writes, frees in zip(self.steps, self.reads, self.writes, self.frees, strict=True):
             step = self.get_submodule(name)

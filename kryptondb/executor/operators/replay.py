@@ -50,6 +50,7 @@ class CudaRecorder:
         self.aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
     def record(self, work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        """Records the work as a CUDA graph; what is returned replays it and gives the same tensor, renewed."""
         with torch.cuda.device(self.device):
             own, aside = torch.cuda.current_stream(), self.aside
             aside.wait_stream(own)
