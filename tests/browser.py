@@ -54,6 +54,7 @@ class Browser:
         self._buffer = b""
         self._last = 0
         self._session: str | None = None
+        self._loads = 0
         #: What the page reported as going wrong: exceptions, errors on the console, what its policy blocked.
         self.complaints: list[str] = []
 
@@ -104,6 +105,13 @@ class Browser:
             time.sleep(0.02)
         raise RuntimeError(f"{path} does not load")
 
+    def reload(self) -> None:
+        """Opens the page again, and waits until it is there; its scripts need not run."""
+        before = self._loads
+        self.call("Page.reload")
+        while self._loads == before:
+            self._note(self._receive())
+
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
@@ -137,7 +145,9 @@ class Browser:
         return answer
 
     def _note(self, event: dict[str, Any]) -> None:
-        if event.get("method") == "Runtime.exceptionThrown":
+        if event.get("method") == "Page.loadEventFired":
+            self._loads += 1
+        elif event.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(event["params"]["exceptionDetails"]["text"])
         elif event.get("method") == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
             self.complaints.append(event["params"]["entry"]["text"])
