@@ -12,9 +12,8 @@ whose every recipe is out of the question for any target that people ask for. Th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kryptondb.arguments import placed_at, value_of
 from kryptondb.budget import Budget, parse_budget
@@ -22,37 +21,22 @@ from kryptondb.catalog import ProfileKey, SampleRecord
 from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.display import spoken_seconds
 from kryptondb.errors import BindError, ImageError, PlanError
-from kryptondb.profiles import Profiles, key_of, profile_of, recipe_of, sample_of
+from kryptondb.profiles import key_of, profile_of, recipe_of, sample_of
 from kryptondb.progress import progress_line
 from kryptondb.result import Result, Rows
+from kryptondb.running import Owner
 from kryptondb.tables import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from kryptondb.catalog import ModelStore, Settings
     from kryptondb.executor import ImageFailure
     from kryptondb.executor.profiling import Profiler
     from kryptondb.grammar.statements import Analyze, Option, Select
     from kryptondb.images.picture import Picture
     from kryptondb.images.sources import ImageSource
-    from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.physical import Occlude, PhysicalPlan
     from kryptondb.optimizer.recipe import Recipe
-
-
-class Owner(Protocol):
-    """The session that runs it."""
-
-    models: ModelStore
-    settings: Settings
-    profiles: Profiles
-
-    def threads(self) -> AbstractContextManager[None]:
-        """The threads that the session gives to torch, while it lasts."""
-
-    def rates(self, device: str) -> Rates:
-        """How fast a device is."""
 
 
 def analyze(
@@ -117,8 +101,8 @@ class _Run:
         """Measures the images that the profile lacks, as far as the budget goes."""
         from kryptondb.executor import ImageFailure
         from kryptondb.executor.asking import load_picture
-        from kryptondb.executor.ladder import worthwhile
         from kryptondb.images.sampling import content_hash
+        from kryptondb.optimizer.ladder import worthwhile
 
         known = {sample.image: sample for sample in self._owner.profiles.store.samples(self._key)}
         stops = len(sources) == 1 or self._owner.settings.get("on_error") == "stop"
@@ -211,9 +195,10 @@ def table_of_recipes(samples: Sequence[SampleRecord], confidence: float) -> pa.T
 def _query(statement: Analyze) -> Select:
     """The query that a profile is measured for."""
     from kryptondb.grammar import statements as s
+    from kryptondb.optimizer.rules.bind_source import OCCLUDE_OPTIONS
 
     model = s.Column(statement.model, position=statement.position)
-    options = tuple(option for option in statement.options if option.name not in ("budget", "confidence"))
+    options = tuple(option for option in statement.options if option.name in OCCLUDE_OPTIONS)
     source = s.TableFunction("occlude", (model, statement.images), options, position=statement.position)
     return s.Select((s.SelectItem(s.HeatMap()),), source)
 
@@ -249,13 +234,12 @@ def _profiler(owner: Owner, occlude: Occlude, statement: Analyze, recipes: Seque
 
 def _budget_option(options: Sequence[Option]) -> Option | None:
     """The option of that name. Raises BindError for an option that ANALYZE does not have."""
-    from kryptondb.optimizer.rules.bind_source import OCCLUDE_OPTIONS
+    from kryptondb.optimizer.rules.bind_source import ANALYZE_OPTIONS
     from kryptondb.optimizer.values import no_such
 
-    known = (*OCCLUDE_OPTIONS, "budget", "confidence")
     for option in options:
-        if option.name not in known:
-            raise no_such("ANALYZE option", option.name, known, option)
+        if option.name not in ANALYZE_OPTIONS:
+            raise no_such("ANALYZE option", option.name, ANALYZE_OPTIONS, option)
     return next((option for option in options if option.name == "budget"), None)
 
 

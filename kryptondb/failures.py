@@ -28,12 +28,9 @@ class Failures(_Base):
 
     def df(self) -> pd.DataFrame:
         """The same as a pandas data frame."""
-        from kryptondb.errors import ExecutionError
+        from kryptondb.values import require_pandas
 
-        try:
-            import pandas  # noqa: F401
-        except ImportError:
-            raise ExecutionError("df() needs pandas", hint="Install it: pip install pandas") from None
+        require_pandas()
         return self.arrow().to_pandas()
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:

@@ -77,8 +77,6 @@ def key_of(occlude: Occlude) -> ProfileKey:
 
 def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
     """Samples as arrays, of the recipes that were measured on all of them."""
-    import numpy as np
-
     from kryptondb.optimizer.profile import Profile
 
     samples = list(samples)
@@ -86,13 +84,7 @@ def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
         return None
     measured = [{recipe: each for each in sample.recipes if (recipe := recipe_of(each))} for sample in samples]
     recipes = tuple(recipe for recipe in measured[0] if all(recipe in others for others in measured))
-    shape = len(samples), len(recipes)
-    return Profile(
-        recipes,
-        np.array([[each[recipe].ssim for recipe in recipes] for each in measured]).reshape(shape),
-        np.array([[each[recipe].seconds for recipe in recipes] for each in measured]).reshape(shape),
-        np.array([sample.seconds for sample in samples]),
-    )
+    return Profile.of(recipes, measured, [sample.seconds for sample in samples])
 
 
 def sample_of(image: str, name: str, found: Sample) -> SampleRecord:

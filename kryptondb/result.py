@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kryptondb.errors import BindError, ExecutionError
+from kryptondb.errors import BindError
 from kryptondb.failures import Failures
 
 if TYPE_CHECKING:
@@ -166,12 +166,9 @@ class Result:
 
     def df(self) -> pd.DataFrame:
         """All rows as a pandas data frame; each heat map is a two-dimensional numpy array."""
-        try:
-            import pandas  # noqa: F401
-        except ImportError:
-            raise ExecutionError("df() needs pandas", hint="Install it: pip install pandas") from None
-        from kryptondb.values import is_tensor, tensors
+        from kryptondb.values import is_tensor, require_pandas, tensors
 
+        require_pandas()
         table = self.arrow()
         maps = {name: table.column(name) for name in table.column_names if is_tensor(table.schema.field(name).type)}
         frame = table.drop_columns(list(maps)).to_pandas()

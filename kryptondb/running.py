@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
 
 class Owner(Protocol):
-    """The session that runs it: its models, its settings and its threads."""
+    """The session that runs something: its models, settings, profiles and threads, and how fast its devices are."""
 
     models: ModelStore
     settings: Settings
-
     profiles: Profiles
 
     def threads(self) -> AbstractContextManager[None]:

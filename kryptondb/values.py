@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from kryptondb.errors import ExecutionError
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
@@ -110,6 +112,14 @@ def shown_column(column: pa.Array) -> list[str]:
         rows, cols = column.type.shape
         return ["NULL" if null else f"{rows} x {cols}" for null in column.is_null().to_pylist()]
     return [shown(value) for value in column.to_pylist()]
+
+
+def require_pandas() -> None:
+    """Raises ExecutionError where a data frame is asked for and pandas is not installed."""
+    try:
+        import pandas  # noqa: F401
+    except ImportError:
+        raise ExecutionError("df() needs pandas", hint="Install it: pip install pandas") from None
 
 
 def table_of(names: Sequence[str], rows: Sequence[Sequence[object]]) -> pa.Table:

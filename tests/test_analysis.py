@@ -18,13 +18,13 @@ from kryptondb import analysis
 from kryptondb.cli import main
 from kryptondb.executor import calibrate
 from kryptondb.executor.known import Known
-from kryptondb.executor.ladder import worthwhile
 from kryptondb.executor.profiling import Measured, Profiler, Sample
 from kryptondb.images.picture import Picture
 from kryptondb.images.sampling import content_hash, sampling_order
 from kryptondb.images.sources import find_images
 from kryptondb.optimizer import recipe as recipes
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.ladder import worthwhile
 from kryptondb.optimizer.recipe import Recipe
 from tests.end_to_end.networks import export, small_network
 

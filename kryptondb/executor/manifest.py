@@ -32,8 +32,8 @@ class Manifest:
     """A folder's record, open and locked.
 
     Attributes:
-        done: what every image was when its rows were written (see `parts.identity_of`), by name. The same name stands
-            there as often as it was written.
+        done: what each image that earlier runs wrote was at that time (see `parts.identity_of`), by name; as often as
+            it was written.
         parts: how many parts there are, lost ones included.
     """
 
@@ -45,7 +45,7 @@ class Manifest:
     def add(self, part: str, rows: int, size: int, images: Sequence[tuple[str, str]]) -> None:
         """Notes a part that has appeared, with its images and what each of them was."""
         self._write({"part": part, "rows": rows, "bytes": size, "images": [list(each) for each in images]})
-        self._take(part, images)
+        self._count(part)
 
     def fail(self, image: str, message: str) -> None:
         """Notes an image that was left out. It is tried again when the command is run again."""
@@ -55,11 +55,9 @@ class Manifest:
         """The name of the part that comes next."""
         return f"part-{self.parts + 1:05}.parquet"
 
-    def _take(self, part: str, images: Sequence[tuple[str, str]]) -> None:
+    def _count(self, part: str) -> None:
         number = part.removeprefix("part-").removesuffix(".parquet")
         self.parts = max(self.parts, int(number) if number.isdecimal() else 0)
-        for name, identity in images:
-            self.done.setdefault(name, []).append(identity)
 
     def _read(self, query: Mapping[str, Any]) -> None:
         """Reads what is there; begins the record where nothing is."""
@@ -90,10 +88,12 @@ class Manifest:
             what = "the same query of a model that has changed since" if same else f"another query: {statement}"
             raise ExecutionError(f"{self._folder}{os.sep} holds the rows of {what}", hint=_ANOTHER)
         for entry in others:
-            if "part" in entry and (self._folder / entry["part"]).is_file():
-                self._take(entry["part"], [(name, identity) for name, identity in entry["images"]])
-            elif "part" in entry:
-                self._take(entry["part"], [])  # lost: its images are explained again
+            if "part" not in entry:
+                continue
+            self._count(entry["part"])
+            if (self._folder / entry["part"]).is_file():  # else it was lost: its images are explained again
+                for name, identity in entry["images"]:
+                    self.done.setdefault(name, []).append(identity)
 
     def _begin(self, query: Mapping[str, Any]) -> None:
         """The first line, in a folder that has no parts of anybody's."""

@@ -109,7 +109,6 @@ class _Copy:
         self, execution: Execution, folder: Path, record: Manifest, opener: Callable[[BinaryIO, pa.Schema], Any]
     ) -> None:
         self._execution, self._folder, self._record, self._opener = execution, folder, record, opener
-        self._before = {name: list(identities) for name, identities in record.done.items()}
         self._identities: dict[int, str] = {}
         self._held = _Held()
         self._told = 0  # failures that stand in the record
@@ -140,7 +139,7 @@ class _Copy:
     def _is_there(self, source: ImageSource) -> bool:
         """Whether an image's rows were written by an earlier run; tells of a picture that is another one since."""
         identity = identity_of(source)
-        there = self._before.get(source.name)
+        there = self._record.done.get(source.name)
         if not there:
             self._identities[id(source)] = identity
             return False

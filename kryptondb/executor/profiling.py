@@ -9,18 +9,19 @@ from functools import partial
 
 import numpy as np
 
-from kryptondb.executor import heap, ladder
+from kryptondb.executor import heap
 from kryptondb.executor.approximation import approximate
 from kryptondb.executor.asking import asking
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.known import Known
-from kryptondb.executor.ladder import EXACT, Pass
 from kryptondb.executor.operators import Incremental, Thresholded
 from kryptondb.executor.pieces import ImageRun
 from kryptondb.executor.quality import ssim
 from kryptondb.images.picture import Picture
 from kryptondb.network import UNCAPPED
+from kryptondb.optimizer import ladder
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.ladder import EXACT, Pass
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
@@ -74,7 +75,7 @@ class Profiler:
             ImageError: the picture cannot be made into the model's input.
             ExecutionError: the network failed.
         """
-        wanted = dict.fromkeys(each for recipe in recipes for each in ladder.passes(recipe) if each != EXACT)
+        wanted = ladder.maps_beside(recipes)
         grid = self.experiment.grid
         done, total = 0, grid.rows * grid.cols * (1 + len(wanted))
 
@@ -156,7 +157,7 @@ def operators_for(recipes: Sequence[Recipe], workload: Workload, rates: Rates) -
     None for a network that only runs as a whole.
     """
     found: dict[Pass, Incremental] = {}
-    for each in dict.fromkeys(each for recipe in recipes for each in ladder.passes(recipe) if each != EXACT):
+    for each in ladder.maps_beside(recipes):
         precision = each.precision or workload.precision
         part, its_rates = replace(workload, precision=precision), rates.in_precision(precision)
         kind = Incremental if each.cap == UNCAPPED else partial(Thresholded, cap=each.cap)

@@ -86,6 +86,7 @@ class Execution:
         self.plan = plan
         self._run = run
         self._stage = _stage(plan.root, run)
+        self._told: tuple[Outcome | None, pa.Schema] = None, with_metadata(self._stage.schema, plan)
         self._rows: Generator[pa.RecordBatch, None, None] | None = None
 
     @property
@@ -94,7 +95,12 @@ class Execution:
 
         Of a batch that tunes itself that is known when the first rows come.
         """
-        return with_metadata(self._stage.schema, self.plan, self._run.outcome)
+        outcome, schema = self._told
+        if outcome is not self._run.outcome:
+            outcome = self._run.outcome
+            schema = with_metadata(self._stage.schema, self.plan, outcome)
+            self._told = outcome, schema
+        return schema
 
     @property
     def stats(self) -> Stats:
@@ -189,7 +195,6 @@ class Execution:
         return seen[name]
 
     def _stream(self) -> Generator[pa.RecordBatch, None, None]:
-        schema: pa.Schema | None = None
         with closing(self._stage.tables()) as tables:
             while True:
                 began = time.perf_counter()
@@ -203,7 +208,7 @@ class Execution:
                 if table is None:
                     return
                 self.stats.rows += table.num_rows
-                yield pa.RecordBatch.from_arrays(one_batch(table).columns, schema=schema or (schema := self.schema))
+                yield pa.RecordBatch.from_arrays(one_batch(table).columns, schema=self.schema)
 
 
 def _stage(node: PlanNode, run: Run) -> Stage:

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from kryptondb.errors import ImageError
 from kryptondb.executor.asking import load_picture
 from kryptondb.executor.experiment import Experiment
-from kryptondb.executor.ladder import worthwhile
 from kryptondb.executor.operators import OPERATORS
 from kryptondb.executor.outcome import Outcome
 from kryptondb.executor.pieces import ImageRun
@@ -24,6 +21,7 @@ from kryptondb.executor.run_state import Run
 from kryptondb.executor.stats import MemoryMeter, Progress
 from kryptondb.images.sampling import sampling_order
 from kryptondb.optimizer.approximations import Approximations, Asked, approximations, fastest_kept
+from kryptondb.optimizer.ladder import worthwhile
 from kryptondb.optimizer.physical import Occlude
 from kryptondb.optimizer.profile import Profile
 from kryptondb.optimizer.recipe import Recipe, recipes_on
@@ -54,13 +52,7 @@ class Drawn:
     def profile(self) -> Profile:
         """What was measured as the planner reads it."""
         measured = [{each.recipe: each for each in sample.recipes} for sample in self.samples]
-        shape = len(measured), len(self.recipes)
-        return Profile(
-            tuple(self.recipes),
-            np.array([[each[recipe].ssim for recipe in self.recipes] for each in measured]).reshape(shape),
-            np.array([[each[recipe].seconds for recipe in self.recipes] for each in measured]).reshape(shape),
-            np.array([sample.seconds for sample in self.samples]),
-        )
+        return Profile.of(self.recipes, measured, [sample.seconds for sample in self.samples])
 
 
 def draw(

@@ -6,7 +6,7 @@ each cap. Every recipe is then told from these without running the network again
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,12 @@ class Pass:
 
     cap: Cap = UNCAPPED
     precision: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Whose answer this map is, all of it."""
+        operator = "incremental" if self.cap == UNCAPPED else "thresholded"
+        return Recipe(operator, self.cap.tau, self.cap.tau_deep, precision=self.precision)
 
 
 #: The map that all others are compared with.
@@ -60,6 +66,11 @@ def guide_pass(recipe: Recipe) -> Pass | None:
 def passes(recipe: Recipe) -> tuple[Pass, ...]:
     """All that a recipe needs, the better one first."""
     return tuple(each for each in (accurate_pass(recipe), guide_pass(recipe)) if each is not None)
+
+
+def maps_beside(recipes: Iterable[Recipe]) -> tuple[Pass, ...]:
+    """The maps that recipes need beside the exact one, each once."""
+    return tuple(dict.fromkeys(each for recipe in recipes for each in passes(recipe) if each != EXACT))
 
 
 def worthwhile(measured: Mapping[Recipe, Judged], exact_seconds: float, recipes: Sequence[Recipe]) -> list[Recipe]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kryptondb.optimizer.ladder import Judged
 from kryptondb.optimizer.physical import ClassChoice, Occlude
 from kryptondb.optimizer.promise import Admission, admit
 from kryptondb.optimizer.recipe import Recipe
@@ -30,6 +32,25 @@ class Profile:
     samples: np.ndarray
     seconds: np.ndarray
     exact_seconds: np.ndarray
+
+    @classmethod
+    def of(
+        cls, recipes: Sequence[Recipe], measured: Sequence[Mapping[Recipe, Judged]], exact_seconds: Sequence[float]
+    ) -> Profile:
+        """Measurements as arrays.
+
+        Args:
+            recipes: all of them were measured on every image.
+            measured: of each image, the recipes.
+            exact_seconds: of each image.
+        """
+        shape = len(measured), len(recipes)
+        return cls(
+            tuple(recipes),
+            np.array([[each[recipe].ssim for recipe in recipes] for each in measured]).reshape(shape),
+            np.array([[each[recipe].seconds for recipe in recipes] for each in measured]).reshape(shape),
+            np.array(exact_seconds),
+        )
 
     @property
     def images(self) -> int:

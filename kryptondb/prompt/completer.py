@@ -123,13 +123,13 @@ def _options(place: Context) -> Iterable[tuple[str, str]]:
     from kryptondb.catalog.options import OPTION_NAMES
     from kryptondb.executor.copy_options import OPTIONS
     from kryptondb.optimizer.rules.bind_hints import HINTS
-    from kryptondb.optimizer.rules.bind_source import OCCLUDE_OPTIONS, REDUNDANCY_OPTIONS
+    from kryptondb.optimizer.rules.bind_source import ANALYZE_OPTIONS, OCCLUDE_OPTIONS, REDUNDANCY_OPTIONS
 
     names: dict[str, Iterable[str]] = {
         "occlude": OCCLUDE_OPTIONS,
         "redundancy": REDUNDANCY_OPTIONS,
         "using": HINTS,
-        "analyze": (*OCCLUDE_OPTIONS, "budget", "confidence"),
+        "analyze": ANALYZE_OPTIONS,
         "create model": OPTION_NAMES,
         "table file": ("column",),
         "copy": dict.fromkeys(("format", *chain.from_iterable(OPTIONS.values()))),

@@ -1,1 +1,1 @@
-"""Tests of the grammar: text in, statements out, and good words when a text is neither."""
+"""Tests of the site: its examples and its notebooks run as they stand."""

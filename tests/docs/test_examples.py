@@ -22,7 +22,7 @@ from kryptondb.grammar.statements import Analyze, CreateModel
 from kryptondb.grammar.words import MODEL_SOURCES
 from kryptondb.images.fills import FILL_NAMES
 from kryptondb.optimizer.rules.bind_hints import HINTS
-from kryptondb.optimizer.rules.bind_source import OCCLUDE_OPTIONS, SCORES
+from kryptondb.optimizer.rules.bind_source import ANALYZE_OPTIONS, SCORES
 from kryptondb.session import parse
 from tests.images.dicoms import write_dicom
 
@@ -108,7 +108,7 @@ def test_an_example_runs_as_it_stands(db, text):
 @pytest.mark.parametrize(
     "option",
     [
-        *OCCLUDE_OPTIONS, *OPTION_NAMES, *HINTS, "budget", "confidence",
+        *ANALYZE_OPTIONS, *OPTION_NAMES, *HINTS,
         *(name for names in COPY_OPTIONS.values() for name in names),
     ],
 )  # fmt: skip

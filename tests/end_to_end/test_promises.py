@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from kryptondb.executor.profiling import Profiler
 from kryptondb.executor.quality import ssim
 from kryptondb.optimizer import recipe
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.recipe import Recipe
 
 RANDOM = np.random.default_rng(0)
 SAMPLES, UNSEEN = ([RANDOM.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(count)] for count in (10, 3))
@@ -41,19 +42,29 @@ def decided_network() -> nn.Sequential:
         return nn.Sequential(*layers).eval()
 
 
-@pytest.fixture
-def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
-    """Seconds are what operations would take, so that the outcome does not depend on the machine."""
-    monkeypatch.setattr(calibrate, "measure", lambda _: Rates(flops_per_second=1e9, seconds_per_call=0.0,
-                        seconds_per_gather=0.0, seconds_per_overlay=0.0, bytes_per_second=1e12))  # fmt: skip
+def time_recipes(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[Recipe], float]) -> None:
+    """Profiles say that an exact map takes a second, and a recipe as many as `seconds` says."""
     measure = Profiler.measure
 
     def measured(self, picture, recipes, progress=None):
         found = measure(self, picture, recipes, progress)
-        timed = tuple(replace(each, seconds=each.recipe.tau) for each in found.recipes)
+        timed = tuple(replace(each, seconds=seconds(each.recipe)) for each in found.recipes)
         return replace(found, seconds=1.0, recipes=timed)
 
     monkeypatch.setattr(Profiler, "measure", measured)
+
+
+def count_operations_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Estimated seconds are what operations would take."""
+    monkeypatch.setattr(calibrate, "measure", lambda _: Rates(flops_per_second=1e9, seconds_per_call=0.0,
+                        seconds_per_gather=0.0, seconds_per_overlay=0.0, bytes_per_second=1e12))  # fmt: skip
+
+
+@pytest.fixture
+def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
+    """Seconds are made up, so that the outcome does not depend on the machine."""
+    count_operations_alone(monkeypatch)
+    time_recipes(monkeypatch, lambda each: each.tau)
     monkeypatch.setattr(recipe, "RECIPES", tuple(recipe.Recipe("thresholded", tau, tau) for tau in TAUS))
     with kryptondb.connect() as session:
         session.register("net", deep_network(), size=48, labels=["a", "b", "c"])
@@ -80,14 +91,7 @@ def test_a_reduced_precision_keeps_a_promise_where_the_device_is_faster_in_it(db
     fast = (("bfloat16", 1e10),)
     monkeypatch.setattr(calibrate, "measure", lambda _: Rates(flops_per_second=1e9, reduced=fast))
     monkeypatch.setattr(recipe, "RECIPES", (recipe.Recipe("drill-down", step=2),))
-    measure = Profiler.measure
-
-    def measured(self, picture, recipes, progress=None):
-        found = measure(self, picture, recipes, progress)
-        timed = tuple(replace(each, seconds=0.1 if each.recipe.step else 0.2) for each in found.recipes)
-        return replace(found, seconds=1.0, recipes=timed)
-
-    monkeypatch.setattr(Profiler, "measure", measured)
+    time_recipes(monkeypatch, lambda each: 0.1 if each.step else 0.2)
     db.register("decided", decided_network(), size=48, labels=["a", "b", "c"])
     db.sql("ANALYZE decided USING ? WITH (patch => 8, stride => 8)", [SAMPLES])
     query = QUERY.replace("net", "decided")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,10 @@ import pytest
 from PIL import Image
 
 import kryptondb
-from kryptondb.executor import calibrate
 from kryptondb.executor.profiling import Profiler
 from kryptondb.executor.quality import ssim
 from kryptondb.optimizer import recipe
-from kryptondb.optimizer.cost import Rates
-from tests.end_to_end.test_promises import deep_network
+from tests.end_to_end.test_promises import count_operations_alone, deep_network, time_recipes
 
 BATCH = [np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8) for seed in range(16)]
 QUERY = "SELECT HEATMAP FROM occlude(net, ?, patch => 8, stride => 4) "
@@ -28,17 +25,9 @@ DRAWN = 5  # what a confidence of 0.8 needs
 
 @pytest.fixture
 def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
-    """Seconds are what operations would take: the outcome does not depend on the machine."""
-    monkeypatch.setattr(calibrate, "measure", lambda _: Rates(flops_per_second=1e9, seconds_per_call=0.0,
-                        seconds_per_gather=0.0, seconds_per_overlay=0.0, bytes_per_second=1e12))  # fmt: skip
-    measure = Profiler.measure
-
-    def measured(self, picture, recipes, progress=None):
-        found = measure(self, picture, recipes, progress)
-        timed = tuple(replace(each, seconds=each.recipe.seconds((11, 11), 1.0, 0.0)) for each in found.recipes)
-        return replace(found, seconds=1.0, recipes=timed)
-
-    monkeypatch.setattr(Profiler, "measure", measured)
+    """Seconds are made up, so that the outcome does not depend on the machine."""
+    count_operations_alone(monkeypatch)
+    time_recipes(monkeypatch, lambda each: each.seconds((11, 11), 1.0, 0.0))
     monkeypatch.setattr(recipe, "RECIPES", tuple(recipe.Recipe("drill-down", step=step) for step in (2, 3)))
     with kryptondb.connect() as session:
         session.register("net", deep_network(), size=48, labels=["a", "b", "c"])

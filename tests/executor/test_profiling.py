@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 import kryptondb
-from kryptondb.executor import calibrate, ladder, profiling
-from kryptondb.executor.ladder import Pass
+from kryptondb.executor import calibrate, profiling
 from kryptondb.executor.occlusion import set_up_experiment
 from kryptondb.executor.profiling import Profiler, operators_for
 from kryptondb.executor.quality import ssim
 from kryptondb.images.picture import Picture
 from kryptondb.network import Cap
+from kryptondb.optimizer import ladder
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.ladder import Pass
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
 from tests.end_to_end.networks import small_network

@@ -1,1 +1,1 @@
-"""Tests of the grammar: text in, statements out, and good words when a text is neither."""
+"""Tests of the magics: statements in cells, with a notebook's variables, completion and progress."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kryptondb.catalog import Model
 
 OCCLUDE_OPTIONS = ("patch", "stride", "fill", "class", "score", "window")
+ANALYZE_OPTIONS = (*OCCLUDE_OPTIONS, "budget", "confidence")
 REDUNDANCY_OPTIONS = ("patch", "stride")
 SCORES = ("probability", "logit", "log_probability", "output")
 RAW_SCORES = ("logit", "output")  # the network's own numbers
