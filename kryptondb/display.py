@@ -83,10 +83,10 @@ class HeatMapPrinter:
 
     def add(self, batch: pa.RecordBatch, seconds: float | None) -> None:
         """Prints every heat map of the batch."""
-        from kryptondb.values import shown, tensors
+        from kryptondb.values import is_tensor, shown, tensors
 
-        columns = {name: batch.column(index).to_pylist() for index, name in enumerate(batch.schema.names)
-                   if index != self.column}  # fmt: skip
+        columns = {field.name: batch.column(index).to_pylist() for index, field in enumerate(batch.schema)
+                   if not is_tensor(field.type)}  # fmt: skip
         for index, heatmap in enumerate(tensors(batch.column(self.column))):
             row = {name: values[index] for name, values in columns.items()}
             self.seen += 1
@@ -137,10 +137,12 @@ def caption(
     if np.isnan(heatmap).all():
         parts.append("no position computed")
     else:
-        at_row, at_col = np.unravel_index(int(np.nanargmax(heatmap)), heatmap.shape)
-        sy, sx = _stride(plan)
+        at_row, at_col = map(int, np.unravel_index(int(np.nanargmax(heatmap)), heatmap.shape))
+        y, x = at_row, at_col
+        if plan is not None and plan.occlude is not None:
+            (y, _), (x, _) = plan.occlude.covered((at_row, at_col), heatmap.shape)
         lowest = f"lowest {row['base'] - heatmap[at_row, at_col]:.3f}" if row.get("base") is not None else "lowest"
-        parts.append(f"{lowest} at y {at_row * sy}, x {at_col * sx}")
+        parts.append(f"{lowest} at y {y}, x {x}")
     if quality is not None:
         parts.append(quality)
     if seconds is not None:
@@ -167,11 +169,6 @@ def spoken_size(count: int) -> str:
         if size >= 999.5:
             size, unit = size / 1000, larger
     return f"{size:.1f} {unit}" if size < 9.95 else f"{size:.0f} {unit}"
-
-
-def _stride(plan: PhysicalPlan | None) -> tuple[int, int]:
-    occlude = plan.occlude if plan is not None else None
-    return occlude.stride if occlude is not None else (1, 1)
 
 
 def failures_text(failures: Sequence[ImageFailure]) -> str:

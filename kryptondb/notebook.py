@@ -101,12 +101,12 @@ def _maps(result: Answer, most: int) -> Iterator[tuple[dict[str, Any], np.ndarra
     """The first heat maps of a result, each with the other columns of its row."""
     from kryptondb.values import is_tensor, tensors
 
-    column = next((index for index, field in enumerate(result.schema) if is_tensor(field.type)), None)
-    if column is None:
+    maps = [field.name for field in result.schema if is_tensor(field.type)]
+    if not maps:
         return
     table = result.arrow().slice(0, most)
-    rows = table.remove_column(column).to_pylist()
-    heatmaps = (heatmap for chunk in table.column(column).chunks for heatmap in tensors(chunk))
+    rows = table.drop_columns(maps).to_pylist()
+    heatmaps = (heatmap for chunk in table.column(maps[0]).chunks for heatmap in tensors(chunk))
     yield from zip(rows, heatmaps, strict=True)
 
 

@@ -118,10 +118,13 @@ def _row(key: ProfileKey, profile: Profile) -> tuple[Any, ...]:
 
     shape: Mapping[str, Any] = key.shape
     chosen = shape["classes"]
+    sizes = [" x ".join(map(str, shape[name])) for name in ("patch", "stride")]
+    if "edges" in shape:
+        sizes[1] += f", edges {shape['edges']}"
     exact = float(np.median(profile.exact_seconds))
     return (
         key.model,
-        *(" x ".join(map(str, shape[name])) for name in ("patch", "stride")),
+        *sizes,
         shape["fill"],
         str(ClassChoice(chosen["kind"], chosen["k"], tuple(chosen["indices"]))),
         shape["score"],

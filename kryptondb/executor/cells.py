@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from kryptondb.executor.pieces import BATCH_ROWS, ImageAnswer, Scores
+from kryptondb.network import Grid
 
 #: LANGUAGE.md's columns. `label` is NULL where the model has no label for the class; nothing else can be.
 CELLS = pa.schema(
@@ -36,8 +37,7 @@ CELLS = pa.schema(
 def cell_batches(
     image: ImageAnswer,
     scores: Scores,
-    patch: tuple[int, int],
-    stride: tuple[int, int],
+    grid: Grid,
     *,
     rows: int = BATCH_ROWS,
 ) -> Iterator[pa.RecordBatch]:
@@ -52,7 +52,7 @@ def cell_batches(
     exact = np.broadcast_to(scores.exact, scores.rows.shape)
     for first in range(0, len(scores.rows), step):
         part = slice(first, first + step)
-        yield _cells(image, scores.rows[part], scores.cols[part], scores.scores[part], exact[part], patch, stride)
+        yield _cells(image, scores.rows[part], scores.cols[part], scores.scores[part], exact[part], grid)
 
 
 def _cells(
@@ -61,8 +61,7 @@ def _cells(
     cols: np.ndarray,
     scores: np.ndarray,
     exact: np.ndarray,
-    patch: tuple[int, int],
-    stride: tuple[int, int],
+    grid: Grid,
 ) -> pa.RecordBatch:
     """One batch: rows and cols int32 [n], scores float64 [n, k], exact boolean [n] -> n * k rows."""
     n, k = scores.shape
@@ -77,10 +76,10 @@ def _cells(
         labels.take(pa.array(np.repeat(np.arange(k), n))),
         pa.array(row),
         pa.array(col),
-        pa.array(row * np.int32(stride[0])),
-        pa.array(col * np.int32(stride[1])),
-        pa.array(np.full(n * k, patch[0], dtype=np.int32)),
-        pa.array(np.full(n * k, patch[1], dtype=np.int32)),
+        pa.array(grid.tops.astype(np.int32)[row]),
+        pa.array(grid.lefts.astype(np.int32)[col]),
+        pa.array(grid.heights.astype(np.int32)[row]),
+        pa.array(grid.widths.astype(np.int32)[col]),
         pa.array(np.repeat(base.astype(np.float32), n)),
         pa.array(by_class.astype(np.float32).ravel()),
         pa.array((base[:, None] - by_class).astype(np.float32).ravel()),

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from kryptondb.catalog.activations import log_probabilities, probabilities
+from kryptondb.executor.edges import painted
 from kryptondb.executor.heap import trim
 from kryptondb.executor.operators import AnyOperator, Context, Full, Scores
 from kryptondb.executor.operators.replay import Replays
@@ -117,7 +118,7 @@ class ImageRun:
                 grid=experiment.grid,
                 mask=mask_of_runs(experiment.runs, experiment.grid.rows, experiment.grid.cols),
                 image=image,
-                patches=lambda ys, xs: self._patches(painter, ys, xs),
+                patches=lambda ys, xs: self._patches(painter, pixels, ys, xs),
                 read=self._read,
                 replays=experiment.replays,
                 beside=experiment.beside,
@@ -160,10 +161,9 @@ class ImageRun:
                 return
             yield replace(scores, exact=False) if self._is_reduced else scores
 
-    def _patches(self, painter: Painter, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
-        height, width = self._experiment.grid.patch
-        painted = painter.patches(ys, xs, height, width)
-        normalized = self._experiment.model.preprocess.normalize(painted)
+    def _patches(self, painter: Painter, pixels: torch.Tensor, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
+        shown = painted(painter.patches, pixels, self._experiment.grid, ys, xs)
+        normalized = self._experiment.model.preprocess.normalize(shown)
         dtype = _DTYPES[self._experiment.precision]
         return normalized.to(dtype).contiguous(memory_format=torch.channels_last)
 

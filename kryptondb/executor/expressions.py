@@ -25,12 +25,11 @@ from kryptondb.grammar.statements import (
     Call,
     Column,
     Expression,
-    HeatMap,
+    ImageItem,
     In,
     IsNull,
     Like,
     Literal,
-    Prediction,
     Unary,
 )
 
@@ -121,10 +120,8 @@ class _Compiler:
             return self._literal(node)
         if isinstance(node, Column):
             return self._column(node, node.name)
-        if isinstance(node, HeatMap):
-            return self._column(node, "heatmap")
-        if isinstance(node, Prediction):
-            return self._column(node, "prediction")
+        if isinstance(node, ImageItem):
+            return self._column(node, str(node).lower())
         if isinstance(node, Unary):
             return self._unary(node)
         if isinstance(node, Binary):

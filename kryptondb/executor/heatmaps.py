@@ -1,20 +1,26 @@
-"""HEATMAP and PREDICTION: the cells of one image and class as one row.
+"""HEATMAP, ATTRIBUTION and PREDICTION: the cells of one image and class as one row.
 
 A heat map holds the **drop** of each position, `base - score`: how much the predicted score falls when the patch stands
 there, so that what matters is high. The paper's map (section 3, `M[x, y] = f(I_xy, C)`) is the score itself:
 `base - heatmap`, with `base` beside it in the row. The schema's metadata says so under `kryptondb.heatmap`.
+
+An attribution is the same at the resolution of the model's input: each pixel has the mean drop over the cells whose
+patch covers it, as Captum's `Occlusion` gives it for all channels together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
 import pyarrow as pa
 
+from kryptondb.executor.attribution import averaged, coverage
 from kryptondb.executor.cells import labels_of
 from kryptondb.executor.pieces import ImageAnswer, Piece, Stage
+from kryptondb.network import Grid
+from kryptondb.optimizer.relational import MAP_COLUMNS
 
 #: How many classes PREDICTION lists, most probable first.
 TOP_CLASSES = 5
@@ -30,17 +36,21 @@ PREDICTION = pa.list_(
 )
 
 
-def heatmap_type(rows: int, cols: int) -> pa.DataType:
-    """The Arrow type of a heat map: a fixed-shape tensor of float32, grid rows by grid columns."""
-    return pa.fixed_shape_tensor(pa.float32(), (rows, cols))
+def map_type(height: int, width: int) -> pa.DataType:
+    """The Arrow type of a heat map or an attribution: a fixed-shape tensor of float32."""
+    return pa.fixed_shape_tensor(pa.float32(), (height, width))
 
 
-def heat_maps(cells: Stage, rows: int, cols: int, *, prediction: bool) -> Stage:
+def heat_maps(cells: Stage, grid: Grid, columns: Sequence[str]) -> Stage:
     """One row for each image and class that was computed; a position without a cell is NaN.
 
-    Rows: image, class, label, base, heatmap [, prediction]. Holds one image's maps at a time: k x rows x cols float32.
+    Args:
+        columns: image, class, label, base, then any of heatmap (grid rows x grid columns), attribution (one value a
+            pixel of the model's input, NaN where no computed cell covers it) and prediction.
+
+    Holds one image's maps at a time: k x rows x cols float32, and k x height x width of attributions.
     """
-    schema = _schema(heatmap_type(rows, cols), prediction)
+    schema = _schema(grid, columns)
     row_at, col_at, class_at, drop_at = (cells.schema.get_field_index(name) for name in ("row", "col", "class", "drop"))
 
     def start() -> Generator[Piece, None, None]:
@@ -50,14 +60,17 @@ def heat_maps(cells: Stage, rows: int, cols: int, *, prediction: bool) -> Stage:
                 image, batch = piece.image, piece.batch
                 assert image is not None, "heat maps are made of one image's cells at a time"
                 if maps is None:
-                    maps = np.full((len(image.run.classes), rows, cols), np.nan, dtype=np.float32)
+                    maps = np.full((len(image.run.classes), grid.rows, grid.cols), np.nan, dtype=np.float32)
                 if batch.num_rows:
                     index = _positions_of(image.run.classes, batch.column(class_at).to_numpy())
                     maps[index, batch.column(row_at).to_numpy(), batch.column(col_at).to_numpy()] = batch.column(
                         drop_at
                     ).to_numpy()
                 if piece.last:
-                    yield Piece(_rows(image, schema, maps), image, last=True)
+                    tensors = {"heatmap": maps}
+                    if "attribution" in columns:
+                        tensors["attribution"] = attributions(maps, grid)
+                    yield Piece(_rows(image, schema, tensors), image, last=True)
                     maps = None
 
     return Stage(schema, start)
@@ -65,14 +78,14 @@ def heat_maps(cells: Stage, rows: int, cols: int, *, prediction: bool) -> Stage:
 
 def predictions(cells: Stage) -> Stage:
     """One row for each image and class: image, class, label, base, prediction. Cells that come in are passed over."""
-    schema = _schema(None, prediction=True)
+    schema = _schema(None, (*MAP_COLUMNS, "prediction"))
 
     def start() -> Generator[Piece, None, None]:
         with closing(cells.start()) as pieces:
             for piece in pieces:
                 if piece.last:
                     assert piece.image is not None, "predictions are made of one image at a time"
-                    yield Piece(_rows(piece.image, schema, None), piece.image, last=True)
+                    yield Piece(_rows(piece.image, schema, {}), piece.image, last=True)
 
     return Stage(schema, start)
 
@@ -105,18 +118,27 @@ def _likeliest(probabilities: np.ndarray) -> np.ndarray:
     return top
 
 
-def _schema(heatmap: pa.DataType | None, prediction: bool) -> pa.Schema:
-    fields = [
-        pa.field("image", pa.string(), nullable=False),
-        pa.field("class", pa.int32(), nullable=False),
-        pa.field("label", pa.string()),
-        pa.field("base", pa.float32(), nullable=False),
+def attributions(maps: np.ndarray, grid: Grid) -> np.ndarray:
+    """Drops of cells [k, rows, cols], NaN where there is none -> of pixels, float32 [k, height, width].
+
+    Source: Captum's `Occlusion`: the mean, over the windows that hold a pixel, of what the score falls under each.
+    """
+    coverages = [
+        coverage(grid.height, grid.tops, grid.patch[0]),
+        coverage(grid.width, grid.lefts, grid.patch[1]),
     ]
-    if heatmap is not None:
-        fields.append(pa.field("heatmap", heatmap, nullable=False))
-    if prediction:
-        fields.append(pa.field("prediction", PREDICTION, nullable=False))
-    return pa.schema(fields)
+    if not len(maps) or np.isfinite(maps).all():
+        return averaged(maps, coverages)
+    # a predicate on drops leaves out other cells for each class
+    return np.concatenate([averaged(each[None], coverages, np.isfinite(each)) for each in maps])
+
+
+def _schema(grid: Grid | None, columns: Sequence[str]) -> pa.Schema:
+    types = {"image": pa.string(), "class": pa.int32(), "label": pa.string(), "base": pa.float32()}
+    if grid is not None:
+        types |= {"heatmap": map_type(grid.rows, grid.cols), "attribution": map_type(grid.height, grid.width)}
+    types["prediction"] = PREDICTION
+    return pa.schema([pa.field(name, types[name], nullable=name == "label") for name in columns])
 
 
 def _positions_of(classes: list[int], wanted: np.ndarray) -> np.ndarray:
@@ -126,8 +148,8 @@ def _positions_of(classes: list[int], wanted: np.ndarray) -> np.ndarray:
     return found
 
 
-def _rows(image: ImageAnswer, schema: pa.Schema, maps: np.ndarray | None) -> pa.RecordBatch:
-    """The image's rows; maps float32 [k, rows, cols] when the schema has a heat map."""
+def _rows(image: ImageAnswer, schema: pa.Schema, tensors: Mapping[str, np.ndarray]) -> pa.RecordBatch:
+    """The image's rows; tensors float32 [k, height, width] by the names of their columns."""
     k = len(image.run.classes)
     columns: list[pa.Array] = [
         pa.repeat(pa.scalar(image.name, pa.string()), k),
@@ -135,10 +157,11 @@ def _rows(image: ImageAnswer, schema: pa.Schema, maps: np.ndarray | None) -> pa.
         labels_of(image.labels, image.run.classes),
         pa.array(np.asarray(image.run.base).astype(np.float32)),
     ]
-    if maps is not None:
-        kind = schema.field("heatmap").type
-        storage = pa.FixedSizeListArray.from_arrays(pa.array(maps.reshape(-1)), maps.shape[1] * maps.shape[2])
-        columns.append(pa.ExtensionArray.from_storage(kind, storage.cast(kind.storage_type)))
+    for name, maps in tensors.items():
+        if name in schema.names:
+            kind = schema.field(name).type
+            storage = pa.FixedSizeListArray.from_arrays(pa.array(maps.reshape(-1)), maps.shape[1] * maps.shape[2])
+            columns.append(pa.ExtensionArray.from_storage(kind, storage.cast(kind.storage_type)))
     if "prediction" in schema.names:
         columns.append(prediction_rows(np.asarray(image.run.prediction), image.labels, k))
     return pa.RecordBatch.from_arrays(columns, schema=schema)

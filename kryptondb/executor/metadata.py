@@ -8,8 +8,8 @@ Every key begins with `kryptondb.` and every value is text:
                                                     others ran by)
     expected_ssim                                   (of an approximate one WITH TIME: a number, or 'unknown')
     model, fingerprint, patch ('16x16'), stride, input ('224x224')
-    fill, score, operator, precision, device       (of an occlusion experiment)
-    heatmap                                         'drop': a heat map holds base - score
+    edges, fill, score, operator, precision, device (of an occlusion experiment)
+    heatmap                                         'drop': heat maps and attributions hold base - score
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def _values(plan: PhysicalPlan) -> dict[str, str]:
             }
         if isinstance(node, Occlude):
             values |= {
+                "edges": node.edges,
                 "fill": node.fill,
                 "score": node.score,
                 "operator": node.operator.name,

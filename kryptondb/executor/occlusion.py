@@ -154,7 +154,7 @@ def _pieces(
             run.stats.positions += len(tile.rows)
             counted = _count(image.run, counted, meter, run)
             run.tell(Progress(image.name, done, node.positions, asked.number, node.input.count))
-            for batch in cell_batches(image, tile, node.patch, node.stride):
+            for batch in cell_batches(image, tile, node.grid):
                 yield Piece(batch, image)
         _count(image.run, counted, meter, run)
     finally:

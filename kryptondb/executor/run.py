@@ -223,8 +223,8 @@ def _stage(node: PlanNode, run: Run) -> Stage:
         keys = [(key, column_name(key)) for key in node.keys]
         return aggregated(_stage(node.input, run), keys, node.aggregates)
     if isinstance(node, HeatMaps):
-        rows, cols = _grid(node)
-        return heat_maps(_stage(node.input, run), rows, cols, prediction=node.prediction)
+        grid = next(found.grid for found in node.walk() if isinstance(found, Occlude))
+        return heat_maps(_stage(node.input, run), grid, node.columns)
     if isinstance(node, Predictions):
         return predictions(_stage(node.input, run))
     if isinstance(node, Project):
@@ -236,9 +236,3 @@ def _stage(node: PlanNode, run: Run) -> Stage:
             return sorted_rows(_stage(node.input.input, run), node.input.keys, first=node.count)
         return limited(_stage(node.input, run), node.count)
     raise ExecutionError(f"this version cannot run a plan with a {type(node).__name__}")
-
-
-def _grid(node: PlanNode) -> tuple[int, int]:
-    """Rows and columns of the experiment below a node."""
-    occlude = next(found for found in node.walk() if isinstance(found, Occlude))
-    return occlude.rows, occlude.cols

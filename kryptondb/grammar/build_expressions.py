@@ -198,6 +198,9 @@ class ExpressionBuilder(Transformer_NonRecursive[lark.Token, Any]):
     def heatmap(self, meta: Meta, children: list[Any]) -> s.HeatMap:
         return s.HeatMap(position=self._at(meta))
 
+    def attribution(self, meta: Meta, children: list[Any]) -> s.Attribution:
+        return s.Attribution(position=self._at(meta))
+
     def prediction(self, meta: Meta, children: list[Any]) -> s.Prediction:
         return s.Prediction(position=self._at(meta))
 

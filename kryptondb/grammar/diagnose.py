@@ -10,6 +10,7 @@ from kryptondb.grammar.completion import ContextKind, context
 from kryptondb.grammar.engine import STATEMENT, accepted
 from kryptondb.grammar.scanner import Piece, Places, Token
 from kryptondb.grammar.words import (
+    IMAGE_ITEMS,
     KEYWORDS,
     MODEL_SOURCES,
     RESERVED,
@@ -288,7 +289,7 @@ class _Diagnosis:
         if self.context.kind is ContextKind.OPTION:
             return ["an option (name => value)"], _OPERANDS
         if "HEATMAP" in terminals:
-            return ["HEATMAP", "PREDICTION", '"*"', "a column"], _OPERANDS | {"HEATMAP", "PREDICTION", "STAR"}
+            return [*IMAGE_ITEMS, '"*"', "a column"], _OPERANDS | {*IMAGE_ITEMS, "STAR"}
         if "NOT" in terminals:
             return ["a column, a number or another expression"], _OPERANDS | {"DISTINCT"}
         if "TOP" in terminals:

@@ -10,7 +10,7 @@ import lark
 from kryptondb.grammar.words import RESERVED
 
 STATEMENT = "statement"
-SELECTED = "selected"  # one expression, `*`, HEATMAP or PREDICTION
+SELECTED = "selected"  # one expression, `*`, HEATMAP, ATTRIBUTION or PREDICTION
 
 
 class ReservedWord(Exception):

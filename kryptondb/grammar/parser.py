@@ -42,7 +42,7 @@ def parse_script(text: str) -> tuple[Statement, ...]:
 
 
 def parse_expression(text: str) -> Expression:
-    """One expression, `*`, HEATMAP or PREDICTION: what `str(expression)` wrote, read back."""
+    """One expression, `*`, HEATMAP, ATTRIBUTION or PREDICTION: what `str(expression)` wrote, read back."""
     pieces = _pieces(text)
     if len(pieces) > 1 or text[pieces[0].end :].lstrip().startswith(";"):
         semicolon = text.index(";", pieces[0].end)

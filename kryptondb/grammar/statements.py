@@ -157,12 +157,22 @@ class Star(Expression):
 
 
 @dataclass(frozen=True)
-class HeatMap(Expression):
+class ImageItem(Expression):
+    """What is selected of a whole image and class, one row each."""
+
+
+@dataclass(frozen=True)
+class HeatMap(ImageItem):
     """`HEATMAP`: the cells of one image and class as a grid."""
 
 
 @dataclass(frozen=True)
-class Prediction(Expression):
+class Attribution(ImageItem):
+    """`ATTRIBUTION`: for each pixel of the model's input the mean over the cells whose patch covers it."""
+
+
+@dataclass(frozen=True)
+class Prediction(ImageItem):
     """`PREDICTION`: the unoccluded top classes and probabilities."""
 
 

@@ -201,6 +201,8 @@ class _Writer:
                 return "*"
             case s.HeatMap():
                 return "HEATMAP"
+            case s.Attribution():
+                return "ATTRIBUTION"
             case s.Prediction():
                 return "PREDICTION"
             case _:

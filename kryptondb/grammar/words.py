@@ -14,7 +14,8 @@ KEYWORDS: tuple[str, ...] = (
     *("SELECT", "EXPLAIN", "CREATE", "SHOW", "DESCRIBE", "ANALYZE", "CALIBRATE", "COPY", "SET", "DROP"),
     *("REPLACE", "MODEL", "MODELS", "PROFILES", "SETTINGS", "SAMPLES", "CALIBRATION"),
     *("IF", "EXISTS", "FORMAT", "TEXT", "JSON"),
-    *("HEATMAP", "PREDICTION", "FROM", "OCCLUDE", "REDUNDANCY", "TORCHVISION", "TIMM", "PRETRAINED", "TO"),
+    *("HEATMAP", "ATTRIBUTION", "PREDICTION"),
+    *("FROM", "OCCLUDE", "REDUNDANCY", "TORCHVISION", "TIMM", "PRETRAINED", "TO"),
     *("AS", "WHERE", "GROUP", "ORDER", "LIMIT", "WITH", "USING", "BY", "ASC", "DESC", "NULLS", "FIRST", "LAST"),
     *("SSIM", "CONFIDENCE", "TIME", "SECONDS", "SECOND", "TOP", "ALL"),
     *("NULL", "TRUE", "FALSE", "DISTINCT", "AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE"),
@@ -28,8 +29,11 @@ RESERVED: frozenset[str] = frozenset(
     ]
 )
 
+# What can be selected of a whole image and class.
+IMAGE_ITEMS: tuple[str, ...] = ("HEATMAP", "ATTRIBUTION", "PREDICTION")
+
 # Keywords that compete with a name somewhere: the canonical text quotes a name spelt like one of them.
-_QUOTED_WORDS = RESERVED | {"HEATMAP", "PREDICTION", "TOP", "ALL", "IF"}
+_QUOTED_WORDS = RESERVED | {*IMAGE_ITEMS, "TOP", "ALL", "IF"}
 
 AGGREGATES: tuple[str, ...] = ("min", "max", "avg", "sum", "count")
 SCALARS: tuple[str, ...] = ("abs", "round")
@@ -65,12 +69,11 @@ def quote_string(value: str) -> str:
 
 
 def misspelt_aggregate(name: str) -> str | None:
-    """HEATMAP or PREDICTION when the name is nearly one of them (`heatmpa`), else None.
+    """The one of `IMAGE_ITEMS` that the name nearly is (`heatmpa`), else None.
 
     A bare misspelling would read as a column, so it is refused, and quoted when it is meant.
     """
-    words = ("HEATMAP", "PREDICTION")
-    if name.upper() in words or not 5 <= len(name) <= 14:
+    if name.upper() in IMAGE_ITEMS or not 5 <= len(name) <= 14:
         return None
-    near = difflib.get_close_matches(name.upper(), words, n=1, cutoff=0.8)
+    near = difflib.get_close_matches(name.upper(), IMAGE_ITEMS, n=1, cutoff=0.8)
     return near[0] if near else None

@@ -1,7 +1,8 @@
 """Where a heat map's cells lie in the picture, and its values between them.
 
-A cell at row r stands for the patch at `r * stride` to `r * stride + patch` of the model input: its value belongs to
-the middle of that patch. `Preprocess.window` says where the model input lies in the picture.
+A cell at row r stands for the patch at `r * stride` to `r * stride + patch` of the model input, or to the input's edge
+where that cuts it: its value belongs to the middle of that patch. A map of the input's own shape has a value a pixel.
+`Preprocess.window` says where the model input lies in the picture.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def place(
     patches the nearest cell holds. NaN where no patch reaches, and wherever the nearest cell is NaN.
 
     Args:
-        heatmap: rows x cols, NaN for cells that were not computed.
+        heatmap: rows x cols, NaN for cells that were not computed; or a value for each pixel of the model input.
         picture_size: (height, width) of the original picture.
         patch, stride: in model-input pixels, (vertical, horizontal).
         size: (height, width) of the result, when it is to be drawn larger or smaller than the picture.
@@ -40,15 +41,22 @@ def place(
     top, left, height, width = preprocess.window(*picture_size)
     y = _input_coordinates(out_height, picture_size[0], top, height, preprocess.height)
     x = _input_coordinates(out_width, picture_size[1], left, width, preprocess.width)
-    rows, cols = heatmap.shape
-    row: Floats = np.clip((y - patch[0] / 2) / stride[0], 0, rows - 1)
-    col: Floats = np.clip((x - patch[1] / 2) / stride[1], 0, cols - 1)
+    if heatmap.shape == (preprocess.height, preprocess.width):
+        patch = stride = (1, 1)
+    row, beyond_rows = _cells(y, heatmap.shape[0], patch[0], stride[0], preprocess.height)
+    col, beyond_cols = _cells(x, heatmap.shape[1], patch[1], stride[1], preprocess.width)
     values = _interpolate(np.asarray(heatmap, dtype=np.float64), row, col)
-    outside_rows = (y < 0) | (y > (rows - 1) * stride[0] + patch[0])
-    outside_cols = (x < 0) | (x > (cols - 1) * stride[1] + patch[1])
-    values[outside_rows, :] = np.nan
-    values[:, outside_cols] = np.nan
+    values[beyond_rows, :] = np.nan
+    values[:, beyond_cols] = np.nan
     return values
+
+
+def _cells(at: Floats, count: int, patch: int, stride: int, side: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """The cells, as fractional numbers, whose middles lie at these coordinates; and which ones no patch reaches."""
+    starts = np.arange(count) * stride
+    ends = np.minimum(starts + patch, side)
+    row: Floats = np.interp(at, (starts + ends) / 2, np.arange(count))
+    return row, (at < 0) | (at > ends[-1])
 
 
 def _input_coordinates(out: int, picture: int, start: float, length: float, side: int) -> Floats:

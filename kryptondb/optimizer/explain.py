@@ -162,7 +162,8 @@ def _story(plan: PhysicalPlan) -> Iterable[str]:
 def _experiment(occlude: Occlude) -> str:
     patch, stride = (" x ".join(map(str, pair)) for pair in (occlude.patch, occlude.stride))
     classes = f"class {occlude.classes} of {occlude.class_count:,}"
-    return f"patch {patch}, stride {stride}, fill {occlude.fill}, {classes}, {occlude.score}"
+    edges = "" if occlude.edges == "fit" else f", edges {occlude.edges}"
+    return f"patch {patch}, stride {stride}{edges}, fill {occlude.fill}, {classes}, {occlude.score}"
 
 
 def _positions(occlude: Occlude) -> str:

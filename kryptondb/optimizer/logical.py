@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kryptondb.grammar.statements import Expression, Select, TableFunction
+from kryptondb.network import Grid
 from kryptondb.optimizer.expressions import has_aggregate
 from kryptondb.optimizer.physical import CELL_COLUMNS, REDUNDANCY_COLUMNS, ClassChoice, Images
 from kryptondb.optimizer.relational import Aggregate, Filter, Limit, Project, Sort, column_name
@@ -51,6 +52,7 @@ class Occlusion(PlanNode):
     fill: str
     score: str
     classes: ClassChoice | Expression
+    edges: str = "fit"
     runs: Runs | None = None
     image_filter: Expression | None = None
 
@@ -59,16 +61,12 @@ class Occlusion(PlanNode):
         return CELL_COLUMNS
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of positions."""
-        rows, cols = (
-            (size - patch) // step + 1
-            for size, patch, step in zip((self.height, self.width), self.patch, self.stride, strict=True)
-        )
-        return rows, cols
+    def grid(self) -> Grid:
+        """Every position of the patch."""
+        return Grid(self.height, self.width, self.patch, self.stride, self.edges)
 
     def details(self) -> str:
-        rows, cols = self.grid
+        rows, cols = self.grid.rows, self.grid.cols
         some = "" if self.runs is None else f", {sum(last - first + 1 for _, first, last in self.runs):,} positions"
         images = "" if self.image_filter is None else f", images where {self.image_filter}"
         return f"{self.model}  grid {rows} x {cols}{some}, class {self.classes}{images}"

@@ -147,6 +147,7 @@ class Occlude(PlanNode):
     image_filter: Expression | None = None
     cost: Cost | None = None
     precision: str = "float32"
+    edges: str = "fit"
     ahead: bool = False
     seconds: float | None = None
     tuning: Tuning | None = None
@@ -162,7 +163,7 @@ class Occlude(PlanNode):
     @property
     def grid(self) -> Grid:
         """Every position of the patch."""
-        return Grid(self.height, self.width, self.patch, self.stride)
+        return Grid(self.height, self.width, self.patch, self.stride, self.edges)
 
     @property
     def rows(self) -> int:
@@ -173,6 +174,22 @@ class Occlude(PlanNode):
     def cols(self) -> int:
         """Columns of the grid."""
         return self.grid.cols
+
+    def of_pixels(self, shape: Sequence[int]) -> bool:
+        """Whether a map of this shape has a value for each pixel of the model's input, as attributions have."""
+        return tuple(shape) == (self.height, self.width)
+
+    def covered(self, at: tuple[int, int], shape: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The first and last pixels down and across that the value at a row and column of a map stands for.
+
+        Args:
+            shape: of the map: the grid's, or the model input's, which has a value a pixel.
+        """
+        if self.of_pixels(shape):
+            return (at[0], at[0]), (at[1], at[1])
+        grid = self.grid
+        top, left = int(grid.tops[at[0]]), int(grid.lefts[at[1]])
+        return (top, top + int(grid.heights[at[0]]) - 1), (left, left + int(grid.widths[at[1]]) - 1)
 
     @property
     def positions(self) -> int:

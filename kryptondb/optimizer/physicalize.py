@@ -26,7 +26,7 @@ from kryptondb.optimizer.within import Within
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
 
 if TYPE_CHECKING:
-    from kryptondb.network import Grid, Network
+    from kryptondb.network import Network
 
 
 def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
@@ -48,7 +48,7 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
     assert isinstance(table.classes, ClassChoice)
     workload = Workload(
         network=network,
-        grid=_grid(table),
+        grid=table.grid,
         runs=table.runs,
         classes=table.classes.count(network.classes),
         device=device,
@@ -126,6 +126,7 @@ def _occlude(table: Occlusion, choice: Choice, workload: Workload) -> Occlude:
         stride=table.stride,
         height=table.height,
         width=table.width,
+        edges=table.edges,
         runs=table.runs,
         fill=table.fill,
         classes=table.classes,
@@ -150,12 +151,6 @@ def _tail(network: Network) -> str | None:
     tail = network.tail
     operator = f" ({tail.operator})" if tail.operator != tail.node else ""
     return f"from {tail.node}{operator} on: {tail.reason}"
-
-
-def _grid(table: Occlusion) -> Grid:
-    from kryptondb.network import Grid
-
-    return Grid(table.height, table.width, table.patch, table.stride)
 
 
 def _device(plan: LogicalPlan, context: Context) -> str:

@@ -81,4 +81,5 @@ def query_shape(experiment: Occlude | Occlusion, precision: str) -> dict[str, An
         "score": experiment.score,
         "classes": {"kind": classes.kind, "k": classes.k, "indices": list(classes.indices)},
         "precision": precision,
+        **({} if experiment.edges == "fit" else {"edges": experiment.edges}),
     }

@@ -52,21 +52,28 @@ class Aggregate(PlanNode):
 
 @dataclass(frozen=True)
 class HeatMaps(PlanNode):
-    """One row an image and class: image, class, label, base, heatmap (grid rows x grid columns) [, prediction].
+    """One row an image and class: image, class, label, base [, heatmap] [, attribution] [, prediction].
+
+    A heat map has a value a cell, grid rows x grid columns; an attribution one a pixel of the model's input.
 
     Every class that was computed gets its row: a cell that does not come in (a region or a Filter left it out) is
     NaN, and with no cell at all the map is all NaN. A Filter above, on image, class, label or base, picks the maps.
     """
 
     input: PlanNode
+    heatmap: bool = True
+    attribution: bool = False
     prediction: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (*MAP_COLUMNS, "heatmap", *(("prediction",) if self.prediction else ()))
+        wanted = (("heatmap", self.heatmap), ("attribution", self.attribution), ("prediction", self.prediction))
+        return (*MAP_COLUMNS, *(name for name, there in wanted if there))
 
     def details(self) -> str:
-        return "with predictions" if self.prediction else ""
+        parts = (("attributions", self.attribution), ("predictions", self.prediction))
+        named = " and ".join(name for name, there in parts if there)
+        return f"with {named}" if named else ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 from kryptondb.executor.cells import CELLS, cell_batches
 from kryptondb.executor.heatmaps import PREDICTION, prediction_rows
 from kryptondb.executor.pieces import ImageAnswer
+from kryptondb.network import Grid
 from kryptondb.optimizer import physical as p
 from tests.executor.fakes import (
     FakeExperiment,
@@ -78,8 +79,9 @@ def test_a_large_tile_comes_in_small_batches_that_are_the_same_cells() -> None:
     image = ImageAnswer("x", FakeRun("x", node, [], {}), ("tabby",))
     scores = np.arange(40, dtype=np.float64).reshape(10, 4)
     tile = Tile(np.arange(10, dtype=np.int32), np.zeros(10, dtype=np.int32), scores)
-    (whole,) = cell_batches(image, tile, (8, 4), (2, 4))
-    parts = list(cell_batches(image, tile, (8, 4), (2, 4), rows=13))
+    grid = Grid(26, 4, (8, 4), (2, 4))
+    (whole,) = cell_batches(image, tile, grid)
+    parts = list(cell_batches(image, tile, grid, rows=13))
     assert [part.num_rows for part in parts] == [12, 12, 12, 4]
     keys = [("class", "ascending"), ("row", "ascending")]
     assert pa.Table.from_batches(parts).sort_by(keys).equals(pa.Table.from_batches([whole]).sort_by(keys))

@@ -10,6 +10,7 @@ from kryptondb.grammar import AGGREGATES, KEYWORDS
 from kryptondb.grammar.statements import (
     AllClasses,
     Analyze,
+    Attribution,
     Between,
     Binary,
     Calibrate,
@@ -148,7 +149,7 @@ def promises() -> SearchStrategy[Promise]:
 
 def select_items() -> SearchStrategy[SelectItem]:
     selected = st.one_of(
-        st.just(Star()), st.just(HeatMap()), st.just(Prediction()), columns(), expressions(max_leaves=3)
+        st.just(Star()), st.sampled_from([HeatMap(), Attribution(), Prediction()]), columns(), expressions(max_leaves=3)
     )
     return st.builds(SelectItem, selected, st.none() | names())
 

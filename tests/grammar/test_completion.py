@@ -16,6 +16,7 @@ OCCLUDE = "SELECT HEATMAP FROM occlude(chest, 'a'"
         ("s", ("SELECT", "SHOW", "SET")),
         ("SHOW MODELS; de", ("DESCRIBE",)),
         ("SELECT h", ("HEATMAP",)),
+        ("SELECT HEATMAP, att", ("ATTRIBUTION",)),
         ("SELECT HEATMAP ", ("FROM", "AS")),
         ("SELECT HEATMAP FROM ", ("occlude", "redundancy")),
         ("SELECT HEATMAP FROM OC", ("occlude",)),

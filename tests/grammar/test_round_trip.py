@@ -76,7 +76,8 @@ def test_a_statement_has_one_canonical_spelling(text: str, canonical: str | None
         "round(abs(drop), 2) >= 0.5 % 2",
         "count(*) + count(DISTINCT label)",
         "HEATMAP",
-        '"heatmap" + "prediction"',
+        "ATTRIBUTION",
+        '"heatmap" + "prediction" + "attribution"',
         "*",
     ],
 )

@@ -150,11 +150,8 @@ def _layer(drawing: Drawing, picture: Picture, heatmap: Map, size: tuple[int, in
 
 def _covered(drawing: Drawing, drops: np.ndarray) -> str:
     """`y 48–63, x 64–79`: the rows and columns under the patch at the largest drop."""
-    position = np.unravel_index(int(np.nanargmax(drops)), drops.shape)
-    patch, stride = drawing.occlude.patch, drawing.occlude.stride
-    (top, bottom), (left, right) = (
-        (int(at) * step, int(at) * step + side - 1) for at, step, side in zip(position, stride, patch, strict=True)
-    )
+    row, col = np.unravel_index(int(np.nanargmax(drops)), drops.shape)
+    (top, bottom), (left, right) = drawing.occlude.covered((int(row), int(col)), drops.shape)
     return f"y {top}–{bottom}, x {left}–{right}"
 
 

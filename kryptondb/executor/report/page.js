@@ -36,7 +36,8 @@
 
   const covered = (row, col) => {
     const y = row * strideY, x = col * strideX;
-    return `y ${y}–${y + patchHeight - 1}, x ${x}–${x + patchWidth - 1}`;
+    const bottom = Math.min(y + patchHeight, inputHeight) - 1, right = Math.min(x + patchWidth, inputWidth) - 1;
+    return `y ${y}–${bottom}, x ${x}–${right}`;
   };
 
   const show = (card, row, col) => {
@@ -50,8 +51,8 @@
       for (const rect of patch.children) {
         rect.setAttribute("x", left + (col * strideX * width) / inputWidth);
         rect.setAttribute("y", top + (row * strideY * height) / inputHeight);
-        rect.setAttribute("width", (patchWidth * width) / inputWidth);
-        rect.setAttribute("height", (patchHeight * height) / inputHeight);
+        rect.setAttribute("width", (Math.min(patchWidth, inputWidth - col * strideX) * width) / inputWidth);
+        rect.setAttribute("height", (Math.min(patchHeight, inputHeight - row * strideY) * height) / inputHeight);
       }
     }
     const known = Number.isFinite(drop);

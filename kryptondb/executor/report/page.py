@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ def copy_report(execution: Execution, path: str, options: Mapping[str, object]) 
                 yield card
 
     with atomic_file(path) as stream, closing(counted()) as cards:
-        for text in template.generate(cards=cards, **_of_all(drawing)):
+        for text in template.generate(cards=cards, **_of_all(drawing, execution.schema.field(column).type.shape)):
             encoded = text.encode("utf-8", "replace")  # a path in the statement may be no text
             with writing(path):
                 stream.write(encoded)
@@ -66,12 +66,13 @@ def _template() -> Template:
     return environment.get_template("page.html")
 
 
-def _of_all(drawing: Drawing) -> dict[str, Any]:
-    """What the page says once, of all its cards."""
+def _of_all(drawing: Drawing, shape: Sequence[int]) -> dict[str, Any]:
+    """What the page says once, of all its cards, whose maps have this shape."""
     from markupsafe import Markup
 
     occlude, execution = drawing.occlude, drawing.execution
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    pixels = occlude.of_pixels(shape)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     made = {
         "model": occlude.model,
@@ -90,11 +91,12 @@ def _of_all(drawing: Drawing) -> dict[str, Any]:
         "model": occlude.model,
         "score_name": _SCORES.get(occlude.score, occlude.score),
         "values": drawing.look.values,
+        "pixels": pixels,
         "opacity": drawing.look.opacity,
         "gradient": _gradient(drawing.look),
         "experiment": {
-            "patch": occlude.patch,
-            "stride": occlude.stride,
+            "patch": (1, 1) if pixels else occlude.patch,
+            "stride": (1, 1) if pixels else occlude.stride,
             "input": (occlude.height, occlude.width),
             "values": drawing.look.values,
         },

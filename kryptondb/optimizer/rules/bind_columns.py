@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from kryptondb.errors import BindError, did_you_mean
-from kryptondb.grammar.statements import Call, Column, Expression, HeatMap, Literal, Prediction, Star
+from kryptondb.grammar.statements import Call, Column, Expression, ImageItem, Literal, Star
 from kryptondb.grammar.tree import walk
+from kryptondb.grammar.words import IMAGE_ITEMS
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.expressions import has_aggregate, is_aggregate, rewrite
 from kryptondb.optimizer.logical import LogicalPlan, RedundancyTable, source
@@ -57,7 +58,7 @@ def _items(items: Items, every: Sequence[str], columns: Mapping[str, str]) -> It
     for expression, name in items:
         if isinstance(expression, Star):
             found.extend((Column(column, position=expression.position), column) for column in every)
-        elif isinstance(expression, (HeatMap, Prediction)):
+        elif isinstance(expression, ImageItem):
             if columns is not CELL_TYPES:
                 raise BindError(
                     f"{expression} is made of cells, which only occlude yields", position=expression.position
@@ -120,15 +121,15 @@ def _output(
 
     bound = _resolve(rewrite(expression, output), columns, {}, clause, known=tuple(aliases))
     for part in walk(bound):
-        if isinstance(part, (HeatMap, Prediction)):
+        if isinstance(part, ImageItem):
             raise BindError(f"{clause} cannot use {part}, which has no order", position=expression.position)
     type_of(bound, columns)
     return bound
 
 
 def _outputs(items: Items) -> Items:
-    """The output columns: HEATMAP and PREDICTION alone bring those of an image and class, which come first."""
-    alone = all(isinstance(item, (HeatMap, Prediction)) for item, _ in items)
+    """The output columns: items of an image and class alone bring its columns, which come first."""
+    alone = all(isinstance(item, ImageItem) for item, _ in items)
     return (*((Column(name), name) for name in MAP_COLUMNS), *items) if alone else items
 
 
@@ -136,7 +137,7 @@ def _ordinal(expression: Literal, clause: str, items: Items) -> Expression:
     place = expression.value
     if isinstance(place, int) and not isinstance(place, bool) and 1 <= place <= len(items):
         found = items[place - 1][0]
-        if isinstance(found, (HeatMap, Prediction)):
+        if isinstance(found, ImageItem):
             raise BindError(f"{clause} {expression} is {found}, which has no order", position=expression.position)
         return found
     raise BindError(
@@ -161,9 +162,9 @@ def _resolve(
     """The expression with its columns under their own names."""
 
     def column(part: Expression) -> Expression | None:
-        if isinstance(part, (HeatMap, Prediction, Star)) and part is not expression:
+        if isinstance(part, (ImageItem, Star)) and part is not expression:
             raise BindError(f"{part} stands alone, not inside an expression", position=part.position)
-        if isinstance(part, Call) and part.function in ("heatmap", "prediction"):
+        if isinstance(part, Call) and part.function.upper() in IMAGE_ITEMS:
             raise BindError(f"{part.function.upper()} is written without parentheses", position=part.position)
         if not isinstance(part, Column):
             return None
@@ -175,7 +176,7 @@ def _resolve(
                 position=part.position,
                 hint=f"Write {aliases[part.name.casefold()]} in its place.",
             )
-        if part.name.casefold() in ("heatmap", "prediction"):
+        if part.name.upper() in IMAGE_ITEMS:
             word = part.name.upper()
             if clause != "the select list":
                 raise BindError(f"{word} has no place in {clause}", position=part.position)

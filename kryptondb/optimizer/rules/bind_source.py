@@ -19,6 +19,7 @@ from kryptondb.grammar.statements import (
     TableFunction,
     TopK,
 )
+from kryptondb.network.grid import EDGES
 from kryptondb.optimizer.context import Context, at
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, TableCall
 from kryptondb.optimizer.physical import Images
@@ -29,7 +30,7 @@ from kryptondb.optimizer.values import bad, no_such, number, one_of, pair
 if TYPE_CHECKING:
     from kryptondb.catalog import Model
 
-OCCLUDE_OPTIONS = ("patch", "stride", "fill", "class", "score", "window")
+OCCLUDE_OPTIONS = ("patch", "stride", "fill", "class", "score", "edges", "window")
 ANALYZE_OPTIONS = (*OCCLUDE_OPTIONS, "budget", "confidence")
 REDUNDANCY_OPTIONS = ("patch", "stride")
 SCORES = ("probability", "logit", "log_probability", "output")
@@ -61,7 +62,7 @@ def _occlusion(call: TableFunction, context: Context) -> Occlusion:
     if "window" in options:
         images = dataclasses.replace(images, window=_window(options["window"]))
     channels, height, width = model.input_shape
-    patch, stride = _grid(options, model.name, height, width)
+    patch, stride = _patch_and_stride(options, model.name, height, width)
     return Occlusion(
         input=images,
         model=model.name,
@@ -74,6 +75,7 @@ def _occlusion(call: TableFunction, context: Context) -> Occlusion:
         fill=_fill(options["fill"]) if "fill" in options else "gray",
         score=_score(options.get("score"), model),
         classes=options["class"].value if "class" in options else TopK(1),
+        edges=_edges(options["edges"], patch, stride, (height, width)) if "edges" in options else "fit",
     )
 
 
@@ -104,7 +106,7 @@ def _redundancy(call: TableFunction, context: Context) -> RedundancyTable:
     options = _options(call, REDUNDANCY_OPTIONS)
     model = _model(call.arguments[0], context)
     _, height, width = model.input_shape
-    patch, stride = _grid(options, model.name, height, width)
+    patch, stride = _patch_and_stride(options, model.name, height, width)
     return RedundancyTable(model.name, model.fingerprint, height, width, patch, stride)
 
 
@@ -178,7 +180,7 @@ def _count(specs: tuple[object, ...]) -> int | None:
     return len(specs) if all(is_single(spec) for spec in specs) else None
 
 
-def _grid(
+def _patch_and_stride(
     options: Mapping[str, Option], model: str, height: int, width: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     patch = pair(options["patch"]) if "patch" in options else (16, 16)
@@ -190,6 +192,20 @@ def _grid(
         message = f"a {name} of {size[0]} x {size[1]} does not fit the {height} x {width} input of {model}"
         raise BindError(message, position=given.value.position or given.position if given else None)
     return patch, stride
+
+
+def _edges(option: Option, patch: tuple[int, int], stride: tuple[int, int], sizes: tuple[int, int]) -> str:
+    """What happens at the lower and right edge: 'fit' leaves out what no whole patch reaches, 'cover' cuts patches."""
+    edges = one_of(option, EDGES, "cover")
+    gaps = any(length < min(step, size) for length, step, size in zip(patch, stride, sizes, strict=True))
+    if edges == "cover" and gaps:
+        raise BindError(
+            f"a stride of {stride[0]} x {stride[1]} leaves gaps between patches of {patch[0]} x {patch[1]}, which"
+            " cannot cover the picture",
+            position=option.value.position or option.position,
+            hint="A stride may be as large as the patch: then patches touch.",
+        )
+    return edges
 
 
 def _fill(option: Option) -> str:

@@ -1,11 +1,11 @@
-"""Aggregates, HEATMAP and PREDICTION: where rows stop being cells."""
+"""Aggregates, HEATMAP, ATTRIBUTION and PREDICTION: where rows stop being cells."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from kryptondb.errors import BindError
-from kryptondb.grammar.statements import Call, Column, Expression, HeatMap, Prediction
+from kryptondb.grammar.statements import Attribution, Call, Column, Expression, HeatMap, ImageItem, Prediction
 from kryptondb.grammar.tree import walk
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts, is_aggregate, rewrite
@@ -32,15 +32,15 @@ def group_cells(plan: LogicalPlan, context: Context) -> LogicalPlan:
     Before:  Project(HEATMAP) < Filter(class = 3 AND drop > 0) < Occlusion
     After:   Project(image, class, label, base, heatmap) < Filter(class = 3) < HeatMaps < Filter(drop > 0) < Occlusion
 
-    HEATMAP and PREDICTION alone bring `image, class, label, base` with them; beside named columns they bring
-    themselves. A condition on an image or class picks maps; any other leaves cells out of them.
+    HEATMAP, ATTRIBUTION and PREDICTION alone bring `image, class, label, base` with them; beside named columns they
+    bring themselves. A condition on an image or class picks maps; any other leaves cells out of them.
 
     Raises:
         BindError: outputs that do not belong together: cells beside groups, cells beside maps.
     """
     project = plan.root
     assert isinstance(project, Project)
-    maps: list[Expression] = [item for item, _ in project.items if isinstance(item, (HeatMap, Prediction))]
+    maps: list[Expression] = [item for item, _ in project.items if isinstance(item, ImageItem)]
     if maps:
         return dataclasses.replace(plan, root=_map_items(_group_maps(project, maps)))
     if any(isinstance(node, Aggregate) for node in plan.root.walk()):
@@ -109,13 +109,14 @@ def _group_maps(project: Project, maps: list[Expression]) -> Project:
     sorts = [key for node in project.walk() if isinstance(node, Sort) for key, *_ in node.keys]
     for expression in (*(item for item, _ in project.items), *sorts):
         _need_map_columns(expression, word)
-    heatmap = any(isinstance(item, HeatMap) for item in maps)
-    prediction = any(isinstance(item, Prediction) for item in maps)
+    heatmap, attribution, prediction = (
+        any(isinstance(item, kind) for item in maps) for kind in (HeatMap, Attribution, Prediction)
+    )
 
     def change(node: PlanNode) -> PlanNode:
         if isinstance(node, Filter):
             whole, cells = _split(node.predicate)
-            if cells is not None and not heatmap:
+            if cells is not None and not (heatmap or attribution):
                 raise BindError(
                     f"PREDICTION is made without cells, so WHERE cannot ask for {cells}",
                     position=cells.position,
@@ -127,7 +128,9 @@ def _group_maps(project: Project, maps: list[Expression]) -> Project:
         return node
 
     def grouped(cells: PlanNode) -> PlanNode:
-        return HeatMaps(cells, prediction) if heatmap else Predictions(cells)
+        if not (heatmap or attribution):
+            return Predictions(cells)
+        return HeatMaps(cells, heatmap=heatmap, attribution=attribution, prediction=prediction)
 
     changed = project.transform(change)
     assert isinstance(changed, Project)
@@ -156,10 +159,10 @@ def _filtered(node: PlanNode, predicate: Expression | None) -> PlanNode:
 
 
 def _map_items(project: Project) -> Project:
-    alone = all(isinstance(item, (HeatMap, Prediction)) for item, _ in project.items)
+    alone = all(isinstance(item, ImageItem) for item, _ in project.items)
     items: list[tuple[Expression, str]] = [(Column(name), name) for name in MAP_COLUMNS] if alone else []
     for item, name in project.items:
-        if isinstance(item, (HeatMap, Prediction)):
-            item = Column("heatmap" if isinstance(item, HeatMap) else "prediction", position=item.position)
+        if isinstance(item, ImageItem):
+            item = Column(str(item).lower(), position=item.position)
         items.append((item, name))
     return dataclasses.replace(project, items=tuple(items))

@@ -41,7 +41,7 @@ def push_region_into_grid(plan: LogicalPlan, context: Context) -> LogicalPlan:
 def _restricted(table: Occlusion, node: Filter) -> Occlusion:
     from kryptondb.optimizer.workload import runs_of_mask
 
-    rows, cols = table.grid
+    rows, cols = table.grid.rows, table.grid.cols
     wanted = truth(node.predicate, grid_columns(table), rows * cols).true
     if table.runs is not None or wanted.all():
         return table
@@ -50,13 +50,13 @@ def _restricted(table: Occlusion, node: Filter) -> Occlusion:
 
 def grid_columns(table: Occlusion) -> dict[str, Values]:
     """What is known of each cell before anything runs, in reading order: arrays [rows * cols]."""
-    rows, cols = table.grid
-    row, col = (axis.ravel() for axis in np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"))
+    grid = table.grid
+    row, col = (axis.ravel() for axis in np.meshgrid(np.arange(grid.rows), np.arange(grid.cols), indexing="ij"))
     return {
         "row": numbers(row),
         "col": numbers(col),
-        "y": numbers(row * table.stride[0]),
-        "x": numbers(col * table.stride[1]),
-        "height": numbers(np.full(rows * cols, table.patch[0])),
-        "width": numbers(np.full(rows * cols, table.patch[1])),
+        "y": numbers(grid.tops[row]),
+        "x": numbers(grid.lefts[col]),
+        "height": numbers(grid.heights[row]),
+        "width": numbers(grid.widths[col]),
     }
