@@ -199,11 +199,6 @@ def test_tables_of_one_script_are_told_apart_by_an_empty_line(capsys):
     assert out.split("\n\n")[1].startswith("name  source")
 
 
-def test_what_this_version_cannot_do_is_said_plainly(capsys):
-    status, _, err = run(capsys, "-c", "CREATE MODEL m FROM timm('resnet18')")
-    assert status == 1 and "not available in this version" in err
-
-
 def test_ctrl_c_ends_with_130(capsys, monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

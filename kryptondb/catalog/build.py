@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kryptondb.catalog import exported, onnx_models, pretrained, torchvision_models
+from kryptondb.catalog import exported, onnx_models, pretrained, timm_models, torchvision_models
 from kryptondb.catalog.built import Built
 from kryptondb.catalog.labels import resolve_labels
 from kryptondb.catalog.model import Model, count_classes, fingerprint, freeze, parameter_count
@@ -118,16 +118,9 @@ def _file(source: str, options: ModelOptions) -> Built:
     )
 
 
-def _timm(source: str, options: ModelOptions) -> Built:
-    raise ModelError(
-        f"timm models are not available in this version: timm('{source}')",
-        hint="From Python, db.register(name, timm.create_model(...)) works with any module.",
-    )
-
-
 SOURCES: dict[str, Callable[[str, ModelOptions], Built]] = {
     "torchvision": torchvision_models.build,
     "file": _file,
     "pretrained": pretrained.build,
-    "timm": _timm,
+    "timm": timm_models.build,
 }

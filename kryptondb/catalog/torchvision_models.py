@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import functools
-import http.client
-import re
-import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog.built import Built
+from kryptondb.catalog.download import torch_hub_file
 from kryptondb.catalog.labels import imagenet_labels
 from kryptondb.catalog.options import ModelOptions
 from kryptondb.catalog.weights import load_state, read_state
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
     from kryptondb.images.preprocess import Preprocess
 
 SEED = 0  # of weights => 'random': the same numbers, and so the same fingerprint, every time
-PROBE_SECONDS = 8.0  # how long 'default' tries to reach torchvision's server before it says that it cannot
 WITH_AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}  # heads that only train
 IMAGENET_CLASSES = 1000
 
@@ -59,7 +55,7 @@ def build(source: str, options: ModelOptions) -> Built:
     files: tuple[str, ...] = ()
     said = f"random (seed {SEED})"
     if weights == "default":
-        path = _download(name, published)
+        path = torch_hub_file(str(published.url), f"torchvision's weights for {name}")
         load_state(module, read_state(path), str(published), WITH_AUXILIARY.get(name, ()))
         said, files = f"torchvision {published.name}", (path,)
     elif weights != "random":
@@ -182,51 +178,3 @@ def _check_default(name: str, options: ModelOptions, classes: int, published: An
     side = int(published.transforms().crop_size[0])
     if name.startswith(("vit_", "maxvit")) and options.size not in (None, (side, side)):
         raise ModelError(f"torchvision's weights for {name} need size => {side}")
-
-
-def _download(name: str, published: Any) -> str:
-    """The path of torchvision's file in torch's cache, downloaded and checked against its hash where it is not there.
-
-    torch would unpickle it; here it is only fetched, and read like any other weights file. Raises ModelError, within
-    about `PROBE_SECONDS`, when the server cannot be reached.
-    """
-    import torch
-
-    url = str(published.url)
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / url.rpartition("/")[2]
-    if path.is_file():
-        return str(path)
-    failure = _unreachable(url)
-    if failure is None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
-            torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=False)
-            return str(path)
-        except (OSError, RuntimeError, http.client.HTTPException) as error:  # network, disk, a hash that does not match
-            failure = str(error) or type(error).__name__
-    raise ModelError(
-        f"torchvision's weights for {name} cannot be downloaded: {failure}",
-        hint=f"Give weights => 'file.pth' or weights => 'random', or put {url} into {folder}.",
-    )
-
-
-def _unreachable(url: str) -> str | None:
-    """Why a server does not answer, or None when it does. A thread, since name look-ups know no time limit."""
-    import urllib.request
-
-    answer: list[str | None] = []
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "torch.hub"})
-            with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
-                answer.append(None)
-        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
-            answer.append(str(error) or type(error).__name__)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    return answer[0] if answer else f"no answer within {PROBE_SECONDS:g} seconds"

@@ -1,11 +1,13 @@
 """An exported graph -> nodes of the network algebra.
 
-What is done here is plumbing: parameters become constants, batch norm folds into the convolution before it, dropout
-disappears, results of `chunk` and `split` become slices, writes in place become values of their own.
+What is done here is plumbing: parameters and what is computed from them alone become constants, batch norm folds into
+the convolution before it, dropout disappears, results of `chunk` and `split` become slices, writes in place become
+values of their own.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import replace
 from typing import Any
@@ -27,9 +29,12 @@ from kryptondb.network.exported import (
     shape_for_one,
 )
 from kryptondb.network.fold import folded_batch_norm
-from kryptondb.network.node import Axes, Extent, Node, Ref, Rule
+from kryptondb.network.node import Axes, Extent, Node, Ref, Rule, bind, has_extent
 
 aten = torch.ops.aten
+
+#: A constant that is computed from others has at most so many elements, or so many times those of the largest of them.
+_SMALL, _GROWTH = 1 << 16, 4
 
 _ASSERTIONS = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size"}
 
@@ -116,6 +121,10 @@ class Importer:
         if not literal and name in ("chunk", "split", "split_with_sizes", "unbind") and self._parts(fx, name):
             return
         call = self._as_call(fx, name)
+        constant = None if self.literal else self._computed(call, fx)
+        if constant is not None:
+            self.value[fx] = self._constant(constant, call.name)
+            return
         if literal:
             node = call.node(Rule.DENSE, reason="writes into part of a tensor in place")
         elif writes_in_place(name):
@@ -163,6 +172,31 @@ class Importer:
             nodes=self.nodes,
             input_refs=refs,
         )
+
+    def _computed(self, call: Call, fx: FxNode) -> torch.Tensor | None:
+        """The value of a call that reads constants alone: weights that are standardized, scales that are reshaped.
+
+        None for all others, for those that draw random numbers, and where the result would be far larger than what it
+        is computed from. Graphs that write into parts of tensors are left alone: a constant must not be written into.
+        """
+        sources = [self.nodes[ref] for ref in call.input_refs]
+        shape = getattr(fx.meta.get("val"), "shape", None)
+        if not sources or shape is None or not all(isinstance(size, int) for size in shape):
+            return None
+        known = {node.index: node.constant for node in sources if node.constant is not None}
+        random = torch.Tag.nondeterministic_seeded in getattr(fx.target, "tags", ())
+        if len(known) < len(sources) or random or call.operator.endswith("_"):
+            return None
+        if math.prod(shape) > max(_SMALL, *(_GROWTH * each.numel() for each in known.values())):
+            return None
+        if has_extent((*call.args, *call.kwargs.values())):
+            return None
+        with torch.no_grad():
+            value: torch.Tensor = call.function(
+                *bind(call.args, known, batch=1),
+                **{key: bind(each, known, batch=1) for key, each in call.kwargs.items()},
+            )
+        return value.detach()
 
     def _template(self, value: Any) -> Any:
         if isinstance(value, FxNode):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from kryptondb.errors import Error
+from kryptondb.errors import Error, ModelError
 from kryptondb.grammar.completion import Context, ContextKind, context, expected_words
 from kryptondb.grammar.words import quote_identifier
 from kryptondb.prompt.lines import is_dot_command
@@ -159,9 +159,16 @@ def _architectures(place: Context) -> Iterable[tuple[str, str]]:
     if not place.quote:
         return ()
     if place.scope == "torchvision":
-        from kryptondb.catalog.torchvision_models import architectures
+        from kryptondb.catalog import torchvision_models
 
-        return ((name, "architecture") for name in architectures())
+        return ((name, "architecture") for name in torchvision_models.architectures())
+    if place.scope == "timm":
+        from kryptondb.catalog import timm_models
+
+        try:
+            return ((name, "architecture") for name in timm_models.architectures())
+        except ModelError:  # it is not installed
+            return ()
     if place.scope == "pretrained":
         from kryptondb.catalog.pretrained import PRETRAINED
 

@@ -61,7 +61,6 @@ def test_unknown_pretrained_models_and_options_are_named() -> None:
         ("file", "net.pth", "is no model by itself: a .pth file holds weights.*\nCREATE MODEL name FROM torchvision"),
         ("file", "net.safetensors", "is no model by itself"),
         ("file", "net.zip", "is not a model file"),
-        ("timm", "resnet10t", "timm models are not available in this version.*\nFrom Python, db.register"),
     ],
 )
 def test_sources_that_are_not_there_say_what_is(kind: str, source: str, message: str) -> None:

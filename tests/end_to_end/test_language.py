@@ -209,7 +209,7 @@ def test_what_there_is_not_is_refused_by_name_with_a_reason(db, statement, says)
     "statement, says",
     [
         ("DROP PROFILES nte", 'Did you mean "net"?'),
-        ("CREATE MODEL m FROM timm('resnet18')", "timm models are not available in this version"),
+        ("CREATE MODEL m FROM timm('resnet81')", 'timm has no architecture "resnet81"'),
         ("SET memory_limit = 4", "It takes at least 64MiB."),
     ],
 )

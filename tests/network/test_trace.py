@@ -79,6 +79,66 @@ def test_nothing_is_written_over_while_a_view_of_it_is_read_later() -> None:
     assert relu.in_place is not None and not network.may_write(relu)
 
 
+class Standardized(nn.Conv2d):
+    """A convolution whose weights are standardized before each use."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        flat = functional.batch_norm(self.weight.reshape(1, self.out_channels, -1), None, None, training=True)
+        return functional.conv2d(image, flat.reshape_as(self.weight), self.bias, padding=1)
+
+
+class Scaled(nn.Module):
+    """A picture times a parameter a channel, which is kept flat."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.rand(channels))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.mul(self.gamma.reshape(1, -1, 1, 1).expand(1, -1, 1, 1))
+
+
+def test_what_is_computed_from_parameters_alone_is_computed_once() -> None:
+    module = classifier(Standardized(3, 4, 3), Scaled(4), channels=4).double()
+    network = trace(module, (3, 8, 8))
+    assert network.tail is None and rules(network)["conv2d"] is Rule.WINDOW
+    assert not {"batch_norm", "reshape", "reshape_as", "expand"} & set(rules(network))
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(images)[0], module(images), atol=1e-12, rtol=1e-12)
+
+
+def test_a_constant_that_is_written_into_is_the_same_the_next_time() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start = nn.Parameter(torch.zeros(3))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            scores = (self.start + 1).clone()
+            scores[0:1] += 1
+            return scores + image.mean((2, 3))
+
+    network = trace(Counting().eval(), (3, 8, 8))
+    images = torch.randn(1, 3, 8, 8)
+    assert network.traced, network.failure
+    with torch.inference_mode():
+        for _ in range(3):
+            torch.testing.assert_close(network.run(images)[0], images.mean((2, 3)) + torch.tensor([2.0, 1.0, 1.0]))
+
+
+def test_random_numbers_are_drawn_anew() -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.level = nn.Parameter(torch.full((3,), 0.5))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image.mean((2, 3)) + torch.bernoulli(self.level)
+
+    assert "bernoulli" in rules(trace(Noisy().eval(), (3, 8, 8)))
+
+
 def test_batch_norm_stays_where_the_convolution_is_read_twice() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
