@@ -1,0 +1,32 @@
+"""benchmarks.many_images watches the memory of a batch."""
+
+from __future__ import annotations
+
+from benchmarks import many_images
+from benchmarks.many_images import Watched, watch
+
+
+def test_both_runs_have_a_row(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(many_images, "GROWTH", 1 << 40)  # what comes first is not used up after six pictures
+    path = tmp_path / "RESULTS.md"
+    assert many_images.main(["--images", "6", "--markdown", str(path)]) == 0
+    assert "COPY to Parquet files" in capsys.readouterr().out
+    assert "| rows one by one | 6 |" in path.read_text()
+
+
+def test_memory_that_grows_is_told_by_the_exit_status(monkeypatch):
+    grown = Watched("net", 10, 1.0, 100 << 20, 200 << 20)
+    monkeypatch.setattr(many_images, "runs", lambda *_: [grown])
+    assert not grown.sound and many_images.main([]) == 1
+
+
+def test_memory_that_work_keeps_is_seen():
+    kept = []
+
+    def work() -> int:
+        for _ in range(60):
+            kept.append(b"x" * (1 << 20))
+            many_images.time.sleep(0.02)
+        return 60
+
+    assert not watch("keeps", work).sound
