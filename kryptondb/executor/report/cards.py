@@ -152,7 +152,10 @@ def _covered(drawing: Drawing, drops: np.ndarray) -> str:
     """`y 48–63, x 64–79`: the rows and columns under the patch at the largest drop."""
     row, col = np.unravel_index(int(np.nanargmax(drops)), drops.shape)
     (top, bottom), (left, right) = drawing.occlude.covered((int(row), int(col)), drops.shape)
-    return f"y {top}–{bottom}, x {left}–{right}"
+    down, across = (
+        str(first) if first == last else f"{first}–{last}" for first, last in ((top, bottom), (left, right))
+    )
+    return f"y {down}, x {across}"
 
 
 def _data_url(image: Image.Image) -> str:

@@ -37,7 +37,8 @@
   const covered = (row, col) => {
     const y = row * strideY, x = col * strideX;
     const bottom = Math.min(y + patchHeight, inputHeight) - 1, right = Math.min(x + patchWidth, inputWidth) - 1;
-    return `y ${y}–${bottom}, x ${x}–${right}`;
+    const from = (first, last) => (first === last ? `${first}` : `${first}–${last}`);
+    return `y ${from(y, bottom)}, x ${from(x, right)}`;
   };
 
   const show = (card, row, col) => {
