@@ -11,7 +11,7 @@ from benchmarks.networks.real_network import RealNetwork
 from benchmarks.networks.recipe import Phase, Recipe
 
 NAME = "inception_v3_digits"
-RECIPE = Recipe(NAME, "inception_v3", (Phase(128, 800), Phase(176, 80), Phase(299, 40)), rate=2e-3)
+RECIPE = Recipe(NAME, "inception_v3", (Phase(128, 500), Phase(192, 160), Phase(299, 130)), rate=2e-3)
 
 
 def load() -> RealNetwork:
