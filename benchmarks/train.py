@@ -4,8 +4,8 @@
     python -m benchmarks.train resnet18_digits --again
 
 Each network is trained by one thread, in a process of its own: it comes out the same however many cores there are.
-Checkpoints go to `benchmarks/checkpoints`, which git ignores. On quiet cores ResNet18 takes about MINUTES_R minutes and
-InceptionV3, beside it, about MINUTES_I.
+Checkpoints go to `benchmarks/checkpoints`, which git ignores. ResNet18 takes about 12 minutes, and InceptionV3, beside
+it, most of an hour.
 """
 
 from __future__ import annotations
