@@ -112,7 +112,7 @@ def test_the_metadata_says_how_the_answer_was_made(picture: str) -> None:
     assert metadata == {
         **{"statement": "SELECT 1", "quality": "exact", "model": "net", "fingerprint": "f00d", "fill": "gray"},
         **{"patch": "8x4", "stride": "2x4", "input": "12x16", "score": "probability"},
-        **{"operator": "full", "precision": "float32", "device": "cpu"},
+        **{"edges": "fit", "operator": "full", "precision": "float32", "device": "cpu"},
     }
 
 
