@@ -23,6 +23,8 @@ from kryptondb.optimizer.logical import Hints
 from kryptondb.optimizer.memory import memory_limit
 from kryptondb.optimizer.workload import Workload
 
+#: Scores may be numbers of any size: maps of them are to be what the peers compute, up to little more than rounding.
+_CONVOLUTION = "accurate"
 _local = threading.local()
 
 
@@ -56,7 +58,7 @@ class Engine:
         limit = memory_limit(context, device)
         workload = Workload(traced.network, grid, None, 1, device, limit, precision)
         with heap.kept():
-            choice = choose(workload, Hints(precision=precision), context)
+            choice = choose(workload, Hints(precision=precision, convolution=_CONVOLUTION), context)
         operator = choice.chosen.operator
         assert isinstance(operator, AnyOperator)
         return cls(traced, grid, image.device, operator, f"{choice.chosen.description}; {choice.reason}")

@@ -23,8 +23,8 @@ class Operator(Protocol):
         """The settings of this operator worth costing for a workload; empty when it cannot answer it.
 
         `hints` may hold `batch`, a number of positions that run at once; `convolution`: 'direct' leaves every
-        convolution to torch; `tau`, the share of every node's height and width that regions keep; `step` and
-        `fraction`, as in a `Recipe`.
+        convolution to torch, 'accurate' computes none from differences but in small blocks, which round less; `tau`,
+        the share of every node's height and width that regions keep; `step` and `fraction`, as in a `Recipe`.
         """
         ...
 

@@ -79,6 +79,18 @@ def test_nothing_is_written_over_while_a_view_of_it_is_read_later() -> None:
     assert relu.in_place is not None and not network.may_write(relu)
 
 
+def test_a_convolution_that_reads_channel_by_channel_says_the_same_where_it_lay_before() -> None:
+    network = trace(classifier(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), channels=4), (3, 8, 8))
+    nodes = [node.index for node in network.nodes if node.operator == "conv2d"]
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    network = network.to("cpu", torch.float64)
+    output, kept = network.run(images, keep=nodes)
+    planar, as_well = network.run(images, keep=nodes, planar=nodes)
+    torch.testing.assert_close(planar, output, atol=1e-12, rtol=0)
+    for node in nodes:
+        torch.testing.assert_close(as_well[node], kept[node], atol=1e-12, rtol=0, check_stride=True)
+
+
 class Standardized(nn.Conv2d):
     """A convolution whose weights are standardized before each use."""
 

@@ -16,6 +16,8 @@ from kryptondb.network import Network
 #: Root mean square of the error over that of the result, of one layer. Errors of layers add up like random numbers and
 #: are relative to what an occlusion changes: ten layers at this bound move a logit that changes by 1 by about 6e-5.
 TOLERANCE = 2e-5
+#: Blocks with no longer side have transforms of small numbers, and a third of the errors of the largest ones.
+SMALL = 4
 _SIDE = 12
 _CHANNELS = 64
 

@@ -51,14 +51,18 @@ def read_nodes(network: Network, differences: Iterable[int] = ()) -> dict[int, t
 
 
 def materialize(network: Network, image: torch.Tensor, differences: Iterable[int] = ()) -> Base:
-    """Runs the unoccluded image [1, C, H, W] and keeps what incremental inference reads."""
+    """Runs the unoccluded image [1, C, H, W] and keeps what incremental inference reads.
+
+    What a convolution from differences adds to is computed in the way that rounds least: all cells inherit its errors.
+    """
+    differences = set(differences)
     tables = read_nodes(network, differences)
     plain = {
         node.index
         for node in network.nodes
         if node.rule is Rule.AVERAGE or (node.rule is not Rule.CONSTANT and not network.varying[node.index])
     }
-    output, kept = network.run(image, keep=set(tables) | plain)
+    output, kept = network.run(image, keep=set(tables) | plain, planar=differences)
     found: dict[int, Table] = {}
     for index, outside in tables.items():
         axes = network.nodes[index].axes

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from kryptondb.errors import PlanError
-from kryptondb.executor.convolutions.accuracy import is_accurate
+from kryptondb.executor.convolutions.accuracy import SMALL, is_accurate
 from kryptondb.executor.convolutions.winograd import Block
 from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.executor.heap import Guard, trim
@@ -120,6 +120,13 @@ class Incremental:
         # Where differences lie is told to Winograd's method by slices, which no graph can be replayed with.
         transforms = transforms and not uniform
         graphs = uniform and unrecordable(network) is None
+        small = hints.get("convolution") == "accurate"
+
+        def allowed(_: Network, __: int, block: Block) -> bool:
+            return not small or max(block) <= SMALL
+
+        def accurate(network: Network, index: int, block: Block) -> bool:
+            return allowed(network, index, block) and is_accurate(network, index, block)
 
         def planned(shape: tuple[int, int], thrift: Thrift, accept: Accept) -> _Kind:
             plain = of_tile(shape)
@@ -135,7 +142,7 @@ class Incremental:
         found: dict[_Kind, tuple[Cost, tuple[int, int], Thrift]] = {}
         for thrift in THRIFT:
             for shape in shapes:
-                operator = planned(shape, thrift, lambda *_: True)
+                operator = planned(shape, thrift, allowed)
                 found[operator] = operator.estimate(workload, rates), shape, thrift
             if all(cost.memory <= workload.memory_limit for cost, _, _ in found.values()):
                 break  # memory is no matter
@@ -143,11 +150,11 @@ class Incremental:
         for cost, shape, thrift in ranked:
             if cost.memory <= workload.memory_limit:
                 # Whether layers are accurate takes longest to find out, and it is seldom against them.
-                operator = planned(shape, thrift, is_accurate)
+                operator = planned(shape, thrift, accurate)
                 if operator.estimate(workload, rates).memory <= workload.memory_limit:
                     return [operator]
         _, shape, thrift = min(found.values(), key=lambda each: each[0].memory)
-        return [planned(shape, thrift, is_accurate)]
+        return [planned(shape, thrift, accurate)]
 
     @cached_property
     def blocks(self) -> dict[int, Block]:

@@ -12,7 +12,7 @@ from kryptondb.optimizer.values import bad, no_such, number, one_of, text, whole
 from kryptondb.optimizer.workload import ELEMENT_BYTES
 
 HINTS = ("operator", "device", "precision", "tau", "step", "fraction", "batch", "convolution")
-CONVOLUTIONS = ("auto", "direct")
+CONVOLUTIONS = ("auto", "accurate", "direct")
 PRECISIONS = tuple(ELEMENT_BYTES)
 THRESHOLDED = "thresholded"
 STAGED = ("drill-down", "refined")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from kryptondb.executor.convolutions.accuracy import TOLERANCE, error_of, is_accurate
+from kryptondb.executor.convolutions.accuracy import SMALL, TOLERANCE, error_of, is_accurate
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable, weight_of
 from kryptondb.executor.operators import Incremental
 from kryptondb.network import Grid, Network, trace
@@ -44,6 +44,13 @@ def test_every_block_of_an_ordinary_layer_is_accurate() -> None:
     for index in convolutions(network):
         for block in blocks_for((3, 3)):
             assert 1e-8 < error_of(network, index, block) < TOLERANCE, block
+
+
+def test_small_blocks_round_less() -> None:
+    network = network_of(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3))
+    index = convolutions(network)[-1]
+    errors = {block: error_of(network, index, block) for block in blocks_for((3, 3))}
+    assert max(error for block, error in errors.items() if max(block) <= SMALL) < max(errors.values()) / 2
 
 
 def spoilt() -> tuple[Network, int]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from kryptondb.executor.convolutions.accuracy import SMALL
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.network import Grid, Network, trace
@@ -49,6 +50,17 @@ def test_the_algorithm_that_was_measured_faster_is_chosen_layer_by_layer() -> No
 def test_a_hint_leaves_every_convolution_to_torch() -> None:
     network = resnet()
     assert planned(network, rates(network, 1e9, 1e15), convolution="direct").winograd == ()
+
+
+def test_a_hint_takes_small_blocks_alone() -> None:
+    network = resnet()
+    rated = rates(network, 1e6, 1e10).layers
+    large = [LayerRate(layer.shape, "winograd 6", 1e15) for layer in rated if layer.algorithm == "winograd 4"]
+    fast = Rates(layers=(*rated, *large))
+    assert any(max(block) > SMALL for block in planned(network, fast).blocks.values())
+    careful = planned(network, fast, convolution="accurate").blocks
+    assert careful.keys() == planned(network, fast).blocks.keys()
+    assert all(max(block) <= SMALL for block in careful.values())
 
 
 def test_float64_is_computed_directly() -> None:
