@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -23,7 +22,7 @@ import torch
 import kryptondb.images.torchvision_guard  # noqa: F401  (before the peers, which import torchvision)
 from benchmarks.dropin_cases import LARGE, SMALL, Case, Maps, cases
 from benchmarks.machine import describe_machine
-from benchmarks.report import RESULTS, Sheet, command_line, console, show, write_section
+from benchmarks.report import Sheet, add_markdown_option, command_line, console, show, write_section
 
 AGREEMENT = 1e-5
 AS_FAST = 0.9  # of a peer's pace: what differs by less is noise
@@ -129,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="small images and few windows: agreement alone")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (%(default)s)")
-    parser.add_argument("--markdown", type=Path, nargs="?", const=RESULTS, help="write the table here")
+    add_markdown_option(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     output = console()

@@ -24,7 +24,7 @@ from torch import nn
 import kryptondb
 from benchmarks.killed_batch import SIDE, make_pictures
 from benchmarks.machine import describe_machine
-from benchmarks.report import RESULTS, Sheet, command_line, console, show, write_section
+from benchmarks.report import Sheet, add_markdown_option, command_line, console, show, write_section
 from kryptondb.executor.resident import resident
 
 GROWTH = 16 << 20  # bytes: what allocators keep for reasons of their own
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; 1 where memory has grown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000, help="how many pictures (%(default)s)")
-    parser.add_argument("--markdown", type=Path, nargs="?", const=RESULTS, help="write the table here")
+    add_markdown_option(parser)
     options = parser.parse_args(arguments)
     if options.images < 1:
         parser.error("--images must be at least 1")

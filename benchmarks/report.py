@@ -71,6 +71,11 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help="measure the network's layers first, as CALIBRATE does",
     )
     parser.add_argument("--json", type=Path, help="write all numbers here")
+    add_markdown_option(parser)
+
+
+def add_markdown_option(parser: argparse.ArgumentParser) -> None:
+    """Where a benchmark's tables are kept."""
     parser.add_argument(
         "--markdown",
         type=Path,

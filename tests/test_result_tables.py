@@ -107,7 +107,9 @@ def test_a_prediction_reads_as_names_and_probabilities():
 
 
 def test_a_heat_map_is_told_in_one_line():
-    covered = lambda at, shape: tuple((4 * each, 4 * each + 15) for each in at)  # noqa: E731  (what a plan says)
+    def covered(at, shape):
+        return tuple((4 * each, 4 * each + 15) for each in at)
+
     plan = SimpleNamespace(occlude=SimpleNamespace(covered=covered))
     drops = np.zeros((53, 53), dtype=np.float32)
     drops[21, 30] = 0.081

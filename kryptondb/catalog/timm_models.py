@@ -15,7 +15,7 @@ from kryptondb.catalog.download import not_there, torch_hub_file, torch_hub_path
 from kryptondb.catalog.labels import imagenet_labels
 from kryptondb.catalog.options import ModelOptions
 from kryptondb.catalog.preprocessing import channel_count
-from kryptondb.catalog.weights import load_state, read_state
+from kryptondb.catalog.weighted import weighted
 from kryptondb.errors import BindError, ModelError, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from kryptondb.images.preprocess import Preprocess
 
-SEED = 0  # of weights => 'random', as torchvision's
 _SERVER = "https://huggingface.co"
 
 
@@ -40,7 +39,8 @@ def build(source: str, options: ModelOptions) -> Built:
     weights do not fit or cannot be downloaded.
     """
     options.without("a timm model", "output", "layout")
-    name, _, tag = source.strip().partition(".")
+    source = source.strip()
+    name, _, tag = source.partition(".")
     if name not in architectures():  # a name alone: `hf-hub:...` would fetch code's configuration, and is none
         raise BindError(
             f'timm has no architecture "{name}"',
@@ -51,22 +51,25 @@ def build(source: str, options: ModelOptions) -> Built:
     classes = options.classes or int(published.num_classes)
     channels = int(published.input_size[0]) if options.channels is None else channel_count(options.channels)
     if classes < 1:
-        raise ModelError(f"timm's {source.strip()} has no classifier of its own", hint="classes => n gives it one.")
+        raise ModelError(f"timm's {source} has no classifier of its own", hint="classes => n gives it one.")
     if weights == "default":
-        _check_default(source.strip(), options, classes, channels, published)
-    module = _random(name, classes, channels, options, published)
-    files: tuple[str, ...] = ()
-    said = f"random (seed {SEED})"
-    if weights == "default":
-        path = _download(source.strip(), published)
-        load_state(module, read_state(path), path)
-        said, files = f"timm {'.'.join(part for part in (name, published.tag) if part)}", (path,)
-    elif weights != "random":
-        load_state(module, read_state(weights), weights)
-        said, files = weights, (weights,)
+        _check_default(source, options, classes, channels, published)
+    sizes = _sizes(options, published)
+
+    def fetched() -> tuple[str, str]:
+        return _download(source, published), f"timm {'.'.join(part for part in (name, published.tag) if part)}"
+
+    def make() -> torch.nn.Module:
+        extra = {"img_size": sizes} if options.size is not None and sizes is not None else {}
+        made: torch.nn.Module = _timm().create_model(
+            name, pretrained=False, num_classes=classes, in_chans=channels, exportable=True, **extra
+        )
+        return made
+
+    module, said, files = weighted(f"timm {name}", make, weights, fetched)
     return Built(
         architecture=f"timm {name}",
-        structure=f"timm {name} classes={classes} channels={channels} size={_sizes(options, published)}",
+        structure=f"timm {name} classes={classes} channels={channels} size={sizes}",
         module=module,
         preprocess=preprocess_of(published),
         weights=said,
@@ -142,24 +145,6 @@ def _sizes(options: ModelOptions, published: Any) -> tuple[int, int] | None:
         return None
     height, width = options.size or tuple(published.input_size[1:])
     return int(height), int(width)
-
-
-def _random(name: str, classes: int, channels: int, options: ModelOptions, published: Any) -> torch.nn.Module:
-    """The architecture with weights drawn from a fixed seed; the caller's random numbers are left as they were."""
-    import torch
-
-    timm = _timm()
-    sizes = _sizes(options, published)
-    extra = {"img_size": sizes} if options.size is not None and sizes is not None else {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        try:
-            module: torch.nn.Module = timm.create_model(
-                name, pretrained=False, num_classes=classes, in_chans=channels, exportable=True, **extra
-            )
-        except Exception as error:  # an input size or channels that the architecture does not take
-            raise ModelError(f"timm {name} cannot be built: {str(error).splitlines()[0]}") from error
-    return module
 
 
 def _check_default(source: str, options: ModelOptions, classes: int, channels: int, published: Any) -> None:

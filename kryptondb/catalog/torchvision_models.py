@@ -9,7 +9,7 @@ from kryptondb.catalog.built import Built
 from kryptondb.catalog.download import torch_hub_file
 from kryptondb.catalog.labels import imagenet_labels
 from kryptondb.catalog.options import ModelOptions
-from kryptondb.catalog.weights import load_state, read_state
+from kryptondb.catalog.weighted import weighted
 from kryptondb.errors import BindError, ModelError, did_you_mean
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from kryptondb.images.preprocess import Preprocess
 
-SEED = 0  # of weights => 'random': the same numbers, and so the same fingerprint, every time
 WITH_AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}  # heads that only train
 IMAGENET_CLASSES = 1000
 
@@ -51,18 +50,18 @@ def build(source: str, options: ModelOptions) -> Built:
     published = _published(name)
     if weights == "default":
         _check_default(name, options, classes, published)
-    module = _random(name, classes, options)
-    files: tuple[str, ...] = ()
-    said = f"random (seed {SEED})"
-    if weights == "default":
+
+    def fetched() -> tuple[str, str]:
         path = torch_hub_file(str(published.url), f"torchvision's weights for {name}")
-        load_state(module, read_state(path), str(published), WITH_AUXILIARY.get(name, ()))
-        said, files = f"torchvision {published.name}", (path,)
-    elif weights != "random":
-        load_state(module, read_state(weights), weights, WITH_AUXILIARY.get(name, ()))
-        said, files = weights, (weights,)
+        return path, f"torchvision {published.name}"
+
+    def make() -> torch.nn.Module:
+        return _made(name, classes, options)
+
+    called = f"torchvision {name}"
+    module, said, files = weighted(called, make, weights, fetched, WITH_AUXILIARY.get(name, ()))
     return Built(
-        architecture=f"torchvision {name}",
+        architecture=called,
         structure=f"torchvision {name} classes={classes} channels={options.channels or 'RGB'} {_extra(name, options)}",
         module=module,
         preprocess=default_preprocess(name),
@@ -121,23 +120,18 @@ def _side(name: str) -> int:
     return int(_published(name).transforms().crop_size[0])
 
 
-def _random(name: str, classes: int, options: ModelOptions) -> torch.nn.Module:
-    """The architecture with weights drawn from a fixed seed; the caller's random numbers are left as they were."""
+def _made(name: str, classes: int, options: ModelOptions) -> torch.nn.Module:
+    """The architecture with random weights."""
     import torch
     from torchvision.models import get_model
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        try:
-            module: torch.nn.Module = get_model(name, weights=None, num_classes=classes, **_extra(name, options))
-        except Exception as error:  # an input size that the architecture does not take
-            raise ModelError(f"torchvision {name} cannot be built: {str(error).splitlines()[0]}") from error
-        if name in WITH_AUXILIARY:  # its own initialization was left out; without any, signals fade to nothing
-            for part in module.modules():
-                if isinstance(part, torch.nn.Conv2d):
-                    torch.nn.init.kaiming_normal_(part.weight)
-        if options.channels == "L":
-            _single_channel_stem(module, name)
+    module: torch.nn.Module = get_model(name, weights=None, num_classes=classes, **_extra(name, options))
+    if name in WITH_AUXILIARY:  # its own initialization was left out; without any, signals fade to nothing
+        for part in module.modules():
+            if isinstance(part, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(part.weight)
+    if options.channels == "L":
+        _single_channel_stem(module, name)
     return module
 
 

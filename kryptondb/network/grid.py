@@ -11,6 +11,11 @@ import numpy as np
 EDGES = ("fit", "cover")
 
 
+def leaves_gaps(sizes: tuple[int, int], patch: tuple[int, int], stride: tuple[int, int]) -> bool:
+    """Whether pixels of an input of these sizes stay between patches that are a stride apart."""
+    return any(length < min(step, size) for size, length, step in zip(sizes, patch, stride, strict=True))
+
+
 @dataclass(frozen=True)
 class Grid:
     """All positions of a patch on an input of `height` by `width` pixels.
@@ -47,10 +52,7 @@ class Grid:
             raise ValueError(
                 f"a patch of {self.patch[0]} x {self.patch[1]} does not fit an input of {self.height} x {self.width}"
             )
-        sizes = (self.height, self.width)
-        if self.edges == "cover" and any(
-            patch < min(step, size) for patch, step, size in zip(self.patch, self.stride, sizes, strict=True)
-        ):
+        if self.edges == "cover" and leaves_gaps((self.height, self.width), self.patch, self.stride):
             raise ValueError(f"a stride of {self.stride} leaves gaps between patches of {self.patch}: it cannot cover")
 
     @property

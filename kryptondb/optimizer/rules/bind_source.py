@@ -19,7 +19,7 @@ from kryptondb.grammar.statements import (
     TableFunction,
     TopK,
 )
-from kryptondb.network.grid import EDGES
+from kryptondb.network.grid import EDGES, leaves_gaps
 from kryptondb.optimizer.context import Context, at
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, TableCall
 from kryptondb.optimizer.physical import Images
@@ -197,8 +197,7 @@ def _patch_and_stride(
 def _edges(option: Option, patch: tuple[int, int], stride: tuple[int, int], sizes: tuple[int, int]) -> str:
     """What happens at the lower and right edge: 'fit' leaves out what no whole patch reaches, 'cover' cuts patches."""
     edges = one_of(option, EDGES, "cover")
-    gaps = any(length < min(step, size) for length, step, size in zip(patch, stride, sizes, strict=True))
-    if edges == "cover" and gaps:
+    if edges == "cover" and leaves_gaps(sizes, patch, stride):
         raise BindError(
             f"a stride of {stride[0]} x {stride[1]} leaves gaps between patches of {patch[0]} x {patch[1]}, which"
             " cannot cover the picture",
