@@ -15,12 +15,14 @@ import torch
 from benchmarks.clock import now
 from benchmarks.rounds import Round, runs_of_cells
 from benchmarks.subject import Subject
+from kryptondb.catalog.memory import free_memory
 from kryptondb.executor import heap
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.operators import AnyOperator, Incremental
 from kryptondb.executor.operators.tilings import tiling_of
+from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.physical import ClassChoice
-from kryptondb.optimizer.workload import Runs
+from kryptondb.optimizer.workload import Runs, Workload
 
 BATCH = 16
 CHECKED = 8  # cells of each contender that are computed in float64 too
@@ -172,6 +174,7 @@ class Ours:
     def experiment(self, runs: Runs | None) -> Experiment:
         """What a query of some cells of the grid, or of all of them, sets up."""
         subject = self.subject
+        workload = Workload(subject.network, subject.grid, None, 1, subject.device, free_memory() // 2, self.precision)
         return Experiment(
             model=subject.model,
             network=subject.network,
@@ -183,6 +186,7 @@ class Ours:
             operator=self.operator,
             device=subject.device,
             precision=self.precision,
+            memory=self.operator.estimate(workload, Rates()).within(workload.memory_limit).memory,
         )
 
     def _timed(self, experiment: Experiment) -> Work:

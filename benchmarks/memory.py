@@ -91,10 +91,10 @@ def measure(name: str, operator: str, limit: float, options: argparse.Namespace)
     workload = Workload(subject.network, subject.grid, None, 1, "cpu", int(limit * 2**30))
     kind = next(each for each in OPERATORS if each.name == operator)
     (chosen,) = kind.candidates(workload, Rates(), {})
-    estimated = chosen.estimate(workload, Rates()).memory
+    estimated = chosen.estimate(workload, Rates()).within(workload.memory_limit).memory
     experiment = Experiment(
         subject.model, subject.network, subject.grid, None, subject.fill,
-        ClassChoice("list", indices=(subject.target,)), "probability", chosen, "cpu",
+        ClassChoice("list", indices=(subject.target,)), "probability", chosen, "cpu", memory=estimated,
     )  # fmt: skip
     heap.trim()
     meter, began, positions = MemoryMeter(), time.monotonic(), 0

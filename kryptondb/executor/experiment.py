@@ -59,6 +59,7 @@ class Experiment:
         device: a torch device string.
         precision: what the network runs in, one of `workload.ELEMENT_BYTES`.
         beside: bytes of memory for the next picture's base, where it is made while this one's cells are computed.
+        memory: bytes that may be held in all, where that is more than the operator needs.
     """
 
     model: Model
@@ -72,6 +73,7 @@ class Experiment:
     device: str
     precision: str = "float32"
     beside: int = 0
+    memory: int = 0
 
     @cached_property
     def placed(self) -> Network:
@@ -122,6 +124,7 @@ class ImageRun:
                 read=self._read,
                 replays=experiment.replays,
                 beside=experiment.beside,
+                memory=experiment.memory,
                 score=experiment.score,
             )
             output = experiment.operator.prepare(self._context)

@@ -20,12 +20,18 @@ class Cost:
             for it included.
         ahead: bytes that the next image's base takes where it is made meanwhile; a part of `memory` only in a plan that
             does so.
+        room: bytes beyond `memory` that save time where they may be held too.
     """
 
     seconds: float
     flops: float
     memory: int
     ahead: int = 0
+    room: int = 0
+
+    def within(self, limit: int) -> Cost:
+        """What it comes to where so many bytes may be held: as much of the room as they leave is memory."""
+        return replace(self, memory=max(self.memory, min(self.memory + self.room, limit)), room=0)
 
 
 @dataclass(frozen=True)

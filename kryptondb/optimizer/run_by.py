@@ -18,6 +18,8 @@ def run_by(node: Occlude, candidate: Candidate, *, traced: bool = True) -> Occlu
     ahead = cost is not None and node.input.count != 1 and cost.memory + cost.ahead <= node.memory_limit
     if cost is not None and ahead:
         cost = replace(cost, memory=cost.memory + cost.ahead)
+    if cost is not None:
+        cost = cost.within(node.memory_limit)
     return replace(
         node,
         operator=candidate.operator,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from kryptondb.executor import heap
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.operators import Context, Full, Incremental, ledger, tile_memory
-from kryptondb.executor.operators.budget import full_footprint
+from kryptondb.executor.operators.budget import Footprint, full_footprint
 from kryptondb.executor.stats import MemoryMeter
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
@@ -34,14 +35,15 @@ def workload(network: Network, limit: int = 1 << 40) -> Workload:
     return Workload(network, Grid(SIZE, SIZE, (8, 8), (4, 4)), None, 1, "cpu", limit)
 
 
-def alive(operator: Full | Incremental, work: Workload) -> int:
-    """The most bytes alive at once in a run of an operator."""
+def run(operator: Full | Incremental, work: Workload, memory: int = 0) -> int:
+    """The most bytes alive at once in a run of an operator, which may hold so many."""
     image = torch.randn(1, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
 
     def patches(ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
         return torch.zeros(len(ys), 3, 8, 8).contiguous(memory_format=torch.channels_last)
 
     context = Context(work.network, work.grid, work.mask, image, patches, lambda out: out[:, :1].double().numpy())
+    context.memory = memory
     with torch.inference_mode(), Living() as living:
         operator.prepare(context)
         for _ in operator.run(context):
@@ -75,13 +77,13 @@ def test_an_incremental_run_holds_what_its_footprint_says(name: str, differences
     network = traced(name)
     operator = Incremental((4, 4), everywhere(network) if differences else (), 64 if network.head else 0)
     work = workload(network)
-    assert agree(alive(operator, work), operator.footprint(work).alive)
+    assert agree(run(operator, work), operator.footprint(work).alive)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "googlenet"])
 def test_a_full_run_holds_what_its_footprint_says(name: str) -> None:
     network = traced(name)
-    assert agree(alive(Full(8), workload(network)), full_footprint(network, 8, 4).alive)
+    assert agree(run(Full(8), workload(network)), full_footprint(network, 8, 4).alive)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "googlenet"])
@@ -127,6 +129,31 @@ def test_a_run_gives_free_memory_back_before_it_exceeds_its_budget(monkeypatch: 
     for node in range(3):
         guard.before(node)
     assert given_back == [1000], "only the last node would take the run beyond 900 + 200"
+
+
+@pytest.mark.parametrize("operator", [Full(8), Incremental((4, 4))])
+def test_a_run_keeps_more_at_hand_where_its_plan_may_hold_more(
+    operator: Full | Incremental, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets: list[int] = []
+
+    class Watched(heap.Guard):
+        def __init__(self, before: int | None, budget: int, needed: Sequence[int]) -> None:
+            budgets.append(budget)
+            super().__init__(before, budget, needed)
+
+    monkeypatch.setattr(f"kryptondb.executor.operators.{operator.name}.Guard", Watched)
+    work = workload(traced("squeezenet1_1"))
+    cost = operator.estimate(work, Rates())
+    for memory in (0, cost.memory + 1000):
+        run(operator, work, memory)
+    assert budgets == [cost.memory, cost.memory + 1000]
+
+
+def test_large_plans_have_use_for_room_and_small_ones_have_it_already() -> None:
+    assert Footprint(1 << 20, ()).room == 0
+    large = Footprint(1 << 30, ())
+    assert large.budget < 2 << 30 and large.budget + large.room == 6 << 30
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system tells less")

@@ -69,3 +69,19 @@ def test_explain_says_how_images_follow_one_another(database: Database) -> None:
     assert "images      one after the other: no room for a second base (30 MB) within the memory limit" in (
         database.explain(statement.format("chest"))
     )
+
+
+def test_room_is_taken_beside_the_second_base_and_never_instead_of_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate = FakeIncremental.estimate
+
+    def with_room(self: FakeIncremental, workload: Workload, rates: Rates) -> Cost:
+        return replace(estimate(self, workload, rates), room=500_000_000)
+
+    monkeypatch.setattr(FakeIncremental, "estimate", with_room)
+    limits = (1_000_000_000, 200_000_000, 100_000_000 + SECOND)
+    for limit, memory in zip(limits, (600_000_000 + SECOND, 200_000_000, 100_000_000 + SECOND), strict=True):
+        database.settings.memory = limit
+        node = occlude(database, "'scans/*.png'")
+        assert node.ahead and node.cost is not None and node.cost.memory == memory

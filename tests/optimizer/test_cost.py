@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
+from kryptondb.optimizer.cost import Cost, LayerRate, LayerShape, Rates
 
 SHAPE = LayerShape(64, 128)
 
@@ -38,3 +38,8 @@ def test_rates_are_values_whatever_was_looked_up() -> None:
     first.layer(SHAPE, "direct")
     assert first == second and len({first, second}) == 1
     assert first != Rates()
+
+
+@pytest.mark.parametrize(("limit", "memory"), [(50, 100), (100, 100), (250, 250), (1000, 400)])
+def test_as_much_of_the_room_as_the_limit_leaves_is_memory(limit: int, memory: int) -> None:
+    assert Cost(1.0, 1.0, 100, room=300).within(limit) == Cost(1.0, 1.0, memory)

@@ -19,6 +19,9 @@ from kryptondb.network import Network
 _SCATTERED = 0.25
 #: Giving gaps back costs touching memory anew: a third of the speed where a small plan has no more room than that.
 _ROOM = 256 << 20
+#: What freed blocks grow to where nothing is given back, as a part of what is alive, by trial. Glibc seldom puts a
+#: tensor where one of the same size was: it looks for a gap that is larger, because tensors are aligned.
+_PLENTY = 6
 #: What libraries keep for each thread (packed matrices, compiled kernels), measured.
 _LIBRARIES = 20 << 20
 #: Weights while they are transformed: in twice the precision, turned, multiplied step by step.
@@ -43,6 +46,11 @@ class Footprint:
     def budget(self) -> int:
         """Bytes that the process may hold for it: what EXPLAIN shows, and what the run keeps to."""
         return int(self.alive * (1 + _SCATTERED)) + min(self.alive, _ROOM) + _LIBRARIES
+
+    @property
+    def room(self) -> int:
+        """Bytes beyond the budget with which hardly anything is given back and touched anew, half of the time else."""
+        return max(0, _PLENTY * self.alive - self.budget)
 
     @property
     def ahead(self) -> int:

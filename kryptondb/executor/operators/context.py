@@ -51,6 +51,7 @@ class Context:
         replays: recorded passes that pictures share; None where none are recorded, or for this picture alone.
         held_before: bytes that the process held beside this image, None where nobody watches its memory.
         beside: bytes that may come to that while this image runs: the next one's base.
+        memory: bytes that may be held where operators would keep to less.
         layers_beside: convolutions whose prepared weights other operators of this image need, with their blocks.
         score: what `read` gives: 'probability', 'log_probability', 'logit' or 'output'.
         time_left: seconds that are left for this image; None where nobody waits.
@@ -67,6 +68,7 @@ class Context:
     replays: Replays | None = None
     held_before: int | None = None
     beside: int = 0
+    memory: int = 0
     layers_beside: Collection[tuple[int, Block]] = ()
     score: str = "probability"
     time_left: Callable[[], float] | None = None

@@ -42,15 +42,18 @@ class Full:
 
     def estimate(self, workload: Workload, rates: Rates) -> Cost:
         """Every position is one inference, and the unoccluded image is one more."""
-        images = workload.positions + 1
         network = workload.network
-        batches = -(-images // self.batch)
-        flops = images * network.flops
-        seconds = batches * whole_seconds(
-            network, min(self.batch, images), rates, workload.element_bytes, workload.fusions
+        batches, rest = divmod(workload.positions, self.batch)
+        flops = (workload.positions + 1) * network.flops
+        sizes = [(1, 1), (batches, self.batch), (1, rest)]
+        seconds = sum(
+            count * whole_seconds(network, size, rates, workload.element_bytes, workload.fusions)
+            for count, size in sizes
+            if count and size
         )
         footprint = full_footprint(network, self.batch, workload.element_bytes)
-        return Cost(seconds, flops, footprint.budget, footprint.ahead)
+        room = footprint.room if workload.device == "cpu" else 0
+        return Cost(seconds, flops, footprint.budget, footprint.ahead, room)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""
@@ -65,7 +68,8 @@ class Full:
         """Yields a block of cells a batch."""
         rows, cols = (index.astype(np.int32) for index in np.nonzero(context.mask))
         footprint = full_footprint(context.network, self.batch, context.image.element_size())
-        guard = Guard(context.held_before, footprint.budget + context.beside, footprint.needed)
+        budget = max(footprint.budget + context.beside, context.memory)
+        guard = Guard(context.held_before, budget, footprint.needed)
         images = next((node.index for node in context.network.nodes if node.rule is Rule.INPUT), None)
         blocks = [np.arange(start, min(start + self.batch, len(rows))) for start in range(0, len(rows), self.batch)]
 

@@ -179,7 +179,8 @@ class Incremental:
         else:
             seconds += overhead_seconds(tiling, self.blocks, rates, workload.fusions)
         footprint = self._footprint(tiling, element)
-        return Cost(seconds, network.flops + tiling.flops, footprint.budget, footprint.ahead)
+        room = footprint.room if workload.device == "cpu" else 0
+        return Cost(seconds, network.flops + tiling.flops, footprint.budget, footprint.ahead, room)
 
     def redundancy(self, workload: Workload) -> tuple[float, float]:
         """The redundancy ratio reached, and the ideal one with each position's own region (equation 20)."""
@@ -222,7 +223,8 @@ class Incremental:
         layers = prepared_layers(network, self.blocks, context.layers_beside)
         trim()  # the base and the weights are there to stay, what they were made of is not
         footprint = self._footprint(tiling, context.image.element_size())
-        guard = Guard(context.held_before, footprint.budget + context.beside, footprint.needed)
+        budget = max(footprint.budget + context.beside, context.memory)
+        guard = Guard(context.held_before, budget, footprint.needed)
         per_location = np.array([node.flops for node in network.nodes])
         head = network.head if self.head else None
         uniform = self._uniform_run(context, tiling, head)

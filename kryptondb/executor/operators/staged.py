@@ -155,6 +155,7 @@ class Staged(ABC):
             flops=sum(cost.flops for cost in costs) - again * network.flops,
             memory=max(cost.memory for cost in costs) + self._shared_bytes(network, element) + _COPIES * maps,
             ahead=max(cost.ahead for cost in costs) + self._shared_bytes(network, element),
+            room=max(cost.room for cost in costs),
         )
 
     def describe(self, workload: Workload) -> str:
