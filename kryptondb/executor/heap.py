@@ -5,7 +5,8 @@ memory for the first time: on a virtual machine a layer's output of 34 MB costs 
 While queries run, glibc is asked to keep what is freed; after the last of them everything free goes back at once.
 
 What is kept lies scattered: a block that fits no gap takes new memory, and gaps stay in memory unused. So a run watches
-what the process holds, and gives all gaps back when a node's memory would exceed what its plan was estimated to hold.
+what the process holds, and gives all gaps back when a node's memory would exceed what its plan may hold. Touching
+memory anew takes time, so plans may hold several times what is alive, as far as the memory limit goes.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Footprint:
 
     @property
     def budget(self) -> int:
-        """Bytes that the process may hold for it: what EXPLAIN shows, and what the run keeps to."""
+        """Bytes that the process has to be allowed for it: a run keeps to them, where its plan is not allowed more."""
         return int(self.alive * (1 + _SCATTERED)) + min(self.alive, _ROOM) + _LIBRARIES
 
     @property
