@@ -46,6 +46,29 @@ def test_threads_that_begin_afterwards_have_all_cores_again() -> None:
     assert seen == [2]
 
 
+def test_an_interruption_before_all_are_ready_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted: list[str] = []
+
+    class Interrupted(threading.Barrier):
+        def wait(self, timeout: float | None = None) -> int:
+            if threading.current_thread().name == "query":
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    def query() -> None:
+        try:
+            with workers(2, lambda work, workspace: None):
+                pass
+        except KeyboardInterrupt:
+            interrupted.append("told")
+
+    monkeypatch.setattr("kryptondb.executor.operators.workers.threading.Barrier", Interrupted)
+    thread = threading.Thread(target=query, name="query", daemon=True)
+    thread.start()
+    thread.join(10)
+    assert interrupted == ["told"]
+
+
 def test_one_worker_works_at_once_and_in_the_same_thread() -> None:
     with workers(1, lambda work, workspace: threading.get_ident()) as running:
         assert running.pool is None

@@ -57,15 +57,17 @@ def workers(count: int, task: Callable[[Work, Workspace], Done]) -> Iterator[Wor
         yield Workers(task, None, threading.local())
         return
     pool = ThreadPoolExecutor(count, "kryptondb-tile", take_threads, (threads // count,))
+    ready = threading.Barrier(count + 1)
     try:
-        ready = threading.Barrier(count + 1)
         for _ in range(count):
             pool.submit(ready.wait)
         ready.wait()
         torch.set_num_threads(threads)  # what the workers asked for would hold for threads that begin later
         yield Workers(task, pool, threading.local())
     finally:
+        ready.abort()  # whoever was interrupted before all were ready leaves nobody waiting
         pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def take_threads(share: int) -> None:
