@@ -7,6 +7,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -174,7 +175,6 @@ class Ours:
     def experiment(self, runs: Runs | None) -> Experiment:
         """What a query of some cells of the grid, or of all of them, sets up."""
         subject = self.subject
-        workload = Workload(subject.network, subject.grid, None, 1, subject.device, free_memory() // 2, self.precision)
         return Experiment(
             model=subject.model,
             network=subject.network,
@@ -186,8 +186,15 @@ class Ours:
             operator=self.operator,
             device=subject.device,
             precision=self.precision,
-            memory=self.operator.estimate(workload, Rates()).within(workload.memory_limit).memory,
+            memory=self._memory,
         )
+
+    @cached_property
+    def _memory(self) -> int:
+        """Bytes that a query of the whole grid may hold."""
+        subject, limit = self.subject, free_memory() // 2
+        workload = Workload(subject.network, subject.grid, None, 1, subject.device, limit, self.precision)
+        return self.operator.estimate(workload, Rates()).within(limit).memory
 
     def _timed(self, experiment: Experiment) -> Work:
         device = self.subject.device

@@ -15,10 +15,11 @@ def run_by(node: Occlude, candidate: Candidate, *, traced: bool = True) -> Occlu
         traced: whether the network is, so that somebody knows what the candidate costs.
     """
     cost = candidate.cost if traced else None
-    ahead = cost is not None and node.input.count != 1 and cost.memory + cost.ahead <= node.memory_limit
-    if cost is not None and ahead:
-        cost = replace(cost, memory=cost.memory + cost.ahead)
+    ahead = False
     if cost is not None:
+        ahead = node.input.count != 1 and cost.memory + cost.ahead <= node.memory_limit
+        if ahead:
+            cost = replace(cost, memory=cost.memory + cost.ahead)
         cost = cost.within(node.memory_limit)
     return replace(
         node,

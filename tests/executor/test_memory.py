@@ -142,7 +142,7 @@ def test_a_run_keeps_more_at_hand_where_its_plan_may_hold_more(
             budgets.append(budget)
             super().__init__(before, budget, needed)
 
-    monkeypatch.setattr(f"kryptondb.executor.operators.{operator.name}.Guard", Watched)
+    monkeypatch.setattr("kryptondb.executor.operators.budget.Guard", Watched)
     work = workload(traced("squeezenet1_1"))
     cost = operator.estimate(work, Rates())
     for memory in (0, cost.memory + 1000):

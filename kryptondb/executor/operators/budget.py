@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kryptondb.executor.heap import Guard
 from kryptondb.executor.operators.base import base_bytes, read_nodes
+from kryptondb.executor.operators.context import Context
 from kryptondb.executor.operators.footprint import guessed_elements
 from kryptondb.executor.operators.layer_costs import Blocks, weight_elements
 from kryptondb.executor.operators.ledger import whole_peak
 from kryptondb.executor.operators.tile_memory import TileMemory
 from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network
+from kryptondb.optimizer.cost import Cost
 
 #: Freed blocks of other sizes lie between those alive; `heap.Guard` gives them back where they would be more.
 _SCATTERED = 0.25
@@ -51,6 +54,14 @@ class Footprint:
     def room(self) -> int:
         """Bytes beyond the budget with which hardly anything is given back and touched anew, half of the time else."""
         return max(0, _PLENTY * self.alive - self.budget)
+
+    def cost(self, seconds: float, flops: float, device: str) -> Cost:
+        """An estimate with this memory; only on a CPU there is use for room."""
+        return Cost(seconds, flops, self.budget, self.ahead, self.room if device == "cpu" else 0)
+
+    def guard(self, context: Context) -> Guard:
+        """Keeps a run to the budget, or to what its plan may hold where that is more."""
+        return Guard(context.held_before, max(self.budget + context.beside, context.memory), self.needed)
 
     @property
     def ahead(self) -> int:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from kryptondb.executor.heap import Guard
 from kryptondb.executor.operators.budget import full_footprint
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.shortage import shrinking
@@ -52,8 +51,7 @@ class Full:
             if count and size
         )
         footprint = full_footprint(network, self.batch, workload.element_bytes)
-        room = footprint.room if workload.device == "cpu" else 0
-        return Cost(seconds, flops, footprint.budget, footprint.ahead, room)
+        return footprint.cost(seconds, flops, workload.device)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""
@@ -68,8 +66,7 @@ class Full:
         """Yields a block of cells a batch."""
         rows, cols = (index.astype(np.int32) for index in np.nonzero(context.mask))
         footprint = full_footprint(context.network, self.batch, context.image.element_size())
-        budget = max(footprint.budget + context.beside, context.memory)
-        guard = Guard(context.held_before, budget, footprint.needed)
+        guard = footprint.guard(context)
         images = next((node.index for node in context.network.nodes if node.rule is Rule.INPUT), None)
         blocks = [np.arange(start, min(start + self.batch, len(rows))) for start in range(0, len(rows), self.batch)]
 

@@ -15,7 +15,7 @@ from kryptondb.errors import PlanError
 from kryptondb.executor.convolutions.accuracy import SMALL, is_accurate
 from kryptondb.executor.convolutions.winograd import Block
 from kryptondb.executor.convolutions.workspace import Workspace
-from kryptondb.executor.heap import Guard, trim
+from kryptondb.executor.heap import trim
 from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.budget import Footprint, incremental_footprint
 from kryptondb.executor.operators.context import Context, Scores
@@ -179,8 +179,7 @@ class Incremental:
         else:
             seconds += overhead_seconds(tiling, self.blocks, rates, workload.fusions)
         footprint = self._footprint(tiling, element)
-        room = footprint.room if workload.device == "cpu" else 0
-        return Cost(seconds, network.flops + tiling.flops, footprint.budget, footprint.ahead, room)
+        return footprint.cost(seconds, network.flops + tiling.flops, workload.device)
 
     def redundancy(self, workload: Workload) -> tuple[float, float]:
         """The redundancy ratio reached, and the ideal one with each position's own region (equation 20)."""
@@ -223,8 +222,7 @@ class Incremental:
         layers = prepared_layers(network, self.blocks, context.layers_beside)
         trim()  # the base and the weights are there to stay, what they were made of is not
         footprint = self._footprint(tiling, context.image.element_size())
-        budget = max(footprint.budget + context.beside, context.memory)
-        guard = Guard(context.held_before, budget, footprint.needed)
+        guard = footprint.guard(context)
         per_location = np.array([node.flops for node in network.nodes])
         head = network.head if self.head else None
         uniform = self._uniform_run(context, tiling, head)
