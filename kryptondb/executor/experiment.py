@@ -75,10 +75,20 @@ class Experiment:
     beside: int = 0
     memory: int = 0
 
+    @property
+    def base_precision(self) -> str:
+        """What the unoccluded image runs in: where only differences are rounded, float32."""
+        return "float32" if self.operator.rounded else self.precision
+
     @cached_property
     def placed(self) -> Network:
-        """The network on the device and in the precision of the experiment."""
-        return placed(self.network, self.device, self.precision, self.model)
+        """The network on the device and in the precision of the experiment's base."""
+        return placed(self.network, self.device, self.base_precision, self.model)
+
+    @cached_property
+    def rounded(self) -> Network | None:
+        """The same in the precision of differences, where they are rounded."""
+        return placed(self.network, self.device, self.precision, self.model) if self.operator.rounded else None
 
     @cached_property
     def replays(self) -> Replays | None:
@@ -108,7 +118,7 @@ class ImageRun:
 
     def __init__(self, experiment: Experiment, picture: Picture) -> None:
         self._experiment = experiment
-        device, dtype = torch.device(experiment.device), _DTYPES[experiment.precision]
+        device, dtype = torch.device(experiment.device), _DTYPES[experiment.base_precision]
         preprocess = experiment.model.preprocess
         with exact_inference(device):
             # In a reduced precision only the network rounds: pixels do not.
@@ -117,6 +127,7 @@ class ImageRun:
             painter = experiment.fill.prepare(pixels)
             self._context = Context(
                 network=experiment.placed,
+                rounded=experiment.rounded,
                 grid=experiment.grid,
                 mask=mask_of_runs(experiment.runs, experiment.grid.rows, experiment.grid.cols),
                 image=image,
@@ -167,7 +178,7 @@ class ImageRun:
     def _patches(self, painter: Painter, pixels: torch.Tensor, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
         shown = painted(painter.patches, pixels, self._experiment.grid, ys, xs)
         normalized = self._experiment.model.preprocess.normalize(shown)
-        dtype = _DTYPES[self._experiment.precision]
+        dtype = _DTYPES[self._experiment.base_precision]
         return normalized.to(dtype).contiguous(memory_format=torch.channels_last)
 
     def _read(self, output: torch.Tensor) -> np.ndarray:

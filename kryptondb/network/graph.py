@@ -66,6 +66,12 @@ class Network:
         return sum(n.constant.numel() * n.constant.element_size() for n in self.nodes if n.constant is not None)
 
     @cached_property
+    def dtype(self) -> torch.dtype:
+        """What its constants are in, and so its pictures; float32 where it has none."""
+        constants = (node.constant for node in self.nodes if node.constant is not None)
+        return next((each.dtype for each in constants if each.is_floating_point()), torch.float32)
+
+    @cached_property
     def varying(self) -> tuple[bool, ...]:
         """For each node, whether its value depends on the picture or on how many there are."""
         varies: list[bool] = []

@@ -107,11 +107,17 @@ def _with_approximations(
 
 def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Candidate]:
     rates = context.rates(workload.device).in_precision(workload.precision)
-    return [
-        Candidate(operator, operator.estimate(workload, rates), _description(operator, workload), workload.precision)
+    operators = [
+        operator
         for kind in context.operators
         if kind.exact or kind.name == hints.operator
         for operator in kind.candidates(workload, rates, hints.for_operators())
+    ]
+    if any(operator.rounded for operator in operators):  # to round everything is seldom worth its time
+        operators = [operator for operator in operators if operator.rounded or operator.name == hints.operator]
+    return [
+        Candidate(operator, operator.estimate(workload, rates), _description(operator, workload), workload.precision)
+        for operator in operators
     ]
 
 

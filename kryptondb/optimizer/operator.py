@@ -18,6 +18,11 @@ class Operator(Protocol):
     name: ClassVar[str]
     exact: ClassVar[bool]
 
+    @property
+    def rounded(self) -> bool:
+        """Whether a reduced precision rounds what an occlusion changes and no more; else it rounds all there is."""
+        ...
+
     @classmethod
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Any]:
         """The settings of this operator worth costing for a workload; empty when it cannot answer it.

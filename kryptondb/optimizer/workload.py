@@ -15,6 +15,8 @@ Runs = tuple[tuple[int, int, int], ...]
 
 #: Bytes of one number in each precision that networks run in.
 ELEMENT_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+#: The same of the base that rounded differences lie beside.
+BASE_BYTES = ELEMENT_BYTES["float32"]
 #: Those whose rounding shows in a heat map: answers are approximate.
 REDUCED_PRECISIONS = ("bfloat16", "float16")
 

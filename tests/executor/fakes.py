@@ -32,6 +32,7 @@ class FakeOperator:
 
     name: ClassVar[str] = "full"
     exact: ClassVar[bool] = True
+    rounded: ClassVar[bool] = False
 
     @classmethod
     def candidates(cls, workload: object, rates: object, hints: Mapping[str, object]) -> list[FakeOperator]:

@@ -96,6 +96,7 @@ class FakeSettings:
 class FakeIncremental:
     name: ClassVar[str] = "incremental"
     exact: ClassVar[bool] = True
+    rounded: ClassVar[bool] = False
     tile: tuple[int, int]
 
     @classmethod
@@ -114,6 +115,7 @@ class FakeIncremental:
 class FakeFull:
     name: ClassVar[str] = "full"
     exact: ClassVar[bool] = True
+    rounded: ClassVar[bool] = False
     batch: int
 
     @classmethod
@@ -132,6 +134,7 @@ class FakeFull:
 class FakeThresholded(FakeIncremental):
     name: ClassVar[str] = "thresholded"
     exact: ClassVar[bool] = False
+    rounded: ClassVar[bool] = False
     cap: Cap = Cap(1.0, 1.0)
 
     @classmethod
@@ -155,6 +158,7 @@ class FakeAnytime:
 
     name: ClassVar[str] = "anytime"
     exact: ClassVar[bool] = False
+    rounded: ClassVar[bool] = False
     recipe: Recipe
 
     @classmethod

@@ -26,6 +26,7 @@ def test_an_approximate_operator_is_no_candidate(database: Database) -> None:
     class Guess(FakeFull):
         name: ClassVar[str] = "guess"
         exact: ClassVar[bool] = False
+        rounded: ClassVar[bool] = False
 
         def estimate(self, workload: Workload, rates: Rates) -> Cost:
             return Cost(0, 0, 0)

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
 from kryptondb.executor.operators.regions_on_tensors import Table
 from kryptondb.network import Network, Rule
+
+
+@dataclass(frozen=True, eq=False)
+class Clamped:
+    """Where a clamp's base lies: `clamp(b + d) - clamp(b)` is `d + offset`, clamped to `low` and `high`.
+
+    These are `b - clamp(b)`, and the bounds minus `clamp(b)`. Rounded, they are off by a part of a difference, not of
+    the base: where they count, no difference is smaller than they are.
+
+    Attributes:
+        low, high: None where there is no such bound.
+    """
+
+    offset: Table
+    low: Table | None
+    high: Table | None
+
+    @property
+    def tables(self) -> list[Table]:
+        """All of them."""
+        return [each for each in (self.offset, self.low, self.high) if each is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,16 +40,19 @@ class Base:
         tables: values that regions are read from, by node.
         values: values that are used as they are: means, and what does not depend on the image.
         output: the network's scores, [1, classes].
+        clamps: of runs whose regions are differences: what each clamp reads, by node.
     """
 
     tables: dict[int, Table]
     values: dict[int, torch.Tensor]
     output: torch.Tensor
+    clamps: dict[int, Clamped] = field(default_factory=dict)
 
     @property
     def main_memory(self) -> int:
         """Bytes of main memory that it takes; none on a GPU."""
-        tensors = [*(table.rows for table in self.tables.values()), *self.values.values(), self.output]
+        tables = [*self.tables.values(), *(table for each in self.clamps.values() for table in each.tables)]
+        tensors = [*(table.rows for table in tables), *self.values.values(), self.output]
         return sum(each.nbytes for each in tensors if each.device.type == "cpu")
 
 
@@ -57,21 +81,38 @@ def materialize(network: Network, image: torch.Tensor, differences: Iterable[int
     """
     differences = set(differences)
     tables = read_nodes(network, differences)
-    plain = {
-        node.index
-        for node in network.nodes
-        if node.rule is Rule.AVERAGE or (node.rule is not Rule.CONSTANT and not network.varying[node.index])
-    }
+    plain = used_as_they_are(network)
     output, kept = network.run(image, keep=set(tables) | plain, planar=differences)
-    found: dict[int, Table] = {}
-    for index, outside in tables.items():
-        axes = network.nodes[index].axes
-        assert axes is not None  # regional nodes are pictures
-        found[index] = Table.of(kept.pop(index) if index not in plain else kept[index], axes, outside)
-    return Base(found, {index: kept[index] for index in plain}, output)
+    return Base(tables_of(network, tables, kept, plain), {index: kept[index] for index in plain}, output)
 
 
 def base_bytes(network: Network, element_bytes: int, differences: Iterable[int] = ()) -> int:
     """Bytes that the base's tables take."""
-    nodes = (network.nodes[index] for index in read_nodes(network, differences))
-    return sum(node.channels * node.height * node.width for node in nodes) * element_bytes
+    return elements_of(network, read_nodes(network, differences)) * element_bytes
+
+
+def elements_of(network: Network, indices: Iterable[int]) -> int:
+    """Elements of some nodes' values together, for one image."""
+    nodes = (network.nodes[index] for index in indices)
+    return sum(node.channels * node.height * node.width for node in nodes)
+
+
+def used_as_they_are(network: Network) -> set[int]:
+    """The nodes whose base values no region is read from: means, and what does not depend on the image."""
+    return {
+        node.index
+        for node in network.nodes
+        if node.rule is Rule.AVERAGE or (node.rule is not Rule.CONSTANT and not network.varying[node.index])
+    }
+
+
+def tables_of(
+    network: Network, outside: Mapping[int, tuple[float, ...]], kept: dict[int, torch.Tensor], plain: Container[int]
+) -> dict[int, Table]:
+    """The tables of some nodes; values that nothing else is wanted of are freed on the way."""
+    found: dict[int, Table] = {}
+    for index, numbers in outside.items():
+        axes = network.nodes[index].axes
+        assert axes is not None  # regional nodes are pictures
+        found[index] = Table.of(kept[index] if index in plain else kept.pop(index), axes, numbers)
+    return found

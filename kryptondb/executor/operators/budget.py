@@ -10,6 +10,8 @@ import numpy as np
 from kryptondb.executor.heap import Guard
 from kryptondb.executor.operators.base import base_bytes, read_nodes
 from kryptondb.executor.operators.context import Context
+from kryptondb.executor.operators.difference_base import bytes_for_differences, nodes_for_differences
+from kryptondb.executor.operators.difference_memory import DifferenceMemory
 from kryptondb.executor.operators.footprint import guessed_elements
 from kryptondb.executor.operators.layer_costs import Blocks, weight_elements
 from kryptondb.executor.operators.ledger import whole_peak
@@ -17,6 +19,7 @@ from kryptondb.executor.operators.tile_memory import TileMemory
 from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network
 from kryptondb.optimizer.cost import Cost
+from kryptondb.optimizer.workload import BASE_BYTES
 
 #: Freed blocks of other sizes lie between those alive; `heap.Guard` gives them back where they would be more.
 _SCATTERED = 0.25
@@ -79,17 +82,28 @@ def full_footprint(network: Network, batch: int, element_bytes: int) -> Footprin
 
 
 def incremental_footprint(
-    tiling: Tiling, blocks: Blocks, element_bytes: int, groups: Sequence[int], head: int | None, workers: int
+    tiling: Tiling,
+    blocks: Blocks,
+    element_bytes: int,
+    groups: Sequence[int],
+    head: int | None,
+    workers: int,
+    rounded: bool = False,
 ) -> Footprint:
     """Of tiles, as many side by side as there are workers.
 
     Args:
         groups: positions that run through the head together.
         head: the node that the head begins behind; None where every tile runs to the end.
+        rounded: whether regions are differences of `element_bytes`, beside a base in float32.
     """
     network = tiling.network
     kept = base_bytes(network, element_bytes, blocks)
-    full, _ = whole_peak(network, 1, element_bytes, set(read_nodes(network, blocks)))
+    read, memory_of, vectors = set(read_nodes(network, blocks)), TileMemory, element_bytes
+    if rounded:
+        kept = bytes_for_differences(network, BASE_BYTES, element_bytes)
+        read, memory_of, vectors = nodes_for_differences(network), DifferenceMemory, BASE_BYTES
+    full, _ = whole_peak(network, 1, vectors, read)
     weights = weight_elements(network, blocks) * element_bytes
     largest = max((weight_elements(network, {index: block}) for index, block in blocks.items()), default=0)
     preparing = weights + int(_TRANSFORMING * largest * element_bytes)
@@ -97,7 +111,7 @@ def incremental_footprint(
     workspace: dict[str, int] = {}
     tiles = 0
     for tile in _largest_tiles(tiling):
-        memory = TileMemory(network, tiling.extents.of(tiling.tiles[tile]), blocks, element_bytes)
+        memory = memory_of(network, tiling.extents.of(tiling.tiles[tile]), blocks, element_bytes)
         tiles = max(tiles, memory.run(network.output if head is None else head))
         needed = np.maximum(needed, memory.needed)
         for name, size in memory.workspace.items():
@@ -105,9 +119,9 @@ def incremental_footprint(
     heads = waiting = 0
     together = max(groups, default=0)
     if head is not None:
-        vector = network.nodes[head].channels * element_bytes
+        vector = network.nodes[head].channels * vectors
         behind = (node for node in network.nodes[head + 1 :] if network.varying[node.index])
-        heads = together * (2 * vector + sum(node.channels * element_bytes for node in behind))
+        heads = together * (2 * vector + sum(node.channels * vectors for node in behind))
         # Vectors of the tiles that are done: of one group, and where workers run ahead of the head, of the next.
         waiting = (together * min(2, workers) - int(tiling.positions.max(initial=0))) * vector
     running = weights + workers * (sum(workspace.values()) + tiles) + max(0, waiting)

@@ -40,7 +40,8 @@ class Context:
     """One image's experiment as an operator sees it.
 
     Attributes:
-        network: on its device and in its precision.
+        network: on its device and in the precision of its base.
+        rounded: the same in the precision of what an occlusion changes, where that is another; else None.
         grid: every position.
         mask: the cells to compute, boolean [rows, cols].
         image: the unoccluded image, normalized, [1, C, H, W].
@@ -72,3 +73,9 @@ class Context:
     layers_beside: Collection[tuple[int, Block]] = ()
     score: str = "probability"
     time_left: Callable[[], float] | None = None
+    rounded: Network | None = None
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one number of a region."""
+        return self.image.element_size() if self.rounded is None else self.rounded.dtype.itemsize

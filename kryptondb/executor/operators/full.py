@@ -26,6 +26,7 @@ class Full:
 
     name: ClassVar[str] = "full"
     exact: ClassVar[bool] = True
+    rounded: ClassVar[bool] = False
     batch: int
 
     @classmethod

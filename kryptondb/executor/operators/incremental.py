@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +19,9 @@ from kryptondb.executor.heap import trim
 from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.budget import Footprint, incremental_footprint
 from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.difference_base import materialize_for_differences
+from kryptondb.executor.operators.difference_costs import difference_seconds
+from kryptondb.executor.operators.difference_run import DifferenceRun
 from kryptondb.executor.operators.layer_costs import (
     choose_blocks,
     node_seconds,
@@ -37,7 +40,7 @@ from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.executor.operators.workers import workers
 from kryptondb.network import Cap, Network
 from kryptondb.optimizer.cost import Cost, Rates
-from kryptondb.optimizer.workload import Workload
+from kryptondb.optimizer.workload import BASE_BYTES, REDUCED_PRECISIONS, Workload
 
 _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24)
 _MOST_WORKERS = 8
@@ -61,6 +64,8 @@ class Incremental:
         workers: how many tiles run side by side, each on its share of the processor.
         uniform: whether tiles come in few shapes and their places lie on the device, as a GPU has it best.
         graphs: whether one pass of each shape is recorded and replayed for the others; only where tiles are uniform.
+        rounded: whether regions hold what an occlusion changes, in the query's reduced precision, and the base is in
+            float32; else all is in the query's precision.
         tile_run: runs a tile; `benchmarks.breakdown` puts one in its place that times every node.
         recorder: records passes; tests put one in its place that needs no GPU.
     """
@@ -74,6 +79,7 @@ class Incremental:
     workers: int = 1
     uniform: bool = False
     graphs: bool = False
+    rounded: bool = False
     recorder: ClassVar[Callable[[torch.device], Recorder]] = CudaRecorder
 
     def __post_init__(self) -> None:
@@ -82,6 +88,11 @@ class Incremental:
         if self.uniform and (self.winograd or self.workers > 1):
             raise PlanError(
                 "uniform tiles run one by one, and every convolution directly", hint="Leave winograd and workers out."
+            )
+        if self.rounded and (self.winograd or self.uniform):
+            raise PlanError(
+                "differences are rounded in tiles as they come, and every convolution runs directly",
+                hint="Leave winograd and uniform out.",
             )
 
     @classmethod
@@ -120,6 +131,7 @@ class Incremental:
         # Where differences lie is told to Winograd's method by slices, which no graph can be replayed with.
         transforms = transforms and not uniform
         graphs = uniform and unrecordable(network) is None
+        rounded = workload.precision in REDUCED_PRECISIONS and not uniform
         small = hints.get("convolution") == "accurate"
 
         def allowed(_: Network, __: int, block: Block) -> bool:
@@ -132,6 +144,7 @@ class Incremental:
             plain = of_tile(shape)
             if plain._cap() is None:  # a capped region that is rounded up would be another answer
                 plain = replace(plain, uniform=uniform, graphs=graphs)
+            plain = replace(plain, rounded=rounded)
             tiling = plain._tiling(workload)
             costs = (rates, workload.element_bytes, accept, workers, workload.fusions)
             blocks = choose_blocks(tiling, *costs) if transforms else {}
@@ -165,7 +178,9 @@ class Incremental:
         """One full inference for the base, then every tile's regions, windows read and head."""
         network, element = workload.network, workload.element_bytes
         tiling = self._tiling(workload)
-        seconds = whole_seconds(network, 1, rates, element, workload.fusions)
+        seconds = whole_seconds(network, 1, rates, BASE_BYTES if self.rounded else element, workload.fusions)
+        if self.rounded:
+            seconds += difference_seconds(self._tiling(workload), rates, element, self.workers)
         nodes = node_seconds(tiling, self.blocks, rates, element, self.workers, workload.fusions)
         seconds += sum(each for _, each in nodes)
         heads = -(-workload.positions // self.head) if self.head else len(tiling.tiles)
@@ -194,7 +209,8 @@ class Incremental:
         algorithms = f", Winograd in {len(self.winograd)} layers" if self.winograd else ""
         tiles = f"tiles {self.tile[0]} x {self.tile[1]}{at_once}"
         how = f"{algorithms}{self._graphs_told(workload)}"
-        return f"{workload.precision}, {tiles}, R {reached:.2f} of {ideal:.2f} ideal{how}"
+        precision = f"{workload.precision} differences" if self.rounded else workload.precision
+        return f"{precision}, {tiles}, R {reached:.2f} of {ideal:.2f} ideal{how}"
 
     def _graphs_told(self, workload: Workload) -> str:
         if not self.uniform:
@@ -206,9 +222,7 @@ class Incremental:
 
     def prepare(self, context: Context) -> torch.Tensor:
         """Materializes the base; gives the scores of the unoccluded image, [1, classes]."""
-        context.base = materialize(context.network, context.image, self.blocks)
-        context.flops += context.network.flops
-        return context.base.output
+        return prepare_base(context, self.blocks)
 
     def replays(self, device: torch.device) -> Replays | None:
         """Where passes are recorded, for all pictures of a query; None where none are."""
@@ -221,7 +235,7 @@ class Incremental:
         tiling = Tiling.of(network, grid, context.mask, self.tile, self.uniform, self._cap())
         layers = prepared_layers(network, self.blocks, context.layers_beside)
         trim()  # the base and the weights are there to stay, what they were made of is not
-        footprint = self._footprint(tiling, context.image.element_size())
+        footprint = self._footprint(tiling, context.element_bytes)
         guard = footprint.guard(context)
         per_location = np.array([node.flops for node in network.nodes])
         head = network.head if self.head else None
@@ -233,6 +247,9 @@ class Incremental:
             if uniform is not None:
                 return tile.answers(uniform.run(tile, patches))
             geometry = tiling.extents.of(tile)
+            if context.rounded is not None:
+                differences = DifferenceRun(network, base, geometry, before=guard.before, rounded=context.rounded)
+                return differences.run(patches, head)
             run = self.tile_run(network, base, geometry, layers, workspace, before=guard.before)
             return run.run(patches, head)
 
@@ -304,7 +321,22 @@ class Incremental:
     def _footprint(self, tiling: Tiling, element_bytes: int) -> Footprint:
         groups = [sum(tile.size for tile in group) for group in self._groups(tiling.tiles)]
         head = tiling.network.head if self.head else None
-        return incremental_footprint(tiling, self.blocks, element_bytes, groups, head, self.workers)
+        return incremental_footprint(tiling, self.blocks, element_bytes, groups, head, self.workers, self.rounded)
+
+
+def prepare_base(context: Context, differences: Iterable[int]) -> torch.Tensor:
+    """Materializes what tiles read; gives the scores of the unoccluded image, [1, classes].
+
+    Args:
+        differences: convolutions that are computed from differences.
+    """
+    network, image = context.network, context.image
+    if context.rounded is None:
+        context.base = materialize(network, image, differences)
+    else:
+        context.base = materialize_for_differences(network, image, context.rounded.dtype)
+    context.flops += network.flops
+    return context.base.output
 
 
 def _result(done: torch.Tensor) -> Callable[[], torch.Tensor]:

@@ -102,6 +102,36 @@ class HostReads:
         shifts_y, shifts_x = extents.ys[source] - ys, extents.xs[source] - xs
         if height == patch_height and width == patch_width and not shifts_y.any() and not shifts_x.any():
             return patch
-        rectangles = self.base.tables[source].gather(ys, height, xs, width, outside, extents.scattered)
-        lay_over(rectangles, to_locations(patch, axes), shifts_y, shifts_x, extents.scattered)
+        located = to_locations(patch, axes)
+        rectangles = self._unchanged(source, located, ys, height, xs, width, outside)
+        lay_over(rectangles, located, shifts_y, shifts_x, extents.scattered)
         return from_locations(rectangles, axes)
+
+    def _unchanged(
+        self,
+        source: int,
+        located: torch.Tensor,
+        ys: np.ndarray,
+        height: int,
+        xs: np.ndarray,
+        width: int,
+        outside: float,
+    ) -> torch.Tensor:
+        """What rectangles hold where no region is, [n, height, width, *channels]; `located` are the regions."""
+        return self.base.tables[source].gather(ys, height, xs, width, outside, self.extents.scattered)
+
+
+class DifferenceReads(HostReads):
+    """Reads of differences: where an occlusion reaches no cell, nothing changes."""
+
+    def _unchanged(
+        self,
+        source: int,
+        located: torch.Tensor,
+        ys: np.ndarray,
+        height: int,
+        xs: np.ndarray,
+        width: int,
+        outside: float,
+    ) -> torch.Tensor:
+        return located.new_zeros((located.shape[0], height, width, *located.shape[3:]))

@@ -13,10 +13,10 @@ import torch
 
 from kryptondb.executor.approximation import Reconstruction
 from kryptondb.executor.convolutions.winograd import Block
-from kryptondb.executor.operators.base import base_bytes, materialize
+from kryptondb.executor.operators.base import base_bytes
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.full import Full
-from kryptondb.executor.operators.incremental import Incremental
+from kryptondb.executor.operators.incremental import Incremental, prepare_base
 from kryptondb.executor.operators.layer_costs import weight_elements
 from kryptondb.executor.operators.replay import Replays
 from kryptondb.executor.operators.thresholded import Thresholded
@@ -114,9 +114,12 @@ class Staged(ABC):
         """Materializes the base that all stages read; gives the scores of the unoccluded image, [1, classes]."""
         if not self._incremental:
             return self.accurate.prepare(context)
-        context.base = materialize(context.network, context.image, {index for index, _ in self._layers})
-        context.flops += context.network.flops
-        return context.base.output
+        return prepare_base(context, {index for index, _ in self._layers})
+
+    @property
+    def rounded(self) -> bool:
+        """Whether regions hold differences in the query's precision, beside a base in float32."""
+        return any(each.rounded for each in self._incremental)
 
     def replays(self, device: torch.device) -> Replays | None:
         """Where passes are recorded, for all pictures of a query; None where none are."""
@@ -190,7 +193,7 @@ class Staged(ABC):
             mask=stage.cells,
             flops=0.0,
             replays=None if context.replays is None else context.replays.part(stage.name),
-            beside=context.beside + self._shared_bytes(context.network, context.image.element_size()),
+            beside=context.beside + self._shared_bytes(context.network, context.element_bytes),
             layers_beside=self._layers,
         )
         counted = 0.0
@@ -262,8 +265,9 @@ def _cheapest(
 ) -> Incremental | Full:
     """The fastest operator of these kinds for some cells; of those that memory allows, if any."""
     part = part_of(workload, cells)
-    costed = [
-        (operator.estimate(part, rates), operator) for kind in kinds for operator in kind.candidates(part, rates, hints)
-    ]
+    operators = [operator for kind in kinds for operator in kind.candidates(part, rates, hints)]
+    if any(operator.rounded for operator in operators):  # stages share a base, and that is another one
+        operators = [operator for operator in operators if operator.rounded]
+    costed = [(operator.estimate(part, rates), operator) for operator in operators]
     _, best = min(costed, key=lambda each: (each[0].memory > workload.memory_limit, each[0].seconds))
     return best

@@ -180,7 +180,7 @@ class TileMemory:
 
     def _gather(self, node: Node, size: int, locations: int) -> None:
         """`size` bytes are alive beside all values when the last of them were gathered by their places."""
-        working = size + locations * _INDEX_BYTES
+        working = size + self._gathered_index(locations)
         self.needed[node.index] = max(self.needed[node.index], working)
         self.ledger.note(working)
 
@@ -201,8 +201,17 @@ class TileMemory:
         return not self.network.regional[index] or same
 
     def _bytes(self, index: int) -> int:
-        locations = self._batch * self._heights[index] * self._widths[index]
-        return int(locations * self.network.nodes[index].channels * self.element_bytes)
+        return self._elements(index) * self.element_bytes
+
+    def _elements(self, index: int) -> int:
+        return self._locations(index) * self.network.nodes[index].channels
 
     def _index(self, index: int) -> int:
-        return int(self._batch * self._heights[index] * self._widths[index] * _INDEX_BYTES)
+        return self._gathered_index(self._locations(index))
+
+    def _locations(self, index: int) -> int:
+        return int(self._batch * self._heights[index] * self._widths[index])
+
+    @staticmethod
+    def _gathered_index(locations: int) -> int:
+        return locations * _INDEX_BYTES

@@ -16,6 +16,7 @@ from kryptondb.executor.operators.reads import HostReads, Reads
 from kryptondb.executor.operators.regions_on_tensors import by_row_and_column, from_locations, lay_over, to_locations
 from kryptondb.executor.operators.tiles import TileExtents
 from kryptondb.network import Network, Node, Rule
+from kryptondb.network.fused import Fusion
 from kryptondb.network.node import Ref, bind
 
 
@@ -103,6 +104,9 @@ class TileRun:
             return self._call(node, self.values, batch)
         return self._dense(node, batch)
 
+    def _fusion(self, node: Node) -> Fusion | None:
+        return self.network.fused(node, self.layers)
+
     def _is_region(self, index: int) -> bool:
         return self.network.regional[index] and index not in self.whole
 
@@ -115,7 +119,7 @@ class TileRun:
     def _call(self, node: Node, values: Mapping[int, Any], batch: int, owned: bool = False) -> Any:
         """A node's own function on values of the tile's sizes, in place where its first argument is `owned`."""
         height, width = int(self.extents.heights[node.index]), int(self.extents.widths[node.index])
-        function, fusion = node.function, self.network.fused(node, self.layers)
+        function, fusion = node.function, self._fusion(node)
         if fusion is not None:
             function = fusion.function(node.index)
         elif node.in_place is not None and (owned or self._may_write(node)):
@@ -141,7 +145,7 @@ class TileRun:
         read = self._reads.window(node, source, self.values[source])
         values = {ref: self.values.get(ref) for ref in node.inputs}
         values[source] = read
-        fusion = self.network.fused(node, self.layers)
+        fusion = self._fusion(node)
         function = fusion.function(index) if fusion is not None else window.function or node.function
         assert function is not None
         output: torch.Tensor = function(*bind(window.args, values, batch, height, width))

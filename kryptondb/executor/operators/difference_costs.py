@@ -1,0 +1,47 @@
+"""What a run on differences costs beyond one on values: what reads the base, and what has to see whole values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kryptondb.executor.operators.difference_base import clamps_of, tables_of_clamp
+from kryptondb.executor.operators.tilings import Tiling
+from kryptondb.network.differences import sees_whole_values
+from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.workload import BASE_BYTES
+
+#: Tensors in the base's precision that are read or written for each input that is made whole (its base is gathered and
+#: added to), and for each output (computed, its base gathered and taken away, rounded).
+_FOR_INPUT, _FOR_OUTPUT = 4, 6
+
+
+def difference_seconds(tiling: Tiling, rates: Rates, element_bytes: int, sharing: int = 1) -> float:
+    """Seconds over all tiles.
+
+    Args:
+        element_bytes: of one difference.
+        sharing: how many tiles run side by side and share the caches.
+    """
+    network = tiling.network
+    clamps = clamps_of(network)
+    heights, widths = tiling.sizes
+    seconds = 0.0
+    for node in network.nodes:
+        index = node.index
+        if index in clamps:
+            tables = tables_of_clamp(clamps[index])
+            gathered = (heights[index] != node.height) | (widths[index] != node.width)
+            # Each table is read beside the value, and where positions have regions of their own it is gathered first.
+            moved = element_bytes * node.channels * tiling.locations(index) * tables * (1.0 + 2.0 * gathered)
+            calls = tables * len(tiling.tiles)
+            seconds += float(rates.moving(moved, sharing).sum()) + calls * rates.seconds_per_call
+            seconds += tables * int(np.count_nonzero(gathered)) * rates.seconds_per_gather
+        elif sees_whole_values(network, node):
+            elements = _FOR_OUTPUT * node.channels * tiling.locations(index)
+            regions = [network.nodes[source] for source in node.inputs if network.regional[source]]
+            for source in regions:
+                elements = elements + _FOR_INPUT * source.channels * tiling.locations(source.index)
+            seconds += float(rates.moving(BASE_BYTES * elements.astype(np.float64), sharing).sum())
+            launched = (1 + len(regions)) * len(tiling.tiles)
+            seconds += launched * (rates.seconds_per_call + rates.seconds_per_gather)
+    return seconds
