@@ -86,15 +86,7 @@ def measure(network: RealNetwork, options: argparse.Namespace) -> list[Kept]:
     shape = f"(patch => {options.patch}, stride => {options.stride})"
     with kryptondb.connect() as db:
         db.sql(f"SET device = '{options.device}'")
-        db.register(
-            "net",
-            network.module,
-            size=network.side,
-            mean=network.mean,
-            std=network.std,
-            scale=network.scale,
-            labels=network.labels,
-        )
+        db.register("net", network.module, **network.preprocessing)
         if options.calibration:
             db.sql("CALIBRATE net")
         db.sql(f"ANALYZE net USING ? WITH {shape[:-1]}, budget => '3 hours')", [list(network.tuning[: options.tuning])])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ class Check:
 class RealNetwork:
     """A trained network, and real pictures in two sets that have none in common.
 
-    `session.register(n.name, n.module, size=n.side, mean=n.mean, std=n.std, scale=n.scale, labels=n.labels)` makes a
-    model of it. The pictures have the network's own size: preprocessing leaves their pixels as they are.
+    `session.register(n.name, n.module, **n.preprocessing)` makes a model of it. The pictures have the network's own
+    size: preprocessing leaves their pixels as they are.
 
     Attributes:
         module: in eval mode on the CPU; [N, 3, side, side] -> [N, classes] scores before the softmax.
@@ -60,6 +60,12 @@ class RealNetwork:
     unseen: list[Pixels]
     checks: tuple[Check, ...] = ()
     accuracy: float | None = None
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How a session is told what the network reads and says."""
+        numbers = {"size": self.side, "mean": self.mean, "std": self.std, "scale": self.scale}
+        return {**numbers, "labels": self.labels}
 
     def read(self, pictures: Sequence[Pixels]) -> torch.Tensor:
         """Pictures as the network reads them: float32 [N, 3, side, side]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from kryptondb.executor import heap
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
-from kryptondb.executor.operators import Context, Full, Incremental, ledger, tile_memory
+from kryptondb.executor.operators import Context, Full, Incremental, difference_memory, ledger, tile_memory
 from kryptondb.executor.operators.budget import Footprint, full_footprint
 from kryptondb.executor.stats import MemoryMeter
 from kryptondb.network import Grid, Network, trace
@@ -44,6 +45,8 @@ def run(operator: Full | Incremental, work: Workload, memory: int = 0) -> int:
 
     context = Context(work.network, work.grid, work.mask, image, patches, lambda out: out[:, :1].double().numpy())
     context.memory = memory
+    if operator.rounded:
+        context.rounded = work.network.to("cpu", torch.bfloat16)
     with torch.inference_mode(), Living() as living:
         operator.prepare(context)
         for _ in operator.run(context):
@@ -60,7 +63,7 @@ def everywhere(network: Network) -> tuple[tuple[int, int, int], ...]:
 @pytest.fixture(autouse=True)
 def _libraries_need_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a library allocates inside an operator is no tensor: it cannot be counted here."""
-    for module in (ledger, tile_memory):
+    for module in (ledger, tile_memory, difference_memory):
         monkeypatch.setattr(module, "scratch_bytes", lambda network, node: 0)
 
 
@@ -77,6 +80,14 @@ def test_an_incremental_run_holds_what_its_footprint_says(name: str, differences
     network = traced(name)
     operator = Incremental((4, 4), everywhere(network) if differences else (), 64 if network.head else 0)
     work = workload(network)
+    assert agree(run(operator, work), operator.footprint(work).alive)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "googlenet", "vgg11"])
+def test_a_run_on_rounded_differences_holds_what_its_footprint_says(name: str) -> None:
+    network = traced(name)
+    operator = Incremental((4, 4), (), 64 if network.head else 0, rounded=True)
+    work = replace(workload(network), precision="bfloat16")
     assert agree(run(operator, work), operator.footprint(work).alive)
 
 

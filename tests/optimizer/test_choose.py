@@ -37,6 +37,24 @@ def test_an_approximate_operator_is_no_candidate(database: Database) -> None:
     assert "guess" not in str(plan.rejected)
 
 
+def test_where_only_differences_are_rounded_an_operator_that_rounds_everything_is_no_candidate(
+    database: Database,
+) -> None:
+    @dataclass(frozen=True)
+    class OnDifferences(FakeIncremental):
+        rounded: ClassVar[bool] = True
+
+        def estimate(self, workload: Workload, rates: Rates) -> Cost:
+            return Cost(1e6, 0, 0)
+
+    database.operators = (OnDifferences, FakeFull)
+    plan = database.plan(QUERY + " USING precision => 'bfloat16'")
+    assert plan.occlude is not None and plan.occlude.operator.name == "incremental"
+    assert "full" not in str(plan.rejected)
+    plan = database.plan(QUERY + " USING precision => 'bfloat16', operator => 'full'")
+    assert plan.occlude is not None and plan.occlude.operator == FakeFull(16)
+
+
 def test_a_hint_forces_an_operator(database: Database) -> None:
     plan = database.plan(QUERY + " USING operator => 'full'")
     assert plan.occlude is not None and plan.occlude.operator == FakeFull(16)
