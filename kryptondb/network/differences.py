@@ -1,37 +1,80 @@
 """What operators make of differences: how a node's value changes, told from how its input does.
 
-An occlusion changes values by differences. Linear operators carry these on as they are: `f(base + d) - f(base)` is
-`f(d)` without the bias. A clamp (ReLU is one) needs to know where its base lies and no more. All others must see whole
+An occlusion changes values by differences. Linear operators carry these on: `f(base + d) - f(base)` is `f(d)` without
+what only shifts values, a bias or the mean of a batch norm. A clamp (ReLU is one) needs to know where its base lies and no more. All others must see whole
 values.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 
 from kryptondb.network.graph import Network
 from kryptondb.network.node import Node, Ref, Rule
 
-_WINDOWS = {"conv2d", "convolution", "avg_pool2d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "pad", "slice"}
-_WINDOWS |= {"constant_pad_nd"}
-_LOCAL = {"slice", "select", "unsqueeze", "squeeze", "permute", "transpose", "view", "reshape", "_unsafe_view"}
-_LOCAL |= {"flatten", "unflatten", "clone", "contiguous", "alias", "detach", "neg", "linear"}
+_POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d"}
+_WINDOWS = _POOLS | {"conv2d", "convolution", "pad", "constant_pad_nd", "slice"}
+_MOVES = {"slice", "select", "unsqueeze", "squeeze", "permute", "transpose", "view", "reshape", "_unsafe_view"}
+_MOVES |= {"flatten", "unflatten", "clone", "contiguous", "alias", "detach"}
+_LOCAL = _MOVES | {"neg", "mul", "div", "linear", "batch_norm"}
 _MERGES = {"add", "sub", "cat", "stack"}
-#: Operators with weights and a bias behind them.
-_WEIGHTED = {"conv2d", "convolution", "linear"}
+#: Operators with constants that only move their output or input, and where these stand among the arguments.
+_SHIFTS = {"conv2d": (2,), "convolution": (2,), "linear": (2,), "batch_norm": (2, 3)}
 
 Bounds = tuple[float, float]
 
 
-def bias_of(node: Node) -> int | None:
-    """The node that holds the bias of a convolution or a linear layer, None where there is none."""
-    bias = node.args[2] if node.operator in _WEIGHTED and len(node.args) > 2 else None
-    return bias.index if isinstance(bias, Ref) else None
+@dataclass(frozen=True)
+class Effects:
+    """What each node of the picture makes of differences, by the nodes' indices.
+
+    Attributes:
+        linear: without what only shifts values, they make differences of differences.
+        clamps: they clamp every number by itself; with their bounds.
+        whole: all others, which must see whole values; the input is none of them.
+        shifts: the constants that linear nodes do without: biases, and the means of batch norms.
+        read_whole: nodes of the picture whose whole values those others read, or the dense tail does.
+    """
+
+    linear: frozenset[int]
+    clamps: Mapping[int, Bounds]
+    whole: frozenset[int]
+    shifts: frozenset[int]
+    read_whole: frozenset[int]
+
+
+@lru_cache(maxsize=16)
+def effects_of(network: Network) -> Effects:
+    """Of all nodes of a network, found out once."""
+    nodes = [node for node in network.nodes if network.regional[node.index] and node.rule is not Rule.INPUT]
+    linear = [node for node in nodes if is_linear(network, node)]
+    clamps = {node.index: bounds for node in nodes if (bounds := clamp_of(node)) is not None}
+    whole = {node.index for node in nodes}.difference(clamps, (node.index for node in linear))
+    tail = (node for node in network.nodes if not network.regional[node.index] and node.rule is not Rule.AVERAGE)
+    readers = (*(network.nodes[index] for index in whole), *tail)
+    read = {index for node in readers for index in node.inputs if network.regional[index]}
+    return Effects(
+        frozenset(node.index for node in linear),
+        clamps,
+        frozenset(whole),
+        frozenset(index for node in linear for index in shifts_of(node)),
+        frozenset(read),
+    )
+
+
+def shifts_of(node: Node) -> tuple[int, ...]:
+    """The nodes that hold constants which shift what a node gives, and no more."""
+    places = _SHIFTS.get(node.operator, ())
+    return tuple(
+        each.index for each in (node.args[place] for place in places if place < len(node.args)) if isinstance(each, Ref)
+    )
 
 
 def is_linear(network: Network, node: Node) -> bool:
-    """Whether a regional node, without its bias, makes differences of differences."""
+    """Whether a regional node, without what only shifts values, makes differences of differences."""
     if node.rule is Rule.MERGE:
         return node.operator in _MERGES and all(network.varying[index] for index in node.inputs)
     if node.rule is Rule.WINDOW:
@@ -67,29 +110,18 @@ def clamp_of(node: Node) -> Bounds | None:
     return None
 
 
-def sees_whole_values(network: Network, node: Node) -> bool:
-    """Whether a node of the picture can be told neither from differences alone nor from where its base lies."""
-    regional = network.regional[node.index] and node.rule is not Rule.INPUT
-    return regional and not is_linear(network, node) and clamp_of(node) is None
-
-
-def read_whole(network: Network) -> Collection[int]:
-    """The regional nodes whose whole values some node reads: one of those above, or one of the dense tail."""
-    found: set[int] = set()
-    for node in network.nodes:
-        if sees_whole_values(network, node) or not (network.regional[node.index] or node.rule is Rule.AVERAGE):
-            found.update(index for index in node.inputs if network.regional[index])
-    return found
-
-
 def _reads_one_picture(network: Network, node: Node) -> bool:
-    """Whether nothing but its first input varies, and no other node of the picture takes its bias for anything else."""
+    """Whether nothing but its first input varies, and what shifts its values does nothing else in the picture."""
     first = node.args[0] if node.args else None
     if not isinstance(first, Ref) or not network.varying[first.index]:
         return False
-    if node.operator in _WEIGHTED and node.kwargs:  # nobody looked for a bias there
+    if node.operator in _SHIFTS and node.kwargs:  # nobody looked for shifts there
         return False
     if any(network.varying[index] for index in node.inputs if index != first.index):
         return False
-    bias = bias_of(node)
-    return bias is None or all(bias_of(network.nodes[reader]) == bias for reader in network.readers[bias])
+    shifts = shifts_of(node)
+    return all(
+        network.nodes[index].constant is not None
+        and all(index in shifts_of(network.nodes[reader]) for reader in network.readers[index])
+        for index in shifts
+    )

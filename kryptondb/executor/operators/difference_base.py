@@ -10,12 +10,12 @@ import torch
 from kryptondb.executor.operators.base import Base, Clamped, elements_of, tables_of, used_as_they_are
 from kryptondb.executor.operators.regions_on_tensors import Table
 from kryptondb.network import Network, Node, Rule
-from kryptondb.network.differences import Bounds, clamp_of, read_whole, sees_whole_values
+from kryptondb.network.differences import Bounds, effects_of
 
 
 def materialize_for_differences(network: Network, image: torch.Tensor, dtype: torch.dtype) -> Base:
     """Runs the unoccluded image [1, C, H, W] and keeps what a run reads whose regions hold differences in `dtype`."""
-    tables, clamps = read_whole_nodes(network), clamps_of(network)
+    tables, clamps = read_whole_nodes(network), effects_of(network).clamps
     plain = used_as_they_are(network)
     output, kept = network.run(image, keep=nodes_for_differences(network) | plain)
     clamped = {index: _clamped(network.nodes[index], kept, bounds, dtype) for index, bounds in clamps.items()}
@@ -24,33 +24,25 @@ def materialize_for_differences(network: Network, image: torch.Tensor, dtype: to
 
 def nodes_for_differences(network: Network) -> set[int]:
     """The nodes whose values a run of differences makes tables of."""
-    return {*read_whole_nodes(network), *(network.nodes[index].inputs[0] for index in clamps_of(network))}
+    return {*read_whole_nodes(network), *(network.nodes[index].inputs[0] for index in effects_of(network).clamps)}
 
 
 def read_whole_nodes(network: Network) -> dict[int, tuple[float, ...]]:
     """The nodes that are read in the base's precision, with what is outside them for their readers."""
-    outside: dict[int, set[float]] = {
-        node.index: {0.0} for node in network.nodes if node.rule is Rule.INPUT or sees_whole_values(network, node)
-    }
-    for index in read_whole(network):
-        outside.setdefault(index, {0.0})
-    for node in network.nodes:
-        if node.window is not None and sees_whole_values(network, node):
+    effects = effects_of(network)
+    images = {node.index for node in network.nodes if node.rule is Rule.INPUT}
+    outside: dict[int, set[float]] = {index: {0.0} for index in images | effects.whole | effects.read_whole}
+    for node in (network.nodes[index] for index in effects.whole):
+        if node.window is not None:
             for index in node.inputs:
                 if network.regional[index]:
                     outside[index].add(node.window.outside)
     return {index: tuple(sorted(numbers)) for index, numbers in outside.items()}
 
 
-def clamps_of(network: Network) -> dict[int, Bounds]:
-    """The nodes of the picture that clamp, with their bounds."""
-    found = ((node.index, clamp_of(node)) for node in network.nodes if network.regional[node.index])
-    return {index: bounds for index, bounds in found if bounds is not None}
-
-
 def bytes_for_differences(network: Network, element_bytes: int, rounded_bytes: int) -> int:
     """Bytes that the base's tables take; of those for clamps a number has `rounded_bytes`."""
-    bounds = clamps_of(network)
+    bounds = effects_of(network).clamps
     kept = elements_of(network, read_whole_nodes(network)) * element_bytes
     rounded = sum(elements_of(network, [index]) * tables_of_clamp(each) for index, each in bounds.items())
     return kept + rounded * rounded_bytes

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kryptondb.executor.operators.difference_base import clamps_of, tables_of_clamp
+from kryptondb.executor.operators.difference_base import tables_of_clamp
+from kryptondb.executor.operators.overheads import cell_steps
 from kryptondb.executor.operators.tilings import Tiling
-from kryptondb.network.differences import sees_whole_values
+from kryptondb.network.differences import effects_of
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import BASE_BYTES
 
@@ -23,20 +24,22 @@ def difference_seconds(tiling: Tiling, rates: Rates, element_bytes: int, sharing
         sharing: how many tiles run side by side and share the caches.
     """
     network = tiling.network
-    clamps = clamps_of(network)
+    effects, steps = effects_of(network), cell_steps(network)
     heights, widths = tiling.sizes
+    stride = tiling.extents.regions.grid.stride
     seconds = 0.0
     for node in network.nodes:
         index = node.index
-        if index in clamps:
-            tables = tables_of_clamp(clamps[index])
-            gathered = (heights[index] != node.height) | (widths[index] != node.width)
-            # Each table is read beside the value, and where positions have regions of their own it is gathered first.
+        if index in effects.clamps:
+            tables = tables_of_clamp(effects.clamps[index])
+            even = all(along % step == 0 for along, step in zip(stride, steps[index], strict=True))
+            gathered = ((heights[index] != node.height) | (widths[index] != node.width)) & (not even)
+            # Each table is read beside the value; where regions do not lie evenly spaced it is gathered first.
             moved = element_bytes * node.channels * tiling.locations(index) * tables * (1.0 + 2.0 * gathered)
             calls = tables * len(tiling.tiles)
             seconds += float(rates.moving(moved, sharing).sum()) + calls * rates.seconds_per_call
             seconds += tables * int(np.count_nonzero(gathered)) * rates.seconds_per_gather
-        elif sees_whole_values(network, node):
+        elif index in effects.whole:
             elements = _FOR_OUTPUT * node.channels * tiling.locations(index)
             regions = [network.nodes[source] for source in node.inputs if network.regional[source]]
             for source in regions:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from kryptondb.executor.operators.difference_base import clamps_of, tables_of_clamp
 from kryptondb.executor.operators.ledger import scratch_bytes
 from kryptondb.executor.operators.reads import window_extent
+from kryptondb.executor.operators.regions_on_tensors import even_step
 from kryptondb.executor.operators.tile_memory import TileMemory
 from kryptondb.network import Node, Rule
-from kryptondb.network.differences import sees_whole_values
+from kryptondb.network.differences import effects_of
 from kryptondb.optimizer.workload import BASE_BYTES
 
 
@@ -16,25 +16,25 @@ class DifferenceMemory(TileMemory):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._clamps = clamps_of(self.network)
+        self._effects = effects_of(self.network)
 
     def _node(self, node: Node) -> None:
         index = node.index
         if node.rule is Rule.INPUT:
             # The patches themselves, which who calls keeps; they less their base; and what is gathered of that.
             patches = self._whole_bytes(index)
-            self._own(node, self._bytes(index) + patches, 2 * patches + self._index(index))
+            self._own(node, self._bytes(index) + patches, patches + self._copied(index, patches))
         elif node.rule is Rule.AVERAGE and self.network.regional[node.inputs[0]]:
             self._own(node, self._bytes(index), self._whole_bytes(node.inputs[0]))
         elif not self.network.regional[index]:
             self._dense(node)
-        elif index in self._clamps:
-            tables = tables_of_clamp(self._clamps[index])
-            self._call(node, self._bytes(index) + tables * (self._bytes(index) + self._index(index)))
-        elif sees_whole_values(self.network, node):
+        elif index in self._effects.clamps:
+            self._call(node, self._bytes(index) + self._copied(index, self._bytes(index)))
+        elif index in self._effects.whole:
             value = self._whole_bytes(index)
             read = sum(self._rectangles(node, source) for source in self._regions(node))
-            working = self._inputs(node) + read + 3 * value + self._index(index) + scratch_bytes(self.network, node)
+            less_base = value + max(value, self._copied(index, value))
+            working = self._inputs(node) + read + less_base + scratch_bytes(self.network, node)
             self._own(node, self._bytes(index), working)
         else:
             super()._node(node)
@@ -54,7 +54,7 @@ class DifferenceMemory(TileMemory):
     def _inputs(self, node: Node) -> int:
         """The whole values of what a node reads, and what is gathered of the base for one of them."""
         regions = self._regions(node)
-        gathered = max((self._whole_bytes(source) + self._index(source) for source in regions), default=0)
+        gathered = max((self._copied(source, self._whole_bytes(source)) for source in regions), default=0)
         return sum(map(self._whole_bytes, regions)) + gathered
 
     def _rectangles(self, node: Node, source: int) -> int:
@@ -66,6 +66,13 @@ class DifferenceMemory(TileMemory):
         locations = int(self._batch * height * width)
         elements = locations * self.network.nodes[source].channels
         return elements * BASE_BYTES + self._gathered_index(locations)
+
+    def _copied(self, index: int, size: int) -> int:
+        """Bytes that a table's rectangles take, `size` of them; none where they can be looked at where they lie."""
+        ys, xs = self.extents.ys[index], self.extents.xs[index]
+        if not self.extents.scattered and even_step(ys) is not None and even_step(xs) is not None:
+            return 0
+        return size + self._index(index)
 
     def _regions(self, node: Node) -> list[int]:
         return [source for source in dict.fromkeys(node.inputs) if self.network.regional[source]]

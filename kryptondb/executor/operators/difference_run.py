@@ -9,15 +9,16 @@ run in the reduced precision throughout; what has to see whole values does so in
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
 
 from kryptondb.executor.operators.reads import DifferenceReads
-from kryptondb.executor.operators.regions_on_tensors import Table, from_locations
+from kryptondb.executor.operators.regions_on_tensors import Table, by_row_and_column, from_locations, to_locations
 from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.network import Network, Node, Rule
-from kryptondb.network.differences import bias_of, is_linear, sees_whole_values
+from kryptondb.network.differences import effects_of
 from kryptondb.network.fused import Fusion
 from kryptondb.network.node import Ref
 
@@ -53,9 +54,8 @@ class DifferenceRun(TileRun):
     def __post_init__(self) -> None:
         self._reads = DifferenceReads(self.network, self.base, self.extents)
         self._whole_values = _WholeValues(self.network, self.base, self.extents)
-        linear = [node for node in self.network.nodes if self.network.regional[node.index]]
-        linear = [node for node in linear if is_linear(self.network, node)]
-        self._biases = {bias_of(node) for node in linear}
+        self._constants = _constants_of_differences(self.rounded)
+        self._effects = effects_of(self.network)
 
     def _fusion(self, node: Node) -> Fusion | None:
         return None  # an activation of a difference is none of the value
@@ -63,7 +63,7 @@ class DifferenceRun(TileRun):
     def _node(self, node: Node, patches: torch.Tensor, batch: int) -> Any:
         index = node.index
         if node.rule is Rule.CONSTANT:
-            return None if index in self._biases else self.rounded.nodes[index].constant
+            return self._constants[index]
         if not self.network.varying[index]:
             return self.base.values[index]
         if node.rule is Rule.AVERAGE and self.network.regional[node.inputs[0]]:
@@ -74,10 +74,11 @@ class DifferenceRun(TileRun):
             return self._less_base(index, patches)
         if index in self.base.clamps:
             return self._clamp(node)
-        if sees_whole_values(self.network, node):
+        if index in self._effects.whole:
             value = self._whole_values.of(node, self._inputs(node), self.whole, batch, patches)
             return self._less_base(index, value)
-        return super()._node(node, patches, batch)
+        linear: torch.Tensor = super()._node(node, patches, batch)
+        return linear.to(self.rounded.dtype)  # which it is already, unless something computed from constants took part
 
     def _inputs(self, node: Node) -> dict[int, Any]:
         """What a node that sees whole values reads, its constants aside."""
@@ -88,32 +89,47 @@ class DifferenceRun(TileRun):
 
     def _whole_value(self, index: int) -> torch.Tensor:
         """A region as the occluded image has it, in the base's precision."""
-        whole: torch.Tensor = self._old(index, self.base.tables[index]) + self.values[index]
-        return whole
+        return self._joined(index, self._old(index, self.base.tables[index]) + self._split(index, self.values[index]))
 
     def _less_base(self, index: int, value: torch.Tensor) -> torch.Tensor:
         """What differs from the base in a region, rounded."""
-        return (value - self._old(index, self.base.tables[index])).to(self.rounded.dtype)
-
-    def _old(self, index: int, table: Table) -> torch.Tensor:
-        """What a table of the base holds in each position's region; one for all of them where it is the same."""
-        axes, extents = self.network.nodes[index].axes, self.extents
-        assert axes is not None
-        height, width = int(extents.heights[index]), int(extents.widths[index])
-        return from_locations(table.view(extents.ys[index], height, extents.xs[index], width, extents.scattered), axes)
+        difference = self._split(index, value) - self._old(index, self.base.tables[index])
+        return self._joined(index, difference.to(self.rounded.dtype))
 
     def _clamp(self, node: Node) -> torch.Tensor:
-        source = node.args[0]
-        assert isinstance(source, Ref) and node.axes is not None
-        value, read = self.values[source.index], self.base.clamps[node.index]
-        moved = torch.add(
-            value, self._old(node.index, read.offset), out=value if self._may_write(node) else torch.empty_like(value)
-        )
+        index, source = node.index, node.args[0]
+        assert isinstance(source, Ref)
+        read, value = self.base.clamps[index], self._split(index, self.values[source.index])
+        offset = self._old(index, read.offset)
+        moved = value.add_(offset) if self._may_write(node) else value + offset
         if read.low is not None:
-            torch.maximum(moved, self._old(node.index, read.low), out=moved)
+            torch.maximum(moved, self._old(index, read.low), out=moved)
         if read.high is not None:
-            torch.minimum(moved, self._old(node.index, read.high), out=moved)
-        return moved
+            torch.minimum(moved, self._old(index, read.high), out=moved)
+        return self._joined(index, moved)
+
+    def _old(self, index: int, table: Table) -> torch.Tensor:
+        """What a table of the base holds in each position's region, as `_split` has them."""
+        extents = self.extents
+        place = extents.ys[index], int(extents.heights[index]), extents.xs[index], int(extents.widths[index])
+        return table.gather(*place, scattered=True) if extents.scattered else table.windows(*place)
+
+    def _split(self, index: int, value: torch.Tensor) -> torch.Tensor:
+        """Regions of a node in location order, by the rows and columns of the tile, or of scattered positions as a row.
+
+        A view, [R, C, height, width, *channels] or [n, height, width, *channels].
+        """
+        axes, extents = self.network.nodes[index].axes, self.extents
+        assert axes is not None
+        located = to_locations(value, axes)
+        rows, cols = extents.ys.shape[1], extents.xs.shape[1]
+        return located if extents.scattered else by_row_and_column(located, rows, cols)
+
+    def _joined(self, index: int, regions: torch.Tensor) -> torch.Tensor:
+        """The inverse of `_split`."""
+        axes = self.network.nodes[index].axes
+        assert axes is not None
+        return from_locations(regions if self.extents.scattered else regions.flatten(0, 1), axes)
 
     def _average(self, node: Node) -> torch.Tensor:
         index = node.inputs[0]
@@ -124,3 +140,14 @@ class DifferenceRun(TileRun):
         change /= source.height * source.width
         mean: torch.Tensor = base + change.reshape(change.shape[0], *base.shape[1:])
         return mean
+
+
+@lru_cache(maxsize=16)
+def _constants_of_differences(rounded: Network) -> dict[int, torch.Tensor | None]:
+    """The constants that linear operators read, in the precision of differences: of what only shifts values, zeros."""
+    shifts = effects_of(rounded).shifts
+    constants = {node.index: node.constant for node in rounded.nodes if node.rule is Rule.CONSTANT}
+    return {
+        index: torch.zeros_like(constant) if index in shifts and constant is not None else constant
+        for index, constant in constants.items()
+    }

@@ -22,7 +22,7 @@ def overhead_seconds(
 ) -> float:
     """Seconds that all tiles take beside their work. Workers do not share them: Python runs one line at a time."""
     network = tiling.network
-    steps = _steps(network)
+    steps = cell_steps(network)
     grid = tiling.extents.regions.grid
     rows = np.array([len(tile.rows) for tile in tiling.tiles])
     cols = np.array([len(tile.cols) for tile in tiling.tiles])
@@ -55,7 +55,7 @@ def _reads(tiling: Tiling, node: Node, blocks: Blocks) -> np.ndarray:
     return np.full(len(tiling.tiles), int(gathers))
 
 
-def _steps(network: Network) -> list[tuple[int, int]]:
+def cell_steps(network: Network) -> list[tuple[int, int]]:
     """For each node, how many pixels lie between neighbouring cells, down and across; 1 where there are none."""
     steps: list[tuple[int, int]] = []
     for node in network.nodes:

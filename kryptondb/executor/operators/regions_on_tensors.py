@@ -93,6 +93,30 @@ class Table:
         whole = self.rows[: self.height * self.width].view(1, self.height, self.width, *self.channels)
         return whole[:, ys[0] : ys[0] + height, xs[0] : xs[0] + width]
 
+    def windows(self, ys: np.ndarray, height: int, xs: np.ndarray, width: int) -> torch.Tensor:
+        """Rectangles inside the value, for reading alone, [R, C, height, width, *channels].
+
+        Where their places are evenly spaced, as those of most tiles are, nothing is copied: they look into the rows.
+        """
+        down, across = even_step(ys), even_step(xs)
+        if down is None or across is None:
+            return by_row_and_column(self.gather(ys, height, xs, width), len(ys), len(xs))
+        whole = self.rows[: self.height * self.width].view(self.height, self.width, *self.channels)
+        y, x, *channels = whole.stride()
+        return whole.as_strided(
+            (len(ys), len(xs), height, width, *self.channels),
+            (down * y, across * x, y, x, *channels),
+            whole.storage_offset() + int(ys[0]) * y + int(xs[0]) * x,
+        )
+
+
+def even_step(places: np.ndarray) -> int | None:
+    """How far each place lies behind the one before, 0 for one alone; None where they differ in that or go back."""
+    if len(places) < 2:
+        return 0
+    steps = np.diff(places)
+    return int(steps[0]) if steps[0] >= 0 and (steps == steps[0]).all() else None
+
 
 def _crossed(cells: torch.Tensor, scattered: bool, across: bool = False) -> torch.Tensor:
     """Cells along one axis [positions, cells] as they are broadcast with those along the other.

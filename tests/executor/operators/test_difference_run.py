@@ -15,7 +15,7 @@ from kryptondb.errors import PlanError
 from kryptondb.executor.operators import Context, DrillDown, Full, Incremental, Refined, Thresholded
 from kryptondb.executor.quality import ssim
 from kryptondb.network import Cap, Grid, Network, trace
-from kryptondb.network.differences import clamp_of, is_linear, sees_whole_values
+from kryptondb.network.differences import effects_of
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.plan_json import decode, encode
 from kryptondb.optimizer.workload import Workload
@@ -98,6 +98,11 @@ class Odd(nn.Module):
         self.first = nn.Conv2d(3, 6, 3, stride=2, padding=1)
         self.second = nn.Conv2d(6, 6, 3, padding=1, groups=3, bias=False)
         self.shared = nn.Parameter(torch.randn(6))
+        self.norm = nn.BatchNorm2d(6)
+        self.norm.weight = self.shared
+        self.norm.running_mean += torch.randn(6)
+        self.norm.running_var *= 2
+        nn.init.normal_(self.norm.bias)
         self.head = nn.Linear(6, 4)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -107,7 +112,7 @@ class Odd(nn.Module):
         y = nn.functional.max_pool2d(self.second(x), 3, 2, 1, ceil_mode=True)
         z = nn.functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False, ceil_mode=True)
         x = nn.functional.hardtanh(y - z) + torch.sigmoid(y) * z + 0.5
-        return self.head((-x).mean((2, 3)))
+        return self.head(self.norm(-x).mean((2, 3)))
 
 
 @pytest.mark.parametrize("cap", [Cap(1.0, 1.0), Cap(0.5, 0.7)])
@@ -116,14 +121,15 @@ def test_operators_that_need_whole_values_get_them(cap: Cap) -> None:
     module = Odd().double().eval()
     image = torch.randn(1, 3, 21, 24, dtype=torch.float64)
     network = trace(standardized(module, image), (3, 21, 24))
-    kinds = {node.operator for node in network.nodes if sees_whole_values(network, node)}
-    assert {"max_pool2d", "sigmoid", "mul"} <= kinds
-    assert {node.operator for node in network.nodes if clamp_of(node)} == {"clamp", "hardtanh"}
-    assert any(node.operator == "avg_pool2d" and is_linear(network, node) for node in network.nodes)
-    # A bias that is also a factor stays where it is: its convolution sees whole values.
-    assert not any(
-        node.operator == "conv2d" and node.name == "conv2d" and is_linear(network, node) for node in network.nodes
+    effects = effects_of(network)
+    whole, linear, clamps = (
+        [network.nodes[index].operator for index in sorted(found)]
+        for found in (effects.whole, effects.linear, effects.clamps)
     )
+    # A bias that also scales stays where it is: its convolution sees whole values.
+    assert sorted(whole) == ["add", "conv2d", "max_pool2d", "mul", "pad", "sigmoid"]
+    assert clamps == ["clamp", "hardtanh"]
+    assert {"conv2d", "avg_pool2d", "cat", "slice", "mul", "batch_norm", "sub", "add", "neg"} <= {*linear}
     grid = Grid(21, 24, (5, 4), (3, 3))
     mask = full_mask(grid)
     found = run_on_differences(Thresholded((3, 2), rounded=True, cap=cap), network, image, grid, mask)

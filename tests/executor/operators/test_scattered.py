@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kryptondb.executor.operators import Full, Incremental, Thresholded
 from kryptondb.executor.operators.regions_on_tensors import Table, lay_over
@@ -46,3 +48,19 @@ def test_architectures_with_pools_merges_and_means_give_the_same_answer(name: st
     capped = run(Thresholded((3, 3), cap=Cap(0.5, 0.5)), network, image, grid, mask)
     alone = run(Thresholded((1, 1), cap=Cap(0.5, 0.5)), network, image, grid, mask)
     np.testing.assert_allclose(capped, alone, atol=1e-5, rtol=0)
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=5), st.lists(st.integers(0, 2), min_size=1, max_size=4), st.data()
+)
+def test_windows_hold_what_is_gathered_and_evenly_spaced_ones_look_into_the_table(
+    rows: list[int], cols: list[int], data: st.DataObject
+) -> None:
+    table = Table.of(torch.randn(1, 2, 5, 6), Axes(0, 2, 3), (0.0,))
+    height, width = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 4))
+    ys, xs = np.array(rows), np.array(cols)
+    windows = table.windows(ys, height, xs, width)
+    assert torch.equal(windows.flatten(0, 1), table.gather(ys, height, xs, width))
+    steps = [set(np.diff(places).tolist()) for places in (ys, xs)]
+    even = all(len(each) <= 1 and min(each, default=0) >= 0 for each in steps)
+    assert (windows.untyped_storage().data_ptr() == table.rows.untyped_storage().data_ptr()) == even
