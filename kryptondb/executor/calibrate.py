@@ -37,6 +37,8 @@ ROW = 64
 OVERLAYS = 4
 # A precision that computes one window at less than this part of float32's rate is not measured further.
 SLOWEST = 0.5
+# So often: one window is soon computed, and the first times libraries prepare what they do it with.
+SINGLE_RUNS = 5
 # A core's own cache where the system does not tell.
 SMALL_CACHE = 1 << 20
 
@@ -79,20 +81,21 @@ def measure(device: str) -> Rates:
         seconds_per_call=call,
         seconds_per_gather=gather,
         seconds_per_overlay=overlay,
-        reduced=tuple(_reduced(image, weight, flops / convolution, device)),
+        reduced=tuple(_reduced(image, weight, device)),
     )
 
 
-def _reduced(image: torch.Tensor, weight: torch.Tensor, rate: float, device: str) -> Iterator[tuple[str, float]]:
+def _reduced(image: torch.Tensor, weight: torch.Tensor, device: str) -> Iterator[tuple[str, float]]:
     """Operations a second of the same convolution in the precisions that the device computes in."""
     one = image[:1]
+    single_float = _best(partial(torch.conv2d, one, weight), device, SINGLE_RUNS)
     flops = 2.0 * (image.shape[2] - 2) * (image.shape[3] - 2) * weight.numel()
     for precision in REDUCED_PRECISIONS:
         dtype = getattr(torch, precision)
         try:
             single, kernel = one.to(dtype), weight.to(dtype)
-            slow = _best(partial(torch.conv2d, single, kernel), device, 1)
-            if flops / slow < SLOWEST * rate:  # emulated, and nobody will want it
+            slow = _best(partial(torch.conv2d, single, kernel), device, SINGLE_RUNS)
+            if single_float / slow < SLOWEST:  # emulated, and nobody will want it
                 yield precision, flops / slow
                 continue
             whole = image.to(dtype)

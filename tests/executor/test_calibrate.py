@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -70,3 +72,19 @@ def test_a_layer_of_many_operations_gets_fewer_windows() -> None:
     assert windows_of(LayerShape(512, 512)) == 64
     assert windows_of(LayerShape(2048, 2048)) == 4
     assert windows_of(LayerShape(1 << 14, 1 << 14)) == 1
+
+
+def test_a_precision_is_emulated_where_one_window_in_it_takes_much_longer_than_one_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # One window keeps no device busy: in float32 too it is far from the rate of many.
+    seconds = {(1, "float32"): 1.0, (1, "bfloat16"): 1.5, (8, "bfloat16"): 2.0, (1, "float16"): 3.0}
+
+    def best(work: Any, device: str, runs: int) -> float:
+        images = work.args[0]
+        return seconds[len(images), str(images.dtype).removeprefix("torch.")]
+
+    monkeypatch.setattr(calibrate, "_best", best)
+    image, weight = torch.zeros(8, 2, 6, 6), torch.zeros(4, 2, 3, 3)
+    flops = 2.0 * 4 * 4 * weight.numel()
+    assert dict(calibrate._reduced(image, weight, "cpu")) == {"bfloat16": 8 * flops / 2.0, "float16": flops / 3.0}
