@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from kryptondb.network.graph import Network
 from kryptondb.network.node import Node, Ref, Rule
@@ -46,9 +46,18 @@ class Effects:
     read_whole: frozenset[int]
 
 
-@lru_cache(maxsize=16)
+_known: WeakKeyDictionary[Network, Effects] = WeakKeyDictionary()
+
+
 def effects_of(network: Network) -> Effects:
     """Of all nodes of a network, found out once."""
+    effects = _known.get(network)
+    if effects is None:
+        effects = _known[network] = _found(network)
+    return effects
+
+
+def _found(network: Network) -> Effects:
     nodes = [node for node in network.nodes if network.regional[node.index] and node.rule is not Rule.INPUT]
     linear = [node for node in nodes if is_linear(network, node)]
     clamps = {node.index: bounds for node in nodes if (bounds := clamp_of(node)) is not None}

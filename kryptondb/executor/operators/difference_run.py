@@ -9,8 +9,8 @@ run in the reduced precision throughout; what has to see whole values does so in
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -54,7 +54,7 @@ class DifferenceRun(TileRun):
     def __post_init__(self) -> None:
         self._reads = DifferenceReads(self.network, self.base, self.extents)
         self._whole_values = _WholeValues(self.network, self.base, self.extents)
-        self._constants = _constants_of_differences(self.rounded)
+        self._constants = _constants_of(self.rounded)
         self._effects = effects_of(self.network)
 
     def _fusion(self, node: Node) -> Fusion | None:
@@ -142,12 +142,16 @@ class DifferenceRun(TileRun):
         return mean
 
 
-@lru_cache(maxsize=16)
-def _constants_of_differences(rounded: Network) -> dict[int, torch.Tensor | None]:
+_known: WeakKeyDictionary[Network, dict[int, torch.Tensor | None]] = WeakKeyDictionary()
+
+
+def _constants_of(rounded: Network) -> dict[int, torch.Tensor | None]:
     """The constants that linear operators read, in the precision of differences: of what only shifts values, zeros."""
-    shifts = effects_of(rounded).shifts
-    constants = {node.index: node.constant for node in rounded.nodes if node.rule is Rule.CONSTANT}
-    return {
-        index: torch.zeros_like(constant) if index in shifts and constant is not None else constant
-        for index, constant in constants.items()
-    }
+    if rounded not in _known:
+        shifts = effects_of(rounded).shifts
+        constants = {node.index: node.constant for node in rounded.nodes if node.rule is Rule.CONSTANT}
+        _known[rounded] = {
+            index: torch.zeros_like(constant) if index in shifts and constant is not None else constant
+            for index, constant in constants.items()
+        }
+    return _known[rounded]

@@ -24,7 +24,7 @@ from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.network import Network
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.recipe import Recipe
-from kryptondb.optimizer.workload import Workload, runs_of_mask
+from kryptondb.optimizer.workload import BASE_BYTES, Workload, runs_of_mask
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -151,7 +151,8 @@ class Staged(ABC):
         costs = [stage.operator.estimate(part_of(workload, stage.cells), rates) for stage in self._stages(workload)]
         again = len(costs) - 1
         maps = workload.classes * workload.grid.size * 8
-        seconds = sum(cost.seconds for cost in costs) - again * whole_seconds(network, 1, rates, element)
+        base = whole_seconds(network, 1, rates, BASE_BYTES if self.rounded else element)
+        seconds = sum(cost.seconds for cost in costs) - again * base
         seconds += rates.seconds(0.0, float(_PASSES * maps), _PASSES)
         return Cost(
             seconds=seconds,
