@@ -12,28 +12,22 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.calibration import Calibration
 from benchmarks.contenders import Ours
+from benchmarks.course import Course
 from benchmarks.exact import ALL_MODELS, MODELS
 from benchmarks.layers import ELEMENT_BYTES
-from benchmarks.machine import describe_machine
 from benchmarks.report import (
     Sheet,
     add_common_options,
-    command_line,
-    console,
     refuse_missing_device,
-    show,
-    write_section,
 )
 from benchmarks.rounds import bands_of, representatives, runs_of_cells
 from benchmarks.subject import Subject, input_side, prepare
@@ -74,10 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs every case and prints the table and the quantiles of all q-errors."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    out, machine = console(), describe_machine(options.device)
-    out.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    course = Course.begin("benchmarks.cost_model", arguments, options)
     calibration = Calibration(options.device, options.calibration)
     found: list[Case] = []
     for name in options.model:
@@ -88,14 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             grid = Grid(size, size, (patch, patch), (stride, stride))
             for case in cases(replace(subject, grid=grid), rates, options.device):
                 found.append(case)
-                out.print(f"{case.model} {case.patch}/{case.stride} {case.operator}: q-error {case.q_error:.2f}")
+                course.out.print(f"{case.model} {case.patch}/{case.stride} {case.operator}: q-error {case.q_error:.2f}")
     sheets = [quantiles_sheet(found, str(calibration)), cases_sheet(found)]
-    for sheet in sheets:
-        show(out, sheet)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "cases": [asdict(case) for case in found]}) + "\n")
-    if options.markdown:
-        write_section(options.markdown, command_line("benchmarks.cost_model", arguments), machine, sheets)
+    course.end(sheets, {"cases": [asdict(case) for case in found]})
     return 0
 
 

@@ -14,30 +14,24 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import torch
 from rich.console import Console
 
 import kryptondb
 from benchmarks.calibration import Calibration
 from benchmarks.contenders import Ours
-from benchmarks.machine import describe_machine
+from benchmarks.course import Course
 from benchmarks.networks import NETWORKS, lite0_photographs, vgg16_mri
 from benchmarks.profiles import IMAGES, LEVELS, made_up
 from benchmarks.report import (
     Sheet,
     add_common_options,
-    command_line,
-    console,
     refuse_missing_device,
-    show,
-    write_section,
 )
 from benchmarks.subject import Subject, named
 from kryptondb.catalog.memory import free_memory
@@ -113,10 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs every case and prints a row each, and the share of choices that were close to the best."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    out, machine = console(), describe_machine(options.device)
-    out.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    course = Course.begin("benchmarks.planner", arguments, options)
     calibration = Calibration(options.device, options.calibration)
     found: list[Choice] = []
     for name in options.model:
@@ -124,14 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rates = calibration.rates(measure(options.device), subject.network)
         for patch in options.patch:
             grid = Grid(*subject.image.shape[2:], (patch, patch), (options.stride,) * 2)
-            found += _choices(replace(subject, grid=grid), rates, options, out)
+            found += _choices(replace(subject, grid=grid), rates, options, course.out)
     sheet = choices_sheet(found, options.confidence, str(calibration))
-    show(out, sheet)
-    if options.json:
-        rows = [asdict(each) | {"ratio": each.ratio} for each in found]
-        options.json.write_text(json.dumps({"machine": machine, "cases": rows}) + "\n")
-    if options.markdown:
-        write_section(options.markdown, command_line("benchmarks.planner", arguments), machine, [sheet])
+    course.end([sheet], {"cases": [asdict(each) | {"ratio": each.ratio} for each in found]})
     return 0
 
 

@@ -10,22 +10,20 @@ them, in the same run. `python -m benchmarks.networks` lists the networks.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 import kryptondb
 from benchmarks.contenders import Captum
-from benchmarks.machine import describe_machine
+from benchmarks.course import Course
 from benchmarks.networks import NETWORKS, RealNetwork
-from benchmarks.report import Sheet, add_common_options, command_line, console, show, write_section
+from benchmarks.report import Sheet, add_common_options
 from benchmarks.rounds import plan_rounds
 from benchmarks.subject import of_network
 from kryptondb.executor.quality import ssim
@@ -62,26 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs every network at every target and prints one row each."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    out, machine = console(), describe_machine(options.device)
-    out.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    course = Course.begin("benchmarks.promise", arguments, options)
     found: list[Kept] = []
     for name in options.network:
         for row in measure(NETWORKS[name](), options):
             found.append(row)
-            out.print(f"{row.network}, SSIM >= {row.target:g}: kept by {row.kept:.2f} of {row.images} ({row.plan})")
-    result = sheet(found, options)
-    show(out, result)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in found]}) + "\n")
-    if options.markdown:
-        write_section(options.markdown, command_line("benchmarks.promise", arguments), machine, [result])
+            kept = f"kept by {row.kept:.2f} of {row.images} ({row.plan})"
+            course.out.print(f"{row.network}, SSIM >= {row.target:g}: {kept}")
+    course.end([sheet(found, options)], {"rows": [asdict(row) for row in found]})
     return 0
 
 
-def measure(network: RealNetwork, options: argparse.Namespace) -> list[Kept]:
-    """One row a target for one network."""
+def measure(network: RealNetwork, options: argparse.Namespace) -> Iterator[Kept]:
+    """One row a target for one network, each when it is known."""
     occlude = f"occlude(net, ?, patch => {options.patch}, stride => {options.stride})"
     shape = f"(patch => {options.patch}, stride => {options.stride})"
     with kryptondb.connect() as db:
@@ -93,29 +84,25 @@ def measure(network: RealNetwork, options: argparse.Namespace) -> list[Kept]:
         unseen = network.unseen[: options.unseen]
         exact, exact_seconds = _maps(db, f"SELECT HEATMAP FROM {occlude}", unseen)
         captum = _captum_seconds(network, options)
-        rows = []
         for target in options.target:
             query = f"SELECT HEATMAP FROM {occlude} WITH SSIM >= {target} CONFIDENCE {options.confidence}"
             plan = db.sql(query, [unseen[0]]).plan
             assert plan is not None
             near, seconds = _maps(db, query, unseen)
             alike = [ssim(*pair) for pair in zip(exact, near, strict=True)]
-            rows.append(
-                Kept(
-                    network=network.name,
-                    target=target,
-                    plan=plan.quality.note,
-                    kind=plan.quality.kind,
-                    images=len(unseen),
-                    kept=float(np.mean([each >= target for each in alike])),
-                    median=statistics.median(alike),
-                    worst=min(alike),
-                    seconds=statistics.median(seconds),
-                    over_exact=statistics.median(a / b for a, b in zip(exact_seconds, seconds, strict=True)),
-                    over_captum=captum / statistics.median(seconds),
-                )
+            yield Kept(
+                network=network.name,
+                target=target,
+                plan=plan.quality.note,
+                kind=plan.quality.kind,
+                images=len(unseen),
+                kept=float(np.mean([each >= target for each in alike])),
+                median=statistics.median(alike),
+                worst=min(alike),
+                seconds=statistics.median(seconds),
+                over_exact=statistics.median(a / b for a, b in zip(exact_seconds, seconds, strict=True)),
+                over_captum=captum / statistics.median(seconds),
             )
-    return rows
 
 
 def _maps(db: kryptondb.Session, query: str, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[float]]:

@@ -9,7 +9,6 @@ one by a network that rounds everything it computes. Their SSIM is to the exact 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -17,12 +16,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 
 import kryptondb
-from benchmarks.machine import describe_machine
+from benchmarks.course import Course
 from benchmarks.networks import NETWORKS, RealNetwork
-from benchmarks.report import Sheet, add_common_options, command_line, console, show, write_section
+from benchmarks.report import Sheet, add_common_options
 from kryptondb.executor.quality import ssim
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS
 
@@ -50,17 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures every network and prints a row each."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    out, machine = console(), describe_machine(options.device)
-    out.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    course = Course.begin("benchmarks.rounding", arguments, options)
     found = [measure(NETWORKS[name](), options) for name in options.network]
-    result = sheet(found, options)
-    show(out, result)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in found]}) + "\n")
-    if options.markdown:
-        write_section(options.markdown, command_line("benchmarks.rounding", arguments), machine, [result])
+    course.end([sheet(found, options)], {"rows": [asdict(row) for row in found]})
     return 0
 
 

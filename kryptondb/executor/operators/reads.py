@@ -13,6 +13,9 @@ from kryptondb.executor.operators.regions_on_tensors import from_locations, lay_
 from kryptondb.executor.operators.tiles import TileExtents
 from kryptondb.network import Network, Node
 
+#: Where rectangles of one size begin and how large they are: rows, height, columns, width.
+Place = tuple[np.ndarray, int, np.ndarray, int]
+
 
 class Reads(Protocol):
     """Makes what nodes read. Values are in the network's own order of dimensions, one position after the other."""
@@ -103,35 +106,18 @@ class HostReads:
         if height == patch_height and width == patch_width and not shifts_y.any() and not shifts_x.any():
             return patch
         located = to_locations(patch, axes)
-        rectangles = self._unchanged(source, located, ys, height, xs, width, outside)
+        rectangles = self._unchanged(source, located, (ys, height, xs, width), outside)
         lay_over(rectangles, located, shifts_y, shifts_x, extents.scattered)
         return from_locations(rectangles, axes)
 
-    def _unchanged(
-        self,
-        source: int,
-        located: torch.Tensor,
-        ys: np.ndarray,
-        height: int,
-        xs: np.ndarray,
-        width: int,
-        outside: float,
-    ) -> torch.Tensor:
+    def _unchanged(self, source: int, located: torch.Tensor, place: Place, outside: float) -> torch.Tensor:
         """What rectangles hold where no region is, [n, height, width, *channels]; `located` are the regions."""
-        return self.base.tables[source].gather(ys, height, xs, width, outside, self.extents.scattered)
+        return self.base.tables[source].gather(*place, outside, self.extents.scattered)
 
 
 class DifferenceReads(HostReads):
     """Reads of differences: where an occlusion reaches no cell, nothing changes."""
 
-    def _unchanged(
-        self,
-        source: int,
-        located: torch.Tensor,
-        ys: np.ndarray,
-        height: int,
-        xs: np.ndarray,
-        width: int,
-        outside: float,
-    ) -> torch.Tensor:
+    def _unchanged(self, source: int, located: torch.Tensor, place: Place, outside: float) -> torch.Tensor:
+        _, height, _, width = place
         return located.new_zeros((located.shape[0], height, width, *located.shape[3:]))
