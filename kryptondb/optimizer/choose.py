@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from kryptondb.errors import PlanError
 from kryptondb.optimizer.approximations import Approximation, Asked, approximations, fastest_kept
 from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.context import Context
+from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.logical import Hints
 from kryptondb.optimizer.operator import Operator
 from kryptondb.optimizer.physical import Rejected
@@ -107,18 +110,27 @@ def _with_approximations(
 
 def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Candidate]:
     rates = context.rates(workload.device).in_precision(workload.precision)
-    operators = [
-        operator
+    given = tuple(sorted(hints.for_operators().items()))
+    found = [
+        candidate
         for kind in context.operators
         if kind.exact or kind.name == hints.operator
-        for operator in kind.candidates(workload, rates, hints.for_operators())
+        for candidate in _of_kind(kind, workload, rates, given)
     ]
-    if any(operator.rounded for operator in operators):  # to round everything is seldom worth its time
-        operators = [operator for operator in operators if operator.rounded or operator.name == hints.operator]
-    return [
+    if any(each.operator.rounded for each in found):  # to round everything is seldom worth its time
+        found = [each for each in found if each.operator.rounded or each.operator.name == hints.operator]
+    return found
+
+
+@lru_cache(maxsize=64)
+def _of_kind(
+    kind: type[Operator], workload: Workload, rates: Rates, hints: tuple[tuple[str, Any], ...]
+) -> Sequence[Candidate]:
+    """One operator's candidates. Kept: to find them takes a quarter of a second, and the next query asks the same."""
+    return tuple(
         Candidate(operator, operator.estimate(workload, rates), _description(operator, workload), workload.precision)
-        for operator in operators
-    ]
+        for operator in kind.candidates(workload, rates, dict(hints))
+    )
 
 
 def _description(operator: Operator, workload: Workload) -> str:

@@ -89,7 +89,7 @@ RECIPES: tuple[Recipe, ...] = (
     *(
         Recipe("drill-down", step=step, fraction=fraction, where="uncertain" if fraction else "")
         for step in (2, 3, 4)
-        for fraction in (0.0, 0.1, 0.25)
+        for fraction in (0.0, 0.1, 0.15, 0.25)
     ),
     *(Recipe("refined", tau, tau, step) for tau in (0.3, 0.45, 0.6) for step in (2, 3, 4, 6)),
     *(Recipe("refined", tau, tau, step, 0.1, "uncertain") for tau in (0.3, 0.45) for step in (4, 6)),

@@ -69,10 +69,9 @@ class DifferenceMemory(TileMemory):
 
     def _copied(self, index: int, size: int) -> int:
         """Bytes that a table's rectangles take, `size` of them; none where they can be looked at where they lie."""
-        ys, xs = self.extents.ys[index], self.extents.xs[index]
-        if not self.extents.scattered and even_step(ys) is not None and even_step(xs) is not None:
-            return 0
-        return size + self._index(index)
+        steps = even_step(self.extents.ys[index]), even_step(self.extents.xs[index])
+        looked_at = steps == (0, 0) if self.extents.scattered else None not in steps
+        return 0 if looked_at else size + self._index(index)
 
     def _regions(self, node: Node) -> list[int]:
         return [source for source in dict.fromkeys(node.inputs) if self.network.regional[source]]

@@ -112,7 +112,7 @@ class DifferenceRun(TileRun):
         """What a table of the base holds in each position's region, as `_split` has them."""
         extents = self.extents
         place = extents.ys[index], int(extents.heights[index]), extents.xs[index], int(extents.widths[index])
-        return table.gather(*place, scattered=True) if extents.scattered else table.windows(*place)
+        return table.view(*place, scattered=True) if extents.scattered else table.windows(*place)
 
     def _split(self, index: int, value: torch.Tensor) -> torch.Tensor:
         """Regions of a node in location order, by the rows and columns of the tile, or of scattered positions as a row.
