@@ -158,7 +158,7 @@ def plan(subject: Subject, rates: Rates, targets: Iterable[float], confidence: f
             tried = approximations(asked, workload, rates, OPERATORS, hints.for_operators()).tried
             admitted = [each.candidate for each in tried if each.keeps]
             admitted += [
-                Candidate(operator, operator.estimate(workload, rates), operator.describe(workload), workload.precision)
+                Candidate.of(operator, workload, rates)
                 for kind in OPERATORS
                 if kind.exact
                 for operator in kind.candidates(workload, rates, hints.for_operators())

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import kryptondb
+from benchmarks.asking import asking, timed_map
 from benchmarks.contenders import Captum
 from benchmarks.course import Course
 from benchmarks.networks import NETWORKS, RealNetwork
@@ -75,11 +75,7 @@ def measure(network: RealNetwork, options: argparse.Namespace) -> Iterator[Kept]
     """One row a target for one network, each when it is known."""
     occlude = f"occlude(net, ?, patch => {options.patch}, stride => {options.stride})"
     shape = f"(patch => {options.patch}, stride => {options.stride})"
-    with kryptondb.connect() as db:
-        db.sql(f"SET device = '{options.device}'")
-        db.register("net", network.module, **network.preprocessing)
-        if options.calibration:
-            db.sql("CALIBRATE net")
+    with asking(network, options) as db:
         db.sql(f"ANALYZE net USING ? WITH {shape[:-1]}, budget => '3 hours')", [list(network.tuning[: options.tuning])])
         unseen = network.unseen[: options.unseen]
         exact, exact_seconds = _maps(db, f"SELECT HEATMAP FROM {occlude}", unseen)
@@ -110,9 +106,9 @@ def _maps(db: kryptondb.Session, query: str, images: Sequence[np.ndarray]) -> tu
     maps, seconds = [], []
     db.sql(query, [images[0]]).heatmaps()  # what only the first call pays
     for image in images:
-        began = time.perf_counter()
-        maps.append(db.sql(query, [image]).heatmaps()[0])
-        seconds.append(time.perf_counter() - began)
+        heat_map, took = timed_map(db, query, image)
+        maps.append(heat_map)
+        seconds.append(took)
     return maps, seconds
 
 

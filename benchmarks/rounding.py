@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-import kryptondb
+from benchmarks.asking import asking, timed_map
 from benchmarks.course import Course
 from benchmarks.networks import NETWORKS, RealNetwork
 from benchmarks.report import Sheet, add_common_options
@@ -62,18 +61,14 @@ def measure(network: RealNetwork, options: argparse.Namespace) -> Rounded:
     maps: list[list[np.ndarray]] = [[] for _ in queries]
     seconds: list[list[float]] = [[] for _ in queries]
     pictures = network.unseen[: options.pictures]
-    with kryptondb.connect() as db:
-        db.sql(f"SET device = '{options.device}'")
-        db.register("net", network.module, **network.preprocessing)
-        if options.calibration:
-            db.sql("CALIBRATE net")
+    with asking(network, options) as db:
         for query in queries:
             db.sql(query, [pictures[0]]).heatmaps()  # what only the first call pays
         for picture in pictures:
             for place, query in enumerate(queries):
-                began = time.perf_counter()
-                maps[place].append(db.sql(query, [picture]).heatmaps()[0])
-                seconds[place].append(time.perf_counter() - began)
+                heat_map, took = timed_map(db, query, picture)
+                maps[place].append(heat_map)
+                seconds[place].append(took)
     alike = [[ssim(*pair) for pair in zip(maps[0], near, strict=True)] for near in maps[1:]]
     spread = [(statistics.median(each), min(each)) for each in alike]
     return Rounded(network.name, len(pictures), *spread, *map(statistics.median, seconds))

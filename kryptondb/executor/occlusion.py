@@ -237,5 +237,5 @@ def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Experi
         beside=node.cost.ahead if node.ahead and node.cost is not None else 0,
         memory=node.cost.memory if node.cost is not None else 0,
     )
-    _ = experiment.placed  # now: what an experiment takes is counted beyond its weights
+    _ = experiment.placed, experiment.rounded  # now: what an experiment takes is counted beyond its weights
     return experiment

@@ -115,8 +115,5 @@ def planned(
         operators = kind.candidates(workload, rates, dict(hints))
     else:
         operators = cast("type[Approximate]", kind).planned(recipe, workload, rates, dict(hints))
-    found = [
-        Candidate(operator, operator.estimate(workload, rates), operator.describe(workload), precision)
-        for operator in operators
-    ]
+    found = [Candidate.of(operator, workload, rates) for operator in operators]
     return sorted(found, key=lambda candidate: candidate.cost.seconds)[:1]

@@ -127,14 +127,7 @@ def _of_kind(
     kind: type[Operator], workload: Workload, rates: Rates, hints: tuple[tuple[str, Any], ...]
 ) -> Sequence[Candidate]:
     """One operator's candidates. Kept: to find them takes a quarter of a second, and the next query asks the same."""
-    return tuple(
-        Candidate(operator, operator.estimate(workload, rates), _description(operator, workload), workload.precision)
-        for operator in kind.candidates(workload, rates, dict(hints))
-    )
-
-
-def _description(operator: Operator, workload: Workload) -> str:
-    return operator.describe(workload) if workload.positions else f"{workload.precision}, the unoccluded image alone"
+    return tuple(Candidate.of(operator, workload, rates) for operator in kind.candidates(workload, rates, dict(hints)))
 
 
 def _impossible(workload: Workload, hints: Hints, context: Context) -> PlanError:

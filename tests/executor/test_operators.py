@@ -68,20 +68,23 @@ def full_mask(grid: Grid) -> np.ndarray:
     return np.ones((grid.rows, grid.cols), dtype=bool)
 
 
+def drawn_cells(shape: tuple[int, int, int], data: st.DataObject) -> tuple[Grid, torch.Tensor, np.ndarray]:
+    """A grid over pictures of a shape, a picture in float64 [1, C, H, W], and some of the grid's cells."""
+    patch = (data.draw(st.integers(1, shape[1])), data.draw(st.integers(1, shape[2])))
+    grid = Grid(shape[1], shape[2], patch, (data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))))
+    image = torch.randn(1, *shape, dtype=torch.float64, generator=torch.random.manual_seed(1))
+    mask = np.zeros((grid.rows, grid.cols), dtype=bool)
+    mask.flat[data.draw(st.lists(st.integers(0, grid.size - 1), min_size=1, max_size=14, unique=True))] = True
+    return grid, image, mask
+
+
 @given(small_cnns(), st.data())
 @settings(max_examples=60, deadline=None)
 def test_both_operators_agree_with_the_naive_loop_on_any_cnn(
     drawn: tuple[torch.nn.Module, tuple[int, int, int]], data: st.DataObject
 ) -> None:
     module, shape = drawn
-    patch = (data.draw(st.integers(1, shape[1])), data.draw(st.integers(1, shape[2])))
-    stride = (data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9)))
-    grid = Grid(shape[1], shape[2], patch, stride)
-    generator = torch.random.manual_seed(1)
-    image = torch.randn(1, *shape, dtype=torch.float64, generator=generator)
-    mask = np.zeros((grid.rows, grid.cols), dtype=bool)
-    chosen = data.draw(st.lists(st.integers(0, grid.size - 1), min_size=1, max_size=14, unique=True))
-    mask.flat[chosen] = True
+    grid, image, mask = drawn_cells(shape, data)
     network = trace(module, shape)
     assert network.traced, network.failure
     expected = naive(module, image, grid, mask)

@@ -17,7 +17,7 @@ from kryptondb.network import Cap, Grid, Network, trace
 from kryptondb.network.regions import regions
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload
-from tests.executor.test_operators import full_mask, patches_for, probabilities, run
+from tests.executor.test_operators import drawn_cells, full_mask, patches_for, probabilities, run
 from tests.networks import FAMILIES, HalfAndHalf, family, small_cnns, standardized
 
 
@@ -64,12 +64,7 @@ def test_any_cnn_gives_what_the_definition_says_and_with_a_cap_of_one_what_incre
     drawn: tuple[torch.nn.Module, tuple[int, int, int]], data: st.DataObject
 ) -> None:
     module, shape = drawn
-    patch = (data.draw(st.integers(1, shape[1])), data.draw(st.integers(1, shape[2])))
-    grid = Grid(shape[1], shape[2], patch, (data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))))
-    image = torch.randn(1, *shape, dtype=torch.float64, generator=torch.random.manual_seed(1))
-    mask = np.zeros((grid.rows, grid.cols), dtype=bool)
-    chosen = data.draw(st.lists(st.integers(0, grid.size - 1), min_size=1, max_size=14, unique=True))
-    mask.flat[chosen] = True
+    grid, image, mask = drawn_cells(shape, data)
     network = trace(module, shape)
     cap = Cap(data.draw(st.floats(0.05, 1.0)), data.draw(st.floats(0.05, 1.0)))
     expected = reference(network, image, grid, cap, mask)

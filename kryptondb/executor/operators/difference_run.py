@@ -32,13 +32,8 @@ class _WholeValues(TileRun):
 
     def of(self, node: Node, inputs: dict[int, Any], whole: set[int], batch: int, like: torch.Tensor) -> Any:
         """A node's value out of its inputs', regions or `whole`."""
-        self.values, self.whole, self.projected = {**self._constants, **inputs}, whole, {}
+        self.values, self.whole, self.projected = inputs, whole, {}
         return self._node(node, like, batch)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        nodes = self.network.nodes
-        self._constants = {node.index: node.constant for node in nodes if node.rule is Rule.CONSTANT}
 
 
 @dataclass(eq=False)
@@ -81,11 +76,14 @@ class DifferenceRun(TileRun):
         return linear.to(self.rounded.dtype)  # which it is already, unless something computed from constants took part
 
     def _inputs(self, node: Node) -> dict[int, Any]:
-        """What a node that sees whole values reads, its constants aside."""
-        varying = (index for index in node.inputs if self.network.nodes[index].rule is not Rule.CONSTANT)
-        return {
-            index: self._whole_value(index) if self.network.regional[index] else self.values[index] for index in varying
-        }
+        """What a node that sees whole values reads, in the base's precision."""
+        return {index: self._input(index) for index in node.inputs}
+
+    def _input(self, index: int) -> Any:
+        source = self.network.nodes[index]
+        if source.rule is Rule.CONSTANT:
+            return source.constant
+        return self._whole_value(index) if self.network.regional[index] else self.values[index]
 
     def _whole_value(self, index: int) -> torch.Tensor:
         """A region as the occluded image has it, in the base's precision."""
@@ -131,15 +129,9 @@ class DifferenceRun(TileRun):
         assert axes is not None
         return from_locations(regions if self.extents.scattered else regions.flatten(0, 1), axes)
 
-    def _average(self, node: Node) -> torch.Tensor:
-        index = node.inputs[0]
-        source = self.network.nodes[index]
-        assert source.axes is not None
-        base = self.base.values[node.index]
-        change = self.values[index].sum((source.axes.y, source.axes.x), dtype=base.dtype)
-        change /= source.height * source.width
-        mean: torch.Tensor = base + change.reshape(change.shape[0], *base.shape[1:])
-        return mean
+    def _changed(self, index: int) -> torch.Tensor:
+        changed: torch.Tensor = self.values[index]
+        return changed
 
 
 _known: WeakKeyDictionary[Network, dict[int, torch.Tensor | None]] = WeakKeyDictionary()

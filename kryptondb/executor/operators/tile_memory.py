@@ -10,6 +10,7 @@ from kryptondb.executor.convolutions.algorithms import transformable
 from kryptondb.executor.convolutions.winograd import Block, blocks_of, reach_of
 from kryptondb.executor.operators.layer_costs import Blocks
 from kryptondb.executor.operators.ledger import Ledger, is_view, scratch_bytes
+from kryptondb.executor.operators.reads import window_extent
 from kryptondb.executor.operators.tiles import TileExtents
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.node import Ref
@@ -84,8 +85,8 @@ class TileMemory:
     def _window(self, node: Node) -> None:
         window, index, source = node.window, node.index, node.inputs[0]
         assert window is not None
-        height = window.y.size + (self._heights[index] - 1) * window.y.stride
-        width = window.x.size + (self._widths[index] - 1) * window.x.stride
+        height = window_extent(window.y.size, window.y.stride, self._heights[index])
+        width = window_extent(window.x.size, window.x.stride, self._widths[index])
         ys = self.extents.ys[index] * window.y.stride - window.y.before
         xs = self.extents.xs[index] * window.x.stride - window.x.before
         value, read = self._bytes(index), self._read(source, ys, height, xs, width)

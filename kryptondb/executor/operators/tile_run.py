@@ -209,11 +209,16 @@ class TileRun:
         index = node.inputs[0]
         source = self.network.nodes[index]
         assert source.axes is not None
-        difference = self.values[index] - self._reads.unoccluded(index)
-        change = difference.sum((source.axes.y, source.axes.x)) / (source.height * source.width)
         base = self.base.values[node.index]
+        total = self._changed(index).sum((source.axes.y, source.axes.x), dtype=base.dtype)
+        change = total / (source.height * source.width)
         mean: torch.Tensor = base + change.reshape(change.shape[0], *base.shape[1:])
         return mean
+
+    def _changed(self, index: int) -> torch.Tensor:
+        """What differs from the base in each position's region."""
+        changed: torch.Tensor = self.values[index] - self._reads.unoccluded(index)
+        return changed
 
     def _dense(self, node: Node, batch: int) -> Any:
         """The dense tail: regions are projected to whole values, and the graph runs as it is."""

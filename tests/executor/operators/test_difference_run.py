@@ -19,7 +19,7 @@ from kryptondb.network.differences import effects_of
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.plan_json import decode, encode
 from kryptondb.optimizer.workload import Workload
-from tests.executor.test_operators import full_mask, naive, patches_for, probabilities, run
+from tests.executor.test_operators import drawn_cells, full_mask, naive, patches_for, probabilities, run
 from tests.executor.test_thresholded import reference
 from tests.networks import FAMILIES, family, small_cnns, standardized
 
@@ -44,11 +44,7 @@ def test_differences_that_are_not_rounded_give_what_the_naive_loop_does_on_any_c
     drawn: tuple[nn.Module, tuple[int, int, int]], data: st.DataObject
 ) -> None:
     module, shape = drawn
-    patch = (data.draw(st.integers(1, shape[1])), data.draw(st.integers(1, shape[2])))
-    grid = Grid(shape[1], shape[2], patch, (data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))))
-    image = torch.randn(1, *shape, dtype=torch.float64, generator=torch.random.manual_seed(1))
-    mask = np.zeros((grid.rows, grid.cols), dtype=bool)
-    mask.flat[data.draw(st.lists(st.integers(0, grid.size - 1), min_size=1, max_size=14, unique=True))] = True
+    grid, image, mask = drawn_cells(shape, data)
     network = trace(module, shape)
     tile = (data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5)))
     head, workers = data.draw(st.sampled_from([0, 1, 7])), data.draw(st.sampled_from([1, 2]))

@@ -27,7 +27,7 @@ from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.plan_json import decode, encode
 from kryptondb.optimizer.workload import Workload
 from tests.executor.recording import Repeater, recorded
-from tests.executor.test_operators import full_mask, naive, patches_for, probabilities, run
+from tests.executor.test_operators import drawn_cells, full_mask, naive, patches_for, probabilities, run
 from tests.networks import FAMILIES, family, small_cnns, standardized
 
 
@@ -37,12 +37,7 @@ def test_uniform_tiles_agree_with_the_naive_loop_on_any_cnn(
     drawn: tuple[torch.nn.Module, tuple[int, int, int]], data: st.DataObject
 ) -> None:
     module, shape = drawn
-    patch = (data.draw(st.integers(1, shape[1])), data.draw(st.integers(1, shape[2])))
-    stride = (data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9)))
-    grid = Grid(shape[1], shape[2], patch, stride)
-    image = torch.randn(1, *shape, dtype=torch.float64, generator=torch.random.manual_seed(1))
-    mask = np.zeros((grid.rows, grid.cols), dtype=bool)
-    mask.flat[data.draw(st.lists(st.integers(0, grid.size - 1), min_size=1, max_size=14, unique=True))] = True
+    grid, image, mask = drawn_cells(shape, data)
     network = trace(module, shape)
     assert network.traced, network.failure
     expected = naive(module, image, grid, mask)
