@@ -13,6 +13,7 @@ import kryptondb.images.torchvision_guard  # noqa: F401  (before torchvision, wh
 from benchmarks.networks import digits
 from benchmarks.networks.digits import Scene
 from benchmarks.networks.recipe import Recipe
+from kryptondb.executor.calibrate import measure
 
 MEAN, STD = 0.5, 0.25  # of pixels in 0..1; one for all channels, since some peers paint all with one number
 JUDGED_AT_ONCE = 50
@@ -46,10 +47,11 @@ def train(recipe: Recipe, report: Callable[[str], None]) -> nn.Module:
         wrong = nn.CrossEntropyLoss(label_smoothing=recipe.smoothing)
         random = np.random.default_rng((recipe.seed, _TRAINING))
         step, seen = 0, []
+        rounded = _rounding_pays()
         for phase in recipe.phases:
             for _ in range(phase.steps):
                 images, labels = batch_of(_training_scenes(random, recipe.batch, recipe.side / phase.side), phase.side)
-                with torch.autocast("cpu", torch.bfloat16):
+                with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
                     scores = module(images)
                 loss = wrong(scores.float(), labels)
                 optimizer.zero_grad()
@@ -89,6 +91,12 @@ def batch_of(scenes: Sequence[Scene], side: int) -> tuple[torch.Tensor, torch.Te
     pixels = torch.from_numpy(np.stack([digits.render(scene, side) for scene in scenes]))
     images = (pixels.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD  # channels last in memory, as rendered
     return images, torch.tensor([digits.label_of(scene) for scene in scenes])
+
+
+def _rounding_pays() -> bool:
+    """Whether this processor computes in bfloat16 and is faster in it: one that emulates it would train for a day."""
+    rates = measure("cpu")
+    return dict(rates.reduced).get("bfloat16", 0.0) > rates.flops_per_second
 
 
 def _training_scenes(random: np.random.Generator, count: int, closer: float = 1.0) -> list[Scene]:

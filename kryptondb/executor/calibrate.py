@@ -37,8 +37,6 @@ ROW = 64
 OVERLAYS = 4
 # A precision that computes one window at less than this part of float32's rate is not measured further.
 SLOWEST = 0.5
-# So often: one window is soon computed, and the first times libraries prepare what they do it with.
-SINGLE_RUNS = 5
 # A core's own cache where the system does not tell.
 SMALL_CACHE = 1 << 20
 
@@ -81,27 +79,39 @@ def measure(device: str) -> Rates:
         seconds_per_call=call,
         seconds_per_gather=gather,
         seconds_per_overlay=overlay,
-        reduced=tuple(_reduced(image, weight, device)),
+        reduced=tuple(_reduced(image, weight, flops / convolution, device)),
     )
 
 
-def _reduced(image: torch.Tensor, weight: torch.Tensor, device: str) -> Iterator[tuple[str, float]]:
-    """Operations a second of the same convolution in the precisions that the device computes in."""
-    one = image[:1]
-    single_float = _best(partial(torch.conv2d, one, weight), device, SINGLE_RUNS)
-    flops = 2.0 * (image.shape[2] - 2) * (image.shape[3] - 2) * weight.numel()
+def _reduced(image: torch.Tensor, weight: torch.Tensor, rate: float, device: str) -> Iterator[tuple[str, float]]:
+    """Operations a second of a convolution in the precisions that the device computes in.
+
+    Each takes turns with float32, and its rate is so many times float32's `rate`: a machine that is busy for a moment
+    slows both down, and a precision that is faster is not taken for one that is not.
+
+    Args:
+        image: [N, C, H, W] in float32.
+        weight: [K, C, 3, 3] in float32.
+        rate: operations a second of this convolution in float32.
+        device: a torch device string.
+    """
     for precision in REDUCED_PRECISIONS:
         dtype = getattr(torch, precision)
         try:
-            single, kernel = one.to(dtype), weight.to(dtype)
-            slow = _best(partial(torch.conv2d, single, kernel), device, SINGLE_RUNS)
-            if single_float / slow < SLOWEST:  # emulated, and nobody will want it
-                yield precision, flops / slow
-                continue
-            whole = image.to(dtype)
-            yield precision, len(image) * flops / _best(partial(torch.conv2d, whole, kernel), device, 4)
+            faster = _times_as_fast(image[:1], weight, dtype, device)
+            if faster >= SLOWEST:  # below, it is emulated, and nobody will want it: many windows would take too long
+                faster = _times_as_fast(image, weight, dtype, device)
         except RuntimeError:  # torch has no such convolution on this device
             continue
+        yield precision, rate * faster
+
+
+def _times_as_fast(image: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype, device: str) -> float:
+    """How many times as fast as in its own precision a convolution is in another."""
+    own, other = _seconds_each(
+        [partial(torch.conv2d, image, weight), partial(torch.conv2d, image.to(dtype), weight.to(dtype))], device
+    )
+    return own / other
 
 
 def cache_bytes(device: str) -> float:
