@@ -5,7 +5,7 @@
 
 Each network is trained by one thread, in a process of its own: it comes out the same however many cores there are.
 Checkpoints go to `benchmarks/checkpoints`, which git ignores. ResNet18 takes about 12 minutes, and InceptionV3, beside
-it, most of an hour.
+it, most of an hour; a processor that has no arithmetic in bfloat16 trains in float32, and takes several times as long.
 """
 
 from __future__ import annotations
