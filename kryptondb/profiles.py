@@ -76,13 +76,17 @@ def key_of(occlude: Occlude) -> ProfileKey:
 
 
 def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
-    """Samples as arrays, of the recipes that were measured on all of them."""
+    """Samples as arrays, of the recipes that were measured on all of them; None where there are none.
+
+    A sample of which nothing can be used any more counts for nothing.
+    """
     from kryptondb.optimizer.profile import Profile
 
-    samples = list(samples)
-    if not samples:
+    found = [(sample, {recipe: each for each in sample.recipes if (recipe := recipe_of(each))}) for sample in samples]
+    of_this_version = [(sample, measured) for sample, measured in found if measured or not sample.recipes]
+    if not of_this_version:
         return None
-    measured = [{recipe: each for each in sample.recipes if (recipe := recipe_of(each))} for sample in samples]
+    samples, measured = zip(*of_this_version, strict=True)
     recipes = tuple(recipe for recipe in measured[0] if all(recipe in others for others in measured))
     return Profile.of(recipes, measured, [sample.seconds for sample in samples])
 
@@ -96,15 +100,20 @@ def sample_of(image: str, name: str, found: Sample) -> SampleRecord:
 
 def record_of(recipe: Recipe, ssim: float, seconds: float) -> RecipeRecord:
     """What the catalog keeps of a recipe on one image."""
-    return RecipeRecord(asdict(recipe), ssim, seconds)
+    from kryptondb.optimizer.recipe import RECONSTRUCTION
+
+    return RecipeRecord({**asdict(recipe), "reconstruction": RECONSTRUCTION}, ssim, seconds)
 
 
 def recipe_of(record: RecipeRecord) -> Recipe | None:
-    """The recipe of a record; None for one that another version wrote."""
-    from kryptondb.optimizer.recipe import Recipe
+    """The recipe of a record; None for one that another version wrote, which made something else of it."""
+    from kryptondb.optimizer.recipe import RECONSTRUCTION, Recipe
 
+    values = dict(record.recipe)
+    if values.pop("reconstruction", None) != RECONSTRUCTION:
+        return None
     try:
-        recipe = Recipe(**record.recipe)
+        recipe = Recipe(**values)
         hash(recipe)
     except TypeError:
         return None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 _WINDOW = 7
+_CONTRAST = 0.03  # of the range: what varies by less within a window counts for as much
 _EQUAL = 1e-6
 
 
@@ -27,3 +28,24 @@ def ssim(exact: np.ndarray, approximate: np.ndarray) -> float:
     # A sample of one cell has no variance of its own: there, means alone are compared.
     of_maps: Callable[..., float] = metrics.structural_similarity
     return float(of_maps(exact, approximate, data_range=data_range, win_size=window, use_sample_covariance=window > 1))
+
+
+def variation(maps: np.ndarray) -> np.ndarray:
+    """How much maps vary within the window about each cell, in parts of their range: [k, rows, cols], above 0.
+
+    The same error costs the more similarity the less a map varies there: SSIM divides by its square. Cells that are NaN
+    count for nothing.
+    """
+    from scipy.ndimage import uniform_filter
+
+    def of_windows(values: np.ndarray) -> np.ndarray:
+        sums: np.ndarray = uniform_filter(values, (1, _WINDOW, _WINDOW), mode="constant")
+        return sums
+
+    known = np.isfinite(maps)
+    low, high = (edge(maps, axis=(1, 2), keepdims=True) for edge in (np.nanmin, np.nanmax))
+    values = np.where(known, maps - low, 0.0) / np.where(high > low, high - low, 1.0)
+    share = np.maximum(of_windows(known.astype(np.float64)), 1e-9)
+    variance = of_windows(values**2) / share - (of_windows(values) / share) ** 2
+    varies: np.ndarray = np.sqrt(2 * np.maximum(variance, 0.0) + _CONTRAST**2)
+    return varies

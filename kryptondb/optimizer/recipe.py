@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from kryptondb.network import UNCAPPED, Cap
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS
+
+#: What a recipe makes of the cells that it computes: raised with each change, since profiles of another are void.
+RECONSTRUCTION = 2
 
 
 @dataclass(frozen=True, order=True)
@@ -21,7 +26,7 @@ class Recipe:
     Attributes:
         operator: 'thresholded', 'drill-down' or 'refined'; 'incremental' for every cell in a reduced precision.
         tau, tau_deep: the cap of the regions of the cheap map (`network.Cap`), 1 for none.
-        step: cells at every so many-th row and column, and in the last ones, are computed exactly; 0 for none of them.
+        step: cells at every so many-th row and column are computed exactly (`lattice_lines`); 0 for none of them.
         fraction: the share of all cells that is computed exactly beside these, where `where` says.
         where: 'drop' for where the score falls most, 'uncertain' for where the map is least sure.
         precision: what all of it is computed in, 'bfloat16' or 'float16'; empty for what the query asks for. What is
@@ -56,7 +61,7 @@ class Recipe:
         if self.operator == "incremental":
             return accurate
         rows, cols = grid
-        lattice = len(_every(rows, self.step)) * len(_every(cols, self.step)) if self.step else 0
+        lattice = len(lattice_lines(rows, self.step)) * len(lattice_lines(cols, self.step)) if self.step else 0
         return guide + accurate * min(1.0, lattice / (rows * cols) + self.fraction)
 
     def __str__(self) -> str:
@@ -74,8 +79,15 @@ class Recipe:
         return ", ".join(parts)
 
 
-def _every(count: int, step: int) -> set[int]:
-    return {*range(0, count, step), count - 1}
+def lattice_lines(count: int, step: int) -> np.ndarray:
+    """Which of so many rows or columns are computed: the first, every `step`-th, and the last if it lies farther.
+
+    Returns:
+        int64, ascending, one at least.
+    """
+    lines = np.arange(0, count, step)
+    beyond = count - 1 - int(lines[-1])
+    return np.append(lines, count - 1) if beyond > 1 or (beyond and len(lines) == 1) else lines
 
 
 def _ordinal(number: int) -> str:
@@ -89,7 +101,7 @@ RECIPES: tuple[Recipe, ...] = (
     *(
         Recipe("drill-down", step=step, fraction=fraction, where="uncertain" if fraction else "")
         for step in (2, 3, 4)
-        for fraction in (0.0, 0.1, 0.15, 0.25)
+        for fraction in (0.0, 0.05, 0.075, 0.1, 0.15, 0.25)
     ),
     *(Recipe("refined", tau, tau, step) for tau in (0.3, 0.45, 0.6) for step in (2, 3, 4, 6)),
     *(Recipe("refined", tau, tau, step, 0.1, "uncertain") for tau in (0.3, 0.45) for step in (4, 6)),

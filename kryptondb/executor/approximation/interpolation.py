@@ -30,12 +30,12 @@ def at_nodes(lattice: Lattice, values: np.ndarray) -> np.ndarray:
 def interpolated(lattice: Lattice, nodes: np.ndarray, degree: int = CUBIC) -> np.ndarray:
     """Nodes [k, m, n] -> the spline through them at every cell of the lattice's rectangle; NaN outside of it.
 
-    Between few nodes the degree is as high as they allow.
+    Between few nodes the degree is as high as they allow. Beyond the last ones everything is as they are.
     """
-    rows, cols = lattice.rows, lattice.cols
-    down, across = _weights(rows, degree), _weights(cols, degree)
+    down, across = _weights(lattice.rows, lattice.last_row, degree), _weights(lattice.cols, lattice.last_col, degree)
     maps = np.full((len(nodes), *lattice.asked.shape), np.nan)
-    maps[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1] = down @ nodes @ across.T
+    rows, cols = lattice.rectangle
+    maps[:, rows, cols] = down @ nodes @ across.T
     return maps
 
 
@@ -78,13 +78,14 @@ def _distances(lines: np.ndarray, count: int) -> np.ndarray:
     return distances
 
 
-def _weights(lines: np.ndarray, degree: int) -> np.ndarray:
-    """What each line's value adds to each place from the first to the last, [places, lines]."""
+def _weights(lines: np.ndarray, last: int, degree: int) -> np.ndarray:
+    """What each line's value adds to each place from the first to the last one asked for, [places, lines]."""
     from scipy.interpolate import make_interp_spline  # takes a while to import: only where it is needed
 
+    places = np.arange(lines[0], last + 1)
     if len(lines) == 1:
-        return np.ones((1, 1))
+        return np.ones((len(places), 1))
     spline = make_interp_spline(lines, np.eye(len(lines)), k=min(degree, len(lines) - 1))
-    weights: np.ndarray = spline(np.arange(lines[0], lines[-1] + 1))
+    weights: np.ndarray = spline(np.minimum(places, lines[-1]))
     weights[lines - lines[0]] = np.eye(len(lines))  # the nodes themselves, without rounding
     return weights

@@ -7,12 +7,15 @@ from functools import cached_property
 
 import numpy as np
 
+from kryptondb.optimizer.recipe import lattice_lines
+
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
     """Every `step`-th row and column of the smallest rectangle around the cells asked for, and its last ones.
 
-    So nothing is extrapolated: each cell lies between four nodes of the lattice.
+    So each cell lies between four nodes of the lattice. Last ones that lie right beside others are no part of it: what
+    is one cell away from a node is not worth a line of its own.
 
     Attributes:
         asked: boolean [rows, cols].
@@ -33,6 +36,21 @@ class Lattice:
         return _lines(self.asked, 1, self.step)
 
     @cached_property
+    def last_row(self) -> int:
+        """The last row asked for."""
+        return int(np.flatnonzero(self.asked.any(axis=1))[-1])
+
+    @cached_property
+    def last_col(self) -> int:
+        """The last column asked for."""
+        return int(np.flatnonzero(self.asked.any(axis=0))[-1])
+
+    @property
+    def rectangle(self) -> tuple[slice, slice]:
+        """The smallest rectangle around the cells asked for."""
+        return slice(int(self.rows[0]), self.last_row + 1), slice(int(self.cols[0]), self.last_col + 1)
+
+    @cached_property
     def nodes(self) -> np.ndarray:
         """The lattice's nodes that are asked for, boolean [rows, cols]."""
         nodes = np.zeros_like(self.asked)
@@ -43,8 +61,8 @@ class Lattice:
     def cells(self) -> np.ndarray:
         """The nodes, and the cells that cannot be interpolated, boolean [rows, cols].
 
-        A cell is interpolated only where the four nodes around it are asked for. Of a rectangle that holds everywhere;
-        at the edge of another shape it does not.
+        A cell is interpolated only where the four nodes around it are asked for, or beyond the last ones those beside
+        it. Of a rectangle that holds everywhere; at the edge of another shape it does not.
         """
         rows, cols = np.nonzero(self.asked)
         supported = np.ones(len(rows), dtype=bool)
@@ -57,13 +75,13 @@ class Lattice:
 
 
 def _lines(asked: np.ndarray, axis: int, step: int) -> np.ndarray:
-    """Of the rows or columns that have cells asked for: the first, every `step`-th after it, and the last."""
+    """Of the rows or columns that have cells asked for: those on the lattice."""
     used = np.flatnonzero(np.asarray(asked.any(axis=1 - axis)))
-    return np.unique(np.append(np.arange(used[0], used[-1] + 1, step), used[-1])) if len(used) else used
+    return used[0] + lattice_lines(int(used[-1] - used[0]) + 1, step) if len(used) else used
 
 
 def _neighbour(lines: np.ndarray, places: np.ndarray, side: str) -> np.ndarray:
-    """For each place the nearest line that is not after it ('before'), or not before it ('after')."""
+    """For each place the nearest line that is not after it ('before'), or not before it ('after'); else the last."""
     index = np.searchsorted(lines, places, "right") - 1 if side == "before" else np.searchsorted(lines, places, "left")
-    found: np.ndarray = lines[index]
+    found: np.ndarray = lines[np.minimum(index, len(lines) - 1)]
     return found

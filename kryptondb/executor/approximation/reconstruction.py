@@ -14,6 +14,8 @@ import numpy as np
 from kryptondb.executor.approximation.guide import Scale, fitted
 from kryptondb.executor.approximation.interpolation import LINEAR, at_nodes, corrected, doubt, interpolated
 from kryptondb.executor.approximation.lattice import Lattice
+from kryptondb.executor.approximation.plate import least_bent
+from kryptondb.executor.quality import variation
 from kryptondb.optimizer.recipe import Recipe
 
 
@@ -106,10 +108,14 @@ class Reconstruction:
         return np.where(known, values, np.where(self.asked, maps, np.nan))
 
     def doubt(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
-        """How far off each cell's score may be, of the class for which it is most, in parts of its map's range."""
+        """How far off each cell's score may be, of the class for which it is most, in parts of its map's range.
+
+        Without a guide an error counts for more where the map varies little: SSIM minds it most there. Divided by all
+        of the variation, the flattest parts would decide alone; its root finds cells that measure better than either.
+        """
         maps = self.completed(values, self.first, guide)
         if not self._guided:
-            doubts = doubt(self.lattice, at_nodes(self.lattice, values))
+            doubts = doubt(self.lattice, at_nodes(self.lattice, values)) / np.sqrt(variation(maps))
         else:
             assert guide is not None
             scale = Scale(self.score)
@@ -120,13 +126,20 @@ class Reconstruction:
 
     def _reconstructed(self, values: np.ndarray, known: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
         if not self._guided:
-            return corrected(interpolated(self.lattice, at_nodes(self.lattice, values)), values, known)
+            return self._least_bent(values, known)
         assert guide is not None
         scale = Scale(self.score)
         exact, line = scale.to(values), self._line(values, known, guide)
         # What a fit leaves is rough: a cubic spline would swing between the nodes.
         left = interpolated(self.lattice, at_nodes(self.lattice, exact - line), LINEAR)
         return scale.back(corrected(line + left, exact, known))
+
+    def _least_bent(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Maps through all that is known, NaN outside of the lattice's rectangle."""
+        maps = corrected(interpolated(self.lattice, at_nodes(self.lattice, values)), values, known)
+        rows, cols = self.lattice.rectangle
+        maps[:, rows, cols] = least_bent(np.where(known, values, maps)[:, rows, cols], known[rows, cols])
+        return maps
 
     @property
     def _guided(self) -> bool:

@@ -71,11 +71,11 @@ class Round:
     def completed(self, values: np.ndarray, known: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
         """The map of every cell asked for, NaN elsewhere; known cells keep their values.
 
-        Where some of the finer lattice is known, all else of it is taken from the map through the coarse one: a spline
-        through both is nearer to the exact map than the coarse one corrected here and there.
+        With a guide, where some of the finer lattice is known, all else of it is taken from the map through the coarse
+        one: what is linear between both is nearer to the exact map than the coarse one corrected here and there.
         """
         coarse = self._coarse.completed(values, known, guide)
-        if not (known & ~self._coarse.first).any():
+        if guide is None or not (known & ~self._coarse.first).any():
             return coarse
         return self._fine.completed(coarse, known, guide)
 

@@ -29,7 +29,7 @@ from kryptondb.optimizer.workload import BASE_BYTES, Workload, runs_of_mask
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_PASSES = 60  # how often a reconstruction goes over its maps
+_PASSES = 1_500  # how often a reconstruction goes over its maps
 _COPIES = 12  # maps alive at once
 _NONE = np.zeros(0, dtype=np.int32)
 

@@ -14,30 +14,38 @@ MASKS = st.builds(
 ).filter(lambda mask: bool(mask.any()))  # fmt: skip
 
 
-def test_the_last_row_and_column_belong_to_it() -> None:
-    lattice = Lattice(np.ones((8, 11), dtype=bool), 3)
-    assert lattice.rows.tolist() == [0, 3, 6, 7]
-    assert lattice.cols.tolist() == [0, 3, 6, 9, 10]
-    assert lattice.cells.sum() == 4 * 5
+def test_the_last_row_and_column_belong_to_it_but_not_right_beside_another() -> None:
+    lattice = Lattice(np.ones((8, 12), dtype=bool), 3)
+    assert lattice.rows.tolist() == [0, 3, 6]
+    assert lattice.cols.tolist() == [0, 3, 6, 9, 11]
+    assert lattice.rectangle == (slice(0, 8), slice(0, 12))
+    assert lattice.cells.sum() == 3 * 5
 
 
 def test_it_begins_where_the_cells_asked_for_begin() -> None:
     asked = np.zeros((9, 9), dtype=bool)
-    asked[2:8, 3:5] = True
+    asked[2:9, 3:5] = True
     lattice = Lattice(asked, 4)
-    assert lattice.rows.tolist() == [2, 6, 7]
+    assert lattice.rows.tolist() == [2, 6, 8]
     assert lattice.cols.tolist() == [3, 4]
 
 
 @given(MASKS, st.integers(1, 5))
-def test_only_cells_asked_for_are_computed_and_all_others_lie_between_four_of_them(mask: np.ndarray, step: int) -> None:
+def test_only_cells_asked_for_are_computed_and_all_others_have_some_of_them_about_them(
+    mask: np.ndarray, step: int
+) -> None:
     lattice = Lattice(mask, step)
     assert not (lattice.cells & ~mask).any()
     for row, col in np.argwhere(mask & ~lattice.cells):
-        above, below = lattice.rows[lattice.rows <= row][-1], lattice.rows[lattice.rows >= row][0]
-        left, right = lattice.cols[lattice.cols <= col][-1], lattice.cols[lattice.cols >= col][0]
+        (above, below), (left, right) = _about(lattice.rows, row), _about(lattice.cols, col)
         assert below - above <= step and right - left <= step
+        assert row <= below + 1 and col <= right + 1
         assert all(lattice.cells[y, x] for y in (above, below) for x in (left, right))
+
+
+def _about(lines: np.ndarray, place: int) -> tuple[int, int]:
+    """The nearest lines on both sides; the last one twice beyond it."""
+    return int(lines[lines <= place][-1]), int((lines[lines >= place] if place <= lines[-1] else lines[-1:])[0])
 
 
 @given(MASKS)
