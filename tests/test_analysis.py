@@ -182,6 +182,16 @@ def test_an_image_is_measured_again_for_a_recipe_it_lacks(db, laboratory, monkey
     assert [row["images"] for row in rows(result)] == [2, 2, 2]
 
 
+def test_what_recipes_made_of_cells_in_another_version_counts_for_nothing(db, laboratory, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(recipes, "RECONSTRUCTION", recipes.RECONSTRUCTION - 1)
+        db.sql(ANALYZE, [PICTURES[:3]])
+    assert rows(db.sql("SHOW PROFILES")) == []
+    again = db.sql(ANALYZE, [PICTURES[2:5]])
+    assert len(laboratory.asked) == 6 and "known before" not in (again.note or "")
+    assert rows(again)[0]["images"] == rows(db.sql("SHOW PROFILES"))[0]["images"] == 3
+
+
 def test_what_was_measured_before_an_interruption_is_kept(db, laboratory):
     laboratory.stop_after = 3
     with pytest.raises(KeyboardInterrupt):

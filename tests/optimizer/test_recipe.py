@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.recipe import RECIPES, Recipe, recipes_on
+from kryptondb.optimizer.recipe import RECIPES, Recipe, lattice_lines, recipes_on
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,25 @@ def test_reduced_precisions_are_tried_where_a_device_is_faster_in_them() -> None
     assert Recipe("drill-down", step=2, precision="bfloat16") in added
     assert len({recipe.cap for recipe in added}) < len({recipe.cap for recipe in RECIPES})
     assert recipes_on(Rates(), "float32") == recipes_on(rates, "bfloat16") == RECIPES
+
+
+@pytest.mark.parametrize(
+    ("count", "step", "lines"),
+    [
+        (1, 3, [0]),
+        (2, 3, [0, 1]),
+        (7, 1, [0, 1, 2, 3, 4, 5, 6]),
+        (7, 2, [0, 2, 4, 6]),
+        (8, 2, [0, 2, 4, 6]),
+        (8, 3, [0, 3, 6]),
+        (9, 3, [0, 3, 6, 8]),
+    ],
+)
+def test_a_lattice_ends_at_the_last_line_or_right_beside_it(count: int, step: int, lines: list[int]) -> None:
+    assert lattice_lines(count, step).tolist() == lines
+
+
+def test_seconds_are_those_of_the_guide_and_of_the_share_that_is_computed() -> None:
+    assert Recipe("drill-down", step=2, fraction=0.05).seconds((36, 36), 100.0, 0.0) == pytest.approx(30.0)
+    assert Recipe("refined", 0.5, 0.5, 4).seconds((8, 8), 64.0, 7.0) == pytest.approx(7.0 + 9.0)
+    assert Recipe("incremental", precision="bfloat16").seconds((8, 8), 5.0, 0.0) == 5.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-_MOST_STEPS = 1_000
+#: On lattices that are worth anything a map settles before; a very coarse one is left nearly settled.
+_MOST_STEPS = 200
 _NEAR_ENOUGH = 1e-11  # of a map's range: a force that bends no cell by more
 
 

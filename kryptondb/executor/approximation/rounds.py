@@ -71,9 +71,14 @@ class Round:
     def completed(self, values: np.ndarray, known: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
         """The map of every cell asked for, NaN elsewhere; known cells keep their values.
 
+        As long as the coarser lattice has gaps, its nodes there are as the nearest known cell: a plate that few cells
+        hold in one corner would swing far away from them.
+
         With a guide, where some of the finer lattice is known, all else of it is taken from the map through the coarse
         one: what is linear between both is nearer to the exact map than the coarse one corrected here and there.
         """
+        if not self.is_ready(known):
+            values, known = nearest_known(values, known), known | self._coarse.first
         coarse = self._coarse.completed(values, known, guide)
         if guide is None or not (known & ~self._coarse.first).any():
             return coarse

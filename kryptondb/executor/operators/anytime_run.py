@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from kryptondb.executor.approximation import Lattice, Round, nearest_known, steps_of
+from kryptondb.executor.approximation import Lattice, Round, steps_of
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.pace import Pace
 from kryptondb.executor.operators.staged import Found
@@ -111,9 +111,7 @@ class AnytimeRun:
         rest = self.context.mask & ~found.known
         if not rest.any():
             return
-        # In time that only lasts for a few cells of the first lattice, each node is as the nearest of them.
-        values = found.values if self._round.is_ready(found.known) else nearest_known(found.values, found.known)
-        maps = self._round.completed(values, found.known, found.guide)
+        maps = self._round.completed(found.values, found.known, found.guide)
         rows, cols = (index.astype(np.int32) for index in np.nonzero(rest))
         yield Scores(rows, cols, np.ascontiguousarray(maps[:, rest].T), False)
 

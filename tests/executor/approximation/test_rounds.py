@@ -99,6 +99,16 @@ def test_a_lattice_that_is_complete_is_as_good_as_one_that_was_computed_at_once(
     np.testing.assert_allclose(grown, Reconstruction(drilled(4), WHOLE).completed(values, known, None), atol=1e-3)
 
 
+def test_a_corner_of_the_first_lattice_makes_no_map_that_swings_away_from_it() -> None:
+    exact, known = smooth(1), Lattice(WHOLE, 8).cells
+    known[:, 12:] = False
+    each = Round(drilled(8), 4, WHOLE)
+    assert not each.is_ready(known)
+    found = each.completed(np.where(known, exact, np.nan), known, None)
+    np.testing.assert_array_equal(found[:, known], exact[:, known])
+    assert exact[:, known].min() - 0.5 < found.min() and found.max() < exact[:, known].max() + 0.5
+
+
 def test_with_a_few_cells_each_is_as_the_nearest_known_one() -> None:
     known = np.zeros((4, 6), dtype=bool)
     known[0, 0] = known[3, 5] = True
