@@ -14,9 +14,15 @@ from benchmarks.networks import RealNetwork
 
 
 @contextmanager
-def asking(network: RealNetwork, options: argparse.Namespace) -> Iterator[kryptondb.Session]:
-    """A session that knows the network as `net`, on the device and with the calibration that the options ask for."""
-    with kryptondb.connect() as db:
+def asking(
+    network: RealNetwork, options: argparse.Namespace, database: str | None = None
+) -> Iterator[kryptondb.Session]:
+    """A session that knows the network as `net`, on the device and with the calibration that the options ask for.
+
+    Args:
+        database: the file that keeps what is measured; None for none.
+    """
+    with kryptondb.connect(database) as db:
         db.sql(f"SET device = '{options.device}'")
         db.register("net", network.module, **network.preprocessing)
         if options.calibration:

@@ -4,7 +4,8 @@
 
 ANALYZE measures a network's tuning images. Then the others are asked about, exactly and with `WITH SSIM >= target`,
 and the two maps are compared. Captum's pace (perturbations_per_eval=16) is measured on some positions of the first of
-them, in the same run. `python -m benchmarks.networks` lists the networks.
+them, in the same run. `python -m benchmarks.networks` lists the networks. With `--profiles FILE` a run that was stopped
+goes on with the tuning images that are missing.
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.network:
         for row in measure(NETWORKS[name](), options):
             found.append(row)
-            kept = f"kept by {row.kept:.2f} of {row.images} ({row.plan})"
-            course.out.print(f"{row.network}, SSIM >= {row.target:g}: {kept}")
+            kept = f"kept by {row.kept:.2f} of {row.images}"
+            times = f"{row.over_captum:.1f} times Captum, {row.over_exact:.1f} times exact"
+            course.out.print(f"{row.network}, SSIM >= {row.target:g}: {kept}, {times} ({row.plan})")
     course.end([sheet(found, options)], {"rows": [asdict(row) for row in found]})
     return 0
 
@@ -75,7 +77,7 @@ def measure(network: RealNetwork, options: argparse.Namespace) -> Iterator[Kept]
     """One row a target for one network, each when it is known."""
     occlude = f"occlude(net, ?, patch => {options.patch}, stride => {options.stride})"
     shape = f"(patch => {options.patch}, stride => {options.stride})"
-    with asking(network, options) as db:
+    with asking(network, options, options.profiles) as db:
         db.sql(f"ANALYZE net USING ? WITH {shape[:-1]}, budget => '3 hours')", [list(network.tuning[: options.tuning])])
         unseen = network.unseen[: options.unseen]
         exact, exact_seconds = _maps(db, f"SELECT HEATMAP FROM {occlude}", unseen)
@@ -159,6 +161,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--confidence", type=float, default=0.9)
     parser.add_argument("--tuning", type=int, default=20, help="images to analyze")
     parser.add_argument("--unseen", type=int, default=20, help="images to ask about")
+    parser.add_argument("--profiles", metavar="FILE", help="a database that keeps what was measured of tuning images")
     add_common_options(parser)
     options = parser.parse_args(arguments)
     if min(options.patch, options.stride, options.tuning, options.unseen) < 1:

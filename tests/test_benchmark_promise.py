@@ -12,6 +12,7 @@ pytest.importorskip("captum")
 from benchmarks import promise
 from benchmarks.networks.real_network import RealNetwork
 from benchmarks.promise import Kept
+from kryptondb.executor.profiling import Profiler
 from tests.end_to_end.networks import small_network
 
 
@@ -35,6 +36,23 @@ def test_every_target_has_a_row_for_the_unseen_images(tmp_path, monkeypatch, cap
         assert row["kind"] in ("exact", "approximate")
         assert row["kept"] == 1.0 or row["kind"] == "approximate"
     assert "at most 20 images to tune on" in capsys.readouterr().out
+
+
+def test_a_run_goes_on_with_the_profiles_that_it_kept(tmp_path, monkeypatch):
+    measured = []
+    measure = Profiler.measure
+
+    def counted(*arguments):
+        measured.append(arguments)
+        return measure(*arguments)
+
+    monkeypatch.setitem(promise.NETWORKS, "small", small)
+    monkeypatch.setattr(Profiler, "measure", counted)
+    arguments = ["--network", "small", "--patch", "8", "--stride", "8", "--target", "0.9", "--no-calibration"]
+    kept_in = ["--profiles", str(tmp_path / "small.krypton"), "--unseen", "1"]
+    for tuning in ("2", "11", "11"):
+        assert promise.main([*arguments, *kept_in, "--tuning", tuning]) == 0
+    assert len(measured) == 11
 
 
 def kept(kind: str, share: float) -> Kept:
