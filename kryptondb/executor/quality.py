@@ -43,9 +43,15 @@ def variation(maps: np.ndarray) -> np.ndarray:
         return sums
 
     known = np.isfinite(maps)
-    low, high = (edge(maps, axis=(1, 2), keepdims=True) for edge in (np.nanmin, np.nanmax))
-    values = np.where(known, maps - low, 0.0) / np.where(high > low, high - low, 1.0)
+    lowest = np.nanmin(maps, axis=(1, 2), keepdims=True)
+    values = np.where(known, maps - lowest, 0.0) / spread(maps)
     share = np.maximum(of_windows(known.astype(np.float64)), 1e-9)
     variance = of_windows(values**2) / share - (of_windows(values) / share) ** 2
     varies: np.ndarray = np.sqrt(2 * np.maximum(variance, 0.0) + _CONTRAST**2)
     return varies
+
+
+def spread(maps: np.ndarray) -> np.ndarray:
+    """The range of each map [k, rows, cols], 1 of constant ones; [k, 1, 1]. NaN counts for nothing."""
+    ranges = np.nanmax(maps, axis=(1, 2), keepdims=True) - np.nanmin(maps, axis=(1, 2), keepdims=True)
+    return np.where(ranges > 0, ranges, 1.0)

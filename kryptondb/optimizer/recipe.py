@@ -83,11 +83,11 @@ def lattice_lines(count: int, step: int) -> np.ndarray:
     """Which of so many rows or columns are computed: the first, every `step`-th, and the last if it lies farther.
 
     Returns:
-        int64, ascending, one at least.
+        int64, ascending.
     """
     lines = np.arange(0, count, step)
-    beyond = count - 1 - int(lines[-1])
-    return np.append(lines, count - 1) if beyond > 1 or (beyond and len(lines) == 1) else lines
+    farther = len(lines) > 0 and count - 1 > lines[-1] + (len(lines) > 1)
+    return np.append(lines, count - 1) if farther else lines
 
 
 def _ordinal(number: int) -> str:

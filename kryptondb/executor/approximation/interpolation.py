@@ -19,12 +19,16 @@ def at_nodes(lattice: Lattice, values: np.ndarray) -> np.ndarray:
     """
     known = lattice.nodes[np.ix_(lattice.rows, lattice.cols)]
     nodes: np.ndarray = values[:, lattice.rows[:, None], lattice.cols]
-    if not known.all():
-        from scipy.ndimage import distance_transform_edt
+    return nodes if known.all() else nearest_known(nodes, known)
 
-        nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-        nodes = nodes[:, nearest[0], nearest[1]]
-    return nodes
+
+def nearest_known(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Values [k, rows, cols] with every cell that is not known as the nearest known one is."""
+    from scipy.ndimage import distance_transform_edt
+
+    rows, cols = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled: np.ndarray = values[:, rows, cols]
+    return filled
 
 
 def interpolated(lattice: Lattice, nodes: np.ndarray, degree: int = CUBIC) -> np.ndarray:
@@ -32,9 +36,9 @@ def interpolated(lattice: Lattice, nodes: np.ndarray, degree: int = CUBIC) -> np
 
     Between few nodes the degree is as high as they allow. Beyond the last ones everything is as they are.
     """
-    down, across = _weights(lattice.rows, lattice.last_row, degree), _weights(lattice.cols, lattice.last_col, degree)
-    maps = np.full((len(nodes), *lattice.asked.shape), np.nan)
     rows, cols = lattice.rectangle
+    down, across = _weights(lattice.rows, rows.stop, degree), _weights(lattice.cols, cols.stop, degree)
+    maps = np.full((len(nodes), *lattice.asked.shape), np.nan)
     maps[:, rows, cols] = down @ nodes @ across.T
     return maps
 
@@ -78,11 +82,11 @@ def _distances(lines: np.ndarray, count: int) -> np.ndarray:
     return distances
 
 
-def _weights(lines: np.ndarray, last: int, degree: int) -> np.ndarray:
-    """What each line's value adds to each place from the first to the last one asked for, [places, lines]."""
+def _weights(lines: np.ndarray, stop: int, degree: int) -> np.ndarray:
+    """What each line's value adds to each place from the first line to before `stop`, [places, lines]."""
     from scipy.interpolate import make_interp_spline  # takes a while to import: only where it is needed
 
-    places = np.arange(lines[0], last + 1)
+    places = np.arange(lines[0], stop)
     if len(lines) == 1:
         return np.ones((len(places), 1))
     spline = make_interp_spline(lines, np.eye(len(lines)), k=min(degree, len(lines) - 1))

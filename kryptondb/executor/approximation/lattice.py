@@ -26,29 +26,19 @@ class Lattice:
     step: int
 
     @cached_property
+    def rectangle(self) -> tuple[slice, slice]:
+        """The smallest rectangle around the cells asked for."""
+        return _span(self.asked.any(axis=1)), _span(self.asked.any(axis=0))
+
+    @cached_property
     def rows(self) -> np.ndarray:
         """The lattice's rows, int64 [m]."""
-        return _lines(self.asked, 0, self.step)
+        return _lines(self.rectangle[0], self.step)
 
     @cached_property
     def cols(self) -> np.ndarray:
         """The lattice's columns, int64 [n]."""
-        return _lines(self.asked, 1, self.step)
-
-    @cached_property
-    def last_row(self) -> int:
-        """The last row asked for."""
-        return int(np.flatnonzero(self.asked.any(axis=1))[-1])
-
-    @cached_property
-    def last_col(self) -> int:
-        """The last column asked for."""
-        return int(np.flatnonzero(self.asked.any(axis=0))[-1])
-
-    @property
-    def rectangle(self) -> tuple[slice, slice]:
-        """The smallest rectangle around the cells asked for."""
-        return slice(int(self.rows[0]), self.last_row + 1), slice(int(self.cols[0]), self.last_col + 1)
+        return _lines(self.rectangle[1], self.step)
 
     @cached_property
     def nodes(self) -> np.ndarray:
@@ -74,10 +64,15 @@ class Lattice:
         return cells
 
 
-def _lines(asked: np.ndarray, axis: int, step: int) -> np.ndarray:
-    """Of the rows or columns that have cells asked for: those on the lattice."""
-    used = np.flatnonzero(np.asarray(asked.any(axis=1 - axis)))
-    return used[0] + lattice_lines(int(used[-1] - used[0]) + 1, step) if len(used) else used
+def _span(used: np.ndarray) -> slice:
+    """From the first to behind the last of what is used; nothing where nothing is."""
+    places = np.flatnonzero(used)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
+
+
+def _lines(span: slice, step: int) -> np.ndarray:
+    """The rows or columns of such a side of the rectangle that are on the lattice."""
+    return span.start + lattice_lines(span.stop - span.start, step)
 
 
 def _neighbour(lines: np.ndarray, places: np.ndarray, side: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from kryptondb.executor.approximation.guide import Scale, fitted
 from kryptondb.executor.approximation.interpolation import LINEAR, at_nodes, corrected, doubt, interpolated
 from kryptondb.executor.approximation.lattice import Lattice
 from kryptondb.executor.approximation.plate import least_bent
-from kryptondb.executor.quality import variation
+from kryptondb.executor.quality import spread, variation
 from kryptondb.optimizer.recipe import Recipe
 
 
@@ -121,7 +121,7 @@ class Reconstruction:
             scale = Scale(self.score)
             left = scale.to(values) - self._line(values, self.first, guide)
             doubts = doubt(self.lattice, at_nodes(self.lattice, left)) * scale.slope(scale.to(maps))
-        largest: np.ndarray = (doubts / _spread(maps)).max(axis=0)
+        largest: np.ndarray = (doubts / spread(maps)).max(axis=0)
         return largest
 
     def _reconstructed(self, values: np.ndarray, known: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
@@ -153,11 +153,5 @@ class Reconstruction:
     def _drop(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
         """How low each cell's score seems to be, of the class for which it is lowest: 0 to 1, [rows, cols]."""
         maps = self.completed(values, self.first, guide)
-        drop: np.ndarray = ((np.nanmax(maps, axis=(1, 2), keepdims=True) - maps) / _spread(maps)).max(axis=0)
+        drop: np.ndarray = ((np.nanmax(maps, axis=(1, 2), keepdims=True) - maps) / spread(maps)).max(axis=0)
         return drop
-
-
-def _spread(maps: np.ndarray) -> np.ndarray:
-    """The range of each map [k, rows, cols], 1 of constant ones; [k, 1, 1]."""
-    spread = np.nanmax(maps, axis=(1, 2), keepdims=True) - np.nanmin(maps, axis=(1, 2), keepdims=True)
-    return np.where(spread > 0, spread, 1.0)

@@ -8,13 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
+from kryptondb.executor.approximation.interpolation import nearest_known
 from kryptondb.executor.approximation.lattice import Lattice
 from kryptondb.executor.approximation.reconstruction import Reconstruction
 from kryptondb.optimizer.recipe import Recipe
 
 
 def steps_of(step: int, asked: np.ndarray) -> tuple[int, ...]:
-    """Steps of lattices that hold each other, from the coarsest to 1 by way of `step`.
+    """Steps of lattices that hold each other but for their last lines, from the coarsest to 1 by way of `step`.
 
     Args:
         asked: boolean [rows, cols]; the coarsest lattice of its cells has little more than corners.
@@ -37,7 +38,7 @@ def _divided(step: int) -> Iterator[int]:
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """From a lattice whose cells are known to a finer one that holds it.
+    """From a lattice whose cells are known to a finer one that holds it, but perhaps for its last lines.
 
     Values are scores [k, rows, cols], NaN where they are not known; a guide is the same of every cell.
 
@@ -91,12 +92,3 @@ class Round:
     @cached_property
     def _fine(self) -> Reconstruction:
         return Reconstruction(replace(self.recipe, step=self.finer), self.asked, self.score)
-
-
-def nearest_known(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Values [k, rows, cols] with every cell that is not known as the nearest known one is."""
-    from scipy.ndimage import distance_transform_edt
-
-    rows, cols = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    filled: np.ndarray = values[:, rows, cols]
-    return filled

@@ -28,7 +28,7 @@ def drill(step: int, fraction: float = 0.0, where: str = "") -> Recipe:
 def test_a_map_that_is_a_plane_is_met_and_one_that_bends_slowly_is_met_nearly() -> None:
     plane, bent = np.stack([2 * ROWS - COLS, 3 + COLS]), np.stack([ROWS**3 + COLS * ROWS, 3 - COLS**3])
     for step in (2, 3, 4):
-        np.testing.assert_allclose(approximate(drill(step), plane), plane, atol=1e-5)
+        np.testing.assert_allclose(approximate(drill(step), plane), plane, atol=1e-9)
         assert np.abs(approximate(drill(step), bent) - bent).max() < 0.01 * np.ptp(bent)
 
 

@@ -48,7 +48,8 @@ def test_every_lattice_but_its_last_lines_is_part_of_the_next_and_the_last_is_ev
     lattices = [Lattice(asked, step) for step in steps_of(int(random.integers(1, 8)), asked)]
     for coarse, fine in pairwise(lattices):
         rows, cols = np.nonzero(coarse.nodes & ~fine.nodes)
-        assert ((rows == coarse.last_row) | (cols == coarse.last_col)).all()
+        last_row, last_col = (side.stop - 1 for side in coarse.rectangle)
+        assert ((rows == last_row) | (cols == last_col)).all()
     assert (lattices[-1].nodes == asked).all()
 
 
@@ -96,7 +97,7 @@ def test_a_lattice_that_is_complete_is_as_good_as_one_that_was_computed_at_once(
     exact, known = smooth(), Lattice(WHOLE, 8).cells | Lattice(WHOLE, 4).cells
     values = np.where(known, exact, np.nan)
     grown = Round(drilled(8), 4, WHOLE).completed(values, known, None)
-    np.testing.assert_allclose(grown, Reconstruction(drilled(4), WHOLE).completed(values, known, None), atol=1e-3)
+    np.testing.assert_allclose(grown, Reconstruction(drilled(4), WHOLE).completed(values, known, None), atol=1e-9)
 
 
 def test_a_corner_of_the_first_lattice_makes_no_map_that_swings_away_from_it() -> None:
