@@ -28,7 +28,7 @@ class Lattice:
     @cached_property
     def rectangle(self) -> tuple[slice, slice]:
         """The smallest rectangle around the cells asked for."""
-        return _span(self.asked.any(axis=1)), _span(self.asked.any(axis=0))
+        return _span(self.asked, 0), _span(self.asked, 1)
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -64,15 +64,16 @@ class Lattice:
         return cells
 
 
-def _span(used: np.ndarray) -> slice:
-    """From the first to behind the last of what is used; nothing where nothing is."""
-    places = np.flatnonzero(used)
+def _span(asked: np.ndarray, axis: int) -> slice:
+    """From the first to behind the last row or column that has cells asked for; nothing where none has."""
+    places = np.flatnonzero(np.asarray(asked.any(axis=1 - axis)))
     return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
 
 def _lines(span: slice, step: int) -> np.ndarray:
     """The rows or columns of such a side of the rectangle that are on the lattice."""
-    return span.start + lattice_lines(span.stop - span.start, step)
+    lines: np.ndarray = span.start + lattice_lines(span.stop - span.start, step)
+    return lines
 
 
 def _neighbour(lines: np.ndarray, places: np.ndarray, side: str) -> np.ndarray:
