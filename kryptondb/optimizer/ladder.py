@@ -37,8 +37,9 @@ class Pass:
 EXACT = Pass()
 #: A recipe below this on the first image is taken for one that keeps no target anybody asks for.
 _HOPELESS = 0.5
-#: A recipe is also out of the question where another that is no slower leaves less than this share of its distance.
-_SURPASSED = 0.5
+#: A recipe is also out of the question where another that is no slower leaves less than this share of its distance: it
+#: can be on no path that the first image alone chooses, and hardly on one that a few choose (`promise.safest_path`).
+_SURPASSED = 0.8
 
 
 class Judged(Protocol):
@@ -77,7 +78,7 @@ def worthwhile(measured: Mapping[Recipe, Judged], exact_seconds: float, recipes:
     """The recipes without those of maps that nothing good comes of, judged by the first image of a profile.
 
     A recipe is out of the question when it takes longer than the exact map, comes far too short, or when another that
-    is no slower comes twice as near. A map beside the exact one is left out when all recipes that need it are.
+    is no slower comes clearly nearer. A map beside the exact one is left out when all recipes that need it are.
 
     Args:
         measured: the recipes on that image; where some are missing, none is left out.
