@@ -242,7 +242,8 @@ def test_a_budget_that_is_too_short_for_one_image_is_refused_with_the_estimate(d
         ((0.9, 0.7), (4.0, 4.0), [GOOD]),
         ((0.9, 0.88), (4.0, 4.0), [GOOD, POOR]),
         ((0.9, 0.85), (4.0, 4.0), [GOOD]),
-        ((0.99, 0.9), (8.0, 2.0), [POOR]),
+        ((0.99, 0.9), (5.9, 2.0), [GOOD, POOR]),
+        ((0.99, 0.9), (6.1, 2.0), [POOR]),
         ((0.1, 0.1), (4.0, 2.0), []),
     ],
 )

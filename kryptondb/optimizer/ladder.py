@@ -40,6 +40,8 @@ _HOPELESS = 0.5
 #: A recipe is also out of the question where another that is no slower leaves less than this share of its distance: it
 #: can be on no path that the first image alone chooses, and hardly on one that a few choose (`promise.safest_path`).
 _SURPASSED = 0.8
+#: It is so too where it takes more than this share of the exact map's time: a map more of every image buys little then.
+_HARDLY_FASTER = 0.75
 
 
 class Judged(Protocol):
@@ -77,8 +79,8 @@ def maps_beside(recipes: Iterable[Recipe]) -> tuple[Pass, ...]:
 def worthwhile(measured: Mapping[Recipe, Judged], exact_seconds: float, recipes: Sequence[Recipe]) -> list[Recipe]:
     """The recipes without those of maps that nothing good comes of, judged by the first image of a profile.
 
-    A recipe is out of the question when it takes longer than the exact map, comes far too short, or when another that
-    is no slower comes clearly nearer. A map beside the exact one is left out when all recipes that need it are.
+    A recipe is out of the question when it takes nearly as long as the exact map, comes far too short, or when another
+    that is no slower comes clearly nearer. A map beside the exact one is left out when all recipes that need it are.
 
     Args:
         measured: the recipes on that image; where some are missing, none is left out.
@@ -93,7 +95,8 @@ def worthwhile(measured: Mapping[Recipe, Judged], exact_seconds: float, recipes:
             other.seconds <= mine.seconds and 1 - other.ssim < _SURPASSED * (1 - mine.ssim)
             for other in measured.values()
         )
-        return mine.seconds < exact_seconds and mine.ssim >= _HOPELESS and not surpassed
+        faster = mine.seconds < _HARDLY_FASTER * exact_seconds
+        return faster and mine.ssim >= _HOPELESS and not surpassed
 
     wanted = {EXACT, *(each for recipe in recipes if promising(recipe) for each in passes(recipe))}
     return [recipe for recipe in recipes if wanted.issuperset(passes(recipe))]
