@@ -17,7 +17,7 @@ from kryptondb.executor.operators import Context, Full, Incremental, Scores
 from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.shortage import shrinking
 from kryptondb.executor.operators.tile_run import TileRun
-from kryptondb.executor.operators.tiles import Tile, tiles_of
+from kryptondb.executor.operators.tiles import Tile, even, tiles_of
 from kryptondb.executor.operators.tilings import Tiling, extents_of
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
@@ -225,6 +225,19 @@ def test_cells_without_a_pattern_come_in_few_tiles_with_regions_of_like_sizes(sh
     np.testing.assert_array_equal(counts, mask)
     assert len(tiling.tiles) <= 3 * mask.sum() / 36 + 1
     assert tiling.flops < 1.4 * tiling.ideal_flops
+
+
+@pytest.mark.parametrize(("at_once", "expected"), [(1, [11, 11, 11]), (2, [9, 8, 8, 8]), (3, [11, 11, 11])])
+def test_cells_without_a_pattern_come_in_as_many_tiles_as_keep_all_workers_busy(
+    at_once: int, expected: list[int]
+) -> None:
+    network = trace(family("vgg11").eval(), (3, 32, 32))
+    grid = Grid(32, 32, (4, 4), (1, 1))
+    mask = np.zeros(grid.rows * grid.cols, dtype=bool)
+    mask[np.random.default_rng(0).permutation(mask.size)[:33]] = True
+    tiling = Tiling.of(network, grid, mask.reshape(grid.rows, grid.cols), (4, 4), at_once=at_once)
+    assert [tile.size for tile in tiling.tiles] == expected
+    assert [len(run) for run in even(np.arange(2), 4, 3)] == [1, 1]  # never an empty one
 
 
 def test_tiles_end_where_the_border_cuts_regions_off() -> None:

@@ -232,7 +232,7 @@ class Incremental:
         """Yields a block of cells a tile, or a few tiles where they share a head; `prepare` comes first."""
         network, grid, base = context.network, context.grid, context.base
         assert base is not None
-        tiling = Tiling.of(network, grid, context.mask, self.tile, self.uniform, self._cap())
+        tiling = Tiling.of(network, grid, context.mask, self.tile, self.uniform, self._cap(), self.workers)
         layers = prepared_layers(network, self.blocks, context.layers_beside)
         trim()  # the base and the weights are there to stay, what they were made of is not
         footprint = self._footprint(tiling, context.element_bytes)
@@ -297,7 +297,8 @@ class Incremental:
         return UniformRun(context.network, base, tiling.extents, head, self.tile_run, replays)
 
     def _tiling(self, workload: Workload) -> Tiling:
-        return tiling_of(workload.network, workload.grid, workload.runs, self.tile, self.uniform, self._cap())
+        how = self.tile, self.uniform, self._cap(), self.workers
+        return tiling_of(workload.network, workload.grid, workload.runs, *how)
 
     def _cap(self) -> Cap | None:
         """What the regions of all nodes are capped at."""

@@ -16,7 +16,7 @@ from kryptondb.network.regions import Regions, Spans
 #: What a run of rows or columns costs by itself, in positions.
 _COST_OF_A_RUN = 0.5
 #: A block of the grid whose tiles fill less of it, in the mean, is none: a tile of few cells costs almost as much.
-_LEAST_FILLED = 0.25
+_LEAST_FILLED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +74,14 @@ class ScatteredTile(Tile):
         return [ScatteredTile(rows, cols) for rows, cols in parts]
 
 
-def tiles_of(mask: np.ndarray, shape: tuple[int, int], extents: Extents | None = None) -> Iterator[Tile]:
+def tiles_of(
+    mask: np.ndarray, shape: tuple[int, int], extents: Extents | None = None, at_once: int = 1
+) -> Iterator[Tile]:
     """Tiles of at most `shape` rows by columns that hold every cell of the mask [rows, cols] once, and no other.
 
     With `extents`, tiles are cut where the sizes of regions change: at the border of a picture, where regions are cut
     off, tiles are their own. Else they are as equal as can be. Where the mask has no pattern that would fill tiles,
-    cells whose regions are of like sizes are put together, wherever they lie.
+    cells whose regions are of like sizes are put together, wherever they lie; of these `at_once` run side by side.
     """
     used_rows, used_cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if extents is None:
@@ -97,15 +99,18 @@ def tiles_of(mask: np.ndarray, shape: tuple[int, int], extents: Extents | None =
                 yield from tiles
             else:
                 scattered[np.ix_(rows, cols)] = mask[np.ix_(rows, cols)]
-    yield from gathered(scattered, shape[0] * shape[1], extents)
+    yield from gathered(scattered, shape[0] * shape[1], extents, at_once)
 
 
-def gathered(mask: np.ndarray, size: int, extents: Extents) -> Iterator[ScatteredTile]:
-    """Tiles of at most `size` cells that hold every cell of the mask once, those of like regions together."""
+def gathered(mask: np.ndarray, size: int, extents: Extents, at_once: int = 1) -> Iterator[ScatteredTile]:
+    """Tiles of at most `size` cells that hold every cell of the mask once, those of like regions together.
+
+    They are a multiple of those that run at once, and as equal as can be: none runs alone while others wait for it.
+    """
     rows, cols = np.nonzero(mask)
     heights, widths = extents.work
     order = np.lexsort((cols, rows, widths[cols], heights[rows]))
-    for part in even(order, size):
+    for part in even(order, size, at_once):
         yield ScatteredTile(rows[part], cols[part])
 
 
@@ -122,9 +127,13 @@ def crossed(mask: np.ndarray, all_rows: Sequence[np.ndarray], all_cols: Sequence
                 yield Tile(rows[places], cols[block[places[0]]])
 
 
-def even(indices: np.ndarray, size: int) -> list[np.ndarray]:
-    """Runs of at most `size`, as equal as can be: 53 in runs of at most 8 are 4 of 8 and 3 of 7."""
-    return [] if not len(indices) else np.array_split(indices, -(-len(indices) // size))
+def even(indices: np.ndarray, size: int, multiple: int = 1) -> list[np.ndarray]:
+    """Runs of at most `size`, as equal as can be: 53 in runs of at most 8 are 4 of 8 and 3 of 7.
+
+    Their number is a `multiple`, where there are so many indices.
+    """
+    runs = -(-len(indices) // (size * multiple)) * multiple
+    return [] if not len(indices) else np.array_split(indices, min(runs, len(indices)))
 
 
 @dataclass(frozen=True, eq=False)

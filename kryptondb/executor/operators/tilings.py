@@ -28,9 +28,10 @@ def tiling_of(
     shape: tuple[int, int],
     uniform: bool = False,
     cap: Cap | None = None,
+    at_once: int = 1,
 ) -> Tiling:
     """The tiles of a query's cells with at most `shape` rows and columns; `uniform` ones come in few shapes."""
-    return Tiling.of(network, grid, mask_of_runs(runs, grid.rows, grid.cols), shape, uniform, cap)
+    return Tiling.of(network, grid, mask_of_runs(runs, grid.rows, grid.cols), shape, uniform, cap, at_once)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +57,14 @@ class Tiling:
         shape: tuple[int, int],
         uniform: bool = False,
         cap: Cap | None = None,
+        at_once: int = 1,
     ) -> Tiling:
-        """Tiles of at most `shape` rows and columns; `uniform` ones come in few shapes."""
+        """Tiles of at most `shape` rows and columns, of which some run at once; `uniform` ones come in few shapes."""
         extents = extents_of(network, grid, cap)
         if uniform:
             padded = UniformExtents.rounding(extents, mask, shape)
             return cls(padded, mask, tuple(padded.tiles(mask)))
-        return cls(extents, mask, tuple(tiles_of(mask, shape, extents)))
+        return cls(extents, mask, tuple(tiles_of(mask, shape, extents, at_once)))
 
     @property
     def network(self) -> Network:
