@@ -237,7 +237,10 @@ def test_cells_without_a_pattern_come_in_as_many_tiles_as_keep_all_workers_busy(
     mask[np.random.default_rng(0).permutation(mask.size)[:33]] = True
     tiling = Tiling.of(network, grid, mask.reshape(grid.rows, grid.cols), (4, 4), at_once=at_once)
     assert [tile.size for tile in tiling.tiles] == expected
-    assert [len(run) for run in even(np.arange(2), 4, 3)] == [1, 1]  # never an empty one
+
+
+def test_runs_that_are_to_be_a_multiple_are_never_empty() -> None:
+    assert [len(run) for run in even(np.arange(2), 4, 3)] == [1, 1]
 
 
 def test_tiles_end_where_the_border_cuts_regions_off() -> None:

@@ -144,13 +144,13 @@ class Incremental:
             plain = of_tile(shape)
             if plain._cap() is None:  # a capped region that is rounded up would be another answer
                 plain = replace(plain, uniform=uniform, graphs=graphs)
-            plain = replace(plain, rounded=rounded)
+            plain = replace(plain, rounded=rounded, workers=min(workers, thrift.workers))
             tiling = plain._tiling(workload)
             costs = (rates, workload.element_bytes, accept, workers, workload.fusions)
             blocks = choose_blocks(tiling, *costs) if transforms else {}
             blocks = thrift.blocks(network, blocks)
             winograd = tuple((index, *block) for index, block in blocks.items())
-            return replace(plain, winograd=winograd, head=min(head, thrift.head), workers=min(workers, thrift.workers))
+            return replace(plain, winograd=winograd, head=min(head, thrift.head))
 
         found: dict[_Kind, tuple[Cost, tuple[int, int], Thrift]] = {}
         for thrift in THRIFT:
