@@ -44,7 +44,9 @@ from kryptondb.optimizer.workload import BASE_BYTES, REDUCED_PRECISIONS, Workloa
 
 _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24)
 _MOST_WORKERS = 8
-_TILES_OF_A_WORKER = 8
+_CELLS_OF_A_WORKER = 8  # with fewer, one alone is faster
+_TILES_OF_A_WORKER = 2
+_AS_FAST = 1.03  # estimates that differ less are equal, and memory decides
 _PASSES_TO_RECORD = 4  # two to warm up, the recording, and making a graph of it
 _CALLS_OF_A_REPLAY = 8  # inputs are copied, the graph is launched, its output is copied
 _Group = tuple[Tile, ...]
@@ -122,9 +124,9 @@ class Incremental:
             shapes = [(side, max(1, int(hints["batch"]) // side))]
         head = THRIFT[0].head if network.head is not None else 0
         workers = min(torch.get_num_threads(), _MOST_WORKERS) if workload.device == "cpu" else 1
-        if workload.positions < workers * _TILES_OF_A_WORKER:
+        if workload.positions < workers * _CELLS_OF_A_WORKER:
             workers = 1
-        if "batch" not in hints:  # enough tiles that no worker waits long for the others at the end
+        if "batch" not in hints:  # some tiles for each worker; how long they wait at the end is in the estimate
             most = max(1, workload.positions // (workers * _TILES_OF_A_WORKER)) if workers > 1 else workload.positions
             shapes = [shape for shape in shapes if shape[0] * shape[1] <= most] or shapes[:1]
         transforms = workload.precision == "float32" and hints.get("convolution") != "direct"
@@ -159,13 +161,11 @@ class Incremental:
                 found[operator] = operator.estimate(workload, rates), shape, thrift
             if all(cost.memory <= workload.memory_limit for cost, _, _ in found.values()):
                 break  # memory is no matter
-        ranked = sorted(found.values(), key=lambda each: each[0].seconds)
-        for cost, shape, thrift in ranked:
-            if cost.memory <= workload.memory_limit:
-                # Whether layers are accurate takes longest to find out, and it is seldom against them.
-                operator = planned(shape, thrift, accurate)
-                if operator.estimate(workload, rates).memory <= workload.memory_limit:
-                    return [operator]
+        for shape, thrift in _ranked([each for each in found.values() if each[0].memory <= workload.memory_limit]):
+            # Whether layers are accurate takes longest to find out, and it is seldom against them.
+            operator = planned(shape, thrift, accurate)
+            if operator.estimate(workload, rates).memory <= workload.memory_limit:
+                return [operator]
         _, shape, thrift = min(found.values(), key=lambda each: each[0].memory)
         return [planned(shape, thrift, accurate)]
 
@@ -178,11 +178,12 @@ class Incremental:
         """One full inference for the base, then every tile's regions, windows read and head."""
         network, element = workload.network, workload.element_bytes
         tiling = self._tiling(workload)
+        uneven = tiling.unevenness(self.workers)
         seconds = whole_seconds(network, 1, rates, BASE_BYTES if self.rounded else element, workload.fusions)
         if self.rounded:
-            seconds += difference_seconds(self._tiling(workload), rates, element, self.workers)
+            seconds += uneven * difference_seconds(tiling, rates, element, self.workers)
         nodes = node_seconds(tiling, self.blocks, rates, element, self.workers, workload.fusions)
-        seconds += sum(each for _, each in nodes)
+        seconds += uneven * sum(each for _, each in nodes)
         heads = -(-workload.positions // self.head) if self.head else len(tiling.tiles)
         head_bytes = _constant_bytes(network, network.head if self.head else None)
         weights = len(tiling.tiles) * (network.parameter_bytes - head_bytes) + heads * head_bytes
@@ -338,6 +339,13 @@ def prepare_base(context: Context, differences: Iterable[int]) -> torch.Tensor:
         context.base = materialize_for_differences(network, image, context.rounded.dtype)
     context.flops += network.flops
     return context.base.output
+
+
+def _ranked(costed: list[tuple[Cost, tuple[int, int], Thrift]]) -> list[tuple[tuple[int, int], Thrift]]:
+    """The fastest first; of those that are as fast as it, the one that needs least memory."""
+    as_fast = _AS_FAST * min((cost.seconds for cost, _, _ in costed), default=0.0)
+    ranked = sorted(costed, key=lambda each: (max(as_fast, each[0].seconds), each[0].memory))
+    return [(shape, thrift) for _, shape, thrift in ranked]
 
 
 def _result(done: torch.Tensor) -> Callable[[], torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -100,9 +101,27 @@ class Tiling:
         return found
 
     @cached_property
+    def work(self) -> np.ndarray:
+        """Operations of each tile, as direct convolution does them, float64 [tiles]."""
+        found = np.zeros(len(self.tiles))
+        for node in self.network.nodes:
+            if node.flops:
+                found += node.flops * self.locations(node.index)
+        return found
+
+    @property
     def flops(self) -> float:
         """Operations of all tiles, as direct convolution does them."""
-        return sum(node.flops * float(self.locations(node.index).sum()) for node in self.network.nodes if node.flops)
+        return float(self.work.sum())
+
+    def unevenness(self, workers: int) -> float:
+        """How many times as long so many workers take as with equal shares: each goes on with the first tile left."""
+        if workers < 2 or self.flops <= 0.0:
+            return 1.0
+        busy = [0.0] * workers
+        for work in self.work:
+            heapq.heapreplace(busy, busy[0] + float(work))
+        return max(busy) * workers / self.flops
 
     @cached_property
     def ideal_flops(self) -> float:
