@@ -106,7 +106,9 @@ class Incremental:
     def settings(
         of_tile: Callable[[tuple[int, int]], _Kind], workload: Workload, rates: Rates, hints: Mapping[str, Any]
     ) -> list[_Kind]:
-        """The operator of lowest estimate that memory allows, or the one that needs least; none for some networks.
+        """The fastest operator that memory allows, as far as estimates tell, or the one that needs least memory.
+
+        None for networks that only run as a whole.
 
         Args:
             of_tile: makes the operator for a tile, with nothing else chosen yet.
@@ -238,7 +240,7 @@ class Incremental:
         trim()  # the base and the weights are there to stay, what they were made of is not
         footprint = self._footprint(tiling, context.element_bytes)
         guard = footprint.guard(context)
-        per_location = np.array([node.flops for node in network.nodes])
+        per_location = tiling.extents.operations
         head = network.head if self.head else None
         uniform = self._uniform_run(context, tiling, head)
 

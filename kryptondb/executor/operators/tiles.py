@@ -178,10 +178,14 @@ class Extents:
         return first, sizes
 
     @cached_property
+    def operations(self) -> np.ndarray:
+        """Operations of one location of each node, float64 [nodes]."""
+        return np.array([node.flops for node in self.network.nodes], dtype=np.float64)
+
+    @cached_property
     def work(self) -> tuple[np.ndarray, np.ndarray]:
         """How much work each grid row's regions are, and each column's, were they as large as it is along both axes."""
-        flops = np.array([node.flops for node in self.network.nodes])
-        return flops @ self._y[1] ** 2, flops @ self._x[1] ** 2
+        return self.operations @ self._y[1] ** 2, self.operations @ self._x[1] ** 2
 
     @property
     def position_sizes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +212,7 @@ class Extents:
         if count == 0:
             return []
         along, across = (self._y[1], self._x[1]) if axis == 0 else (self._x[1], self._y[1])
-        flops = np.array([node.flops for node in self.network.nodes]) * across.mean(axis=1)
+        flops = self.operations * across.mean(axis=1)
         sizes = along[:, indices]
         by_itself = _COST_OF_A_RUN * float((flops @ sizes).mean())
         best, begin = [0.0], [0]

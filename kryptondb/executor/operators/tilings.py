@@ -103,10 +103,8 @@ class Tiling:
     @cached_property
     def work(self) -> np.ndarray:
         """Operations of each tile, as direct convolution does them, float64 [tiles]."""
-        found = np.zeros(len(self.tiles))
-        for node in self.network.nodes:
-            if node.flops:
-                found += node.flops * self.locations(node.index)
+        heights, widths = self.sizes
+        found: np.ndarray = self.extents.operations @ (heights * widths) * self.positions
         return found
 
     @property
@@ -116,12 +114,13 @@ class Tiling:
 
     def unevenness(self, workers: int) -> float:
         """How many times as long so many workers take as with equal shares: each goes on with the first tile left."""
-        if workers < 2 or self.flops <= 0.0:
+        flops = self.flops
+        if workers < 2 or flops <= 0.0:
             return 1.0
         busy = [0.0] * workers
         for work in self.work:
             heapq.heapreplace(busy, busy[0] + float(work))
-        return max(busy) * workers / self.flops
+        return max(busy) * workers / flops
 
     @cached_property
     def ideal_flops(self) -> float:

@@ -168,7 +168,7 @@ class UniformExtents(Extents):
     @classmethod
     def rounding(cls, extents: Extents, mask: np.ndarray, shape: tuple[int, int]) -> UniformExtents:
         """For the cells of a mask, in tiles of at most `shape` rows and columns."""
-        flops = np.array([node.flops for node in extents.network.nodes])
+        flops = extents.operations
         sizes = extents.position_sizes
         axes = [
             AxisKinds.of(sizes[axis], np.flatnonzero(used), shape[axis], flops * sizes[1 - axis].mean(axis=1))
