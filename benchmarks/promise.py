@@ -3,9 +3,9 @@
     python -m benchmarks.promise --network vgg16_mri lite0_photographs --stride 8 --target 0.8 0.9 0.95
 
 ANALYZE measures a network's tuning images. Then the others are asked about, exactly and with `WITH SSIM >= target`,
-and the two maps are compared. Captum's pace (perturbations_per_eval=16) is measured on some positions of the first of
-them, in the same run. `python -m benchmarks.networks` lists the networks. With `--profiles FILE` a run that was stopped
-goes on with the tuning images that are missing.
+and the two maps are compared. In between, image by image, Captum (perturbations_per_eval=16) computes a batch of the
+map of the first of them: all contenders meet the same machine, whatever else that does. `python -m benchmarks.networks`
+lists the networks. With `--profiles FILE` a run that was stopped goes on with the tuning images that are missing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,15 +21,14 @@ import numpy as np
 
 import kryptondb
 from benchmarks.asking import asking, timed_map
-from benchmarks.contenders import Captum
+from benchmarks.contenders import BATCH, Captum
 from benchmarks.course import Course
 from benchmarks.networks import NETWORKS, RealNetwork
 from benchmarks.report import Sheet, add_common_options
 from benchmarks.rounds import plan_rounds
 from benchmarks.subject import of_network
 from kryptondb.executor.quality import ssim
-
-CAPTUM_POSITIONS = 48
+from kryptondb.optimizer.physical import PhysicalPlan
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     course = Course.begin("benchmarks.promise", arguments, options)
     found: list[Kept] = []
     for name in options.network:
-        for row in measure(NETWORKS[name](), options):
+        for row in measure(NETWORKS[name](), options, course.out.print):
             found.append(row)
             kept = f"kept by {row.kept:.2f} of {row.images}"
             times = f"{row.over_captum:.1f} times Captum, {row.over_exact:.1f} times exact"
@@ -73,56 +72,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(network: RealNetwork, options: argparse.Namespace) -> Iterator[Kept]:
-    """One row a target for one network, each when it is known."""
+def measure(network: RealNetwork, options: argparse.Namespace, say: Callable[[str], None]) -> list[Kept]:
+    """One row a target for one network. All contenders take turns, an image each, and `say` hears of every turn."""
     occlude = f"occlude(net, ?, patch => {options.patch}, stride => {options.stride})"
     shape = f"(patch => {options.patch}, stride => {options.stride})"
+    exactly = f"SELECT HEATMAP FROM {occlude}"
+    promised = [f"{exactly} WITH SSIM >= {target} CONFIDENCE {options.confidence}" for target in options.target]
+    unseen = network.unseen[: options.unseen]
+    subject = of_network(network, options.patch, options.stride, options.device)
     with asking(network, options, options.profiles) as db:
         db.sql(f"ANALYZE net USING ? WITH {shape[:-1]}, budget => '3 hours')", [list(network.tuning[: options.tuning])])
-        unseen = network.unseen[: options.unseen]
-        exact, exact_seconds = _maps(db, f"SELECT HEATMAP FROM {occlude}", unseen)
-        captum = _captum_seconds(network, options)
-        for target in options.target:
-            query = f"SELECT HEATMAP FROM {occlude} WITH SSIM >= {target} CONFIDENCE {options.confidence}"
-            plan = db.sql(query, [unseen[0]]).plan
-            assert plan is not None
-            near, seconds = _maps(db, query, unseen)
-            alike = [ssim(*pair) for pair in zip(exact, near, strict=True)]
-            yield Kept(
-                network=network.name,
-                target=target,
-                plan=plan.quality.note,
-                kind=plan.quality.kind,
-                images=len(unseen),
-                kept=float(np.mean([each >= target for each in alike])),
-                median=statistics.median(alike),
-                worst=min(alike),
-                seconds=statistics.median(seconds),
-                over_exact=statistics.median(a / b for a, b in zip(exact_seconds, seconds, strict=True)),
-                over_captum=captum / statistics.median(seconds),
-            )
+        captum = Captum(subject, len(unseen), BATCH * len(unseen))
+        captum.warm()
+        plans = [_warmed(db, query, unseen[0]) for query in (exactly, *promised)][1:]
+        (whole,) = plan_rounds(subject.grid, (subject.grid.rows, subject.grid.cols), BATCH, lambda _: 1.0)
+        answers: list[list[Answer]] = []  # an image each: exact, then of every target
+        for number, image in enumerate(unseen, 1):
+            captum.turn(whole)
+            answers.append(_answered(db, (exactly, *promised), image))
+            took = ", ".join(f"{each.seconds:.2f} s with SSIM {each.alike:.3f}" for each in answers[-1])
+            say(f"image {number} of {len(unseen)}: {took}; a map by Captum takes {_whole_map(captum):.0f} s")
+    exact, *near = zip(*answers, strict=True)
+    rows = zip(options.target, plans, near, strict=True)
+    return [_kept((network.name, target), plan, each, exact, _whole_map(captum)) for target, plan, each in rows]
 
 
-def _maps(db: kryptondb.Session, query: str, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[float]]:
-    """The heat map of each image, and the seconds that each query took from its text to its answer."""
-    maps, seconds = [], []
-    db.sql(query, [images[0]]).heatmaps()  # what only the first call pays
-    for image in images:
-        heat_map, took = timed_map(db, query, image)
-        maps.append(heat_map)
-        seconds.append(took)
-    return maps, seconds
+@dataclass(frozen=True)
+class Answer:
+    """What one query gave: how alike its map is to the exact one, and the seconds from its text to its answer."""
+
+    alike: float
+    seconds: float
 
 
-def _captum_seconds(network: RealNetwork, options: argparse.Namespace) -> float:
-    """What a whole map takes Captum, by its pace over some positions of the first unseen image."""
-    subject = of_network(network, options.patch, options.stride, options.device)
-    grid = subject.grid
-    contender = Captum(subject, 1, CAPTUM_POSITIONS)
-    contender.warm()
-    contender.turn(plan_rounds(grid, (grid.rows, grid.cols), CAPTUM_POSITIONS, lambda _: 1.0)[0])
-    (turn,) = contender.turns
-    return turn.seconds / turn.positions * grid.size
+def _warmed(db: kryptondb.Session, query: str, image: np.ndarray) -> PhysicalPlan:
+    """The plan of a query that has run once: the first run pays what the others do not."""
+    result = db.sql(query, [image])
+    assert result.plan is not None
+    result.heatmaps()
+    return result.plan
+
+
+def _answered(db: kryptondb.Session, queries: Sequence[str], image: np.ndarray) -> list[Answer]:
+    """What each query says of an image; the first is the one that all are compared with."""
+    timed = [timed_map(db, query, image) for query in queries]
+    return [Answer(ssim(timed[0][0], heat_map), seconds) for heat_map, seconds in timed]
+
+
+def _kept(
+    asked: tuple[str, float], plan: PhysicalPlan, near: Sequence[Answer], exact: Sequence[Answer], captum: float
+) -> Kept:
+    """The row of a network and target. `captum` is the seconds of a whole map."""
+    network, target = asked
+    alike, seconds = [each.alike for each in near], statistics.median(each.seconds for each in near)
+    return Kept(
+        network=network,
+        target=target,
+        plan=plan.quality.note,
+        kind=plan.quality.kind,
+        images=len(near),
+        kept=float(np.mean([each >= target for each in alike])),
+        median=statistics.median(alike),
+        worst=min(alike),
+        seconds=seconds,
+        over_exact=statistics.median(a.seconds / b.seconds for a, b in zip(exact, near, strict=True)),
+        over_captum=captum / seconds,
+    )
+
+
+def _whole_map(captum: Captum) -> float:
+    """Seconds of a whole map at the pace of its median turn."""
+    paces = [turn.seconds / turn.positions for turn in captum.turns if turn.positions]
+    return statistics.median(paces) * captum.subject.grid.size
 
 
 def sheet(found: Sequence[Kept], options: argparse.Namespace) -> Sheet:
