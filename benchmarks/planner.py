@@ -150,10 +150,9 @@ def plan(subject: Subject, rates: Rates, targets: Iterable[float], confidence: f
         experiment = Ours(subject, exact, whole_bands=True).experiment(None)
         profiler = Profiler(experiment, operators_for(recipes, workload, rates))
         sample = profiler.measure(subject.picture, recipes)
-        seconds = [each.seconds for each in sample.recipes]
         cases = []
         for level, target in itertools.product(LEVELS, targets):
-            asked = Asked(target, confidence, made_up(level, recipes, seconds, sample.seconds, seed))
+            asked = Asked(target, confidence, made_up(level, sample.recipes, sample.seconds, seed))
             chosen = choose(workload, hints, context, asked).chosen
             tried = approximations(asked, workload, rates, OPERATORS, hints.for_operators()).tried
             admitted = [each.candidate for each in tried if each.keeps]

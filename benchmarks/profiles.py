@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kryptondb.executor.profiling import Measured
 from kryptondb.optimizer.profile import Profile
 from kryptondb.optimizer.recipe import Recipe
 
@@ -35,8 +36,8 @@ class Level:
     step_power: float
     rounding: float
 
-    def missing(self, recipe: Recipe) -> float:
-        """What a recipe lacks to an SSIM of 1 on a usual picture."""
+    def missing(self, recipe: Recipe, further: float) -> float:
+        """What a recipe lacks to an SSIM of 1 on a usual picture, where it computes that share of the cells further."""
         gap = 1.0
         if recipe.capped:
             gap *= (1.0 - (recipe.tau + recipe.tau_deep) / 2) ** self.tau_power
@@ -46,22 +47,26 @@ class Level:
             gap *= _TOGETHER
         if recipe.precision and gap == 1.0:
             gap = 0.0
-        missing: float = gap * 0.5 ** (recipe.fraction / _HALVED) + (self.rounding if recipe.precision else 0.0)
+        missing: float = gap * 0.5 ** (further / _HALVED) + (self.rounding if recipe.precision else 0.0)
         return missing
 
 
 LEVELS = (Level("smooth maps", 6.7, 4.5, 0.005), Level("rough maps", 2.5, 2.9, 0.12))
 
 
-def made_up(level: Level, recipes: Sequence[Recipe], seconds: Sequence[float], exact: float, seed: int) -> Profile:
+def made_up(level: Level, measured: Sequence[Measured], exact: float, seed: int) -> Profile:
     """A profile of 20 pictures.
 
     Args:
-        seconds: of each recipe; exact: of the exact map. Every picture takes the same.
+        measured: what each recipe takes, of seconds and of cells; every picture takes the same.
+        exact: seconds of the exact map.
     """
     random = np.random.default_rng(seed)
-    missing = np.array([level.missing(recipe) for recipe in recipes])
+    recipes = tuple(each.recipe for each in measured)
+    missing = np.array([level.missing(each.recipe, each.further) for each in measured])
     pictures = np.exp(_PICTURES * random.standard_normal((IMAGES, 1)))
     luck = np.exp(_LUCK * random.standard_normal((IMAGES, len(recipes))))
     samples = 1.0 - np.minimum(1.0, missing * pictures * luck)
-    return Profile(tuple(recipes), samples, np.tile(seconds, (IMAGES, 1)), np.full(IMAGES, exact))
+    seconds = np.tile([each.seconds for each in measured], (IMAGES, 1))
+    further = np.tile([each.further for each in measured], (IMAGES, 1))
+    return Profile(recipes, samples, seconds, np.full(IMAGES, exact), further)

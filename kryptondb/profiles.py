@@ -14,7 +14,7 @@ from kryptondb.catalog.profiles import MOST_SAMPLES
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from kryptondb.executor.profiling import Sample
+    from kryptondb.executor.profiling import Measured, Sample
     from kryptondb.optimizer.physical import Occlude
     from kryptondb.optimizer.profile import Profile
     from kryptondb.optimizer.recipe import Recipe
@@ -93,16 +93,17 @@ def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
 
 def sample_of(image: str, name: str, found: Sample) -> SampleRecord:
     """What the catalog keeps of an image that was measured just now, of this hash and called so."""
-    recipes = tuple(record_of(each.recipe, each.ssim, each.seconds) for each in found.recipes)
+    recipes = tuple(record_of(each) for each in found.recipes)
     measured = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return SampleRecord(image, name, found.seconds, measured, recipes)
 
 
-def record_of(recipe: Recipe, ssim: float, seconds: float) -> RecipeRecord:
+def record_of(measured: Measured) -> RecipeRecord:
     """What the catalog keeps of a recipe on one image."""
     from kryptondb.optimizer.recipe import RECONSTRUCTION
 
-    return RecipeRecord({**asdict(recipe), "reconstruction": RECONSTRUCTION}, ssim, seconds)
+    recipe = {**asdict(measured.recipe), "reconstruction": RECONSTRUCTION}
+    return RecipeRecord(recipe, measured.ssim, measured.seconds, measured.further)
 
 
 def recipe_of(record: RecipeRecord) -> Recipe | None:

@@ -39,11 +39,19 @@ class ProfileKey:
 
 @dataclass(frozen=True)
 class RecipeRecord:
-    """One recipe on one image: the recipe as JSON values, the SSIM that it reached, and the seconds that it takes."""
+    """One recipe on one image.
+
+    Attributes:
+        recipe: as JSON values.
+        ssim: that it reached.
+        seconds: that it takes.
+        further: the share of all cells that it computed because of what the first ones looked like.
+    """
 
     recipe: Mapping[str, Any] = field(hash=False)
     ssim: float
     seconds: float
+    further: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,11 @@ class ProfileStore:
             (image,) = connection.execute(found, (profile, sample.image)).fetchone()
             connection.execute("DELETE FROM profiled_recipes WHERE image = ?", (image,))
             connection.executemany(
-                "INSERT INTO profiled_recipes VALUES (?, ?, ?, ?)",
-                [(image, json.dumps(each.recipe, sort_keys=True), each.ssim, each.seconds) for each in sample.recipes],
+                "INSERT INTO profiled_recipes (image, recipe, ssim, seconds, further) VALUES (?, ?, ?, ?, ?)",
+                [
+                    (image, json.dumps(each.recipe, sort_keys=True), each.ssim, each.seconds, each.further)
+                    for each in sample.recipes
+                ],
             )
 
     def samples(self, key: ProfileKey, limit: int = MOST_SAMPLES) -> list[SampleRecord]:
@@ -103,7 +114,7 @@ class ProfileStore:
         )
         images = self._catalog.read(chosen, (*key.columns, limit))
         rows = self._catalog.read(
-            "SELECT number, recipe, ssim, profiled_recipes.seconds"
+            "SELECT number, recipe, ssim, profiled_recipes.seconds, further"
             f" FROM ({chosen}) AS chosen JOIN profiled_recipes ON profiled_recipes.image = number"
             " ORDER BY number, recipe LIMIT ?",
             (*key.columns, limit, limit * _MOST_RECIPES),

@@ -78,6 +78,7 @@ MIGRATIONS = (
         PRIMARY KEY (image, recipe)
     ) WITHOUT ROWID;
     """,
+    "ALTER TABLE profiled_recipes ADD COLUMN further REAL NOT NULL DEFAULT 0;",
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

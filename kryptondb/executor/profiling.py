@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from kryptondb.executor import heap
-from kryptondb.executor.approximation import approximate
+from kryptondb.executor.approximation import simulated
 from kryptondb.executor.asking import asking
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.known import Known
@@ -29,11 +29,18 @@ from kryptondb.optimizer.workload import Workload
 
 @dataclass(frozen=True)
 class Measured:
-    """One recipe on one image: the lowest SSIM over the classes asked for, and the seconds that it takes."""
+    """One recipe on one image.
+
+    Attributes:
+        ssim: the lowest over the classes asked for.
+        seconds: that it takes.
+        further: the share of all cells that it computes because of what the first ones look like.
+    """
 
     recipe: Recipe
     ssim: float
     seconds: float
+    further: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,19 +104,19 @@ class Profiler:
             )
             of_these = accurate or guide
             assert of_these is not None  # every recipe needs some map
-            answer = approximate(
+            answer, further = simulated(
                 recipe,
                 of_these.scores,
                 None if guide is None else guide.scores,
                 score=self.experiment.score,
             )
-            spent = (0.0 if each is None else each.seconds for each in (accurate, guide))
-            seconds = recipe.seconds((grid.rows, grid.cols), *spent)
+            spent, guided = (0.0 if each is None else each.seconds for each in (accurate, guide))
+            seconds = recipe.seconds((grid.rows, grid.cols), spent, guided, further)
             # SSIM is of heat maps, so of drops. In a reduced precision the image as it is was rounded too, and what
             # seems the most probable class may be another one: then it is the heat map of something else.
             same = of_these.classes == exact.classes
             near = _lowest(exact.drops, of_these.dropping(answer)) if same else 0.0
-            measured.append(Measured(recipe, near, seconds))
+            measured.append(Measured(recipe, near, seconds, further))
         flops = sum(each.flops for each in maps.values())
         return Sample(
             exact.seconds, tuple(measured), Known(exact.prediction, exact.classes, exact.base, exact.scores, flops)

@@ -80,7 +80,7 @@ def approximations(
     for column in admission.path:
         recipe = profile.recipes[column]
         bound = lower_bound(profile.samples[-admission.images :, column], asked.confidence)
-        for candidate in planned(recipe, workload, rates, tuple(kinds), tuple(sorted(hints.items()))):
+        for candidate in planned(profile.planned(column), workload, rates, tuple(kinds), tuple(sorted(hints.items()))):
             tried.append(Approximation(candidate, recipe, bound, admission.images, column in admission.certified))
     if not any(each.keeps for each in tried):
         return Approximations(tuple(tried), f"no faster recipe of the profile of {profile.images:,} images keeps it")

@@ -149,6 +149,7 @@ def _followed(profile: Profile) -> list[tuple[Recipe, float]]:
         (recipe, float(median))
         for recipe, median in zip(profile.recipes, medians, strict=True)
         if not recipe.fraction
+        and not recipe.doubt
         and not recipe.precision  # it computes in the precision that is asked for
         and (recipe.operator == "refined" or (recipe.operator == "drill-down" and not recipe.capped))
     ]

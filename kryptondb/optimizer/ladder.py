@@ -55,6 +55,10 @@ class Judged(Protocol):
     def seconds(self) -> float:
         """What the map took."""
 
+    @property
+    def further(self) -> float:
+        """The share of all cells that was computed because of what the first ones looked like."""
+
 
 def accurate_pass(recipe: Recipe) -> Pass | None:
     """Where a recipe's better cells come from; None where it has but one kind, and that is capped."""

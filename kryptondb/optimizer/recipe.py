@@ -27,10 +27,14 @@ class Recipe:
         operator: 'thresholded', 'drill-down' or 'refined'; 'incremental' for every cell in a reduced precision.
         tau, tau_deep: the cap of the regions of the cheap map (`network.Cap`), 1 for none.
         step: cells at every so many-th row and column are computed exactly (`lattice_lines`); 0 for none of them.
-        fraction: the share of all cells that is computed exactly beside these, where `where` says.
+        fraction: the share of all cells that is computed exactly beside these, where `where` says. With a `doubt` it is
+            only the share that is expected, which a plan's cost is told from; 0 where nothing is expected yet.
         where: 'drop' for where the score falls most, 'uncertain' for where the map is least sure.
         precision: what all of it is computed in, 'bfloat16' or 'float16'; empty for what the query asks for. What is
             called exact above is then rounded too.
+        doubt: cells about which the map is less sure than this are computed exactly, as many as there are: more of an
+            image that is hard to interpolate, fewer of an easy one. On the scale of `Reconstruction.doubt`; 0 leaves
+            the number of cells to `fraction`.
     """
 
     operator: str
@@ -40,6 +44,7 @@ class Recipe:
     fraction: float = 0.0
     where: str = ""
     precision: str = ""
+    doubt: float = 0.0
 
     @property
     def cap(self) -> Cap:
@@ -51,18 +56,20 @@ class Recipe:
         """Whether some of its cells come from regions that are cut off."""
         return self.cap != UNCAPPED
 
-    def seconds(self, grid: tuple[int, int], accurate: float, guide: float) -> float:
+    def seconds(self, grid: tuple[int, int], accurate: float, guide: float, further: float | None = None) -> float:
         """About how long it takes: its guide, and its better cells at the pace of their whole map.
 
         Args:
             grid: rows and columns.
             accurate, guide: seconds in which these maps are computed, 0 for one that it does not need.
+            further: the share of cells that is computed beside the lattice; the recipe's fraction where nobody knows.
         """
         if self.operator == "incremental":
             return accurate
         rows, cols = grid
         lattice = len(lattice_lines(rows, self.step)) * len(lattice_lines(cols, self.step)) if self.step else 0
-        return guide + accurate * min(1.0, lattice / (rows * cols) + self.fraction)
+        share = self.fraction if further is None else further
+        return guide + accurate * min(1.0, lattice / (rows * cols) + share)
 
     def __str__(self) -> str:
         parts = [self.operator]
@@ -71,7 +78,9 @@ class Recipe:
             parts.append(f"tau {self.tau:g}{deep}")
         if self.step:
             parts.append(f"every {_ordinal(self.step)} cell{'' if self.precision else ' exact'}")
-        if self.fraction:
+        if self.doubt:
+            parts.append(f"more where doubt exceeds {self.doubt:g}")
+        elif self.fraction:
             where = "where the score falls most" if self.where == "drop" else "where least sure"
             parts.append(f"{100 * self.fraction:g}% more {where}")
         if self.precision:
@@ -99,9 +108,9 @@ def _ordinal(number: int) -> str:
 RECIPES: tuple[Recipe, ...] = (
     *(Recipe("thresholded", tau, tau) for tau in (0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.3)),
     *(
-        Recipe("drill-down", step=step, fraction=fraction, where="uncertain" if fraction else "")
+        Recipe("drill-down", step=step, where="uncertain" if doubt else "", doubt=doubt)
         for step in (2, 3, 4)
-        for fraction in (0.0, 0.05, 0.075, 0.1, 0.15, 0.25)
+        for doubt in (0.0, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1)
     ),
     *(Recipe("refined", tau, tau, step) for tau in (0.3, 0.45, 0.6) for step in (2, 3, 4, 6)),
     *(Recipe("refined", tau, tau, step, 0.1, "uncertain") for tau in (0.3, 0.45) for step in (4, 6)),

@@ -14,6 +14,9 @@ from kryptondb.optimizer.recipe import Recipe, recipes_on
 from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.workload import Workload
 
+#: The share of cells that doubt may choose, as long as no image was looked at.
+_USUAL = 0.1
+
 
 def tuning(
     asked: Asked, workload: Workload, exact_seconds: float, images: int | None, context: Context
@@ -35,7 +38,8 @@ def tuning(
         for candidate in planned(each.recipe, workload, rates, kinds, ())
     }
     grid = workload.grid.rows, workload.grid.cols
-    later = [recipe.seconds(grid, *_of_maps(recipe, {EXACT: exact_seconds, **others})) for recipe in recipes]
+    seconds = {EXACT: exact_seconds, **others}
+    later = [recipe.seconds(grid, *_of_maps(recipe, seconds), _USUAL if recipe.doubt else None) for recipe in recipes]
     found = Tuning(
         ssim=asked.ssim,
         confidence=asked.confidence,

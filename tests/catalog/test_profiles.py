@@ -14,7 +14,8 @@ KEY = ProfileKey("f" * 64, {"patch": [16, 16], "fill": "gray"}, "cpu, 2 threads"
 
 
 def sample(image: str, *ssims: float, seconds: float = 2.0) -> SampleRecord:
-    recipes = tuple(RecipeRecord({"operator": "refined", "step": step}, ssim, 0.5) for step, ssim in enumerate(ssims))
+    named = ({"operator": "refined", "step": step} for step in range(len(ssims)))
+    recipes = tuple(RecipeRecord(recipe, ssim, 0.5, 0.25) for recipe, ssim in zip(named, ssims, strict=True))
     return SampleRecord(image, f"{image}.png", seconds, "2026-01-01T00:00:00+00:00", recipes)
 
 
@@ -95,6 +96,20 @@ def test_the_catalog_of_a_version_without_profiles_gets_room_for_them(
         profiles = ProfileStore(catalog)
         assert profiles.known() == [] and catalog.setting("device") == "cpu"
         profiles.put(KEY, sample("a", 0.9))
+
+
+def test_profiles_of_a_version_that_did_not_count_the_cells_that_images_need_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(store, "SCHEMA_VERSION", 3)
+        with Catalog(tmp_path / "old.krypton") as catalog, catalog.writing() as connection:
+            connection.execute("INSERT INTO profiles VALUES (1, 'net', ?, ?, ?)", KEY.columns)
+            connection.execute("INSERT INTO profiled_images VALUES (1, 1, 'a', 'a.png', 2.0, '2026-01-01')")
+            connection.execute("""INSERT INTO profiled_recipes VALUES (1, '{"step": 2}', 0.9, 0.5)""")
+    with Catalog(tmp_path / "old.krypton") as catalog:
+        (found,) = ProfileStore(catalog).samples(KEY)
+        assert found.recipes == (RecipeRecord({"step": 2}, 0.9, 0.5, 0.0),)
 
 
 def test_a_damaged_row_is_a_catalog_error() -> None:

@@ -100,18 +100,21 @@ def test_a_recipe_is_derived_from_maps_that_are_computed_once(
         computed.append(getattr(experiment.operator, "cap", None))
         return one_map(experiment, picture, count)
 
-    def approximate(recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None, *, score: str) -> np.ndarray:
+    def simulated(
+        recipe: Recipe, exact: np.ndarray, guide: np.ndarray | None, *, score: str
+    ) -> tuple[np.ndarray, float]:
         assert score == "probability"
         assert exact.shape == (3, 7, 7) and exact.dtype == np.float64 and np.isfinite(exact).all()
-        return exact if guide is None else guide
+        return exact if guide is None else guide, 0.125 if recipe == SAMPLED else 0.0
 
     monkeypatch.setattr(profiling, "_map", counting)
-    monkeypatch.setattr(profiling, "approximate", approximate)
+    monkeypatch.setattr(profiling, "simulated", simulated)
     sample = profiler.measure(PICTURE, [WEAK, SAMPLED, ALONE])
     (weak, sampled, alone), seconds = sample.recipes, sample.seconds
     assert computed == [None, Cap(0.3, 0.3)]
     assert alone.ssim == pytest.approx(1.0) and weak.ssim == sampled.ssim < 1
-    assert sampled.seconds == pytest.approx(weak.seconds + seconds * 16 / 49)
+    assert sampled.seconds == pytest.approx(weak.seconds + seconds * (16 / 49 + 0.125))
+    assert (weak.further, sampled.further, alone.further) == (0.0, 0.125, 0.0)
     assert alone.seconds == pytest.approx(seconds * 9 / 49)
 
 

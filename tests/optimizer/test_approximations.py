@@ -21,7 +21,8 @@ STRONG, MIDDLE, WEAK = (Recipe("thresholded", tau, tau) for tau in (0.8, 0.5, 0.
 def profile(images: int, seconds: tuple[float, ...] = (0.8, 0.5, 0.2)) -> Profile:
     """Every image alike: SSIM 0.99, 0.93 and 0.7."""
     samples = np.tile([0.99, 0.93, 0.7], (images, 1))
-    return Profile((STRONG, MIDDLE, WEAK), samples, np.tile(seconds, (images, 1)), np.ones(images))
+    seconds_each, nothing = np.tile(seconds, (images, 1)), np.zeros((images, 3))
+    return Profile((STRONG, MIDDLE, WEAK), samples, seconds_each, np.ones(images), nothing)
 
 
 @pytest.fixture
@@ -91,7 +92,8 @@ def test_nothing_approximate_runs_without_a_promise_or_against_a_hint(profiled: 
 
 
 def test_what_the_estimate_takes_for_no_faster_does_not_run(profiled: Database) -> None:
-    profiled.profiles[KEY] = Profile((Recipe("thresholded"),), np.ones((20, 1)), np.full((20, 1), 0.5), np.ones(20))
+    uncapped, half = (Recipe("thresholded"),), np.full((20, 1), 0.5)
+    profiled.profiles[KEY] = Profile(uncapped, np.ones((20, 1)), half, np.ones(20), np.zeros((20, 1)))
     plan = profiled.plan(QUERY + "0.9")
     assert plan.quality.note.startswith("what the profile admits is not estimated to be faster")
 

@@ -29,10 +29,12 @@ def profile(drilled: float = 0.8, guided: float = 0.95) -> Profile:
         DRILLED,
         GUIDED,
         Recipe("drill-down", step=2, fraction=0.2, where="drop"),
+        Recipe("drill-down", step=2, where="uncertain", doubt=0.2),
     )
-    samples = np.tile([0.99, drilled, guided, 0.99], (20, 1))
+    samples = np.tile([0.99, drilled, guided, 0.99, 0.99], (20, 1))
     samples[:3, 1:3] = 0.1  # some images are hard: the median does not mind
-    return Profile(recipes, samples, np.tile([0.8, 0.3, 0.5, 0.5], (20, 1)), np.ones(20))
+    seconds = np.tile([0.8, 0.3, 0.5, 0.5, 0.5], (20, 1))
+    return Profile(recipes, samples, seconds, np.ones(20), np.zeros(seconds.shape))
 
 
 @pytest.fixture
@@ -161,7 +163,11 @@ def test_both_promises_are_kept_by_the_exact_plan_where_it_fits(database: Databa
 
 def test_both_promises_are_kept_by_what_the_profile_admits(profiled: Database) -> None:
     profiled.profiles[KEY] = Profile(
-        (Recipe("thresholded", 0.3, 0.3),), np.full((20, 1), 0.93), np.full((20, 1), 0.3), np.ones(20)
+        (Recipe("thresholded", 0.3, 0.3),),
+        np.full((20, 1), 0.93),
+        np.full((20, 1), 0.3),
+        np.ones(20),
+        np.zeros((20, 1)),
     )
     plan = profiled.plan(QUERY + "SSIM >= 0.9 AND TIME <= 1 SECONDS")
     assert operator_of(plan) == FakeThresholded((7, 7), Cap(0.3, 0.3)) and seconds_of(plan) is None
@@ -176,6 +182,7 @@ def test_where_both_cannot_be_kept_the_nearest_of_each_is_named(database: Databa
         np.tile([0.99, 0.937, 0.7], (20, 1)),
         np.tile(taus, (20, 1)),
         np.ones(20),
+        np.zeros((20, 3)),
     )
     error = database.error(QUERY + "SSIM >= 0.95 AND TIME <= 1.8 SECONDS")
     assert "no plan is sure to keep both SSIM >= 0.95 and TIME <= 1.8 SECONDS" in error

@@ -19,6 +19,10 @@ from kryptondb.optimizer.recipe import RECIPES, Recipe, lattice_lines, recipes_o
             "drill-down, every 2nd cell exact, 25% more where the score falls most",
         ),
         (
+            Recipe("drill-down", step=2, where="uncertain", doubt=0.25),
+            "drill-down, every 2nd cell exact, more where doubt exceeds 0.25",
+        ),
+        (
             Recipe("refined", 0.45, 0.45, 4, 0.1, "uncertain"),
             "refined, tau 0.45, every 4th cell exact, 10% more where least sure",
         ),
@@ -68,3 +72,4 @@ def test_seconds_are_those_of_the_guide_and_of_the_share_that_is_computed() -> N
     assert Recipe("drill-down", step=2, fraction=0.05).seconds((36, 36), 100.0, 0.0) == pytest.approx(30.0)
     assert Recipe("refined", 0.5, 0.5, 4).seconds((8, 8), 64.0, 7.0) == pytest.approx(7.0 + 9.0)
     assert Recipe("incremental", precision="bfloat16").seconds((8, 8), 5.0, 0.0) == 5.0
+    assert Recipe("drill-down", step=2, doubt=0.2).seconds((36, 36), 100.0, 0.0, 0.07) == pytest.approx(32.0)

@@ -2,7 +2,7 @@
 
 from kryptondb.executor.approximation.interpolation import nearest_known
 from kryptondb.executor.approximation.lattice import Lattice
-from kryptondb.executor.approximation.reconstruction import Reconstruction, approximate
+from kryptondb.executor.approximation.reconstruction import Reconstruction, simulated
 from kryptondb.executor.approximation.rounds import Round, steps_of
 
-__all__ = ["Lattice", "Reconstruction", "Round", "approximate", "nearest_known", "steps_of"]
+__all__ = ["Lattice", "Reconstruction", "Round", "nearest_known", "simulated", "steps_of"]

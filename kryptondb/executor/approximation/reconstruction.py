@@ -19,14 +19,14 @@ from kryptondb.executor.quality import spread, variation
 from kryptondb.optimizer.recipe import Recipe
 
 
-def approximate(
+def simulated(
     recipe: Recipe,
     exact: np.ndarray,
     guide: np.ndarray | None = None,
     asked: np.ndarray | None = None,
     score: str = "probability",
-) -> np.ndarray:
-    """The map that a recipe gives, out of maps of every cell.
+) -> tuple[np.ndarray, float]:
+    """The map that a recipe gives, out of maps of every cell, and how much it computes.
 
     Args:
         exact: scores [k, rows, cols], in the recipe's precision.
@@ -35,22 +35,24 @@ def approximate(
         score: what the scores are, as in `occlude(..., score => )`.
 
     Returns:
-        Scores [k, rows, cols], NaN where a cell is not asked for.
+        Scores [k, rows, cols], NaN where a cell is not asked for; and the share of the cells asked for that is computed
+        because of what the first ones look like.
     """
     whole = np.ones(exact.shape[1:], dtype=bool)
     reconstruction = Reconstruction(recipe, whole if asked is None else asked, score)
     if recipe.operator == "incremental":
-        return np.where(reconstruction.asked, exact, np.nan)
+        return np.where(reconstruction.asked, exact, np.nan), 0.0
     if recipe.operator == "thresholded":
         assert guide is not None
-        return np.where(reconstruction.asked, guide, np.nan)
+        return np.where(reconstruction.asked, guide, np.nan), 0.0
     first = guide if recipe.operator == "drill-down" and recipe.capped else exact
     assert first is not None, f"{recipe} needs the guide"
     known = reconstruction.first
     values = np.where(known, first, np.nan)
     more = reconstruction.further(values, guide)
     values = np.where(more, exact, values)
-    return reconstruction.completed(values, known | more, guide)
+    share = float(more.sum()) / max(1, int(reconstruction.asked.sum()))
+    return reconstruction.completed(values, known | more, guide), share
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,7 @@ class Reconstruction:
 
     @property
     def further_count(self) -> int:
-        """How many cells are computed after these."""
+        """How many cells are computed after these, or are expected to be where only their doubt decides."""
         wanted = round(self.recipe.fraction * int(self.asked.sum()))
         return min(wanted, int(self.asked.sum() - self.first.sum()))
 
@@ -92,11 +94,18 @@ class Reconstruction:
         return cells
 
     def further(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
-        """The cells that are computed next, boolean [rows, cols]: those that the recipe's `where` puts first."""
+        """The cells that are computed next, boolean [rows, cols].
+
+        Those of which the map is not sure enough for the recipe, or as many as it says of those that its `where` puts
+        first.
+        """
+        left = self.asked & ~self.first
+        if self.recipe.doubt:
+            unsure: np.ndarray = left & (self.doubt(values, guide) > self.recipe.doubt)
+            return unsure
         chosen = np.zeros_like(self.asked)
         if not self.further_count:
             return chosen
-        left = self.asked & ~self.first
         matters = self._drop(values, guide) if self.recipe.where == "drop" else self.doubt(values, guide)
         order = np.argsort(-matters[left], kind="stable")
         chosen.flat[np.flatnonzero(left)[order[: self.further_count]]] = True

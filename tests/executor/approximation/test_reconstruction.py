@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kryptondb.executor.approximation import Reconstruction, approximate
+from kryptondb.executor.approximation import Reconstruction, simulated
 from kryptondb.executor.approximation.guide import Scale
 from kryptondb.executor.quality import ssim
 from kryptondb.optimizer.recipe import RECIPES, Recipe
@@ -23,6 +25,11 @@ SAMPLED = [recipe for recipe in RECIPES if recipe.operator == "drill-down"]
 
 def drill(step: int, fraction: float = 0.0, where: str = "") -> Recipe:
     return Recipe("drill-down", step=step, fraction=fraction, where=where)
+
+
+def approximate(*arguments: Any) -> np.ndarray:
+    maps, _ = simulated(*arguments)
+    return maps
 
 
 def test_a_map_that_is_a_plane_is_met_and_one_that_bends_slowly_is_met_nearly() -> None:
@@ -41,7 +48,7 @@ def test_a_guide_that_is_right_but_for_its_scale_is_corrected_everywhere() -> No
 def test_all_classes_at_once_are_what_each_is_alone_where_no_cells_are_chosen_among_them(recipe: Recipe) -> None:
     together = approximate(recipe, EXACT, GUIDE**2)
     assert np.isfinite(together).all() and (together <= 1).all()
-    if not recipe.fraction:
+    if not (recipe.fraction or recipe.doubt):
         for number in range(3):
             alone = approximate(recipe, EXACT[[number]], GUIDE[[number]] ** 2)
             np.testing.assert_allclose(alone[0], together[number], atol=1e-12)
@@ -52,6 +59,31 @@ def test_more_exact_cells_are_better_and_all_of_them_are_exact(where: str) -> No
     found = [ssim(EXACT[0], approximate(drill(4, share, where), EXACT)[0]) for share in (0.0, 0.1, 0.3, 1.0)]
     assert found == sorted(found) and found[0] < 0.99
     np.testing.assert_array_equal(approximate(drill(4, 1.0, where), EXACT), EXACT)
+
+
+def test_the_less_doubt_is_left_the_more_cells_are_exact_and_the_nearer_the_map_comes() -> None:
+    found = []
+    for doubt in (10.0, 0.4, 0.2, 0.1, 0.05):
+        maps, share = simulated(Recipe("drill-down", step=4, where="uncertain", doubt=doubt), EXACT[:1])
+        found.append((share, ssim(EXACT[0], maps[0])))
+    assert found == sorted(found) and found[0][0] == 0.0 and found[-1][0] > found[1][0] > 0.0
+
+
+def test_a_map_that_is_hard_to_interpolate_gets_more_cells_than_an_easy_one() -> None:
+    recipe = Recipe("drill-down", step=4, where="uncertain", doubt=0.2)
+    bent, rough = ROWS**2 + COLS, ROWS**2 + COLS + 0.5 * np.random.default_rng(0).random(ROWS.shape)
+    (_, easy), (_, hard) = (simulated(recipe, maps[None]) for maps in (bent, rough))
+    assert easy < 0.05 < 0.2 < hard
+
+
+def test_the_cells_that_doubt_chooses_are_those_of_which_the_map_is_least_sure() -> None:
+    asked = np.ones(EXACT.shape[1:], dtype=bool)
+    by_doubt = Reconstruction(Recipe("drill-down", step=4, where="uncertain", doubt=0.2), asked)
+    values = np.where(by_doubt.first, EXACT[:1], np.nan)
+    chosen = by_doubt.further(values, None)
+    as_many = Reconstruction(drill(4, chosen.sum() / asked.sum(), "uncertain"), asked)
+    assert chosen.any()
+    np.testing.assert_array_equal(chosen, as_many.further(values, None))
 
 
 def test_where_the_score_falls_most_and_where_least_is_sure_are_different_cells() -> None:

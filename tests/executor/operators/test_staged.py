@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from kryptondb.executor.approximation import Lattice, approximate
+from kryptondb.executor.approximation import Lattice, simulated
 from kryptondb.executor.operators import (
     OPERATORS as ALL,
 )
@@ -101,6 +101,7 @@ OPERATORS = [
     DrillDown(Recipe("drill-down", step=3, fraction=0.15, where="drop"), ACCURATE),
     DrillDown(Recipe("drill-down", step=2, fraction=0.2, where="uncertain"), Full(7)),
     DrillDown(Recipe("drill-down", step=4), ACCURATE),
+    DrillDown(Recipe("drill-down", step=3, where="uncertain", doubt=0.1), ACCURATE),
     DrillDown(Recipe("drill-down", 0.35, 0.35, 2, 0.2, "drop"), ACCURATE, GUIDE),
     Refined(Recipe("refined", 0.35, 0.35, 3), ACCURATE, GUIDE),
     Refined(Recipe("refined", 0.35, 0.35, 4, 0.1, "uncertain"), ACCURATE, GUIDE),
@@ -114,7 +115,7 @@ def test_a_run_gives_what_its_recipe_makes_of_whole_maps(operator: Staged, asked
     exact, guide = whole(ACCURATE, score), whole(GUIDE, score)
     assert np.abs(exact - guide).max() > 1e-3, "the guide is exact: the test shows nothing"
     maps, _ = answer(operator, asked, score)
-    expected = approximate(operator.recipe, exact, guide if operator.cheap else None, asked, score)
+    expected, _ = simulated(operator.recipe, exact, guide if operator.cheap else None, asked, score)
     np.testing.assert_allclose(maps, expected, atol=1e-9, rtol=0)
     assert np.nanmax(np.abs(maps - exact)) > 1e-6, "nothing is approximate: the test shows nothing"
 
@@ -124,7 +125,10 @@ def test_cells_that_say_they_are_exact_are_and_they_are_as_many_as_the_recipe_sa
     for asked in (full_mask(GRID), some()):
         maps, said = answer(operator, asked)
         np.testing.assert_allclose(maps[:, said], whole(ACCURATE)[:, said], atol=1e-9, rtol=0)
-        first, more = Lattice(asked, operator.recipe.step).cells, round(operator.recipe.fraction * asked.sum())
+        guide = whole(GUIDE) if operator.cheap else None
+        _, share = simulated(operator.recipe, whole(ACCURATE), guide, asked)
+        first, more = Lattice(asked, operator.recipe.step).cells, round(share * asked.sum())
+        assert operator.recipe.doubt or more == round(operator.recipe.fraction * asked.sum())
         if isinstance(operator, DrillDown) and operator.cheap:
             assert said.sum() == more  # no cell of the first stage is small enough for the cap
         else:
@@ -153,8 +157,9 @@ def test_the_base_is_made_once_and_a_run_counts_the_operations_of_its_stages(ope
     blocks_of(operator, context)
     reconstruction_free = replace(operator.recipe, fraction=0.0)
     estimated = replace(operator, recipe=reconstruction_free).estimate(workload, Rates()).flops
-    if operator.recipe.fraction:  # which cells are chosen is not known before, what they cost only roughly
-        assert estimated < context.flops < estimated + operator.recipe.fraction * 1.1 * GRID.size * network.flops
+    _, share = simulated(operator.recipe, whole(ACCURATE), whole(GUIDE) if operator.cheap else None)
+    if share:  # which cells are chosen is not known before, what they cost only roughly
+        assert estimated < context.flops < estimated + share * 1.1 * GRID.size * network.flops
     else:
         assert context.flops == pytest.approx(estimated)
 
