@@ -103,6 +103,7 @@ class Hints:
     convolution: str = "auto"
     step: int | None = None
     fraction: float | None = None
+    doubt: float | None = None
 
     def for_operators(self) -> Mapping[str, float | str]:
         """What `Operator.candidates` is told."""
@@ -112,6 +113,7 @@ class Hints:
             "convolution": self.convolution,
             "step": self.step,
             "fraction": self.fraction,
+            "doubt": self.doubt,
         }
         return {name: value for name, value in given.items() if value is not None}
 

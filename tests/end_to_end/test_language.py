@@ -100,7 +100,15 @@ def test_a_tau_of_one_cuts_nothing_off(db):
     np.testing.assert_array_equal(db.sql(QUERY + "USING tau => 1", [PICTURE]).heatmaps(), exact)
 
 
-@pytest.mark.parametrize("hints", ["operator => 'drill-down', step => 2", "operator => 'refined', tau => 0.4"])
+@pytest.mark.parametrize(
+    "hints",
+    [
+        "operator => 'drill-down', step => 2",
+        "operator => 'drill-down', step => 3, doubt => 0.3",
+        "operator => 'refined', tau => 0.4",
+        "operator => 'refined', tau => 0.4, doubt => 0.1",
+    ],
+)
 def test_staged_operators_answer_queries_and_say_which_cells_they_computed(db, hints):
     exact = db.sql(QUERY, [PICTURE])
     near = db.sql(QUERY + "USING " + hints, [PICTURE])

@@ -87,6 +87,23 @@ def test_a_promise_is_kept_on_images_never_seen_by_an_approximate_plan(db):
     assert db.sql(QUERY + "WITH SSIM >= 0.8", [UNSEEN]).plan.quality.kind == "exact"
 
 
+def test_a_promise_is_kept_by_cells_that_doubt_chooses_and_planned_with_as_many_as_samples_needed(db, monkeypatch):
+    doubts = (0.5, 0.3, 0.1)
+    ladder = tuple(recipe.Recipe("drill-down", step=2, where="uncertain", doubt=doubt) for doubt in doubts)
+    monkeypatch.setattr(recipe, "RECIPES", (recipe.Recipe("thresholded", 0.8, 0.8), *ladder))
+    time_recipes(monkeypatch, lambda each: 0.9 - each.doubt)
+    finer = QUERY.replace("stride => 8", "stride => 4")
+    db.sql("ANALYZE net USING ? WITH (patch => 8, stride => 4)", [SAMPLES])
+    promised, exact = (db.sql(finer + text, [UNSEEN]) for text in ("WITH SSIM >= 0.7", ""))
+    followed = promised.plan.occlude.operator.recipe
+    assert replace(followed, fraction=0.0) in ladder
+    (profile,) = (db.profiles.find(key) for key in db.profiles.store.known())
+    needed = profile.further[:, profile.recipes.index(replace(followed, fraction=0.0))]
+    assert followed.fraction == pytest.approx(needed.mean()) and np.ptp(needed) > 0
+    assert f"more where doubt exceeds {followed.doubt:g}: SSIM >= " in promised.plan.quality.note
+    assert min(ssim(*pair) for pair in zip(exact.heatmaps(), promised.heatmaps(), strict=True)) >= 0.7
+
+
 def test_a_reduced_precision_keeps_a_promise_where_the_device_is_faster_in_it(db, monkeypatch):
     fast = (("bfloat16", 1e10),)
     monkeypatch.setattr(calibrate, "measure", lambda _: Rates(flops_per_second=1e9, reduced=fast))

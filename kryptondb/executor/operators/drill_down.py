@@ -19,7 +19,10 @@ STEP, FRACTION, WHERE = 3, 0.1, "uncertain"
 
 @dataclass(frozen=True)
 class DrillDown(Staged):
-    """Adaptive drill-down: cells at every `step`-th row and column, then a fraction of all where it matters.
+    """Adaptive drill-down: cells at every `step`-th row and column, then those that matter.
+
+    These are a fraction of all, the paper's choice, or all of which the map is not sure enough: that spends cells where
+    they are needed, not only within an image but among images.
 
     With a cap in its recipe, the first cells are `thresholded` ones and only those of the second stage exact. Source:
     paper, sections 1 and 4.3.
@@ -29,8 +32,8 @@ class DrillDown(Staged):
 
     @classmethod
     def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
-        tau = hints.get("tau", 1.0)
-        return Recipe(cls.name, tau, tau, hints.get("step", STEP), hints.get("fraction", FRACTION), WHERE)
+        tau, doubt = hints.get("tau", 1.0), hints.get("doubt", 0.0)
+        return Recipe(cls.name, tau, tau, hints.get("step", STEP), hints.get("fraction", FRACTION), WHERE, doubt=doubt)
 
     @classmethod
     def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:

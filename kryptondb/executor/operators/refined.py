@@ -14,6 +14,7 @@ from kryptondb.optimizer.recipe import Recipe
 
 #: What is done where USING does not say.
 TAU, STEP, WHERE = 0.6, 4, "uncertain"
+_EXPECTED = 0.1  # the share of cells that a doubt is taken to choose
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ class Refined(Staged):
     @classmethod
     def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
         tau = hints.get("tau", TAU)
-        fraction = hints.get("fraction", 0.0)
-        return Recipe(cls.name, tau, tau, hints.get("step", STEP), fraction, WHERE if fraction else "")
+        doubt = hints.get("doubt", 0.0)
+        fraction = hints.get("fraction", _EXPECTED if doubt else 0.0)
+        where = WHERE if fraction else ""
+        return Recipe(cls.name, tau, tau, hints.get("step", STEP), fraction, where, doubt=doubt)
 
     @classmethod
     def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:

@@ -41,12 +41,14 @@ class Stage:
     Attributes:
         cells: boolean [rows, cols].
         guides: whether its scores are no answer themselves but guide the reconstruction.
+        about: 'about ' where nobody knows how many cells there will be.
     """
 
     name: str
     operator: Incremental | Full
     cells: np.ndarray
     guides: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Staged(ABC):
         _, _, recipe = str(self.recipe).partition(", ")
         shares = ((stage, part_of(workload, stage.cells)) for stage in self._stages(workload))
         stages = [
-            f"{stage.name} {share.positions:,} by {stage.operator.name} ({stage.operator.describe(share)})"
+            f"{stage.name} {stage.about}{share.positions:,} by {stage.operator.name} ({stage.operator.describe(share)})"
             for stage, share in shares
         ]
         return "; ".join([recipe, *stages])
@@ -177,10 +179,10 @@ class Staged(ABC):
         accurate = self.accurate
         if isinstance(accurate, Incremental) and accurate.graphs:
             accurate = replace(accurate, graphs=False)
-        return Stage("chosen", accurate, cells)
+        return Stage("chosen", accurate, cells, about="about " if self.recipe.doubt else "")
 
     def _stages(self, workload: Workload) -> list[Stage]:
-        """All of them. Of cells that will be chosen only the number is known; they are taken to lie scattered."""
+        """All of them. Of cells that will be chosen at most the number is known; they are taken to lie scattered."""
         reconstruction = Reconstruction(self.recipe, workload.mask)
         stages = [*self._first(reconstruction)]
         if reconstruction.further_count:

@@ -11,15 +11,16 @@ from kryptondb.optimizer.logical import Hints, LogicalPlan, RedundancyTable, sou
 from kryptondb.optimizer.values import bad, no_such, number, one_of, text, whole
 from kryptondb.optimizer.workload import ELEMENT_BYTES
 
-HINTS = ("operator", "device", "precision", "tau", "step", "fraction", "batch", "convolution")
+HINTS = ("operator", "device", "precision", "tau", "step", "fraction", "doubt", "batch", "convolution")
 CONVOLUTIONS = ("auto", "accurate", "direct")
 PRECISIONS = tuple(ELEMENT_BYTES)
 THRESHOLDED = "thresholded"
 STAGED = ("drill-down", "refined")
 #: The operators that each hint says something to; all others are for any operator.
-MEANT_FOR = {"tau": (THRESHOLDED, *STAGED), "step": STAGED, "fraction": STAGED}
+MEANT_FOR = {"tau": (THRESHOLDED, *STAGED), "step": STAGED, "fraction": STAGED, "doubt": STAGED}
 LARGEST_BATCH = 65_536
 LARGEST_STEP = 64
+LARGEST_DOUBT = 10.0
 
 
 def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
@@ -46,6 +47,12 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
         given.setdefault("operator", THRESHOLDED)
     for option in plan.statement.hints:
         _refuse_for_others(option, given.get("operator"))
+        if option.name in ("fraction", "doubt") and {"fraction", "doubt"} <= given.keys():
+            raise BindError(
+                "fraction and doubt are two ways to say which cells are computed afterwards",
+                position=option.position,
+                hint="Leave one of them out.",
+            )
     if given.get("operator") == THRESHOLDED and "tau" not in given:
         raise PlanError(
             f"the operator '{THRESHOLDED}' needs a tau: no profile says yet how small it may be",
@@ -83,6 +90,12 @@ def _value(option: Option, context: Context) -> str | float:
         if fraction is None or not 0 <= fraction <= 1:
             raise bad(option, "a number from 0 to 1", hint="It is the share of all cells that is computed afterwards.")
         return float(fraction)
+    if option.name == "doubt":
+        doubt = number(option.value)
+        if doubt is None or not 0 < doubt <= LARGEST_DOUBT:
+            hint = "Cells of which the map is less sure than that are computed afterwards, about 0.1 to 0.5."
+            raise bad(option, f"a number above 0 and at most {LARGEST_DOUBT:g}", hint=hint)
+        return float(doubt)
     if option.name == "operator":
         return one_of(option, [operator.name for operator in context.operators], "incremental")
     if option.name == "precision":

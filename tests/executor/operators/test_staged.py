@@ -213,6 +213,17 @@ def test_every_recipe_of_the_ladder_is_planned_with_operators_that_make_it(recip
     assert operator.describe(workload)
 
 
+def test_how_many_cells_doubt_will_choose_is_only_told_about() -> None:
+    network, _ = subject()
+    workload = Workload(network, GRID, None, 3, "cpu", 1 << 30, "float64")
+    asked = {"step": 3, "fraction": 0.1}, {"step": 3, "doubt": 0.2}
+    counted, doubted = (DrillDown.candidates(workload, Rates(), hints)[0].describe(workload) for hints in asked)
+    chosen = round(0.1 * GRID.size)
+    assert f"; chosen {chosen} by " in counted
+    assert "every 3rd cell exact, more where doubt exceeds 0.2; first " in doubted
+    assert f"; chosen about {chosen} by " in doubted
+
+
 def test_networks_that_only_run_as_a_whole_can_be_drilled_down_and_not_refined() -> None:
     class Undecided(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
