@@ -105,6 +105,9 @@ def _ordinal(number: int) -> str:
 
 
 #: What profiles are measured of: from little more than a coarse map to nearly the exact one.
+#: Drill-downs go by doubt and not by a fraction, the paper's choice, because what an image needs differs: with a tenth
+#: of all cells beside every second one, 9 in 10 of 40 maps of InceptionV3 come to an SSIM of 0.941 where each gets a
+#: tenth, and to 0.965 where that is the mean.
 RECIPES: tuple[Recipe, ...] = (
     *(Recipe("thresholded", tau, tau) for tau in (0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.3)),
     *(
