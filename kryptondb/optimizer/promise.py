@@ -3,8 +3,13 @@
 Everything here assumes one thing: the next image is exchangeable with the samples, as likely to be any one of them. No
 distribution is assumed, neither of images nor of SSIM, and nothing of how recipes depend on each other.
 
-**One recipe.** With k = floor((n + 1)(1 - c)), the k-th smallest of n samples is a bound that the next one keeps with
+**One recipe.** With k <= (n + 1)(1 - c), the k-th smallest of n samples is a bound that the next one keeps with
 probability at least c.
+
+**Luck with the samples.** That probability is over the samples too. Once they are drawn, the share of all images that
+keeps the bound is what it is: with 19 samples and k = 2 it is below 0.9 in four of ten draws. Where samples are drawn
+independently, it is at least c with probability P(Bin(n, 1 - c) >= k) (order statistics). So k is the largest for which
+that is at least 4 in 5, beside the condition above; 1 where none is, for nothing more can be had of so few samples.
 
 **The cheapest of many.** The k-th smallest of whichever recipe looks best on the same samples is no such bound: luck
 was chosen along. So recipes are tried along a path, from the dearest to the cheapest, that is fixed before the
@@ -13,14 +18,14 @@ fails one. The chosen recipe is the k-th smallest T_i along the path. Proof:
 
 1. By exchangeability, T of the next image is below the k-th smallest of the n others with probability at most
    k / (n + 1): then at most k of all n + 1 are no larger than it, itself included.
-2. k / (n + 1) <= 1 - c by the choice of k.
+2. k / (n + 1) <= 1 - c by the choice of k. What was said of luck holds of T as of one recipe's SSIM.
 3. If it is not below, the next image keeps the target with every recipe of the path up to the chosen one, which is
    therefore kept too. (Conformal risk control: the sets of images kept along a path are nested.)
 
 **The path** is chosen on images that certify nothing: those recipes that no cheaper one comes as near as to the exact
 maps. A path that is badly chosen costs speed and never the promise. One image is enough to rank recipes well, because
 what is hard about an image is hard for all of them; what counts is that the certifying ones are one short of a multiple
-of ten, where k wastes nothing at the usual confidences. Of 20 images one therefore chooses and 19 certify.
+of ten, where (n + 1)(1 - c) wastes nothing at the usual confidences. Of 20 images one therefore chooses and 19 certify.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ import numpy as np
 #: Of a promise that names none (LANGUAGE).
 DEFAULT_CONFIDENCE = 0.9
 _LEAST_GAP = 1e-9  # from 1: what is nearer than that is equal
+_CERTAINTY = 0.8  # that the samples were no lucky ones
 
 
 @dataclass(frozen=True)
@@ -121,5 +127,14 @@ def safest_path(samples: np.ndarray, costs: np.ndarray) -> list[int]:
 
 
 def _rank(images: int, confidence: float) -> int:
-    """floor((n + 1)(1 - c)), for a confidence that decimals write: 20 times 1 - 0.9 is 2."""
-    return math.floor(round((images + 1) * (1.0 - confidence), 9))
+    """Which of so many samples, from the smallest on, is the bound; 0 where they are too few for any."""
+    most = math.floor(round((images + 1) * (1.0 - confidence), 9))  # as decimals write it: 20 times 1 - 0.9 is 2
+    rank = min(most, 1)
+    exactly = below = confidence**images  # P(Bin(n, 1 - c) = 0), and P(Bin(n, 1 - c) <= 0)
+    while rank < most:
+        exactly *= (images - rank + 1) / rank * (1.0 - confidence) / confidence
+        below += exactly
+        if below > 1.0 - _CERTAINTY:
+            break
+        rank += 1
+    return rank
