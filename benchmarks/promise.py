@@ -93,8 +93,8 @@ def measure(network: RealNetwork, options: argparse.Namespace, say: Callable[[st
             took = ", ".join(f"{each.seconds:.2f} s with SSIM {each.alike:.3f}" for each in answers[-1])
             say(f"image {number} of {len(unseen)}: {took}; a map by Captum takes {_whole_map(captum):.0f} s")
     exact, *near = zip(*answers, strict=True)
-    rows = zip(options.target, plans, near, strict=True)
-    return [_kept((network.name, target), plan, each, exact, _whole_map(captum)) for target, plan, each in rows]
+    whole_map, rows = _whole_map(captum), zip(options.target, plans, near, strict=True)
+    return [_kept(network.name, target, plan, each, exact, whole_map) for target, plan, each in rows]
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,14 @@ def _answered(db: kryptondb.Session, queries: Sequence[str], image: np.ndarray) 
 
 
 def _kept(
-    asked: tuple[str, float], plan: PhysicalPlan, near: Sequence[Answer], exact: Sequence[Answer], captum: float
+    network: str,
+    target: float,
+    plan: PhysicalPlan,
+    near: Sequence[Answer],
+    exact: Sequence[Answer],
+    captum: float,
 ) -> Kept:
     """The row of a network and target. `captum` is the seconds of a whole map."""
-    network, target = asked
     alike, seconds = [each.alike for each in near], statistics.median(each.seconds for each in near)
     return Kept(
         network=network,

@@ -17,6 +17,8 @@ from kryptondb.optimizer.workload import REDUCED_PRECISIONS
 
 #: What a recipe makes of the cells that it computes: raised with each change, since profiles of another are void.
 RECONSTRUCTION = 2
+#: The share of cells that a doubt is taken to choose, as long as no image was looked at.
+USUAL_SHARE = 0.1
 
 
 @dataclass(frozen=True, order=True)

@@ -10,12 +10,9 @@ from kryptondb.optimizer.approximations import Asked, planned
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.ladder import EXACT, Pass, accurate_pass, guide_pass, maps_beside
 from kryptondb.optimizer.promise import samples_needed
-from kryptondb.optimizer.recipe import Recipe, recipes_on
+from kryptondb.optimizer.recipe import USUAL_SHARE, Recipe, recipes_on
 from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.workload import Workload
-
-#: The share of cells that doubt may choose, as long as no image was looked at.
-_USUAL = 0.1
 
 
 def tuning(
@@ -39,7 +36,9 @@ def tuning(
     }
     grid = workload.grid.rows, workload.grid.cols
     seconds = {EXACT: exact_seconds, **others}
-    later = [recipe.seconds(grid, *_of_maps(recipe, seconds), _USUAL if recipe.doubt else None) for recipe in recipes]
+    later = [
+        recipe.seconds(grid, *_of_maps(recipe, seconds), USUAL_SHARE if recipe.doubt else None) for recipe in recipes
+    ]
     found = Tuning(
         ssim=asked.ssim,
         confidence=asked.confidence,

@@ -10,7 +10,7 @@ import numpy as np
 
 from kryptondb.executor.approximation import Reconstruction
 from kryptondb.executor.operators.staged import Stage, Staged
-from kryptondb.optimizer.recipe import Recipe
+from kryptondb.optimizer.recipe import USUAL_SHARE, Recipe
 
 #: What is done where USING does not say. Where a map is least sure says more about its errors than where the score
 #: falls most, the paper's choice: on a brain scan 0.965 SSIM against 0.950 with these numbers.
@@ -33,7 +33,8 @@ class DrillDown(Staged):
     @classmethod
     def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
         tau, doubt = hints.get("tau", 1.0), hints.get("doubt", 0.0)
-        return Recipe(cls.name, tau, tau, hints.get("step", STEP), hints.get("fraction", FRACTION), WHERE, doubt=doubt)
+        fraction = hints.get("fraction", USUAL_SHARE if doubt else FRACTION)
+        return Recipe(cls.name, tau, tau, hints.get("step", STEP), fraction, WHERE, doubt=doubt)
 
     @classmethod
     def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:

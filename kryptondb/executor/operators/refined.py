@@ -10,11 +10,10 @@ import numpy as np
 
 from kryptondb.executor.approximation import Reconstruction
 from kryptondb.executor.operators.staged import Stage, Staged
-from kryptondb.optimizer.recipe import Recipe
+from kryptondb.optimizer.recipe import USUAL_SHARE, Recipe
 
 #: What is done where USING does not say.
 TAU, STEP, WHERE = 0.6, 4, "uncertain"
-_EXPECTED = 0.1  # the share of cells that a doubt is taken to choose
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Refined(Staged):
     def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
         tau = hints.get("tau", TAU)
         doubt = hints.get("doubt", 0.0)
-        fraction = hints.get("fraction", _EXPECTED if doubt else 0.0)
+        fraction = hints.get("fraction", USUAL_SHARE if doubt else 0.0)
         where = WHERE if fraction else ""
         return Recipe(cls.name, tau, tau, hints.get("step", STEP), fraction, where, doubt=doubt)
 

@@ -78,7 +78,8 @@ def _refuse_for_others(option: Option, operator: object) -> None:
 
 def _value(option: Option, context: Context) -> str | float:
     if option.name == "tau":
-        return _share(option)
+        hint = "It is the share of each layer's height and width that regions keep; with 1 nothing is cut off."
+        return _positive(option, 1.0, hint)
     if option.name == "step":
         step = whole(option.value)
         if step is None or not 1 <= step <= LARGEST_STEP:
@@ -91,11 +92,8 @@ def _value(option: Option, context: Context) -> str | float:
             raise bad(option, "a number from 0 to 1", hint="It is the share of all cells that is computed afterwards.")
         return float(fraction)
     if option.name == "doubt":
-        doubt = number(option.value)
-        if doubt is None or not 0 < doubt <= LARGEST_DOUBT:
-            hint = "Cells of which the map is less sure than that are computed afterwards, about 0.1 to 0.5."
-            raise bad(option, f"a number above 0 and at most {LARGEST_DOUBT:g}", hint=hint)
-        return float(doubt)
+        hint = "Cells of which the map is less sure than that are computed afterwards, about 0.1 to 0.5."
+        return _positive(option, LARGEST_DOUBT, hint)
     if option.name == "operator":
         return one_of(option, [operator.name for operator in context.operators], "incremental")
     if option.name == "precision":
@@ -110,15 +108,11 @@ def _value(option: Option, context: Context) -> str | float:
     return size
 
 
-def _share(option: Option) -> float:
-    share = number(option.value)
-    if share is None or not 0 < share <= 1:
-        raise bad(
-            option,
-            "a number above 0 and at most 1",
-            hint="It is the share of each layer's height and width that regions keep; with 1 nothing is cut off.",
-        )
-    return float(share)
+def _positive(option: Option, most: float, hint: str) -> float:
+    value = number(option.value)
+    if value is None or not 0 < value <= most:
+        raise bad(option, f"a number above 0 and at most {most:g}", hint=hint)
+    return float(value)
 
 
 def _device(option: Option) -> str:
