@@ -9,7 +9,8 @@ probability at least c.
 **Luck with the samples.** That probability is over the samples too. Once they are drawn, the share of all images that
 keeps the bound is what it is: with 19 samples and k = 2 it is below 0.9 in four of ten draws. Where samples are drawn
 independently, it is at least c with probability P(Bin(n, 1 - c) >= k) (order statistics). So k is the largest for which
-that is at least 4 in 5, beside the condition above; 1 where none is, for nothing more can be had of so few samples.
+that is at least 19 in 20, beside the condition above (a tolerance limit, as statisticians say; Wilks, 1941); 1 where
+none is, for nothing more can be had of so few samples.
 
 **The cheapest of many.** The k-th smallest of whichever recipe looks best on the same samples is no such bound: luck
 was chosen along. So recipes are tried along a path, from the dearest to the cheapest, that is fixed before the
@@ -39,7 +40,7 @@ import numpy as np
 #: Of a promise that names none (LANGUAGE).
 DEFAULT_CONFIDENCE = 0.9
 _LEAST_GAP = 1e-9  # from 1: what is nearer than that is equal
-_CERTAINTY = 0.8  # that the samples were no lucky ones
+_CERTAINTY = 0.95  # that the samples were no lucky ones
 
 
 @dataclass(frozen=True)

@@ -57,26 +57,27 @@ def test_the_cheapest_that_passes_alone_breaks_the_promise() -> None:
 
 
 def test_some_of_the_speed_is_had_in_spite_of_the_care() -> None:
-    chosen = [admit(samples, costs, TARGET - 0.1, 0.9).recipe for samples, costs, _ in worlds(60, 50)]
+    chosen = [admit(samples, costs, TARGET - 0.2, 0.9).recipe for samples, costs, _ in worlds(60, 50)]
     assert np.mean([recipe is not None and recipe > 0 for recipe in chosen]) > 0.9
 
 
-@pytest.mark.parametrize("images", [9, 10, 20, 35])
+@pytest.mark.parametrize("images", [9, 10, 20, 50])
 def test_one_recipe_keeps_its_bound_as_often_as_promised(images: int) -> None:
     drawn = np.random.default_rng(0).beta(8, 1, (20_000, images + 1))
-    rank = {9: 1, 10: 1, 20: 1, 35: 2}[images]
+    rank = {9: 1, 10: 1, 20: 1, 50: 2}[images]
     bounds = np.sort(drawn[:, :-1], axis=1)[:, rank - 1]
     assert lower_bound(drawn[0, :-1], 0.9) == bounds[0]
     assert (drawn[:, -1] >= bounds).mean() >= 0.9 - 0.01
     assert lower_bound(drawn[0, :8], 0.9) is None
 
 
-@pytest.mark.parametrize(("images", "confidence"), [(19, 0.9), (29, 0.9), (39, 0.9), (99, 0.9), (39, 0.95), (19, 0.8)])
-def test_in_four_of_five_draws_as_many_of_all_images_keep_a_bound_as_promised(images: int, confidence: float) -> None:
-    drawn = np.random.default_rng(images).random((4000, images))
-    shares = np.array([1.0 - (lower_bound(samples, confidence) or 0.0) for samples in drawn])
-    assert (shares >= confidence).mean() >= 0.8 - 0.02
-    assert shares.mean() < (1.0 + confidence) / 2 + 0.01, "bounds are lower than they have to be"
+@pytest.mark.parametrize(("images", "confidence"), [(29, 0.9), (46, 0.9), (99, 0.9), (59, 0.95), (19, 0.8)])
+def test_in_19_of_20_draws_as_many_of_all_images_keep_a_bound_as_promised(images: int, confidence: float) -> None:
+    drawn = np.sort(np.random.default_rng(images).random((4000, images)), axis=1)
+    bound = lower_bound(drawn[0], confidence)
+    rank = int(np.flatnonzero(drawn[0] == bound)[0])
+    assert (1.0 - drawn[:, rank] >= confidence).mean() >= 0.95 - 0.01
+    assert (1.0 - drawn[:, rank + 1] >= confidence).mean() < 0.95, "the bound is lower than it has to be"
 
 
 def test_a_higher_target_or_confidence_never_admits_a_cheaper_recipe() -> None:
@@ -110,9 +111,9 @@ def test_no_number_of_images_beyond_those_needed_is_too_few() -> None:
 
 
 def test_images_that_fail_alone_count_against_a_recipe_once() -> None:
-    samples = np.full((30, 2), 0.95)
+    samples = np.full((50, 2), 0.95)
     samples[5] = 0.1
-    assert admit(samples, [2.0, 1.0], TARGET, 0.9).recipe == 1  # one of 29 may fail
+    assert admit(samples, [2.0, 1.0], TARGET, 0.9).recipe == 1  # one of 49 may fail
     samples[6] = 0.1
     assert admit(samples, [2.0, 1.0], TARGET, 0.9).recipe is None
 
