@@ -66,8 +66,8 @@ def measure(device: str) -> Rates:
         convolution = _best(lambda: torch.conv2d(image, weight), device, 12)
         displaced = _best(lambda: [other.copy_(one) for one, other in pairs], device, 2)
         cached = _best(lambda: [torch.index_select(rows, 0, order) for _ in range(20)], device, 6) / 20
-        call = _best(lambda: [torch.conv2d(small, kernel) for _ in range(50)], device, 5) / 50
-        gather = _best(lambda: [table.gather(places, 2, places, 2) for _ in range(10)], device, 5) / 10
+        call = _best(lambda: [torch.conv2d(small, kernel) for _ in range(50)], device, 20) / 50
+        gather = _best(lambda: [table.gather(places, 2, places, 2) for _ in range(10)], device, 20) / 10
         overlay = _best(lambda: lay_over(rectangles, regions, places - 2, places - 2), device, 8) / OVERLAYS**2
     copied = pairs.numel() * pairs.element_size() / displaced
     return Rates(

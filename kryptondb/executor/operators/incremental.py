@@ -26,7 +26,7 @@ from kryptondb.executor.operators.layer_costs import (
     choose_blocks,
     node_seconds,
 )
-from kryptondb.executor.operators.overheads import overhead_seconds
+from kryptondb.executor.operators.overheads import overhead_seconds, weights_seconds
 from kryptondb.executor.operators.prepared import prepared_layers
 from kryptondb.executor.operators.replay import CudaRecorder, Recorder, Replays, unrecordable
 from kryptondb.executor.operators.shortage import shrinking
@@ -187,15 +187,14 @@ class Incremental:
         nodes = node_seconds(tiling, self.blocks, rates, element, self.workers, workload.fusions)
         seconds += uneven * sum(each for _, each in nodes)
         heads = -(-workload.positions // self.head) if self.head else len(tiling.tiles)
-        head_bytes = _constant_bytes(network, network.head if self.head else None)
-        weights = len(tiling.tiles) * (network.parameter_bytes - head_bytes) + heads * head_bytes
-        seconds += rates.seconds(0.0, weights, 0)
+        head = network.head if self.head else None
+        seconds += weights_seconds(tiling, self.blocks, rates, element, head, heads, workload.device)
         if self.uniform:
             passes = tiling.shapes * _PASSES_TO_RECORD if self.graphs else len(tiling.tiles)
             calls = passes * 2 * len(network.nodes) + (len(tiling.tiles) * _CALLS_OF_A_REPLAY if self.graphs else 0)
             seconds += rates.seconds(0.0, 0.0, calls)
         else:
-            seconds += overhead_seconds(tiling, self.blocks, rates, workload.fusions)
+            seconds += uneven * overhead_seconds(tiling, self.blocks, rates, self.workers, workload.fusions)
         footprint = self._footprint(tiling, element)
         return footprint.cost(seconds, network.flops + tiling.flops, workload.device)
 
@@ -352,15 +351,6 @@ def _ranked(costed: list[tuple[Cost, tuple[int, int], Thrift]]) -> list[tuple[tu
 
 def _result(done: torch.Tensor) -> Callable[[], torch.Tensor]:
     return lambda: done
-
-
-def _constant_bytes(network: Network, head: int | None) -> int:
-    """Bytes of the constants that a head reads; of none without one."""
-    if head is None:
-        return 0
-    read = {i for node in network.nodes[head + 1 :] for i in node.inputs}
-    constants = (network.nodes[i].constant for i in read)
-    return sum(constant.numel() * constant.element_size() for constant in constants if constant is not None)
 
 
 def _halves(group: _Group) -> list[_Group]:

@@ -1,4 +1,4 @@
-"""What a tile costs however small its work: operators are launched, rectangles gathered, regions laid over them."""
+"""What a tile costs however small its work: operators are launched, rectangles gathered, weights read."""
 
 from __future__ import annotations
 
@@ -7,20 +7,38 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
+import torch
 
-from kryptondb.executor.operators.layer_costs import Blocks
+from kryptondb.executor.convolutions.algorithms import weight_of
+from kryptondb.executor.operators.layer_costs import Blocks, weight_elements
 from kryptondb.executor.operators.tilings import Tiling, is_completed
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.fused import Fusion, hands_on
 from kryptondb.optimizer.cost import Rates
 
-_CALLS = 16  # operators that one convolution from differences launches
+#: Rates are measured in loops that do nothing else. In a query all that surrounds an operator (where its region lies,
+#: what it reads, which algorithm takes it) finds other things in the caches. A node costs about so many launches, one
+#: that is computed from differences so many, and a read so many gathers: fitted to five networks, in tiles of 1 to 36
+#: positions.
+_CALLS, _CALLS_OF_DIFFERENCES, _GATHERS = 16, 32, 8
+#: How often a tile's weights pass through memory, at the rate of a copy: torch lays them out anew for each convolution
+#: on a CPU, while transformed ones are read as they lie. Fitted with the above.
+_PASSES, _PASSES_OF_DIFFERENCES = 4.0, 2.0
 
 
 def overhead_seconds(
-    tiling: Tiling, blocks: Blocks, rates: Rates, fusions: Mapping[int, Fusion] = MappingProxyType({})
+    tiling: Tiling,
+    blocks: Blocks,
+    rates: Rates,
+    sharing: int = 1,
+    fusions: Mapping[int, Fusion] = MappingProxyType({}),
 ) -> float:
-    """Seconds that all tiles take beside their work. Workers do not share them: Python runs one line at a time."""
+    """Seconds that all tiles take beside their work.
+
+    Args:
+        sharing: how many tiles run side by side. Most of it is spent outside of Python, which runs one line at a time.
+        fusions: activations that directly computed convolutions take in.
+    """
     network = tiling.network
     steps = cell_steps(network)
     grid = tiling.extents.regions.grid
@@ -31,16 +49,48 @@ def overhead_seconds(
     for node in network.nodes:
         if node.rule is Rule.CONSTANT or not network.varying[node.index] or hands_on(fusions, node, blocks):
             continue
-        calls += _CALLS if node.index in blocks else 1
+        calls += _CALLS_OF_DIFFERENCES if node.index in blocks else _CALLS
         reads = _reads(tiling, node, blocks)
-        gathers += reads
+        gathers += _GATHERS * reads
         if node.rule is not Rule.AVERAGE and node.index not in blocks:
             kinds = [step // math.gcd(step, along) for step, along in zip(steps[node.index], grid.stride, strict=True)]
             groups = np.minimum(rows, kinds[0]) * np.minimum(cols, kinds[1])
             overlays += reads * np.minimum(groups, tiling.positions)
     totals = (float(each.sum()) for each in (calls, gathers, overlays))
     costs = (rates.seconds_per_call, rates.seconds_per_gather, rates.seconds_per_overlay)
-    return sum(total * cost for total, cost in zip(totals, costs, strict=True))
+    return sum(total * cost for total, cost in zip(totals, costs, strict=True)) / sharing
+
+
+def weights_seconds(
+    tiling: Tiling, blocks: Blocks, rates: Rates, element_bytes: int, head: int | None, heads: int, device: str
+) -> float:
+    """Seconds in which weights are read: once a tile, the head's `heads` times.
+
+    Args:
+        element_bytes: of a transformed weight.
+        head: the node that several tiles' head begins with, if they share one.
+        device: a torch device string.
+    """
+    network = tiling.network
+    of_head = _constant_bytes(network, head)
+    untransformed = sum(_bytes(weight_of(network, network.nodes[index])) for index in blocks)
+    passes = _PASSES if device == "cpu" else 1.0
+    of_tile = passes * (network.parameter_bytes - of_head - untransformed)
+    of_tile += _PASSES_OF_DIFFERENCES * weight_elements(network, blocks) * element_bytes
+    return rates.seconds(0.0, len(tiling.tiles) * of_tile + heads * passes * of_head, 0)
+
+
+def _constant_bytes(network: Network, head: int | None) -> int:
+    """Bytes of the constants that a head reads; of none without one."""
+    if head is None:
+        return 0
+    read = {i for node in network.nodes[head + 1 :] for i in node.inputs}
+    constants = (network.nodes[i].constant for i in read)
+    return sum(_bytes(constant) for constant in constants if constant is not None)
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def _reads(tiling: Tiling, node: Node, blocks: Blocks) -> np.ndarray:
