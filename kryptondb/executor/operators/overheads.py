@@ -73,9 +73,9 @@ def weights_seconds(
     """
     network = tiling.network
     of_head = _constant_bytes(network, head)
-    untransformed = sum(_bytes(weight_of(network, network.nodes[index])) for index in blocks)
+    transformed = sum(_bytes(weight_of(network, network.nodes[index])) for index in blocks)
     passes = _PASSES if device == "cpu" else 1.0
-    of_tile = passes * (network.parameter_bytes - of_head - untransformed)
+    of_tile = passes * max(0, network.parameter_bytes - of_head - transformed)  # layers may share a weight
     of_tile += _PASSES_OF_DIFFERENCES * weight_elements(network, blocks) * element_bytes
     return rates.seconds(0.0, len(tiling.tiles) * of_tile + heads * passes * of_head, 0)
 
