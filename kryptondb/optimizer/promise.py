@@ -130,12 +130,9 @@ def safest_path(samples: np.ndarray, costs: np.ndarray) -> list[int]:
 def _rank(images: int, confidence: float) -> int:
     """Which of so many samples, from the smallest on, is the bound; 0 where they are too few for any."""
     most = math.floor(round((images + 1) * (1.0 - confidence), 9))  # as decimals write it: 20 times 1 - 0.9 is 2
-    rank = min(most, 1)
-    exactly = below = confidence**images  # P(Bin(n, 1 - c) = 0), and P(Bin(n, 1 - c) <= 0)
-    while rank < most:
-        exactly *= (images - rank + 1) / rank * (1.0 - confidence) / confidence
-        below += exactly
-        if below > 1.0 - _CERTAINTY:
-            break
-        rank += 1
-    return rank
+    if most < 2:
+        return most
+    from scipy.special import bdtr  # takes a while to import: only where there is a choice
+
+    fewer = bdtr(np.arange(most), images, 1.0 - confidence)  # P(Bin(n, 1 - c) < k) for each k from 1 on
+    return max(1, int(np.count_nonzero(fewer <= 1.0 - _CERTAINTY)))

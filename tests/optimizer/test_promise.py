@@ -80,6 +80,12 @@ def test_in_19_of_20_draws_as_many_of_all_images_keep_a_bound_as_promised(images
     assert (1.0 - drawn[:, rank + 1] >= confidence).mean() < 0.95, "the bound is lower than it has to be"
 
 
+def test_of_very_many_samples_the_bound_is_no_higher_than_luck_allows() -> None:
+    samples = np.arange(20_000) / 20_000
+    below = lower_bound(samples, 0.9)
+    assert below is not None and 0.903 < 1.0 - below < 0.904  # of 2,000 that may be below, luck takes some 70
+
+
 def test_a_higher_target_or_confidence_never_admits_a_cheaper_recipe() -> None:
     for samples, costs, _ in worlds(30, 40):
         by_target = [_cost(samples, costs, target, 0.9) for target in (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)]

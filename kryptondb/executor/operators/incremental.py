@@ -186,8 +186,8 @@ class Incremental:
             seconds += uneven * difference_seconds(tiling, rates, element, self.workers)
         nodes = node_seconds(tiling, self.blocks, rates, element, self.workers, workload.fusions)
         seconds += uneven * sum(each for _, each in nodes)
-        heads = -(-workload.positions // self.head) if self.head else len(tiling.tiles)
-        head = network.head if self.head else None
+        heads = -(-workload.positions // self.head) if self.head else 0
+        head = self._shared_head(network)
         seconds += weights_seconds(tiling, self.blocks, rates, element, head, heads, workload.device)
         if self.uniform:
             passes = tiling.shapes * _PASSES_TO_RECORD if self.graphs else len(tiling.tiles)
@@ -240,7 +240,7 @@ class Incremental:
         footprint = self._footprint(tiling, context.element_bytes)
         guard = footprint.guard(context)
         per_location = tiling.extents.operations
-        head = network.head if self.head else None
+        head = self._shared_head(network)
         uniform = self._uniform_run(context, tiling, head)
 
         def run_tile(tile: Tile, workspace: Workspace) -> torch.Tensor:
@@ -306,6 +306,10 @@ class Incremental:
         """What the regions of all nodes are capped at."""
         return None
 
+    def _shared_head(self, network: Network) -> int | None:
+        """The node that the head begins with where several tiles share it; None where each runs its own."""
+        return network.head if self.head else None
+
     def _groups(self, tiles: tuple[Tile, ...]) -> list[_Group]:
         """Tiles whose heads run together."""
         groups: list[_Group] = []
@@ -323,7 +327,7 @@ class Incremental:
 
     def _footprint(self, tiling: Tiling, element_bytes: int) -> Footprint:
         groups = [sum(tile.size for tile in group) for group in self._groups(tiling.tiles)]
-        head = tiling.network.head if self.head else None
+        head = self._shared_head(tiling.network)
         return incremental_footprint(tiling, self.blocks, element_bytes, groups, head, self.workers, self.rounded)
 
 

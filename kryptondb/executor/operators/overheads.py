@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
-import torch
 
 from kryptondb.executor.convolutions.algorithms import weight_of
 from kryptondb.executor.operators.layer_costs import Blocks, weight_elements
@@ -30,8 +28,8 @@ def overhead_seconds(
     tiling: Tiling,
     blocks: Blocks,
     rates: Rates,
-    sharing: int = 1,
-    fusions: Mapping[int, Fusion] = MappingProxyType({}),
+    sharing: int,
+    fusions: Mapping[int, Fusion],
 ) -> float:
     """Seconds that all tiles take beside their work.
 
@@ -73,7 +71,7 @@ def weights_seconds(
     """
     network = tiling.network
     of_head = _constant_bytes(network, head)
-    transformed = sum(_bytes(weight_of(network, network.nodes[index])) for index in blocks)
+    transformed = sum(weight_of(network, network.nodes[index]).nbytes for index in blocks)
     passes = _PASSES if device == "cpu" else 1.0
     of_tile = passes * max(0, network.parameter_bytes - of_head - transformed)  # layers may share a weight
     of_tile += _PASSES_OF_DIFFERENCES * weight_elements(network, blocks) * element_bytes
@@ -86,11 +84,7 @@ def _constant_bytes(network: Network, head: int | None) -> int:
         return 0
     read = {i for node in network.nodes[head + 1 :] for i in node.inputs}
     constants = (network.nodes[i].constant for i in read)
-    return sum(_bytes(constant) for constant in constants if constant is not None)
-
-
-def _bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return sum(constant.nbytes for constant in constants if constant is not None)
 
 
 def _reads(tiling: Tiling, node: Node, blocks: Blocks) -> np.ndarray:

@@ -48,8 +48,11 @@ def test_nothing_to_compute_keeps_nobody_waiting(network: Network) -> None:
     assert Tiling.of(network, grid, np.zeros((grid.rows, grid.cols), dtype=bool), (2, 2)).unevenness(2) == 1.0
 
 
-def test_of_tiles_that_are_about_as_fast_those_that_need_least_memory_run(network: Network) -> None:
-    work = Workload(network, Grid(32, 32, (4, 4), (1, 1)), None, 1, "cpu", 1 << 40)
+@pytest.mark.parametrize(("patch", "stride"), [(4, 1), (8, 3)])
+def test_of_tiles_that_are_about_as_fast_those_that_need_least_memory_run(
+    network: Network, patch: int, stride: int
+) -> None:
+    work = Workload(network, Grid(32, 32, (patch, patch), (stride, stride)), None, 1, "cpu", 1 << 40)
     (chosen,) = Incremental.candidates(work, Rates(), {})
     most = work.positions // (2 * 2)
     others = [Incremental.candidates(work, Rates(), {"batch": side**2})[0] for side in (1, 2, 3, 4, 6, 8, 10, 12)]
