@@ -20,7 +20,7 @@ from kryptondb.budget import Budget, parse_budget
 from kryptondb.catalog import ProfileKey, SampleRecord
 from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.display import spoken_seconds
-from kryptondb.errors import BindError, ImageError, PlanError
+from kryptondb.errors import BindError, ImageError, PlanError, Position
 from kryptondb.profiles import key_of, profile_of, recipe_of, sample_of
 from kryptondb.progress import progress_line
 from kryptondb.result import Result, Rows
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kryptondb.grammar.statements import Analyze, Option, Select
     from kryptondb.images.picture import Picture
     from kryptondb.images.sources import ImageSource
+    from kryptondb.optimizer.ladder import Pass
     from kryptondb.optimizer.physical import Occlude, PhysicalPlan
     from kryptondb.optimizer.recipe import Recipe
 
@@ -69,18 +70,12 @@ def analyze(
     budget = Budget(seconds)
     with owner.threads():
         recipes = recipes_on(owner.rates(occlude.device), occlude.precision)
-        profiler, estimate = _profiler(owner, occlude, statement, recipes)
-        if not budget.allows(estimate) and budget_option is not None:
-            raise PlanError(
-                f"a budget of {spoken_seconds(seconds or 0.0)} is too short for a single image",
-                position=budget_option.position,
-                hint=f"One is estimated to take {spoken_seconds(estimate)}.",
-            )
+        profiler, estimates = _profiler(owner, occlude, statement, recipes)
         spec = occlude.input.spec if occlude.input.spec is not None else bindings[str(occlude.input.binding)]
         sources = sampling_order(find_images(list(spec) if isinstance(spec, tuple) else spec, occlude.input.window))
-        run = _Run(owner, key_of(occlude), profiler, budget, estimate)
+        run = _Run(owner, key_of(occlude), profiler, budget, estimates)
         try:
-            run.over(sources, recipes)
+            run.over(sources, recipes, budget_option.position if budget_option is not None else None)
         finally:
             run.close()
         return run.result(confidence)
@@ -89,16 +84,26 @@ def analyze(
 class _Run:
     """One run of the statement over its images."""
 
-    def __init__(self, owner: Owner, key: ProfileKey, profiler: Profiler, budget: Budget, estimate: float) -> None:
+    def __init__(
+        self, owner: Owner, key: ProfileKey, profiler: Profiler, budget: Budget, estimates: Mapping[Pass, float]
+    ) -> None:
         self._owner, self._key, self._profiler, self._budget = owner, key, profiler, budget
-        self._expected = estimate
+        self._estimates = estimates
+        self._off = 1.0  # times its estimate the last image took
         self._line = progress_line(owner.settings.get("progress"))
         self._failures: list[ImageFailure] = []
         self._new = self._known = self._left = 0
         self._ended = ""
 
-    def over(self, sources: Sequence[ImageSource], recipes: Sequence[Recipe]) -> None:
-        """Measures the images that the profile lacks, as far as the budget goes."""
+    def over(self, sources: Sequence[ImageSource], recipes: Sequence[Recipe], position: Position | None) -> None:
+        """Measures the images that the profile lacks, as far as the budget goes.
+
+        Args:
+            position: of the budget in the text.
+
+        Raises:
+            PlanError: it does not go as far as the first of them.
+        """
         from kryptondb.executor import ImageFailure
         from kryptondb.executor.asking import load_picture
         from kryptondb.images.sampling import content_hash
@@ -120,7 +125,13 @@ class _Run:
                     continue
                 if image not in known and len(known) >= MOST_SAMPLES:
                     self._ended = f"left out: a profile of {MOST_SAMPLES:,} images is large enough"
-                elif not self._budget.allows(self._expected):
+                elif not self._budget.allows(expected := self._off * self._estimate(wanted)):
+                    if not self._new:
+                        raise PlanError(
+                            f"a budget of {spoken_seconds(self._budget.seconds or 0.0)} is too short for a single image",
+                            position=position,
+                            hint=f"One is estimated to take {spoken_seconds(expected)}.",
+                        )
                     self._ended = "left when the budget was used up: run it again to go on"
                 if self._ended:
                     self._left = len(sources) - number + 1
@@ -155,9 +166,15 @@ class _Run:
         found = self._profiler.measure(picture, recipes, progress)
         sample = sample_of(image, picture.name, found)
         self._owner.profiles.store.put(self._key, sample)
-        self._expected = self._budget.used - before
+        self._off = (self._budget.used - before) / self._estimate(recipes)
         self._new += 1
         return sample
+
+    def _estimate(self, recipes: Sequence[Recipe]) -> float:
+        """Seconds of all maps that recipes need of an image, the exact one included."""
+        from kryptondb.optimizer.ladder import EXACT, maps_beside
+
+        return sum(self._estimates[each] for each in (EXACT, *maps_beside(recipes)))
 
     def _note(self) -> str:
         parts = [f"{self._key.model}: {counted(self._new, 'image')} analyzed in {spoken_seconds(self._budget.used)}"]
@@ -203,10 +220,13 @@ def _query(statement: Analyze) -> Select:
     return s.Select((s.SelectItem(s.HeatMap()),), source)
 
 
-def _profiler(owner: Owner, occlude: Occlude, statement: Analyze, recipes: Sequence[Recipe]) -> tuple[Profiler, float]:
-    """What measures recipes on an image, and an estimate of the seconds it takes for one."""
+def _profiler(
+    owner: Owner, occlude: Occlude, statement: Analyze, recipes: Sequence[Recipe]
+) -> tuple[Profiler, dict[Pass, float]]:
+    """What measures recipes on an image, and the seconds that each map of it is estimated to take."""
     from kryptondb.executor.occlusion import set_up_experiment
     from kryptondb.executor.profiling import Profiler, operators_for
+    from kryptondb.optimizer.ladder import EXACT
     from kryptondb.optimizer.workload import Workload
 
     model, network, rates = (
@@ -224,12 +244,13 @@ def _profiler(owner: Owner, occlude: Occlude, statement: Analyze, recipes: Seque
             position=statement.position,
             hint="Every query of it runs exactly, and needs no profile.",
         )
-    estimates = [occlude.operator.estimate(workload, rates.in_precision(occlude.precision))]
+    estimates = {EXACT: occlude.operator.estimate(workload, rates.in_precision(occlude.precision)).seconds}
     for each, operator in operators.items():
         precision = each.precision or occlude.precision
-        estimates.append(operator.estimate(replace(workload, precision=precision), rates.in_precision(precision)))
+        part = replace(workload, precision=precision)
+        estimates[each] = operator.estimate(part, rates.in_precision(precision)).seconds
     experiment = set_up_experiment(occlude, model, owner.models)
-    return Profiler(experiment, operators), sum(each.seconds for each in estimates)
+    return Profiler(experiment, operators), estimates
 
 
 def _budget_option(options: Sequence[Option]) -> Option | None:

@@ -131,6 +131,8 @@ def _row(key: ProfileKey, profile: Profile) -> tuple[Any, ...]:
     sizes = [" x ".join(map(str, shape[name])) for name in ("patch", "stride")]
     if "edges" in shape:
         sizes[1] += f", edges {shape['edges']}"
+    if "window" in shape:
+        sizes[1] += ", window {:g}, {:g}".format(*shape["window"])
     exact = float(np.median(profile.exact_seconds))
     return (
         key.model,

@@ -24,7 +24,7 @@ from kryptondb.images.sampling import content_hash, sampling_order
 from kryptondb.images.sources import find_images
 from kryptondb.optimizer import recipe as recipes
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.ladder import worthwhile
+from kryptondb.optimizer.ladder import EXACT, maps_beside, worthwhile
 from kryptondb.optimizer.recipe import Recipe
 from tests.end_to_end.networks import export, small_network
 
@@ -145,6 +145,14 @@ def test_each_shape_of_query_has_its_profile(db, laboratory):
     assert shown == [("TOP 1", "probability", "gray"), ("(0, 1)", "probability", "gray"), ("TOP 1", "logit", "black")]
 
 
+def test_pictures_seen_through_another_window_are_other_pictures(db, laboratory):
+    grey = [picture[..., 0].astype(np.int16) for picture in PICTURES[:2]]
+    for window in ("100, 50", "100, 80"):
+        db.sql(f"ANALYZE net USING ? WITH (patch => 8, stride => 8, window => ({window}))", [grey])
+    shown = [(row["stride"], row["images"]) for row in rows(db.sql("SHOW PROFILES"))]
+    assert shown == [("8 x 8, window 100, 50", 2), ("8 x 8, window 100, 80", 2)]
+
+
 def test_profiles_outlive_the_session_and_the_model(tmp_path: Path, laboratory):
     export(small_network(), tmp_path / "net.pt2")
     create = f"CREATE MODEL net FROM '{tmp_path / 'net.pt2'}' WITH (size => 32)"
@@ -232,6 +240,22 @@ def test_a_budget_that_is_too_short_for_one_image_is_refused_with_the_estimate(d
         db.sql(ANALYZE.replace("stride => 8", "stride => 8, budget => 1e-9"), [PICTURES])
     assert "One is estimated to take" in str(caught.value) and caught.value.column == 52
     assert laboratory.asked == []
+    db.sql(ANALYZE, [PICTURES])
+    done = db.sql(ANALYZE.replace("stride => 8", "stride => 8, budget => 1e-9"), [PICTURES])
+    assert (done.note or "").endswith("12 known before")  # nothing is left to do that a budget could be too short for
+
+
+def test_a_budget_needs_to_be_enough_for_the_maps_that_are_still_made(db, laboratory, monkeypatch):
+    takes = {EXACT: 10.0, **{each: 100.0 for each in maps_beside((GOOD, POOR))}}
+    profiler_of = analysis._profiler
+    monkeypatch.setattr(analysis, "_profiler", lambda *arguments: (profiler_of(*arguments)[0], takes))
+    db.sql(ANALYZE, [PICTURES[:1]])
+    with_budget = ANALYZE.replace("stride => 8", "stride => 8, budget => 150")
+    assert (db.sql(with_budget, [PICTURES[:2]]).note or "").startswith("net: 1 image analyzed")
+    assert [recipes for _, recipes in laboratory.asked] == [[GOOD, POOR], [GOOD]]
+    db.sql("DROP PROFILES net")
+    with pytest.raises(kryptondb.PlanError, match="One is estimated to take 3 min 30 s"):
+        db.sql(with_budget, [PICTURES[:2]])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from kryptondb.executor.asking import asking, load_picture
 from kryptondb.executor.cells import CELLS, cell_batches
 from kryptondb.executor.expressions import compile_predicate
 from kryptondb.executor.heatmaps import likeliest
+from kryptondb.executor.outcome import Outcome
 from kryptondb.executor.pieces import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch
 from kryptondb.executor.relational import matches
 from kryptondb.executor.run_state import Run, Runner, Seen
@@ -53,7 +54,7 @@ def cells(node: Occlude, run: Run) -> Stage:
         if run.deadline is not None:  # which all pictures share: their number has to be known
             found = [source for source in sources if wanted(source)]
             sources, total = iter(found), len(found)
-        elif node.tuning is not None and run.laboratory is not None:
+        elif node.tuning is not None:
             sources = iter(asked.tune(node.tuning, [source for source in sources if wanted(source)]))
         with taking_turns(sources, wanted, asked.about, ahead=node.ahead and not single) as turns:
             while (turn := turns.next()) is not None:
@@ -112,14 +113,17 @@ class _Asked:
         """Measures some pictures of a batch, and takes what they admit for the others; those that can be read."""
         from kryptondb.executor.selftuning import Drawn, draw, settle
 
+        count = tuning.drawn(len(batch)) if self.run.laboratory is not None else 0
+        if not count:  # the plan could not know: how many images there are is only known here
+            self.run.outcome = Outcome((), None, tuning.too_few(len(batch)))
+            return batch
         drawn = Drawn()
-        if count := tuning.drawn(len(batch)):
-            experiment = cast("Experiment", self._set_up())
-            draw(drawn, batch, count, self.node, experiment, self.run, self.meter)
-            self._known = {each: ImageAnswer(*answer, self._labels) for each, answer in drawn.answers.items()}
-            node = settle(drawn, tuning, self.node, experiment, self.run)
-            if node is not self.node:
-                self.node, self._runner = node, None
+        experiment = cast("Experiment", self._set_up())
+        draw(drawn, batch, count, self.node, experiment, self.run, self.meter)
+        self._known = {each: ImageAnswer(*answer, self._labels) for each, answer in drawn.answers.items()}
+        node = settle(drawn, tuning, self.node, experiment, self.run)
+        if node is not self.node:
+            self.node, self._runner = node, None
         return [source for source in batch if id(source) not in drawn.failed]
 
     def _set_up(self) -> Runner:
@@ -151,7 +155,8 @@ def _pieces(
                 break
             run.go_on()
             done += len(tile.rows)
-            run.stats.positions += len(tile.rows)
+            if tile.computed:
+                run.stats.positions += len(tile.rows)
             counted = _count(image.run, counted, meter, run)
             run.tell(Progress(image.name, done, node.positions, asked.number, node.input.count))
             for batch in cell_batches(image, tile, node.grid):

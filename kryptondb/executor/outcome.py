@@ -1,4 +1,4 @@
-"""What came of a batch that tuned itself: which images are exact, and what the others ran by."""
+"""What came of a batch that was to tune itself: which images are exact, and what the others ran by."""
 
 from __future__ import annotations
 

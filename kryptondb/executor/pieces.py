@@ -38,6 +38,10 @@ class Scores(Protocol):
     def exact(self) -> bool | np.ndarray:
         """Whether they are computed exactly: of all cells, or boolean [n]."""
 
+    @property
+    def computed(self) -> bool:
+        """Whether the network ran for them; if not, they are reconstructed from others."""
+
 
 class ImageRun(Protocol):
     """One image's occlusion experiment: what is known of the image as it is; iterating it yields `Scores` by tiles."""

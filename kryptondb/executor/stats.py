@@ -14,7 +14,8 @@ class Stats:
     Attributes:
         seconds: time spent making rows; what the reader of the rows does between them is not counted.
         flops: floating point operations, two a multiply-add.
-        positions: patch positions computed, over all images. One position serves all classes.
+        positions: patch positions computed, over all images; what is reconstructed from others does not count. One
+            position serves all classes.
         images: pictures that were opened and asked about.
         failed: pictures that were left out.
         peak_memory: the most bytes of main memory the process held, weights and libraries included; None where the

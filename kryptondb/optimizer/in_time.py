@@ -67,10 +67,10 @@ def in_time(
     if chosen.operator.name != STOPPABLE:
         if workload.network.traced and within.holds(chosen.cost.seconds):
             return InTime(choice, f"estimated to take {within.told(chosen.cost.seconds)}")
+        if hints.operator is not None:
+            raise _hint_too_slow(chosen, within, workload, asked)
         if asked is not None:
             raise both_impossible(chosen, asked, within, workload, hints, context)
-        if hints.operator is not None:
-            raise _hint_too_slow(chosen, within, workload)
     if workload.runs is not None:
         profile = None  # it tells of whole maps
     found = list(_planned(within, workload, hints, context, profile))
@@ -182,7 +182,7 @@ def _reason(choice: Choice, within: Within, workload: Workload) -> str:
     return f"{best}; {exact.operator.name}, the cheapest exact operator, takes {within.told(exact.cost.seconds)}"
 
 
-def _hint_too_slow(chosen: Candidate, within: Within, workload: Workload) -> PlanError:
+def _hint_too_slow(chosen: Candidate, within: Within, workload: Workload, asked: Asked | None) -> PlanError:
     if not workload.network.traced:
         takes = "nobody knows how long it takes, for the network could not be traced"
     elif within.images is None:
@@ -190,6 +190,8 @@ def _hint_too_slow(chosen: Candidate, within: Within, workload: Workload) -> Pla
     else:
         takes = f"it is estimated to take {within.told(chosen.cost.seconds)}"
     hint = f"Without that hint {STOPPABLE} runs, which stops in time"
+    if asked is not None:
+        hint = f"Without that hint whatever keeps {asked} may run, or else the nearest that can be kept is named"
     if workload.network.traced and within.images is not None:
         hint += f"; with it, {within.enough(chosen.cost.seconds)} can be kept"
     return PlanError(f"USING {chosen.operator.name} is not sure to keep {within}: {takes}", hint=f"{hint}.")

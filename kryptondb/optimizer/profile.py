@@ -99,4 +99,5 @@ def query_shape(experiment: Occlude | Occlusion, precision: str) -> dict[str, An
         "classes": {"kind": classes.kind, "k": classes.k, "indices": list(classes.indices)},
         "precision": precision,
         **({} if experiment.edges == "fit" else {"edges": experiment.edges}),
+        **({} if experiment.input.window is None else {"window": list(experiment.input.window)}),
     }

@@ -104,6 +104,19 @@ def samples_needed(confidence: float) -> int:
     return total
 
 
+def samples_for_certainty(confidence: float, failing: int, most: int) -> int | None:
+    """The fewest images of which so many may fail what they certify with the usual certainty; None for over `most`."""
+    from scipy.special import bdtr
+
+    certifying = failing + 1
+    while certifying < most and bdtr(failing, certifying, 1.0 - confidence) > 1.0 - _CERTAINTY:
+        certifying += 1
+    total = certifying + 1
+    while total <= most and total - choosing_images(total) < certifying:
+        total += 1
+    return total if total <= most else None
+
+
 def choosing_images(images: int) -> int:
     """How many of so many images choose the path: one, and those beyond a multiple of ten."""
     certifying = 10 * (images // 10) - 1 if images >= 10 else images - 1

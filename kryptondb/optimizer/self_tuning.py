@@ -49,11 +49,10 @@ def tuning(
         later_seconds=float(np.median(later)),
         images=images,
     )
-    least = found.worth_from
-    if least is None:
+    if found.worth_from is None:
         return "it is not estimated to be faster for tuning itself"
     if images is not None and not found.drawn(images):
-        return f"{images:,} images are too few for tuning itself, which is worth it from {least:,} on"
+        return found.too_few(images)
     return found
 
 

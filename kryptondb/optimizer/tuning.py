@@ -16,10 +16,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from kryptondb.optimizer.promise import samples_for_certainty
 from kryptondb.optimizer.units import seconds_text
 
-#: A batch gives at most one image in so many for more than the confidence needs: more images admit cheaper recipes.
+#: A batch gives at most one image in so many for more than the confidence needs: that makes the promise surer.
 _SHARE = 10
+#: In a large batch so many of these may fail a recipe: one odd image does not rule out what suits all the others.
+_FAILING = 1
 #: Maps that wait for their images' turn take no more than this.
 _MOST_HELD = 64 * 1024**2
 
@@ -59,11 +62,16 @@ class Tuning:
         """How many of so many images run exactly and are measured; 0 where the batch is not worth it."""
         if self.worth_from is None or images < self.worth_from:
             return 0
-        for times in (4, 2):
-            count = times * self.needed
-            if count * _SHARE <= images and count * self.map_bytes <= _MOST_HELD:
-                return count
+        most = min(images // _SHARE, _MOST_HELD // self.map_bytes)
+        for failing in range(_FAILING, -1, -1):
+            count = samples_for_certainty(self.confidence, failing, most)
+            if count is not None:
+                return max(count, self.needed)
         return self.needed
+
+    def too_few(self, images: int) -> str:
+        """Why so many images do not tune themselves, for readers."""
+        return f"{images:,} images are too few for tuning itself, which is worth it from {self.worth_from:,} on"
 
     def seconds(self, images: int) -> float:
         """About how long a batch of so many images takes, if what is guessed comes true."""

@@ -55,7 +55,7 @@ def test_some_images_run_exactly_and_the_others_by_the_recipe_that_they_admit(db
             assert 0.4 <= ssim(map_of_base, map_of_tuned) < 1
     metadata = tuned.schema.metadata
     assert metadata[b"kryptondb.quality"] == b"approximate"
-    assert tuned.stats.images == len(BATCH) and tuned.stats.positions == len(BATCH) * 121
+    assert tuned.stats.images == len(BATCH) and DRAWN * 121 < tuned.stats.positions < len(BATCH) * 121
 
 
 def test_cells_say_of_each_image_whether_it_is_exact(db: kryptondb.Session) -> None:
@@ -63,6 +63,7 @@ def test_cells_say_of_each_image_whether_it_is_exact(db: kryptondb.Session) -> N
     rows = cells.arrow().to_pylist()
     approximate = {row["image"] for row in rows if not row["exact"]}
     assert {row["image"] for row in rows} - approximate == set(told(cells)["exact"])
+    assert cells.stats.positions == sum(row["exact"] for row in rows)
 
 
 def test_what_a_batch_measured_is_a_profile_for_the_next(db: kryptondb.Session) -> None:
@@ -90,6 +91,17 @@ def test_a_batch_that_is_not_worth_it_runs_exactly_and_says_why(db, images, quer
     result = db.sql(query, [images])
     assert result.plan.quality.kind == "exact" and why in result.plan.quality.note
     assert b"kryptondb.tuning" not in result.arrow().schema.metadata
+
+
+def test_a_batch_that_turns_out_to_be_too_small_is_exact_and_says_so(db: kryptondb.Session, tmp_path: Path) -> None:
+    for number, pixels in enumerate(BATCH):
+        Image.fromarray(pixels).save(tmp_path / f"{'few' if number < 3 else 'more'}{number:02}.png")
+    result = db.sql(QUERY + "WHERE image LIKE '%few%' " + PROMISE, [str(tmp_path)])
+    assert result.plan.quality.kind == "approximate"  # nobody had counted them
+    assert result.arrow().num_rows == 3 and result.schema.metadata[b"kryptondb.quality"] == b"exact"
+    made = told(result)
+    assert made["others"] == "exact" and made["note"].startswith("3 images are too few for tuning itself")
+    assert db.sql("SHOW PROFILES").arrow().num_rows == 0
 
 
 def test_it_can_be_switched_off(db: kryptondb.Session) -> None:

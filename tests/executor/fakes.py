@@ -66,6 +66,7 @@ class Tile:
     cols: np.ndarray
     scores: np.ndarray
     exact: bool | np.ndarray = True
+    computed: bool = True
 
 
 def base_of(index: int) -> float:

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
+from kryptondb.optimizer.promise import choosing_images, samples_for_certainty
 from kryptondb.optimizer.tuning import Tuning
 
 BATCH = Tuning(0.9, 0.9, needed=10, map_bytes=1000, exact_seconds=10.0, guide_seconds=30.0, later_seconds=4.0)
@@ -31,14 +33,30 @@ def test_a_batch_is_worth_it_from_where_the_others_save_what_measuring_costs() -
     assert BATCH.seconds(37) == 370.0 and BATCH.seconds(38) == 100 + 165 + 28 * 4.0 < 380
 
 
-def test_large_batches_draw_more_images_for_recipes_that_are_cheaper() -> None:
-    assert [BATCH.drawn(images) for images in (199, 200, 399, 400, 100_000)] == [10, 20, 20, 40, 40]
+def test_large_batches_draw_as_many_images_as_make_sure_that_the_sample_was_no_lucky_one() -> None:
+    assert [BATCH.drawn(images) for images in (299, 300, 499, 500, 100_000)] == [10, 30, 30, 50, 50]
+    # 29 certify then, of which none may fail, or 49, of which one may: by chance alone in less than one case of 20
+    assert 0.9**29 < 0.05 and 0.9**49 + 49 * 0.1 * 0.9**48 < 0.05
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("failing", [0, 1])
+def test_the_images_for_certainty_are_the_fewest(confidence: float, failing: int) -> None:
+    count = samples_for_certainty(confidence, failing, 10_000)
+    assert count is not None and _luck(count, confidence, failing) <= 0.05 < _luck(count - 10, confidence, failing)
+    assert samples_for_certainty(confidence, failing, count - 1) is None
+
+
+def _luck(images: int, confidence: float, failing: int) -> float:
+    """How probable it is that at most so many of the certifying images fail what just that share of all does."""
+    certifying = images - choosing_images(images)
+    return float(binom.cdf(failing, certifying, 1 - confidence))
 
 
 @given(batches, st.integers(0, 100_000))
 def test_nothing_is_drawn_that_does_not_pay_and_no_more_than_the_batch_has(tuning: Tuning, images: int) -> None:
     count = tuning.drawn(images)
-    assert count in (0, tuning.needed, 2 * tuning.needed, 4 * tuning.needed) and count <= images
+    assert count in (0, tuning.needed, 30, 50) and count <= images
     if count == tuning.needed:
         assert tuning.seconds(images) <= images * tuning.exact_seconds * (1 + 1e-9)
     assert count * tuning.map_bytes <= 64 * 1024**2

@@ -113,7 +113,7 @@ class AnytimeRun:
             return
         maps = self._round.completed(found.values, found.known, found.guide)
         rows, cols = (index.astype(np.int32) for index in np.nonzero(rest))
-        yield Scores(rows, cols, np.ascontiguousarray(maps[:, rest].T), False)
+        yield Scores(rows, cols, np.ascontiguousarray(maps[:, rest].T), exact=False, computed=False)
 
     @property
     def _unknown(self) -> int:

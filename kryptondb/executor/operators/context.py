@@ -27,12 +27,14 @@ class Scores:
         rows, cols: their places in the grid, int32 [n].
         scores: the score of each class asked for, float64 [n, k].
         exact: whether they are what full inference would give, of all cells or of each, boolean [n].
+        computed: whether the network ran for them; if not, they are reconstructed from others.
     """
 
     rows: np.ndarray
     cols: np.ndarray
     scores: np.ndarray
     exact: bool | np.ndarray = True
+    computed: bool = True
 
 
 @dataclass(eq=False)

@@ -143,7 +143,7 @@ class Staged(ABC):
         if rest.any():
             maps = reconstruction.completed(found.values, found.known, found.guide)
             rows, cols = (index.astype(np.int32) for index in np.nonzero(rest))
-            yield Scores(rows, cols, np.ascontiguousarray(maps[:, rest].T), False)
+            yield Scores(rows, cols, np.ascontiguousarray(maps[:, rest].T), exact=False, computed=False)
 
     def estimate(self, workload: Workload, rates: Rates) -> Cost:
         """All stages on their cells, the base once, and the reconstruction."""
