@@ -127,8 +127,9 @@ class _Run:
                     self._ended = f"left out: a profile of {MOST_SAMPLES:,} images is large enough"
                 elif not self._budget.allows(expected := self._off * self._estimate(wanted)):
                     if not self._new:
+                        given = spoken_seconds(self._budget.seconds or 0.0)
                         raise PlanError(
-                            f"a budget of {spoken_seconds(self._budget.seconds or 0.0)} is too short for a single image",
+                            f"a budget of {given} is too short for a single image",
                             position=position,
                             hint=f"One is estimated to take {spoken_seconds(expected)}.",
                         )

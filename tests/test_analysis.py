@@ -246,7 +246,7 @@ def test_a_budget_that_is_too_short_for_one_image_is_refused_with_the_estimate(d
 
 
 def test_a_budget_needs_to_be_enough_for_the_maps_that_are_still_made(db, laboratory, monkeypatch):
-    takes = {EXACT: 10.0, **{each: 100.0 for each in maps_beside((GOOD, POOR))}}
+    takes = {EXACT: 10.0, **dict.fromkeys(maps_beside((GOOD, POOR)), 100.0)}
     profiler_of = analysis._profiler
     monkeypatch.setattr(analysis, "_profiler", lambda *arguments: (profiler_of(*arguments)[0], takes))
     db.sql(ANALYZE, [PICTURES[:1]])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -22,6 +23,7 @@ from kryptondb.executor.resident import anonymous
 from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace
+from kryptondb.optimizer.cost import BASE
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import ELEMENT_BYTES, REDUCED_PRECISIONS, Runs, mask_of_runs
 
@@ -138,7 +140,9 @@ class ImageRun:
                 memory=experiment.memory,
                 score=experiment.score,
             )
+            began = time.perf_counter()
             output = experiment.operator.prepare(self._context)
+            self._context.spent[BASE] = time.perf_counter() - began
         scores = output.double().cpu()
         self.prediction: np.ndarray = probabilities(scores, experiment.model.activation)[0].numpy()
         self.classes: list[int] = _chosen(experiment.classes, self.prediction)
@@ -153,6 +157,11 @@ class ImageRun:
         """Operations done so far."""
         return self._context.flops
 
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds so far, by phase."""
+        return self._context.spent
+
     def allot(self, time_left: Callable[[], float]) -> None:
         """Lets an operator that can stop do so when that many seconds are left no more. Call before iterating."""
         self._context.time_left = time_left
@@ -166,10 +175,11 @@ class ImageRun:
 
     def _cells(self) -> Iterator[Scores]:
         device = torch.device(self._experiment.device)
-        cells = self._experiment.operator.run(self._context)
+        operator = self._experiment.operator
+        cells = operator.run(self._context)
         while True:
             with exact_inference(device):  # around each step: a generator must not keep it on while others run
-                scores = next(cells, None)
+                scores = self._context.timed(operator.rest, cells)
             if scores is None:
                 self._context.base = self._context.replays = None  # those who keep the answer keep no activations
                 return

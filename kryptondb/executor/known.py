@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Known:
         base: their scores with nothing occluded, float64 [k].
         scores: of every position, float64 [k, rows, cols].
         flops: operations that were done for it.
+        spent: nothing, for its turn takes no time.
     """
 
     prediction: np.ndarray
@@ -27,6 +28,7 @@ class Known:
     base: np.ndarray
     scores: np.ndarray
     flops: float
+    spent: Mapping[str, float] = field(default_factory=dict)
 
     def allot(self, time_left: Callable[[], float]) -> None:
         """Takes no time."""

@@ -166,6 +166,8 @@ def _pieces(
         close = getattr(tiles, "close", None)
         if close is not None:
             close()
+        for phase, seconds in image.run.spent.items():
+            run.stats.phases[phase] = run.stats.phases.get(phase, 0.0) + seconds
     yield Piece(empty_batch(CELLS), image, last=True)
 
 

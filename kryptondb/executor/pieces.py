@@ -7,7 +7,7 @@ iterator when done, early or not: that ends the work below at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,6 +53,10 @@ class ImageRun(Protocol):
     @property
     def flops(self) -> float:
         """Operations done so far."""
+
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds so far, by phase (`optimizer.cost.Phase`)."""
 
     def allot(self, time_left: Callable[[], float]) -> None:
         """Called before it is iterated: seconds that it may still take."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kryptondb.executor.resident import forget_highest, resident
 
@@ -24,6 +24,8 @@ class Stats:
         query_memory: the most bytes of main memory held beyond those held when the first picture was about to be
             asked about, the network's weights among them; pages of files are not counted. What a plan's estimate is of.
         rows: rows of the result.
+        phases: seconds of each phase of the images' plans (`optimizer.cost.Phase`), over all images; where the next
+            image's base is made meanwhile, its time is counted beside the others'.
     """
 
     seconds: float = 0.0
@@ -34,6 +36,7 @@ class Stats:
     peak_memory: int | None = None
     query_memory: int | None = None
     rows: int = 0
+    phases: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

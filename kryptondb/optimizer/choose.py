@@ -18,6 +18,9 @@ from kryptondb.optimizer.physical import Rejected
 from kryptondb.optimizer.units import bytes_text, seconds_text
 from kryptondb.optimizer.workload import Workload
 
+#: Full inference of every position, which all others are compared with.
+FULL = "full"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -96,16 +99,19 @@ def _with_approximations(
     for each in found.tried:
         if each is not best:
             why = _against(each.candidate, chosen, workload, hints) if each.keeps else f"may not keep {asked}"
+            if not each.keeps and each.bound is not None and each.bound >= asked.ssim:
+                why = f"by itself; not sure to keep {asked} as one of {len(found.tried)} that were tried"
             loser = each.candidate
             rejected.append(Rejected(loser.operator, loser.cost, f"{each.about}, {why}", loser.description))
     rejected.sort(key=lambda loser: loser.cost.seconds if loser.cost is not None else 0.0)
     if best is None:
         why_exact = found.why_none or "what the profile admits is not estimated to be faster"
         return Choice(exact, tuple(rejected), _reason(exact, fitting, workload, hints), why_exact=why_exact)
-    times = exact.cost.seconds / chosen.cost.seconds if chosen.cost.seconds > 0 else 1.0
-    against = f"{exact.operator.name}, the cheapest exact operator, takes {times:.1f} times as long"
-    reason = f"{best.recipe} is the cheapest that keeps {asked}; {against} ({seconds_text(exact.cost.seconds)})"
-    return Choice(chosen, tuple(rejected), reason, best)
+    against = f"{exact.operator.name}, the cheapest exact operator, takes {_times(exact, chosen)}"
+    full = next((each for each in candidates if each.operator.name == FULL and each is not exact), None)
+    if full is not None:
+        against += f", {FULL} {_times(full, chosen)}"
+    return Choice(chosen, tuple(rejected), f"{best.recipe} is the cheapest that keeps {asked}; {against}", best)
 
 
 def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Candidate]:
@@ -163,6 +169,11 @@ def _reason(chosen: Candidate, fitting: Sequence[Candidate], workload: Workload,
     if not others:
         return f"{name} is the only operator for this query" + among
     second = min(others, key=lambda candidate: candidate.cost.seconds)
-    times = second.cost.seconds / chosen.cost.seconds if chosen.cost.seconds > 0 else 1.0
-    against = f"{second.operator.name} takes {times:.1f} times as long ({seconds_text(second.cost.seconds)})"
+    against = f"{second.operator.name} takes {_times(second, chosen)}"
     return f"{name} is the cheapest exact operator{among}; {against}"
+
+
+def _times(loser: Candidate, chosen: Candidate) -> str:
+    """How much longer it takes, and how long that is."""
+    times = loser.cost.seconds / chosen.cost.seconds if chosen.cost.seconds > 0 else 1.0
+    return f"{times:.1f} times as long ({seconds_text(loser.cost.seconds)})"

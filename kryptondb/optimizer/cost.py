@@ -8,6 +8,21 @@ from functools import cached_property
 
 import numpy as np
 
+#: Phases that most plans have: the unoccluded image, and the cells of a map that is computed in one go.
+BASE, POSITIONS = "base", "positions"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a plan that is estimated and measured by itself.
+
+    Attributes:
+        seconds: wall-clock time that it is estimated to take.
+    """
+
+    name: str
+    seconds: float
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -21,6 +36,7 @@ class Cost:
         ahead: bytes that the next image's base takes where it is made meanwhile; a part of `memory` only in a plan that
             does so.
         room: bytes beyond `memory` that save time where they may be held too.
+        phases: what `seconds` comes of, in the order of the run; empty where nobody tells.
     """
 
     seconds: float
@@ -28,10 +44,16 @@ class Cost:
     memory: int
     ahead: int = 0
     room: int = 0
+    phases: tuple[Phase, ...] = ()
 
     def within(self, limit: int) -> Cost:
         """What it comes to where so many bytes may be held: as much of the room as they leave is memory."""
         return replace(self, memory=max(self.memory, min(self.memory + self.room, limit)), room=0)
+
+
+def base_and_positions(cost: Cost, base: float) -> Cost:
+    """The cost of a plan that computes the unoccluded image in so many seconds, and then all positions alike."""
+    return replace(cost, phases=(Phase(BASE, base), Phase(POSITIONS, cost.seconds - base)))
 
 
 @dataclass(frozen=True)

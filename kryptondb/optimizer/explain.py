@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -54,6 +54,10 @@ class Measured(Protocol):
     def rows(self) -> int:
         """Rows of the answer."""
 
+    @property
+    def phases(self) -> Mapping[str, float]:
+        """Seconds of each phase, of all images."""
+
 
 def explain(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str:
     """A plan's story as plain text, made for a terminal of 100 columns.
@@ -93,7 +97,7 @@ def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str
         for loser in plan.rejected
     ]
     if analyzed is not None:
-        names = ("seconds", "flops", "positions", "images", "failed", "peak_memory", "query_memory", "rows")
+        names = ("seconds", "flops", "positions", "images", "failed", "peak_memory", "query_memory", "rows", "phases")
         story["measured"] = {name: getattr(analyzed, name) for name in names}
     story["plan"] = json.loads(to_json(plan))
     return json.dumps(story, indent=2, ensure_ascii=False)
@@ -204,7 +208,7 @@ def _rejected(rejected: Sequence[Rejected]) -> Iterable[str]:
     """One line a candidate; where that is too long for the terminal, its reason stands below it."""
     if not rejected:
         return
-    shown = rejected[:SHOWN_REJECTED]
+    shown = _shown(rejected)
     rows = []
     for loser in shown:
         seconds, _, memory = _cost_texts(loser.cost)
@@ -222,6 +226,13 @@ def _rejected(rejected: Sequence[Rejected]) -> Iterable[str]:
         yield f"{'':<{MARGIN}}and {len(rejected) - len(shown)} more"
 
 
+def _shown(rejected: Sequence[Rejected]) -> Sequence[Rejected]:
+    """The first of them, in their order, and of each operator at least its first."""
+    first = {loser.operator.name: index for index, loser in reversed(list(enumerate(rejected)))}
+    places = list(dict.fromkeys((*first.values(), *range(len(rejected)))))
+    return [rejected[place] for place in sorted(places[: max(SHOWN_REJECTED, len(first))])]
+
+
 # What was measured
 
 
@@ -230,7 +241,6 @@ def _measurements(plan: PhysicalPlan, analyzed: Measured) -> str:
     cost = plan.occlude.cost if plan.occlude is not None else None
     unknown = "unknown" if plan.occlude is not None else ""  # of a network that could not be traced
     images = analyzed.images
-    positions = plan.occlude.positions * images if plan.occlude is not None else None
     rows: list[tuple[str, str, str, str]] = [("", "estimated", "measured", "")]
     rows.append(
         (
@@ -240,6 +250,7 @@ def _measurements(plan: PhysicalPlan, analyzed: Measured) -> str:
             _ratio(analyzed.seconds, cost.seconds * images if cost else 0),
         )
     )
+    rows += _phases(cost, analyzed)
     if plan.occlude is not None:
         rows.append(
             (
@@ -249,7 +260,9 @@ def _measurements(plan: PhysicalPlan, analyzed: Measured) -> str:
                 _ratio(analyzed.flops, cost.flops * images if cost else 0),
             )
         )
-        others = f"{positions - analyzed.positions:,} not computed" if positions > analyzed.positions else ""
+        positions = plan.occlude.positions * images
+        how = "not computed" if plan.quality.kind == "exact" else "reconstructed"
+        others = f"{positions - analyzed.positions:,} {how}" if positions > analyzed.positions else ""
         rows.append(("positions", f"{positions:,}", f"{analyzed.positions:,}", others))
         known = next((node.count for node in plan.root.walk() if isinstance(node, Images)), None)
         failed = f"{analyzed.failed:,} left out" if analyzed.failed else ""
@@ -263,9 +276,19 @@ def _measurements(plan: PhysicalPlan, analyzed: Measured) -> str:
         rows.append(("process", "", bytes_text(analyzed.peak_memory), "weights and libraries included"))
     rows.append(("rows", "", f"{analyzed.rows:,}", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    first = max(MARGIN, widths[0] + GAP)
     return "\n".join(
-        f"{row[0]:<{MARGIN}}{row[1]:>{widths[1]}}   {row[2]:>{widths[2]}}   {row[3]}".rstrip() for row in rows
+        f"{row[0]:<{first}}{row[1]:>{widths[1]}}   {row[2]:>{widths[2]}}   {row[3]}".rstrip() for row in rows
     )
+
+
+def _phases(cost: Cost | None, analyzed: Measured) -> Iterable[tuple[str, str, str, str]]:
+    """A row for each phase that was estimated or took time, in the order of the run."""
+    estimated = {phase.name: phase.seconds * analyzed.images for phase in cost.phases} if cost else {}
+    for name in dict.fromkeys((*estimated, *analyzed.phases)):
+        expected, took = estimated.get(name), analyzed.phases.get(name)
+        before, after = ("" if seconds is None else seconds_text(seconds) for seconds in (expected, took))
+        yield f"{'':{GAP}}{name}", before, after, _ratio(took or 0.0, expected or 0.0) if after else ""
 
 
 def _ratio(measured: float, estimated: float) -> str:

@@ -116,10 +116,9 @@ def _planned(
         if not workload.network.traced or within.images is None:
             return Candidate(operator, cost, said, workload.precision), None
         reach = operator.reach(workload, rates, within.an_image)
-        cells = f"about {reach.positions:,} cells computed"
-        return Candidate(
-            operator, replace(cost, seconds=reach.seconds, flops=reach.flops), f"{cells}, {said}", workload.precision
-        ), reach
+        cost = replace(cost, seconds=reach.seconds, flops=reach.flops, phases=())
+        said = f"about {reach.positions:,} cells computed, {said}"
+        return Candidate(operator, cost, said, workload.precision), reach
 
     plain, reach = planned(kind.candidates(workload, rates, hints.for_operators())[0])
     if reach is not None and reach.step == 1:

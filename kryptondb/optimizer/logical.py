@@ -103,6 +103,7 @@ class Hints:
     convolution: str = "auto"
     step: int | None = None
     fraction: float | None = None
+    chosen: str | None = None
     doubt: float | None = None
 
     def for_operators(self) -> Mapping[str, float | str]:
@@ -113,6 +114,7 @@ class Hints:
             "convolution": self.convolution,
             "step": self.step,
             "fraction": self.fraction,
+            "chosen": self.chosen,
             "doubt": self.doubt,
         }
         return {name: value for name, value in given.items() if value is not None}

@@ -29,7 +29,8 @@ class Operator(Protocol):
 
         `hints` may hold `batch`, a number of positions that run at once; `convolution`: 'direct' leaves every
         convolution to torch, 'accurate' computes none from differences but in small blocks, which round less; `tau`,
-        the share of every node's height and width that regions keep; `step`, `fraction` and `doubt`, as in a `Recipe`.
+        the share of every node's height and width that regions keep; `step`, `fraction` and `doubt`, as in a `Recipe`,
+        and `chosen`, which is its `where`.
         """
         ...
 

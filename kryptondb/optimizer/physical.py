@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kryptondb.grammar.statements import Expression, Promise
 from kryptondb.network import Cap, Grid
 from kryptondb.optimizer import plan_json
-from kryptondb.optimizer.cost import Cost
+from kryptondb.optimizer.cost import Cost, Phase
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.relational import (
     Aggregate,
@@ -275,7 +275,7 @@ class PhysicalPlan:
 
 
 _CLASSES: tuple[type[Any], ...] = (
-    *(PhysicalPlan, Quality, Rejected, ClassChoice, Cost, Promise, Cap, Recipe, Tuning),
+    *(PhysicalPlan, Quality, Rejected, ClassChoice, Cost, Phase, Promise, Cap, Recipe, Tuning),
     *(Images, Occlude, Redundancy, Filter, Aggregate, HeatMaps, Predictions, Project, Sort, Limit),
 )
 

@@ -57,6 +57,7 @@ def test_a_hint_that_breaks_the_promise_is_refused(database: Database, hint: str
         ("step => 1.5", "step must be a whole number from 1 to 64, not 1.5"),
         ("fraction => 1.1", "fraction must be a number from 0 to 1, not 1.1"),
         ("fraction => 'all'", "fraction must be a number from 0 to 1, not 'all'"),
+        ("chosen => 'drop'", "chosen is a hint for the operators 'drill-down' and 'refined'"),
         ("doubt => 0", "doubt must be a number above 0 and at most 10, not 0"),
         ("doubt => 'none'", "doubt must be a number above 0 and at most 10, not 'none'"),
         ("tau => 0", "tau must be a number above 0 and at most 1, not 0"),
@@ -102,8 +103,12 @@ def test_staged_operators_are_told_what_their_recipe_is(operator: str) -> None:
     assert {name: told[0][name] for name in ("step", "fraction", "tau")} == {"step": 3, "fraction": 0.1, "tau": 0.6}
     database.plan(QUERY + f"operator => '{operator}', doubt => 0.25")
     assert told[-1]["doubt"] == 0.25 and "fraction" not in told[-1]
-    both = database.error(QUERY + f"operator => '{operator}', fraction => 0.1, doubt => 0.25")
-    assert "fraction and doubt are two ways to say which cells are computed afterwards" in both
+    database.plan(QUERY + f"operator => '{operator}', chosen => 'drop'")
+    assert told[-1]["chosen"] == "drop"
+    assert 'Did you mean "drop"?' in database.error(QUERY + f"operator => '{operator}', chosen => 'drops'")
+    for other in ("fraction => 0.1", "chosen => 'drop'"):
+        both = database.error(QUERY + f"operator => '{operator}', {other}, doubt => 0.25")
+        assert f"{other.split()[0]} and doubt are two ways to say which cells are computed afterwards" in both
     asked = QUERY.replace("USING", "WITH SSIM >= 0.9 USING") + f"operator => '{operator}', step => 3"
     assert f"USING operator => '{operator}' breaks the promise" in database.error(asked)
 

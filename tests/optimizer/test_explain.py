@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from kryptondb.optimizer import from_json
+from kryptondb.optimizer import explain, from_json, to_json
+from kryptondb.optimizer.cost import Phase
+from kryptondb.optimizer.physical import Quality
 from tests.optimizer.conftest import Database
 
 QUERY = "SELECT HEATMAP FROM occlude(chest, 'scan.png', class => 'nodule')"
@@ -29,6 +32,7 @@ class Counted:
     peak_memory: int | None = 512_000_000
     query_memory: int | None = 97_000_000
     rows: int = 1
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 def test_the_story_of_a_plan(database: Database) -> None:
@@ -61,6 +65,35 @@ def test_measurements_stand_beside_estimates(database: Database) -> None:
         "process                   512 MB   weights and libraries included",
         "rows                           1",
     ]
+
+
+def test_what_phases_were_estimated_to_take_stands_beside_what_they_took(database: Database) -> None:
+    plan = database.plan(QUERY)
+    occlude = plan.occlude
+    assert occlude is not None and occlude.cost is not None
+    cost = replace(occlude.cost, phases=(Phase("base", 0.01), Phase("first", 0.1), Phase("chosen", 0.0)))
+    approximate = Quality("approximate", None, "USING asks for it")
+    plan = replace(plan, root=replace(plan.root, input=replace(occlude, cost=cost)), quality=approximate)
+    counted = Counted(images=2, positions=100, phases={"base": 0.02, "first": 0.3, "reconstruction": 0.004})
+    assert explain(plan, analyzed=counted).split("\n\n")[1].split("\n")[:8] == [
+        "                  estimated   measured",
+        "seconds              0.22 s     0.25 s   1.12 of the estimate",
+        "  base                20 ms      20 ms   1.00 of the estimate",
+        "  first              0.20 s     0.30 s   1.50 of the estimate",
+        "  chosen               0 ms",
+        "  reconstruction                  4 ms",
+        "operations         33 GFLOP   20 GFLOP   0.60 of the estimate",
+        "positions               234        100   134 reconstructed",
+    ]
+    assert from_json(to_json(plan), database.operators) == plan
+
+
+def test_of_many_rejected_each_operator_is_shown(database: Database) -> None:
+    plan = database.plan(QUERY)
+    many, last = [replace(plan.rejected[0], reason=f"reason {number}") for number in range(12)], plan.rejected[-1]
+    lines = explain(replace(plan, rejected=(*many, last))).split("\n")
+    assert [line.split()[-1] for line in lines if " reason " in line] == ["0", "1", "2", "3", "4", "5", "6"]
+    assert lines[-2].split()[0] == "Full" and lines[-1].strip() == "and 5 more"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -51,6 +52,7 @@ class Context:
         read: scores of the network [n, classes] -> the scores asked for, float64 [n, k].
         base: the materialized base, where the operator's `prepare` makes one.
         flops: operations done so far; operators add to it.
+        spent: seconds so far, by phase (`optimizer.cost.Phase`).
         replays: recorded passes that pictures share; None where none are recorded, or for this picture alone.
         held_before: bytes that the process held beside this image, None where nobody watches its memory.
         beside: bytes that may come to that while this image runs: the next one's base.
@@ -68,6 +70,7 @@ class Context:
     read: Callable[[torch.Tensor], np.ndarray]
     base: Base | None = None
     flops: float = 0.0
+    spent: dict[str, float] = field(default_factory=dict)
     replays: Replays | None = None
     held_before: int | None = None
     beside: int = 0
@@ -76,6 +79,14 @@ class Context:
     score: str = "probability"
     time_left: Callable[[], float] | None = None
     rounded: Network | None = None
+
+    def timed(self, phase: str, blocks: Iterator[Scores]) -> Scores | None:
+        """The next block of cells, None after the last; what it takes, but for phases inside of it, is this phase's."""
+        began, inside = time.perf_counter(), sum(self.spent.values())
+        scores = next(blocks, None)
+        took = time.perf_counter() - began - (sum(self.spent.values()) - inside)
+        self.spent[phase] = self.spent.get(phase, 0.0) + took
+        return scores
 
     @property
     def element_bytes(self) -> int:

@@ -34,7 +34,7 @@ class DrillDown(Staged):
     def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
         tau, doubt = hints.get("tau", 1.0), hints.get("doubt", 0.0)
         fraction = hints.get("fraction", USUAL_SHARE if doubt else FRACTION)
-        return Recipe(cls.name, tau, tau, hints.get("step", STEP), fraction, WHERE, doubt=doubt)
+        return Recipe(cls.name, tau, tau, hints.get("step", STEP), fraction, hints.get("chosen", WHERE), doubt=doubt)
 
     @classmethod
     def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:

@@ -14,7 +14,7 @@ from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.shortage import shrinking
 from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.network import Rule
-from kryptondb.optimizer.cost import Cost, Rates
+from kryptondb.optimizer.cost import POSITIONS, Cost, Rates, base_and_positions
 from kryptondb.optimizer.workload import Workload
 
 _LARGEST_BATCH = 64
@@ -27,6 +27,7 @@ class Full:
     name: ClassVar[str] = "full"
     exact: ClassVar[bool] = True
     rounded: ClassVar[bool] = False
+    rest: ClassVar[str] = POSITIONS
     batch: int
 
     @classmethod
@@ -45,14 +46,13 @@ class Full:
         network = workload.network
         batches, rest = divmod(workload.positions, self.batch)
         flops = (workload.positions + 1) * network.flops
-        sizes = [(1, 1), (batches, self.batch), (1, rest)]
-        seconds = sum(
+        base, *others = (
             count * whole_seconds(network, size, rates, workload.element_bytes, workload.fusions)
-            for count, size in sizes
+            for count, size in [(1, 1), (batches, self.batch), (1, rest)]
             if count and size
         )
         footprint = full_footprint(network, self.batch, workload.element_bytes)
-        return footprint.cost(seconds, flops, workload.device)
+        return base_and_positions(footprint.cost(base + sum(others), flops, workload.device), base)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN."""

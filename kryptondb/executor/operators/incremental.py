@@ -39,7 +39,7 @@ from kryptondb.executor.operators.uniform_run import UniformRun
 from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.executor.operators.workers import workers
 from kryptondb.network import Cap, Network
-from kryptondb.optimizer.cost import Cost, Rates
+from kryptondb.optimizer.cost import POSITIONS, Cost, Rates, base_and_positions
 from kryptondb.optimizer.workload import BASE_BYTES, REDUCED_PRECISIONS, Workload
 
 _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24)
@@ -74,6 +74,7 @@ class Incremental:
 
     name: ClassVar[str] = "incremental"
     exact: ClassVar[bool] = True
+    rest: ClassVar[str] = POSITIONS
     tile_run: ClassVar[type[TileRun]] = TileRun
     tile: tuple[int, int]
     winograd: tuple[tuple[int, int, int], ...] = ()
@@ -181,7 +182,8 @@ class Incremental:
         network, element = workload.network, workload.element_bytes
         tiling = self._tiling(workload)
         uneven = tiling.unevenness(self.workers)
-        seconds = whole_seconds(network, 1, rates, BASE_BYTES if self.rounded else element, workload.fusions)
+        base = whole_seconds(network, 1, rates, BASE_BYTES if self.rounded else element, workload.fusions)
+        seconds = base
         if self.rounded:
             seconds += uneven * difference_seconds(tiling, rates, element, self.workers)
         nodes = node_seconds(tiling, self.blocks, rates, element, self.workers, workload.fusions)
@@ -196,7 +198,7 @@ class Incremental:
         else:
             seconds += uneven * overhead_seconds(tiling, self.blocks, rates, self.workers, workload.fusions)
         footprint = self._footprint(tiling, element)
-        return footprint.cost(seconds, network.flops + tiling.flops, workload.device)
+        return base_and_positions(footprint.cost(seconds, network.flops + tiling.flops, workload.device), base)
 
     def redundancy(self, workload: Workload) -> tuple[float, float]:
         """The redundancy ratio reached, and the ideal one with each position's own region (equation 20)."""

@@ -29,8 +29,8 @@ class Refined(Staged):
     def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
         tau = hints.get("tau", TAU)
         doubt = hints.get("doubt", 0.0)
-        fraction = hints.get("fraction", USUAL_SHARE if doubt else 0.0)
-        where = WHERE if fraction else ""
+        fraction = hints.get("fraction", USUAL_SHARE if doubt or "chosen" in hints else 0.0)
+        where = hints.get("chosen", WHERE) if fraction else ""
         return Recipe(cls.name, tau, tau, hints.get("step", STEP), fraction, where, doubt=doubt)
 
     @classmethod

@@ -22,7 +22,7 @@ from kryptondb.executor.operators.replay import Replays
 from kryptondb.executor.operators.thresholded import Thresholded
 from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.network import Network
-from kryptondb.optimizer.cost import Cost, Rates
+from kryptondb.optimizer.cost import BASE, Cost, Phase, Rates
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import BASE_BYTES, Workload, runs_of_mask
 
@@ -66,6 +66,7 @@ class Staged(ABC):
 
     name: ClassVar[str]
     exact: ClassVar[bool] = False
+    rest: ClassVar[str] = "reconstruction"  # what else a run spends time on, beside its base and its stages
     recipe: Recipe
     accurate: Incremental | Full
     cheap: Thresholded | None = None
@@ -150,18 +151,21 @@ class Staged(ABC):
         if not workload.positions:
             return self.accurate.estimate(workload, rates)
         network, element = workload.network, workload.element_bytes
-        costs = [stage.operator.estimate(part_of(workload, stage.cells), rates) for stage in self._stages(workload)]
+        stages = self._stages(workload)
+        costs = [stage.operator.estimate(part_of(workload, stage.cells), rates) for stage in stages]
         again = len(costs) - 1
         maps = workload.classes * workload.grid.size * 8
         base = whole_seconds(network, 1, rates, BASE_BYTES if self.rounded else element)
-        seconds = sum(cost.seconds for cost in costs) - again * base
-        seconds += rates.seconds(0.0, float(_PASSES * maps), _PASSES)
+        phases = [Phase(BASE, base)]
+        phases += [Phase(stage.name, cost.seconds - base) for stage, cost in zip(stages, costs, strict=True)]
+        phases.append(Phase(self.rest, rates.seconds(0.0, float(_PASSES * maps), _PASSES)))
         return Cost(
-            seconds=seconds,
+            seconds=sum(phase.seconds for phase in phases),
             flops=sum(cost.flops for cost in costs) - again * network.flops,
             memory=max(cost.memory for cost in costs) + self._shared_bytes(network, element) + _COPIES * maps,
             ahead=max(cost.ahead for cost in costs) + self._shared_bytes(network, element),
             room=max(cost.room for cost in costs),
+            phases=tuple(phases),
         )
 
     def describe(self, workload: Workload) -> str:
@@ -200,7 +204,8 @@ class Staged(ABC):
             layers_beside=self._layers,
         )
         counted = 0.0
-        for scores in stage.operator.run(part):
+        blocks = stage.operator.run(part)
+        while (scores := context.timed(stage.name, blocks)) is not None:
             context.flops, counted = context.flops + part.flops - counted, part.flops
             found.add(scores, stage.guides)
             # Nothing of a guide is an answer, but whoever waits for one may want to stop here.

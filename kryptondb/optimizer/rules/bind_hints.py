@@ -11,13 +11,14 @@ from kryptondb.optimizer.logical import Hints, LogicalPlan, RedundancyTable, sou
 from kryptondb.optimizer.values import bad, no_such, number, one_of, text, whole
 from kryptondb.optimizer.workload import ELEMENT_BYTES
 
-HINTS = ("operator", "device", "precision", "tau", "step", "fraction", "doubt", "batch", "convolution")
+HINTS = ("operator", "device", "precision", "tau", "step", "fraction", "chosen", "doubt", "batch", "convolution")
+CHOSEN = ("uncertain", "drop")
 CONVOLUTIONS = ("auto", "accurate", "direct")
 PRECISIONS = tuple(ELEMENT_BYTES)
 THRESHOLDED = "thresholded"
 STAGED = ("drill-down", "refined")
 #: The operators that each hint says something to; all others are for any operator.
-MEANT_FOR = {"tau": (THRESHOLDED, *STAGED), "step": STAGED, "fraction": STAGED, "doubt": STAGED}
+MEANT_FOR = {"tau": (THRESHOLDED, *STAGED), **dict.fromkeys(("step", "fraction", "chosen", "doubt"), STAGED)}
 LARGEST_BATCH = 65_536
 LARGEST_STEP = 64
 LARGEST_DOUBT = 10.0
@@ -47,9 +48,9 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
         given.setdefault("operator", THRESHOLDED)
     for option in plan.statement.hints:
         _refuse_for_others(option, given.get("operator"))
-        if option.name in ("fraction", "doubt") and {"fraction", "doubt"} <= given.keys():
+        if option.name in ("fraction", "chosen") and "doubt" in given:
             raise BindError(
-                "fraction and doubt are two ways to say which cells are computed afterwards",
+                f"{option.name} and doubt are two ways to say which cells are computed afterwards",
                 position=option.position,
                 hint="Leave one of them out.",
             )
@@ -91,6 +92,8 @@ def _value(option: Option, context: Context) -> str | float:
         if fraction is None or not 0 <= fraction <= 1:
             raise bad(option, "a number from 0 to 1", hint="It is the share of all cells that is computed afterwards.")
         return float(fraction)
+    if option.name == "chosen":
+        return one_of(option, CHOSEN, "drop")
     if option.name == "doubt":
         hint = "Cells of which the map is less sure than that are computed afterwards, about 0.1 to 0.5."
         return _positive(option, LARGEST_DOUBT, hint)

@@ -235,3 +235,20 @@ def test_networks_that_only_run_as_a_whole_can_be_drilled_down_and_not_refined()
     assert isinstance(operator.accurate, Full)
     assert Refined.candidates(workload, Rates(), {}) == []
     assert DrillDown.candidates(workload, Rates(), {"tau": 0.5}) == []
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_what_was_estimated_by_phases_is_measured_by_the_same(operator: Any) -> None:
+    context = context_of(full_mask(GRID))
+    with torch.inference_mode():
+        operator.prepare(context)
+        cells = operator.run(context)
+        while context.timed(operator.rest, cells) is not None:
+            pass
+    cost = operator.estimate(Workload(subject()[0], GRID, None, 3, "cpu", 1 << 30), Rates())
+    stages = [name for name in context.spent if name != operator.rest]
+    if operator.recipe.doubt:
+        stages.remove("chosen")  # how many nobody knows
+    assert [phase.name for phase in cost.phases] == ["base", *stages, operator.rest]
+    assert cost.seconds == pytest.approx(sum(phase.seconds for phase in cost.phases))
+    assert min(context.spent.values()) > 0
