@@ -83,6 +83,7 @@ class FakeRun:
     scores: Mapping[tuple[int, int, int], float]
     prediction: np.ndarray = field(default_factory=lambda: np.array([0.5, 0.1, 0.3, 0.1]))
     flops: float = 0.0
+    spent: dict[str, float] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[int]:

@@ -20,7 +20,11 @@ TAU, STEP, WHERE = 0.6, 4, "uncertain"
 class Refined(Staged):
     """Residual refinement: a `thresholded` map of every cell is the guide between exact ones.
 
-    The guide is fitted to the exact cells, and what it still misses at them is interpolated and added.
+    The guide is fitted to the exact cells, and what it still misses at them is interpolated and added. Tried and left,
+    on six photographs by an EfficientNet at a patch of 16 and a stride of 4: to fit it nearby instead of all over comes
+    no nearer (the mean of log(1 - SSIM) with every fourth cell exact is -2.56 for -2.56, and -2.63 for -2.61 with every
+    second), and a guide of every second cell says no more than exact ones there would (-1.54 and below, for 0.18 of the
+    exact map's time; to drill down to every second cell takes 0.26 and comes to -1.79).
     """
 
     name: ClassVar[str] = "refined"
