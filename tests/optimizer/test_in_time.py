@@ -204,6 +204,18 @@ def test_where_no_ssim_fits_the_error_says_so(database: Database) -> None:
     assert "TIME <= 5.3 SECONDS with that SSIM; no SSIM can be promised in that time without a profile" in error
 
 
+def test_where_the_profile_knows_nothing_that_fits_the_error_says_so(profiled: Database) -> None:
+    profiled.profiles[KEY] = Profile(
+        (Recipe("thresholded", 0.8, 0.8),),
+        np.full((20, 1), 0.99),
+        np.full((20, 1), 0.8),
+        np.ones(20),
+        np.zeros((20, 1)),
+    )
+    error = profiled.error(QUERY + "SSIM >= 0.9 AND TIME <= 1 SECONDS")
+    assert "with that SSIM; no SSIM can be promised in that time." in error and "ANALYZE" not in error
+
+
 def test_nobody_promises_both_of_a_network_that_cannot_be_traced(database: Database) -> None:
     error = database.error(QUERY.replace("chest", "opaque") + "SSIM >= 0.9 AND TIME <= 9 SECONDS")
     assert "nobody knows how long it takes" in error and "TIME <= 9 SECONDS alone gives an approximate map" in error
@@ -233,6 +245,13 @@ def test_an_operator_asked_for_runs_where_it_fits_and_is_refused_where_it_does_n
     assert "Without that hint anytime runs, which stops in time; with it, TIME <= " in error
     opaque = database.error(f"{QUERY}TIME <= 60 SECONDS USING operator => 'full'".replace("chest", "opaque"))
     assert "nobody knows how long it takes" in opaque
+
+
+def test_an_operator_asked_for_is_refused_where_nobody_knows_how_many_images_there_are(database: Database) -> None:
+    query = QUERY.replace("'a.png'", "'scans/*.png'").replace(" WITH", " WHERE image LIKE '%a%' WITH")
+    error = database.error(f"{query}TIME <= 600 SECONDS USING operator => 'full'")
+    assert "how many images there are is only known when they have been found" in error
+    assert error.endswith("Without that hint anytime runs, which stops in time.")
 
 
 def test_with_an_operator_asked_for_nothing_is_said_of_what_others_could_keep(database: Database) -> None:

@@ -114,3 +114,8 @@ def test_a_class_choice_counts_and_prints() -> None:
     assert ClassChoice("all").count(1000) == 1000
     assert str(ClassChoice("list", indices=(7,))) == "7"
     assert str(ClassChoice("list", indices=tuple(range(9)))) == "(0, 1, 2, 3, 4, 5, ... (9))"
+
+
+def test_json_of_something_else_than_a_plan_is_refused() -> None:
+    with pytest.raises(PlanError, match="expected a PhysicalPlan, found a Quality"):
+        from_json('{"kryptondb_plan": 1, "node": "Quality", "kind": "exact"}', ())

@@ -84,6 +84,10 @@ class AnytimeRun:
                 before = self.pace.left()
                 yield scores
                 self.pace.handed_on(len(scores.rows), before)
+                if self.pace.asks_alone:
+                    before = self.pace.left()
+                    yield scores.none()
+                    self.pace.handed_on(0, before)
                 if self.pace.is_over(self._unknown):
                     break
                 before = self.pace.left()

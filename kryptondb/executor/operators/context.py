@@ -37,6 +37,10 @@ class Scores:
     exact: bool | np.ndarray = True
     computed: bool = True
 
+    def none(self) -> Scores:
+        """A block of none of its cells."""
+        return Scores(self.rows[:0], self.cols[:0], self.scores[:0])
+
 
 @dataclass(eq=False)
 class Context:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _SHARE = 0.5  # of what there seems to be time for: the next cells may come slower than the last
 _ENDING = 2.0  # the last reconstruction may take so many times as long as a look at where the map is least sure
+_ALONE = 5  # blocks of no cells that tell what a block costs whoever takes it
 
 
 @dataclass(eq=False)
 class Pace:
     """Watches one image's run.
+
+    All cells that are not computed are handed on at the end, in one block. What that takes is told by the blocks before
+    it, as far as it is their cells' and not each block's own: few cells would pass for slow ones otherwise. Work on the
+    next block holds up whoever takes one, so that the quickest tells best. The first is not counted, for much is done
+    then for the first time.
 
     Attributes:
         left: seconds that are left for the image; infinity where nobody waits.
@@ -23,8 +29,9 @@ class Pace:
     least: int
     _a_cell: float = 0.0  # seconds
     _a_block: float = 0.0
-    _handing: float = 0.0  # seconds that whoever takes a cell spends on it
     _ending: float = 0.0
+    _alone: list[float] = field(default_factory=list)  # seconds that whoever takes a block of no cells spends on it
+    _handed: list[tuple[int, float]] = field(default_factory=list)  # cells of a block, and the same of it
 
     def since(self, before: float) -> float:
         """Seconds since so many were left."""
@@ -40,9 +47,23 @@ class Pace:
         self._a_block = self.since(before)
 
     def handed_on(self, cells: int, before: float) -> None:
-        """Whoever took so many cells was busy with them since then."""
+        """Whoever took a block of so many cells was busy with it since then."""
+        took = self.since(before)
         if cells:
-            self._handing = max(self._handing, self.since(before) / cells)
+            self._handed.append((cells, took))
+        else:
+            self._alone.append(took)
+
+    @property
+    def asks_alone(self) -> bool:
+        """Whether a block of no cells should be handed on, to tell what a block costs."""
+        return len(self._alone) < _ALONE and math.isfinite(self.left())
+
+    @property
+    def _handing(self) -> float:
+        """Seconds that whoever takes a cell spends on it, at most."""
+        alone = min(self._alone, default=0.0)
+        return min((max(0.0, took - alone) / cells for cells, took in self._handed[1:]), default=0.0)
 
     def looked(self, before: float) -> None:
         """To see where the map is least sure took the time since then."""

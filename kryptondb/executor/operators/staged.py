@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _PASSES = 1_500  # how often a reconstruction goes over its maps
 _COPIES = 12  # maps alive at once
-_NONE = np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +208,7 @@ class Staged(ABC):
             context.flops, counted = context.flops + part.flops - counted, part.flops
             found.add(scores, stage.guides)
             # Nothing of a guide is an answer, but whoever waits for one may want to stop here.
-            yield Scores(_NONE, _NONE, scores.scores[:0]) if stage.guides else scores
+            yield scores.none() if stage.guides else scores
 
     @cached_property
     def _incremental(self) -> list[Incremental]:

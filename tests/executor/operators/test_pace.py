@@ -43,10 +43,33 @@ def test_the_end_is_provided_for() -> None:
     left, pace = watched(10.0)
     pace.looked(10.5)  # half a second: twice that is kept
     assert pace.remaining(1000) == 9.0
+    pace.handed_on(1, 15.0)  # the first block, with all that is done for the first time
+    assert pace.remaining(1000) == 9.0
     pace.handed_on(100, 10.1)  # a millisecond a cell
     assert math.isclose(pace.remaining(1000), 8.0)
     left.seconds = 1.5
     assert pace.allows(1000) == 0 and pace.allows(100) == 2
+
+
+def test_what_a_block_costs_that_has_no_cells_is_not_taken_for_its_cells() -> None:
+    _, pace = watched(10.0)
+    for cells in (5, 4, 4):
+        pace.handed_on(cells, 10.02)
+        assert pace.asks_alone
+        pace.handed_on(0, 10.02)
+    assert math.isclose(pace.remaining(2800), 10.0)
+    for _ in range(2):
+        pace.handed_on(0, 10.02)
+    assert not pace.asks_alone
+
+
+def test_the_quickest_block_tells_what_cells_cost_whoever_takes_them() -> None:
+    _, pace = watched(10.0)
+    pace.handed_on(5, 10.0)
+    pace.handed_on(0, 10.02)
+    for cells, seconds in ((4, 0.06), (400, 0.42), (40, 0.5)):
+        pace.handed_on(cells, 10.0 + seconds)
+    assert math.isclose(pace.remaining(1000), 9.0)  # a millisecond a cell
 
 
 def test_a_block_that_would_end_too_late_is_not_waited_for() -> None:
