@@ -160,10 +160,15 @@ class FakeAnytime:
     exact: ClassVar[bool] = False
     rounded: ClassVar[bool] = False
     recipe: Recipe
+    at_once: bool = False
 
     @classmethod
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeAnytime]:
         return [cls(Recipe("drill-down", step=4))]
+
+    @classmethod
+    def for_enough_time(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeAnytime]:
+        return [cls(Recipe("drill-down", step=8), at_once=True)]
 
     @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeAnytime]:

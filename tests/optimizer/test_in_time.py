@@ -60,10 +60,18 @@ def test_the_exact_plan_runs_where_it_is_sure_to_fit(database: Database) -> None
     assert b"kryptondb.expected_ssim" not in with_metadata(_schema(), plan).metadata
 
 
-@pytest.mark.parametrize("seconds", [2.7, 5])
-def test_what_would_be_late_if_it_took_twice_its_estimate_runs_in_rounds(database: Database, seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [3.5, 5])
+def test_what_would_be_late_if_it_took_twice_its_estimate_runs_so_that_it_can_stop(
+    database: Database, seconds: float
+) -> None:
     plan = database.plan(f"{QUERY}TIME <= {seconds} SECONDS")
-    assert operator_of(plan) == PLAIN and seconds_of(plan) == seconds  # they come as far and stop in time
+    assert operator_of(plan) == FakeAnytime(Recipe("drill-down", step=8), at_once=True)
+    assert seconds_of(plan) == seconds and plan.quality.kind == "approximate"
+    assert plan.quality.note == "time for every cell is expected" and plan.quality.expected == 1.0
+
+
+def test_what_is_estimated_to_fit_by_a_hair_runs_in_rounds(database: Database) -> None:
+    assert operator_of(database.plan(QUERY + "TIME <= 2.8 SECONDS")) == PLAIN
 
 
 def test_else_rounds_run_until_the_time_is_over_and_say_that_no_ssim_is_known(database: Database) -> None:
@@ -261,7 +269,7 @@ def test_with_an_operator_asked_for_nothing_is_said_of_what_others_could_keep(da
 
 
 def test_rounds_can_be_asked_for_and_need_a_time(database: Database) -> None:
-    assert operator_of(database.plan(QUERY + "TIME <= 60 SECONDS USING operator => 'anytime'")) == PLAIN
+    assert operator_of(database.plan(QUERY + "TIME <= 1 SECONDS USING operator => 'anytime'")) == PLAIN
     error = database.error(QUERY.removesuffix(" WITH ") + " USING operator => 'anytime'")
     assert "runs until a time is over, and none is given" in error and "WITH TIME <= 10 SECONDS gives it one." in error
     both = database.error(QUERY + "SSIM >= 0.9 AND TIME <= 60 SECONDS USING operator => 'anytime'")

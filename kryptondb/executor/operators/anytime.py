@@ -24,6 +24,7 @@ from kryptondb.optimizer.workload import Workload
 
 #: Of the lattice that rounds go through where no profile names one: to it by its multiples, from it to 1 by its parts.
 STEP = 4
+_BEFORE_ALL = 8  # the lattice that comes before all cells in one go: a 64th of them
 _BLOCKS = 4  # that cells are computed in at least, for a run can stop only between two
 _BLOCK = 4  # cells; fewer at once are slow
 _GUIDE_BLOCK = 64
@@ -37,9 +38,14 @@ class Anytime(Staged):
     The cells of a coarse lattice come first. Then its step is halved round after round, and in each round the cells
     where the map is least sure come first. Where the recipe has a cap, a `thresholded` map of every cell follows the
     recipe's own lattice and guides from then on. What is missing once `Context.time_left` is used up is reconstructed.
+
+    Attributes:
+        at_once: whether all cells follow the recipe's lattice in one go, tile by tile: for a time that is expected to
+            be enough for them. That is faster than rounds, and a poorer map where it is not enough.
     """
 
     name: ClassVar[str] = "anytime"
+    at_once: bool = False
 
     @classmethod
     def recipe_of(cls, hints: Mapping[str, Any]) -> Recipe:
@@ -49,6 +55,12 @@ class Anytime(Staged):
     def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:
         # There may be time for every cell; where there is not, blocks are smaller than what is planned.
         return reconstruction.asked, reconstruction.asked if reconstruction.recipe.capped else None
+
+    @classmethod
+    def for_enough_time(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Anytime]:
+        """What computes every cell as fast as it can, and still has a map should the time not be enough for it."""
+        recipe = replace(cls.recipe_of(hints), step=_BEFORE_ALL)
+        return [replace(each, at_once=True) for each in cls.planned(recipe, workload, rates, hints)]
 
     @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Anytime]:
@@ -79,9 +91,10 @@ class Anytime(Staged):
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN: the rounds, and what computes them."""
-        *coarse, _ = steps_of(self.recipe.step, workload.mask)
+        *coarse, _ = self._steps(workload.mask)
         every = ", ".join(str(step) for step in coarse)
-        how = f"steps {every} and 1 by {self.accurate.name} ({self.accurate.describe(workload)})"
+        what = f"step {every}, then all others" if self.at_once else f"steps {every} and 1"
+        how = f"{what} by {self.accurate.name} ({self.accurate.describe(workload)})"
         if self.cheap is not None:
             how += f"; after step {self.recipe.step} a guide by {self.cheap.name} ({self.cheap.describe(workload)})"
         return how
@@ -106,7 +119,17 @@ class Anytime(Staged):
             return self._run(Stage("guide", guide, cells, guides=True), context, found)
 
         pace = Pace(context.time_left or endless, _BLOCK)
-        yield from AnytimeRun(context, self.recipe, found, exact, guide if cheap is not None else None, pace).cells()
+        rounds = AnytimeRun(
+            context=context,
+            recipe=self.recipe,
+            steps=self._steps(context.mask),
+            at_once=self.at_once,
+            found=found,
+            exact=exact,
+            guide=guide if cheap is not None else None,
+            pace=pace,
+        )
+        yield from rounds.cells()
 
     def _first(self, reconstruction: Reconstruction) -> Sequence[Stage]:
         return [stage for _, stage in self._rounds(reconstruction.asked)]
@@ -114,13 +137,17 @@ class Anytime(Staged):
     def _rounds(self, mask: np.ndarray) -> Iterator[tuple[int, Stage]]:
         """All stages, each with the step of the finest lattice that is complete when it is done."""
         known = np.zeros_like(mask)
-        for step in steps_of(self.recipe.step, mask):
+        for step in self._steps(mask):
             cells = Lattice(mask, step).cells & ~known
             if cells.any():
                 yield step, Stage(f"step {step}", self.accurate, cells)
             known |= cells
             if self.cheap is not None and step == self.recipe.step:
                 yield step, Stage("guide", self.cheap, mask, guides=True)
+
+    def _steps(self, mask: np.ndarray) -> tuple[int, ...]:
+        """Of the lattices, the coarsest first."""
+        return (self.recipe.step, 1) if self.at_once else steps_of(self.recipe.step, mask)
 
     def _unrecorded(self) -> Anytime:
         if isinstance(self.accurate, Full):

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from kryptondb.executor.approximation import Lattice, Round, steps_of
+from kryptondb.executor.approximation import Lattice, Round
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.pace import Pace
 from kryptondb.executor.operators.staged import Found
@@ -28,6 +28,8 @@ class AnytimeRun:
 
     Attributes:
         recipe: how maps are reconstructed where there is a guide; and a lattice that rounds go through.
+        steps: of the lattices that rounds go through, from the coarsest to 1.
+        at_once: whether all cells follow the first of them in one go.
         found: what is computed so far.
         exact: computes cells.
         guide: computes the guide at cells; None where the recipe has none.
@@ -36,6 +38,8 @@ class AnytimeRun:
 
     context: Context
     recipe: Recipe
+    steps: tuple[int, ...]
+    at_once: bool
     found: Found
     exact: Compute
     guide: Compute | None
@@ -45,11 +49,13 @@ class AnytimeRun:
     def cells(self) -> Generator[Scores, None, None]:
         """Computed cells as they come; once the time is over, all others."""
         mask = self.context.mask
-        steps = steps_of(self.recipe.step, mask)
-        self._round = self._next(steps[0], steps[0])
-        yield from self._computed(Lattice(mask, steps[0]).cells)
-        for step, finer in pairwise(steps):
+        self._round = self._next(self.steps[0], self.steps[0])
+        yield from self._computed(Lattice(mask, self.steps[0]).cells)
+        for step, finer in pairwise(self.steps):
             if (self._round.cells & ~self.found.known).any():
+                break
+            if self.at_once:
+                yield from self._computed(mask & ~self.found.known)
                 break
             if step == self.recipe.step and self.guide is not None:
                 yield from self._guided(self.guide)

@@ -60,6 +60,19 @@ def test_with_time_enough_the_last_round_ends_with_the_exact_map_bit_for_bit(acc
     assert exact.all()
 
 
+@pytest.mark.parametrize("budget", [0.05, 0.4, 1.0, 1.6, 1000.0])
+@pytest.mark.parametrize("asked", [full_mask(GRID), some()], ids=["whole", "some"])
+def test_all_cells_in_one_go_stop_in_time_too(budget: float, asked: np.ndarray) -> None:
+    operator = Anytime(Recipe("drill-down", step=8), Incremental((2, 2)), at_once=True)
+    maps, said, spent = timed(operator, budget, asked)
+    assert np.isfinite(maps[:, asked]).all() and np.isnan(maps[:, ~asked]).all()
+    assert spent <= max(budget, 9 * A_CELL) + 4 * A_CELL + 1e-9
+    np.testing.assert_allclose(maps[:, said], whole(ACCURATE)[:, said], atol=1e-9, rtol=0)
+    assert said[asked].all() == (budget * 0.9 > asked.sum() * A_CELL)
+    if not said[asked].all():
+        assert spent >= budget - 8 * A_CELL
+
+
 @pytest.mark.parametrize("operator", [PLAIN, GUIDED], ids=["plain", "guided"])
 @pytest.mark.parametrize("budget", [0.3, 0.6, 1.0, 1.5, 2.5])
 @pytest.mark.parametrize("asked", [full_mask(GRID), some()], ids=["whole", "some"])
