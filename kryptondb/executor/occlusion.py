@@ -115,7 +115,7 @@ class _Asked:
 
         count = tuning.drawn(len(batch)) if self.run.laboratory is not None else 0
         if not count:  # the plan could not know: how many images there are is only known here
-            self.run.outcome = Outcome((), None, tuning.too_few(len(batch)))
+            self.run.outcome = Outcome((), None, tuning.against(len(batch)) or "nothing here measures images")
             return batch
         drawn = Drawn()
         experiment = cast("Experiment", self._set_up())

@@ -49,11 +49,7 @@ def tuning(
         later_seconds=float(np.median(later)),
         images=images,
     )
-    if found.worth_from is None:
-        return "it is not estimated to be faster for tuning itself"
-    if images is not None and not found.drawn(images):
-        return found.too_few(images)
-    return found
+    return found.against(images) or found
 
 
 def _of_maps(recipe: Recipe, seconds: Mapping[Pass, float]) -> tuple[float, float]:

@@ -69,9 +69,14 @@ class Tuning:
                 return max(count, self.needed)
         return self.needed
 
-    def too_few(self, images: int) -> str:
-        """Why so many images do not tune themselves, for readers."""
-        return f"{images:,} images are too few for tuning itself, which is worth it from {self.worth_from:,} on"
+    def against(self, images: int | None) -> str:
+        """Why so many images do not tune themselves, for readers; empty where they do."""
+        least = self.worth_from
+        if least is None:
+            return "it is not estimated to be faster for tuning itself"
+        if images is None or images >= least:
+            return ""
+        return f"{images:,} images are too few for tuning itself, which is worth it from {least:,} on"
 
     def seconds(self, images: int) -> float:
         """About how long a batch of so many images takes, if what is guessed comes true."""

@@ -66,6 +66,7 @@ def test_nothing_is_drawn_that_does_not_pay_and_no_more_than_the_batch_has(tunin
 def test_a_batch_that_gains_nothing_or_would_hold_too_much_never_tunes_itself(hopeless: dict[str, float]) -> None:
     tuning = replace(BATCH, **hopeless)  # type: ignore[arg-type]
     assert tuning.worth_from is None and tuning.drawn(1_000_000) == 0
+    assert tuning.against(1_000_000) == "it is not estimated to be faster for tuning itself"
 
 
 def test_readers_are_told_how_many_images_run_exactly_and_what_it_saves() -> None:
