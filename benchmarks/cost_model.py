@@ -109,12 +109,9 @@ def cases(subject: Subject, rates: Rates, device: str) -> Iterator[Case]:
     base = whole_seconds(subject.network, 1, rates, ELEMENT_BYTES, workload().fusions)
     for name, plan in plans:
         seconds = plan.estimate(workload(), rates).seconds
-        if isinstance(plan, Staged):
-            if seconds > LONG:
-                continue
-            runs = None
-        else:
-            runs = None if seconds <= SHORT else _sample(subject, plan, workload())
+        if isinstance(plan, Staged) and seconds > LONG:
+            continue
+        runs = None if isinstance(plan, Staged) or seconds <= SHORT else _sample(subject, plan, workload())
         ours = Ours(subject, plan, whole_bands=True)
         ours.compute(runs)  # what only the first call pays
         works = [ours.compute(runs) for _ in range(RUNS)]

@@ -98,9 +98,12 @@ def _with_approximations(
     ]
     for each in found.tried:
         if each is not best:
-            why = _against(each.candidate, chosen, workload, hints) if each.keeps else f"may not keep {asked}"
-            if not each.keeps and each.bound is not None and each.bound >= asked.ssim:
+            if each.keeps:
+                why = _against(each.candidate, chosen, workload, hints)
+            elif each.bound is not None and each.bound >= asked.ssim:
                 why = f"by itself; not sure to keep {asked} as one of {len(found.tried)} that were tried"
+            else:
+                why = f"may not keep {asked}"
             loser = each.candidate
             rejected.append(Rejected(loser.operator, loser.cost, f"{each.about}, {why}", loser.description))
     rejected.sort(key=lambda loser: loser.cost.seconds if loser.cost is not None else 0.0)

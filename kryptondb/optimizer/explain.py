@@ -288,7 +288,7 @@ def _phases(cost: Cost | None, analyzed: Measured) -> Iterable[tuple[str, str, s
     for name in dict.fromkeys((*estimated, *analyzed.phases)):
         expected, took = estimated.get(name), analyzed.phases.get(name)
         before, after = ("" if seconds is None else seconds_text(seconds) for seconds in (expected, took))
-        yield f"{'':{GAP}}{name}", before, after, _ratio(took or 0.0, expected or 0.0) if after else ""
+        yield f"{'':{GAP}}{name}", before, after, "" if took is None else _ratio(took, expected or 0.0)
 
 
 def _ratio(measured: float, estimated: float) -> str:

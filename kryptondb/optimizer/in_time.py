@@ -120,12 +120,12 @@ def _planned(
         said = f"about {reach.positions:,} cells computed, {said}"
         return Candidate(operator, cost, said, workload.precision), reach
 
-    if workload.network.traced and within.images is not None:
-        whole, all_of_it = planned(kind.for_enough_time(workload, rates, hints.for_operators())[0])
-        if all_of_it is not None and all_of_it.step == 1 and within.is_enough(all_of_it.seconds):
-            yield _Planned(whole, all_of_it, 1.0, "time for every cell is expected")
-            return
-    plain, reach = planned(kind.candidates(workload, rates, hints.for_operators())[0])
+    rounds: Stoppable = kind.candidates(workload, rates, hints.for_operators())[0]
+    whole, reach = planned(rounds.for_enough_time())
+    if reach is not None and reach.step == 1 and within.is_enough(reach.seconds):
+        yield _Planned(whole, reach, 1.0, "time for every cell is expected")
+        return
+    plain, reach = planned(rounds)
     if reach is not None and reach.step == 1:
         yield _Planned(plain, reach, 1.0, "time for every cell is expected")
         return

@@ -78,9 +78,8 @@ class Reach:
 class Stoppable(Approximate, Protocol):
     """What an operator has beside that which gives the best map it can in whatever time there is."""
 
-    @classmethod
-    def for_enough_time(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Any]:
-        """The settings for a time that is expected to be enough for every cell."""
+    def for_enough_time(self) -> Stoppable:
+        """The same for a time that is expected to be enough for every cell."""
         ...
 
     def reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:

@@ -98,10 +98,7 @@ def samples_needed(confidence: float) -> int:
     least = max(1, math.floor(1 / (1 - confidence)) - 1)
     while not _rank(least, confidence):
         least += 1
-    total = least + 1
-    while total - choosing_images(total) < least:
-        total += 1
-    return total
+    return _images_that_certify(least)
 
 
 def samples_for_certainty(confidence: float, failing: int, most: int) -> int | None:
@@ -111,10 +108,16 @@ def samples_for_certainty(confidence: float, failing: int, most: int) -> int | N
     certifying = failing + 1
     while certifying < most and bdtr(failing, certifying, 1.0 - confidence) > 1.0 - _CERTAINTY:
         certifying += 1
-    total = certifying + 1
-    while total <= most and total - choosing_images(total) < certifying:
-        total += 1
+    total = _images_that_certify(certifying)
     return total if total <= most else None
+
+
+def _images_that_certify(count: int) -> int:
+    """The fewest images of which so many certify, beside those that choose the path."""
+    total = count + 1
+    while total - choosing_images(total) < count:
+        total += 1
+    return total
 
 
 def choosing_images(images: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -166,9 +166,8 @@ class FakeAnytime:
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeAnytime]:
         return [cls(Recipe("drill-down", step=4))]
 
-    @classmethod
-    def for_enough_time(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeAnytime]:
-        return [cls(Recipe("drill-down", step=8), at_once=True)]
+    def for_enough_time(self) -> FakeAnytime:
+        return replace(self, recipe=Recipe("drill-down", step=8), at_once=True)
 
     @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeAnytime]:

@@ -37,6 +37,12 @@ def profile(drilled: float = 0.8, guided: float = 0.95) -> Profile:
     return Profile(recipes, samples, seconds, np.ones(20), np.zeros(seconds.shape))
 
 
+def thresholded_alone(tau: float, ssim: float) -> Profile:
+    """Twenty images, all alike, with one recipe that takes a share of tau of the exact map's time."""
+    recipe = Recipe("thresholded", tau, tau)
+    return Profile((recipe,), np.full((20, 1), ssim), np.full((20, 1), tau), np.ones(20), np.zeros((20, 1)))
+
+
 @pytest.fixture
 def profiled(database: Database) -> Database:
     database.profiles[KEY] = profile()
@@ -172,13 +178,7 @@ def test_both_promises_are_kept_by_the_exact_plan_where_it_fits(database: Databa
 
 
 def test_both_promises_are_kept_by_what_the_profile_admits(profiled: Database) -> None:
-    profiled.profiles[KEY] = Profile(
-        (Recipe("thresholded", 0.3, 0.3),),
-        np.full((20, 1), 0.93),
-        np.full((20, 1), 0.3),
-        np.ones(20),
-        np.zeros((20, 1)),
-    )
+    profiled.profiles[KEY] = thresholded_alone(0.3, 0.93)
     plan = profiled.plan(QUERY + "SSIM >= 0.9 AND TIME <= 2 SECONDS")
     assert operator_of(plan) == FakeThresholded((7, 7), Cap(0.3, 0.3)) and seconds_of(plan) is None
     assert plan.quality.kind == "approximate" and plan.quality.images == 19
@@ -213,13 +213,7 @@ def test_where_no_ssim_fits_the_error_says_so(database: Database) -> None:
 
 
 def test_where_the_profile_knows_nothing_that_fits_the_error_says_so(profiled: Database) -> None:
-    profiled.profiles[KEY] = Profile(
-        (Recipe("thresholded", 0.8, 0.8),),
-        np.full((20, 1), 0.99),
-        np.full((20, 1), 0.8),
-        np.ones(20),
-        np.zeros((20, 1)),
-    )
+    profiled.profiles[KEY] = thresholded_alone(0.8, 0.99)
     error = profiled.error(QUERY + "SSIM >= 0.9 AND TIME <= 1 SECONDS")
     assert "with that SSIM; no SSIM can be promised in that time." in error and "ANALYZE" not in error
 

@@ -57,15 +57,13 @@ class Anytime(Staged):
         return reconstruction.asked, reconstruction.asked if reconstruction.recipe.capped else None
 
     @classmethod
-    def for_enough_time(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Anytime]:
-        """What computes every cell as fast as it can, and still has a map should the time not be enough for it."""
-        recipe = replace(cls.recipe_of(hints), step=_BEFORE_ALL)
-        return [replace(each, at_once=True) for each in cls.planned(recipe, workload, rates, hints)]
-
-    @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Anytime]:
         """The cheapest operator for a recipe; it records no passes, for cells lie differently in each picture."""
         return [each._unrecorded() for each in super().planned(recipe, workload, rates, hints)]
+
+    def for_enough_time(self) -> Anytime:
+        """What computes every cell as fast as it can, and still has a map should the time not be enough for it."""
+        return replace(self, recipe=replace(self.recipe, step=_BEFORE_ALL), at_once=True)
 
     def reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
         """How far a run is estimated to come in so many seconds an image; the network must be a traced one."""
