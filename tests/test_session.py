@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +152,14 @@ def test_a_model_is_created_listed_described_and_dropped(db, exported):
     assert "fingerprint" in column(db.sql("DESCRIBE small"), "property")
     db.sql("DROP MODEL small; DROP MODEL IF EXISTS small")
     assert column(db.sql("SHOW MODELS"), "name") == ["net"]
+
+
+def test_a_dropped_model_takes_its_weights_with_it(db):
+    network = weakref.ref(db.models.network("net"))
+    db.sql("SELECT HEATMAP FROM occlude(net, ?, patch => 8)", [PICTURE]).heatmaps()
+    db.sql("DROP MODEL net")
+    gc.collect()
+    assert network() is None
 
 
 def test_a_created_model_is_remembered_by_its_file(tmp_path, exported):

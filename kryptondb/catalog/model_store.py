@@ -131,7 +131,7 @@ class ModelStore:
                 return self._registered[folded][0]
             record = self._catalog.model(name)  # each time: another process may have replaced or dropped it
             if record is None:
-                self._built.pop(folded, None)
+                self._forget(folded)
                 raise self._unknown(name)
             model = self._built.get(folded)
             if model is None or model.fingerprint != record.fingerprint or labels_changed(model, record):
@@ -260,8 +260,9 @@ class ModelStore:
         """Lets go of what this session holds under a name, so that a model replaced many times is held once."""
         built, registered = self._built.pop(folded, None), self._registered.pop(folded, None)
         for model in (built, registered[0] if registered else None):
-            if model is not None:
-                self._networks.pop(model.fingerprint, None)
+            network = self._networks.pop(model.fingerprint, None) if model is not None else None
+            if network is not None:
+                network.kept.clear()  # answers hold it in turn
 
     def _unknown(self, name: str) -> BindError:
         near = did_you_mean(name, self.names())

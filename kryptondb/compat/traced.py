@@ -67,12 +67,12 @@ class Tracer:
         modules = modules_of(forward)
         state = state_of(modules)
         found = _traced(forward, modules, torch.cat([images[:1], occluded]))
-        self._kept.setdefault(forward, {})[_key(images)] = _Kept(state, found)
+        self._keep(forward, images, _Kept(state, found))
         return found
 
     def forget(self, forward: Callable[..., Any], images: torch.Tensor, why: str) -> None:
         """Notes that what was traced does not say what the function does now."""
-        self._kept.setdefault(forward, {})[_key(images)] = _Kept(state_of(modules_of(forward)), why)
+        self._keep(forward, images, _Kept(state_of(modules_of(forward)), why))
 
     def spent(self, forward: Callable[..., Any]) -> float:
         """Seconds that a function has run in batches so far, in which it was not worth a tracing."""
@@ -82,6 +82,13 @@ class Tracer:
         """Notes that a function ran in batches for so long; says why it was not traced."""
         self._spent[forward] = self.spent(forward) + seconds
         return f"all windows took {seconds:.1f} s, which tracing would not have made less"
+
+    def _keep(self, forward: Callable[..., Any], images: torch.Tensor, found: _Kept) -> None:
+        of_function = self._kept.setdefault(forward, {})
+        before = of_function.get(_key(images))
+        if before is not None and isinstance(before.traced, Traced):
+            before.traced.network.kept.clear()  # answers hold it; training makes another each step
+        of_function[_key(images)] = found
 
 
 def is_image(images: torch.Tensor) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ from kryptondb.executor.resident import anonymous
 from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace
+from kryptondb.network.kept import kept_with_network
 from kryptondb.optimizer.cost import BASE
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import ELEMENT_BYTES, REDUCED_PRECISIONS, Runs, mask_of_runs
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _DTYPES = {name: getattr(torch, name) for name in ELEMENT_BYTES}
 
 
-@lru_cache(maxsize=4)
+@kept_with_network(4)
 def placed(network: Network, device: str, precision: str, model: Model) -> Network:
     """A model's network on a device and in a precision; the last few are kept: a session moves its weights once.
 

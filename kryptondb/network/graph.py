@@ -50,6 +50,11 @@ class Network:
     failure: str | None = None
     batch_statistics: bool = False
 
+    @cached_property
+    def kept(self) -> dict[tuple[Any, ...], Any]:
+        """What functions have found out about it, by question: see `kept_with_network`."""
+        return {}
+
     @property
     def traced(self) -> bool:
         """Whether the network is known as a graph; else only the `full` operator can answer."""

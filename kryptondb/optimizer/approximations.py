@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, cast
 
+from kryptondb.network.kept import kept_with_network
 from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.operator import Approximate, Operator
@@ -80,7 +80,7 @@ def approximations(
     for column in admission.path:
         recipe = profile.recipes[column]
         bound = lower_bound(profile.samples[-admission.images :, column], asked.confidence)
-        for candidate in planned(profile.planned(column), workload, rates, tuple(kinds), tuple(sorted(hints.items()))):
+        for candidate in planned(workload, profile.planned(column), rates, tuple(kinds), tuple(sorted(hints.items()))):
             tried.append(Approximation(candidate, recipe, bound, admission.images, column in admission.certified))
     if not any(each.keeps for each in tried):
         return Approximations(tuple(tried), f"no faster recipe of the profile of {profile.images:,} images keeps it")
@@ -94,10 +94,10 @@ def fastest_kept(found: Approximations, than: float, memory_limit: int) -> Appro
     return None if best is None or best.candidate.cost.seconds >= than else best
 
 
-@lru_cache(maxsize=64)
+@kept_with_network(64)
 def planned(
-    recipe: Recipe,
     workload: Workload,
+    recipe: Recipe,
     rates: Rates,
     kinds: tuple[type[Operator], ...],
     hints: tuple[tuple[str, Any], ...],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from kryptondb.errors import PlanError
+from kryptondb.network.kept import kept_with_network
 from kryptondb.optimizer.approximations import Approximation, Asked, approximations, fastest_kept
 from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.context import Context
@@ -124,16 +124,16 @@ def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Cand
         candidate
         for kind in context.operators
         if kind.exact or kind.name == hints.operator
-        for candidate in _of_kind(kind, workload, rates, given)
+        for candidate in _of_kind(workload, kind, rates, given)
     ]
     if any(each.operator.rounded for each in found):  # to round everything is seldom worth its time
         found = [each for each in found if each.operator.rounded or each.operator.name == hints.operator]
     return found
 
 
-@lru_cache(maxsize=64)
+@kept_with_network(64)
 def _of_kind(
-    kind: type[Operator], workload: Workload, rates: Rates, hints: tuple[tuple[str, Any], ...]
+    workload: Workload, kind: type[Operator], rates: Rates, hints: tuple[tuple[str, Any], ...]
 ) -> Sequence[Candidate]:
     """One operator's candidates. Kept: to find them takes a quarter of a second, and the next query asks the same."""
     return tuple(Candidate.of(operator, workload, rates) for operator in kind.candidates(workload, rates, dict(hints)))

@@ -27,12 +27,12 @@ def tuning(
     rates = context.rates(workload.device)
     recipes = recipes_on(rates, workload.precision)
     kinds = tuple(context.operators)
-    if not planned(recipes[0], workload, rates, kinds, ()):
+    if not planned(workload, recipes[0], rates, kinds, ()):
         return "no approximate operator can run this network"
     others = {
         each: candidate.cost.seconds
         for each in maps_beside(recipes)
-        for candidate in planned(each.recipe, workload, rates, kinds, ())
+        for candidate in planned(workload, each.recipe, rates, kinds, ())
     }
     grid = workload.grid.rows, workload.grid.cols
     seconds = {EXACT: exact_seconds, **others}

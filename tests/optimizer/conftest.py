@@ -37,6 +37,7 @@ class FakeNetwork:
     failure: str | None = None
     tail: Tail | None = field(default_factory=Tail)
     flops: float = 1e9
+    kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False)
 
     @property
     def traced(self) -> bool:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
 from kryptondb.executor.operators.tiles import Extents, Tile, tiles_of
 from kryptondb.executor.operators.uniform import UniformExtents
 from kryptondb.network import Cap, Grid, Network, Rule
+from kryptondb.network.kept import kept_with_network
 from kryptondb.network.regions import regions
 from kryptondb.optimizer.workload import Runs, mask_of_runs
 
 
-@lru_cache(maxsize=16)
+@kept_with_network(16)
 def extents_of(network: Network, grid: Grid, cap: Cap | None = None) -> Extents:
     """The geometry of a network over a grid, its regions capped or not, kept from query to query."""
     return Extents(regions(network, grid, cap))
 
 
-@lru_cache(maxsize=64)
+@kept_with_network(64)
 def tiling_of(
     network: Network,
     grid: Grid,
