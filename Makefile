@@ -29,7 +29,7 @@ demo: .venv/.installed-demo
 	$(BIN)/kryptondb -f queries/demo.sql
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 check: .venv/.installed-test
 	$(BIN)/ruff check .

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import pytest
 import torch
 import torchvision
 from hypothesis import reject
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
+
+from kryptondb.network import Network, trace
 
 FAMILIES = {
     "alexnet": 64,
@@ -68,6 +73,40 @@ def standardized(module: nn.Module, image: torch.Tensor) -> nn.Module:
     with torch.inference_mode():
         scores = module(torch.cat([image, torch.randn_like(image), torch.zeros_like(image)]))
     return _Standardized(module, scores.mean(), scores.std().clamp(min=1e-6) / 2).eval()
+
+
+@dataclass(frozen=True)
+class TracedFamily:
+    """A torchvision network that sees a patch move, a picture [1, 3, size, size] and its graph, all in float32.
+
+    Tests share them: none may change them.
+    """
+
+    module: nn.Module
+    image: torch.Tensor
+    network: Network
+
+    @property
+    def size(self) -> int:
+        """Rows of its picture, and columns."""
+        return self.image.shape[-1]
+
+
+@lru_cache(maxsize=1)  # hundreds of megabytes
+def traced_family(name: str) -> TracedFamily:
+    """A family by its name, traced."""
+    size = FAMILIES[name]
+    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(2))
+    module = standardized(family(name), image)
+    network = trace(module, (3, size, size))
+    assert network.traced, network.failure
+    return TracedFamily(module, image, network)
+
+
+def for_families(*names: str) -> pytest.MarkDecorator:
+    """Runs a test for each of these families, or for all. One worker runs all tests of one, and traces it once."""
+    cases = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names or FAMILIES]
+    return pytest.mark.parametrize("name", cases)
 
 
 class _Standardized(nn.Module):

@@ -55,8 +55,8 @@ def time_recipes(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[Recipe], fl
 
 
 def count_operations_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Estimated seconds are what operations would take."""
-    monkeypatch.setattr(calibrate, "measure", lambda _: Rates(flops_per_second=1e9, seconds_per_call=0.0,
+    """Estimated seconds are what operations would take, and a call a little, so that a tile has several positions."""
+    monkeypatch.setattr(calibrate, "measure", lambda _: Rates(flops_per_second=1e9, seconds_per_call=1e-5,
                         seconds_per_gather=0.0, seconds_per_overlay=0.0, bytes_per_second=1e12))  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,16 +51,23 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def database(weights: Path, tmp_path: Path) -> str:
-    """A database whose model `net` was created by a session that is closed."""
-    path = str(tmp_path / "pets.krypton")
-    with kryptondb.connect(path) as session:
+@pytest.fixture(scope="module")
+def created(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database whose model `net` was created by a session that is closed."""
+    folder = tmp_path_factory.mktemp("created")
+    with kryptondb.connect(folder / "pets.krypton") as session:
         session.sql(
             "CREATE MODEL net FROM torchvision('mnasnet0_5') WITH (weights => $weights, classes => 4, size => 32)",
             {"weights": str(weights)},
         )
-    return path
+    return folder
+
+
+@pytest.fixture
+def database(created: Path, tmp_path: Path) -> str:
+    """A copy of it."""
+    shutil.copytree(created, tmp_path, dirs_exist_ok=True)
+    return str(tmp_path / "pets.krypton")
 
 
 @pytest.mark.parametrize("operator", ["incremental", "full"])

@@ -18,7 +18,7 @@ from kryptondb.network.regions import regions
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload
 from tests.executor.test_operators import drawn_cells, full_mask, patches_for, probabilities, run
-from tests.networks import FAMILIES, HalfAndHalf, family, small_cnns, standardized
+from tests.networks import FAMILIES, HalfAndHalf, family, for_families, small_cnns, standardized, traced_family
 
 
 def reference(network: Network, image: torch.Tensor, grid: Grid, cap: Cap, mask: np.ndarray) -> np.ndarray:
@@ -85,11 +85,10 @@ def test_any_cnn_gives_what_the_definition_says_and_with_a_cap_of_one_what_incre
         np.testing.assert_allclose(found, expected, atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["vgg11", "resnet18", "squeezenet1_1"])
+@for_families("vgg11", "resnet18", "squeezenet1_1")
 def test_real_architectures_give_what_the_definition_says(name: str) -> None:
-    size = FAMILIES[name]
-    image = torch.randn(1, 3, size, size, generator=torch.random.manual_seed(2))
-    network = trace(standardized(family(name), image), (3, size, size))
+    subject = traced_family(name)
+    network, image, size = subject.network, subject.image, subject.size
     grid = Grid(size, size, (size // 6, size // 6), (size // 4, size // 4))
     mask = full_mask(grid)
     exact = run(Incremental((2, 2)), network, image, grid, mask)

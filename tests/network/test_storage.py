@@ -21,7 +21,7 @@ from kryptondb.network.functions import OWN, function_named, name_of
 from kryptondb.network.node_json import network_to_json
 from kryptondb.network.storage import decode, read_network, write_network
 from kryptondb.network.templates import Unreadable, Unwritable, decoded, encoded
-from tests.networks import FAMILIES, Branches, Gate, Pad, Slice, family, small_cnns
+from tests.networks import Branches, Gate, Pad, Slice, for_families, small_cnns, traced_family
 
 
 def traced(*body: nn.Module) -> Network:
@@ -71,12 +71,10 @@ def assert_same(read: Network, written: Network, dtype: torch.dtype = torch.floa
     assert read.tail == written.tail
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@for_families()
 def test_every_family_is_read_back_as_it_was_traced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda _: None)  # hundreds of megabytes that nobody needs after a crash
-    shape = (3, FAMILIES[name], FAMILIES[name])
-    written = trace(family(name), shape)
-    assert written.traced, written.failure
+    written = traced_family(name).network
     write_network(written, tmp_path / "net.network")
     assert_same(read_network(tmp_path / "net.network"), written)
 

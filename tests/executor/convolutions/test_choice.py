@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from kryptondb.executor.convolutions.accuracy import SMALL
@@ -14,7 +13,7 @@ from kryptondb.optimizer.cost import LayerRate, Rates
 from kryptondb.optimizer.layers import layer_shapes
 from kryptondb.optimizer.workload import Workload
 from tests.executor.test_operators import full_mask, run
-from tests.networks import FAMILIES, family, standardized
+from tests.networks import family, for_families, traced_family
 
 GRID = Grid(48, 48, (8, 8), (4, 4))
 
@@ -77,12 +76,10 @@ def test_explain_counts_the_layers() -> None:
     assert f"Winograd in {len(operator.winograd)} layers" in operator.describe(workload)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg11_bn", "resnet18", "squeezenet1_1", "googlenet", "inception_v3"])
+@for_families("alexnet", "vgg11_bn", "resnet18", "squeezenet1_1", "googlenet", "inception_v3")
 def test_winograd_in_every_layer_that_can_agrees_with_full_on_every_convolutional_family(name: str) -> None:
-    size = FAMILIES[name]
-    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(2))
-    module = standardized(family(name), image)
-    network = trace(module, (3, size, size))
+    subject = traced_family(name)
+    network, image, size = subject.network, subject.image, subject.size
     grid = Grid(size, size, (size // 4, size // 4), (size // 3, size // 3))
     able = {node.index: shape for node in network.nodes if (shape := transformable(network, node)) is not None}
     assert able

@@ -21,7 +21,7 @@ from kryptondb.optimizer.plan_json import decode, encode
 from kryptondb.optimizer.workload import Workload
 from tests.executor.test_operators import drawn_cells, full_mask, naive, patches_for, probabilities, run
 from tests.executor.test_thresholded import reference
-from tests.networks import FAMILIES, family, small_cnns, standardized
+from tests.networks import family, for_families, small_cnns, standardized, traced_family
 
 
 def run_on_differences(
@@ -55,22 +55,20 @@ def test_differences_that_are_not_rounded_give_what_the_naive_loop_does_on_any_c
     np.testing.assert_allclose(found, reference(network, image, grid, cap, mask), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@for_families()
 def test_every_torchvision_family_agrees_with_full_inference(name: str) -> None:
-    size = FAMILIES[name]
-    image = torch.randn(1, 3, size, size, generator=torch.random.manual_seed(2))
-    network = trace(standardized(family(name), image), (3, size, size))
+    subject = traced_family(name)
+    network, image, size = subject.network, subject.image, subject.size
     grid = Grid(size, size, (size // 4, size // 4), (size // 3, size // 3))
     mask = full_mask(grid)
     found = run_on_differences(Incremental((2, 2), rounded=True), network, image, grid, mask)
     np.testing.assert_allclose(found, run(Full(4), network, image, grid, mask), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["vgg11", "resnet18", "mobilenet_v3_small", "inception_v3"])
+@for_families("vgg11", "resnet18", "mobilenet_v3_small", "inception_v3")
 def test_rounded_differences_lose_a_small_part_of_what_rounded_activations_do(name: str) -> None:
-    size = FAMILIES[name]
-    image = torch.randn(1, 3, size, size, generator=torch.random.manual_seed(2))
-    network = trace(standardized(family(name), image), (3, size, size))
+    subject = traced_family(name)
+    network, image, size = subject.network, subject.image, subject.size
     grid = Grid(size, size, (size // 8, size // 8), (size // 8, size // 8))
     mask = full_mask(grid)
     exact = run(Incremental((4, 4)), network, image, grid, mask)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +10,9 @@ from hypothesis import strategies as st
 from kryptondb.executor.operators import Full, Incremental, Thresholded
 from kryptondb.executor.operators.regions_on_tensors import Table, lay_over
 from kryptondb.executor.operators.tilings import Tiling
-from kryptondb.network import Axes, Cap, Grid, trace
+from kryptondb.network import Axes, Cap, Grid
 from tests.executor.test_operators import run
-from tests.networks import FAMILIES, family, standardized
+from tests.networks import for_families, traced_family
 
 NOISE = np.random.default_rng(0)
 
@@ -34,11 +33,10 @@ def test_scattered_rectangles_are_those_of_their_own_pairs_alone() -> None:
     assert torch.equal(own, expected)
 
 
-@pytest.mark.parametrize("name", ["vgg11", "googlenet", "densenet121", "shufflenet_v2_x0_5"])
+@for_families("vgg11", "googlenet", "densenet121", "shufflenet_v2_x0_5")
 def test_architectures_with_pools_merges_and_means_give_the_same_answer(name: str) -> None:
-    size = FAMILIES[name]
-    image = torch.randn(1, 3, size, size, generator=torch.random.manual_seed(2))
-    network = trace(standardized(family(name), image), (3, size, size))
+    subject = traced_family(name)
+    network, image, size = subject.network, subject.image, subject.size
     grid = Grid(size, size, (size // 6, size // 6), (3, 3))
     mask = NOISE.random((grid.rows, grid.cols)) < 0.15
     tiling = Tiling.of(network, grid, mask, (3, 3))

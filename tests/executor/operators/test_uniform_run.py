@@ -28,7 +28,7 @@ from kryptondb.optimizer.plan_json import decode, encode
 from kryptondb.optimizer.workload import Workload
 from tests.executor.recording import Repeater, recorded
 from tests.executor.test_operators import drawn_cells, full_mask, naive, patches_for, probabilities, run
-from tests.networks import FAMILIES, family, small_cnns, standardized
+from tests.networks import for_families, small_cnns, traced_family
 
 
 @given(small_cnns(), st.data())
@@ -47,15 +47,12 @@ def test_uniform_tiles_agree_with_the_naive_loop_on_any_cnn(
         np.testing.assert_allclose(run(operator, network, image, grid, mask), expected, atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["vgg11", "resnet18", "inception_v3", "densenet121", "shufflenet_v2_x0_5", "mobilenet_v3_small", "convnext_tiny"],
+@for_families(
+    *("vgg11", "resnet18", "inception_v3", "densenet121", "shufflenet_v2_x0_5", "mobilenet_v3_small", "convnext_tiny")
 )
 def test_replayed_tiles_are_what_tiles_are_that_run_as_they_stand(name: str) -> None:
-    size = FAMILIES[name]
-    image = torch.randn(1, 3, size, size, generator=torch.random.manual_seed(2))
-    network = trace(standardized(family(name), image).double(), (3, size, size))
-    image = image.double()
+    subject = traced_family(name)
+    network, image, size = subject.network.to("cpu", torch.float64), subject.image.double(), subject.size
     grid = Grid(size, size, (size // 4, size // 4), (size // 8, size // 8))
     expected = run(Incremental((2, 3)), network, image, grid, full_mask(grid))
     assert np.ptp(expected, axis=0).max() > 1e-3, "the network does not notice the patch: the test shows nothing"
