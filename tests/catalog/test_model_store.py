@@ -203,7 +203,7 @@ def test_a_model_is_described(store: ModelStore) -> None:
 def test_a_network_is_traced_once_a_model(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[tuple[int, int, int]] = []
     module = ModuleType("kryptondb.network")
-    module.trace = lambda _, shape, activation: traced.append(shape) or SimpleNamespace()  # type: ignore[attr-defined]
+    module.trace = lambda _, shape, activation: traced.append(shape) or SimpleNamespace(kept={})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "kryptondb.network", module)
     store.register("net", small_net(), size=16)
     assert store.network("net") is store.network("NET")
