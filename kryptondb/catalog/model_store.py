@@ -262,7 +262,7 @@ class ModelStore:
         for model in (built, registered[0] if registered else None):
             network = self._networks.pop(model.fingerprint, None) if model is not None else None
             if network is not None:
-                network.kept.clear()  # answers hold it in turn
+                network.forget()
 
     def _unknown(self, name: str) -> BindError:
         near = did_you_mean(name, self.names())

@@ -87,7 +87,7 @@ class Tracer:
         of_function = self._kept.setdefault(forward, {})
         before = of_function.get(_key(images))
         if before is not None and isinstance(before.traced, Traced):
-            before.traced.network.kept.clear()  # answers hold it; training makes another each step
+            before.traced.network.forget()  # training makes another each step
         of_function[_key(images)] = found
 
 

@@ -55,6 +55,17 @@ class Network:
         """What functions have found out about it, by question: see `kept_with_network`."""
         return {}
 
+    def forget(self) -> None:
+        """Lets go of what was found out about it, which holds it in turn: it goes with the last of its users then.
+
+        Networks that were made of it, in another precision or on another device, are forgotten too.
+        """
+        answers = [each.answer for each in self.kept.values()]
+        self.kept.clear()
+        for answer in answers:
+            if isinstance(answer, Network):
+                answer.forget()
+
     @property
     def traced(self) -> bool:
         """Whether the network is known as a graph; else only the `full` operator can answer."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
 
 from kryptondb.catalog import MODEL_COLUMNS, Catalog, ModelStore
 from kryptondb.errors import BindError, ModelError
+from kryptondb.network import Network
 from tests.catalog.networks import Pair, export, small_net
 
 OPTIONS = {"weights": "random", "classes": 4, "size": 32}
@@ -203,7 +204,9 @@ def test_a_model_is_described(store: ModelStore) -> None:
 def test_a_network_is_traced_once_a_model(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[tuple[int, int, int]] = []
     module = ModuleType("kryptondb.network")
-    module.trace = lambda _, shape, activation: traced.append(shape) or SimpleNamespace(kept={})  # type: ignore[attr-defined]
+    module.trace = (  # type: ignore[attr-defined]
+        lambda _, shape, activation: traced.append(shape) or Network((), 0, shape, 3, None)
+    )
     monkeypatch.setitem(sys.modules, "kryptondb.network", module)
     store.register("net", small_net(), size=16)
     assert store.network("net") is store.network("NET")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kryptondb.network import Network
 from kryptondb.network.kept import kept_with_network
@@ -84,3 +84,23 @@ def test_a_network_goes_though_its_answers_hold_it() -> None:
     del about
     gc.collect()
     assert reference() is None
+
+
+def test_a_forgotten_network_goes_at_once_with_those_that_were_made_of_it() -> None:
+    answer, _ = counting(8)
+
+    @kept_with_network(8)
+    def made_of(about: Network) -> Network:
+        return replace(about)
+
+    about = network()
+    references = [weakref.ref(about), weakref.ref(made_of(about))]
+    answer(about, 1)
+    answer(made_of(about), 1)
+    gc.disable()
+    try:
+        about.forget()
+        del about
+        assert [reference() for reference in references] == [None, None]
+    finally:
+        gc.enable()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import torch
 from torch import nn
 
@@ -86,3 +89,14 @@ def test_a_network_that_overflows_is_never_accurate() -> None:
     index = convolutions(network)[-1]
     weight_of(network, network.nodes[index]).fill_(float("inf"))
     assert error_of(network, index, (4, 4)) == float("inf")
+
+
+def test_a_network_goes_though_its_layers_were_tried() -> None:
+    network = network_of(nn.Conv2d(3, 32, 3))
+    (index,) = convolutions(network)
+    error_of(network, index, (2, 2))
+    reference = weakref.ref(network)
+    network.forget()
+    del network
+    gc.collect()
+    assert reference() is None
