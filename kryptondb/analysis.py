@@ -21,7 +21,7 @@ from kryptondb.catalog import ProfileKey, SampleRecord
 from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.display import spoken_seconds
 from kryptondb.errors import BindError, ImageError, PlanError, Position
-from kryptondb.profiles import key_of, profile_of, recipe_of, sample_of
+from kryptondb.profiles import key_of, measured_of, profile_of, sample_of
 from kryptondb.progress import progress_line
 from kryptondb.result import Result, Rows
 from kryptondb.running import Owner
@@ -115,12 +115,11 @@ class _Run:
             wanted = list(recipes)
             if self._budget.seconds is not None and known:
                 first = next(iter(known.values()))
-                measured = {of: each for each in first.recipes if (of := recipe_of(each)) is not None}
-                wanted = worthwhile(measured, first.seconds, recipes)
+                wanted = worthwhile(measured_of(first), first.seconds, recipes)
             try:
                 picture = load_picture(source)
                 image = content_hash(picture)
-                if image in known and set(wanted) <= {recipe_of(each) for each in known[image].recipes}:
+                if image in known and set(wanted) <= set(measured_of(known[image])):
                     self._known += 1
                     continue
                 if image not in known and len(known) >= MOST_SAMPLES:

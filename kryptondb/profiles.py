@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +34,14 @@ class Profiles:
         return profile_of(self.store.samples(key))
 
     def remember(self, key: ProfileKey, sample: SampleRecord) -> None:
-        """Adds an image to a profile, unless that is large enough without it."""
-        known = {each.image for each in self.store.samples(key)}
-        if sample.image in known or len(known) < MOST_SAMPLES:
+        """Adds an image to a profile, unless that is large enough without it; of a known one no recipe is forgotten."""
+        known = {each.image: each for each in self.store.samples(key)}
+        older = known.get(sample.image)
+        if older is not None:
+            measured = measured_of(sample)
+            others = tuple(each for recipe, each in measured_of(older).items() if recipe not in measured)
+            sample = replace(sample, recipes=sample.recipes + others)
+        if older is not None or len(known) < MOST_SAMPLES:
             self.store.put(key, sample)
 
     def drop(self, model: str, fingerprint: str | None) -> int | None:
@@ -82,13 +87,18 @@ def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
     """
     from kryptondb.optimizer.profile import Profile
 
-    found = [(sample, {recipe: each for each in sample.recipes if (recipe := recipe_of(each))}) for sample in samples]
+    found = [(sample, measured_of(sample)) for sample in samples]
     of_this_version = [(sample, measured) for sample, measured in found if measured or not sample.recipes]
     if not of_this_version:
         return None
     samples, measured = zip(*of_this_version, strict=True)
     recipes = tuple(recipe for recipe in measured[0] if all(recipe in others for others in measured))
     return Profile.of(recipes, measured, [sample.seconds for sample in samples])
+
+
+def measured_of(sample: SampleRecord) -> dict[Recipe, RecipeRecord]:
+    """The recipes of a sample that this version knows."""
+    return {recipe: each for each in sample.recipes if (recipe := recipe_of(each)) is not None}
 
 
 def sample_of(image: str, name: str, found: Sample) -> SampleRecord:

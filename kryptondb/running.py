@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from kryptondb.errors import CatalogError
 from kryptondb.progress import ProgressLine, progress_line
 
 if TYPE_CHECKING:
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from kryptondb.executor.profiling import Sample
     from kryptondb.images.picture import Picture
     from kryptondb.optimizer.cost import Rates
+    from kryptondb.optimizer.ladder import Judged
     from kryptondb.optimizer.physical import Occlude, PhysicalPlan
+    from kryptondb.optimizer.recipe import Recipe
     from kryptondb.profiles import Profiles
 
 
@@ -42,6 +46,7 @@ class Watched:
 
         self._session = session
         self._line: ProgressLine | None = None
+        self._remembers = True
         self.execution: Execution = execute(
             plan,
             models=session.models,
@@ -78,12 +83,29 @@ class Watched:
         """How fast a device is."""
         return self._session.rates(device)
 
+    def known(self, node: Occlude) -> tuple[Mapping[Recipe, Judged], float] | None:
+        """What the profile of an experiment has of its first image, and the seconds of that one's exact map."""
+        from kryptondb.profiles import key_of, measured_of
+
+        first = next(iter(self._session.profiles.store.samples(key_of(node), limit=1)), None)
+        return None if first is None else (measured_of(first), first.seconds)
+
     def remember(self, node: Occlude, picture: Picture, sample: Sample) -> None:
-        """Keeps what a batch measured of a picture that tunes itself, in the profile of its experiment."""
+        """Keeps what a batch measured of a picture that tunes itself, in the profile of its experiment.
+
+        A catalog that cannot be written costs later queries their profile, and not this one its answer: that is told
+        once, as a warning.
+        """
         from kryptondb.images.sampling import content_hash
         from kryptondb.profiles import key_of, sample_of
 
-        self._session.profiles.remember(key_of(node), sample_of(content_hash(picture), picture.name, sample))
+        if not self._remembers:
+            return
+        try:
+            self._session.profiles.remember(key_of(node), sample_of(content_hash(picture), picture.name, sample))
+        except CatalogError as error:
+            self._remembers = False
+            warnings.warn(f"what this batch measures is not remembered for later queries: {error}", stacklevel=2)
 
     def close(self) -> None:
         """Ends the execution."""

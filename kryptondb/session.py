@@ -263,7 +263,8 @@ class Session:
             pass
         as_json = explain.format.casefold() == "json"
         render = optimizer.explain_json if as_json else optimizer.explain
-        text = render(plan, analyzed=run.stats if run is not None else None)
+        stats, tuned = (None, None) if run is None else (run.stats, run.execution.outcome)
+        text = render(plan, analyzed=stats, tuned=tuned)
         rows = Rows(table_of(("plan",), [(text,)]), run.stats if run else None, run.errors if run else ())
         return Result.of_run(rows, plan=plan, message=text, document=text if as_json else None)
 

@@ -56,7 +56,7 @@ def cells(node: Occlude, run: Run) -> Stage:
             sources, total = iter(found), len(found)
         elif node.tuning is not None:
             sources = iter(asked.tune(node.tuning, [source for source in sources if wanted(source)]))
-        with taking_turns(sources, wanted, asked.about, ahead=node.ahead and not single) as turns:
+        with taking_turns(sources, wanted, asked.about, ahead=asked.node.ahead and not single) as turns:
             while (turn := turns.next()) is not None:
                 source = turn.item
                 asked.number += 1
@@ -119,9 +119,9 @@ class _Asked:
             return batch
         drawn = Drawn()
         experiment = cast("Experiment", self._set_up())
-        draw(drawn, batch, count, self.node, experiment, self.run, self.meter)
+        draw(drawn, batch, count, tuning, self.node, experiment, self.run, self.meter)
         self._known = {each: ImageAnswer(*answer, self._labels) for each, answer in drawn.answers.items()}
-        node = settle(drawn, tuning, self.node, experiment, self.run)
+        node = settle(drawn, batch, tuning, self.node, experiment, self.run)
         if node is not self.node:
             self.node, self._runner = node, None
         return [source for source in batch if id(source) not in drawn.failed]

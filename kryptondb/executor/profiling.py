@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
+from kryptondb.errors import ExecutionError
 from kryptondb.executor import heap
 from kryptondb.executor.approximation import simulated
 from kryptondb.executor.asking import asking
@@ -73,7 +75,7 @@ class Profiler:
     def measure(
         self, picture: Picture, recipes: Sequence[Recipe], progress: Callable[[int, int], None] | None = None
     ) -> Sample:
-        """The exact map, and what was measured of each recipe.
+        """The exact map, and what was measured of each recipe; of none in a precision that the network cannot run in.
 
         Args:
             progress: told how many positions are done, of how many, over all maps.
@@ -95,7 +97,13 @@ class Profiler:
         exact = self._timed(self.experiment, picture, count)
         maps = {EXACT: exact}
         for each in wanted:
-            maps[each] = self._timed(self._experiment(each, exact.classes), picture, count)
+            try:
+                maps[each] = self._timed(self._experiment(each, exact.classes), picture, count)
+            except ExecutionError as error:
+                # A tensor that a network makes itself stays in its own precision, and may fit no other.
+                if not each.precision or not isinstance(error.__cause__, RuntimeError):
+                    raise
+        recipes = [recipe for recipe in recipes if maps.keys() >= set(ladder.passes(recipe))]
         measured = []
         for recipe in recipes:
             accurate, guide = (
@@ -158,8 +166,10 @@ class _Map:
         return drops
 
 
-def operators_for(recipes: Sequence[Recipe], workload: Workload, rates: Rates) -> dict[Pass, Incremental]:
-    """The fastest operator for each map that recipes need beside the exact one.
+def operators_for(
+    recipes: Sequence[Recipe], workload: Workload, rates: Rates, hints: Mapping[str, Any] | None = None
+) -> dict[Pass, Incremental]:
+    """The fastest operator for each map that recipes need beside the exact one, by USING's hints.
 
     None for a network that only runs as a whole.
     """
@@ -168,7 +178,7 @@ def operators_for(recipes: Sequence[Recipe], workload: Workload, rates: Rates) -
         precision = each.precision or workload.precision
         part, its_rates = replace(workload, precision=precision), rates.in_precision(precision)
         kind = Incremental if each.cap == UNCAPPED else partial(Thresholded, cap=each.cap)
-        for operator in Incremental.settings(kind, part, its_rates, {}):
+        for operator in Incremental.settings(kind, part, its_rates, hints or {}):
             found[each] = operator
     return found
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from kryptondb.images import Picture
     from kryptondb.images.sources import ImageSource
     from kryptondb.optimizer.cost import Rates
+    from kryptondb.optimizer.ladder import Judged
+    from kryptondb.optimizer.recipe import Recipe
 
 
 class Runner(Protocol):
@@ -37,6 +39,9 @@ class Laboratory(Protocol):
 
     def rates(self, device: str) -> Rates:
         """How fast a torch device is."""
+
+    def known(self, node: Occlude) -> tuple[Mapping[Recipe, Judged], float] | None:
+        """The recipes of the first image of the experiment's profile, and its exact map's seconds; None for none."""
 
     def remember(self, node: Occlude, picture: Picture, sample: Sample) -> None:
         """Keeps what was measured of a picture for later queries of the experiment."""

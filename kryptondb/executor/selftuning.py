@@ -59,12 +59,16 @@ def draw(
     drawn: Drawn,
     batch: Sequence[ImageSource],
     count: int,
+    tuning: Tuning,
     node: Occlude,
     experiment: Experiment,
     run: Run,
     meter: MemoryMeter,
 ) -> None:
     """Measures so many images of the batch; one that cannot be read is left out, and another is drawn for it.
+
+    Which recipes are worth measuring is judged by the first image of the profile that all of them become part of: a
+    later one may certify there, and must not decide what is tried.
 
     Raises:
         ImageError: an image cannot be read, and the run stops at it.
@@ -74,7 +78,10 @@ def draw(
     assert laboratory is not None  # who gives none gets exact answers, and no image is drawn
     workload, rates = _workload(node, experiment), laboratory.rates(node.device)
     drawn.recipes = recipes_on(rates, node.precision)
-    profiler = Profiler(experiment, operators_for(drawn.recipes, workload, rates))
+    known = laboratory.known(node)
+    if known is not None:
+        drawn.recipes = worthwhile(*known, drawn.recipes)
+    profiler = Profiler(experiment, operators_for(drawn.recipes, workload, rates, dict(tuning.hints)))
     for source in sampling_order(batch):
         if len(drawn.samples) == count:
             return
@@ -94,27 +101,36 @@ def draw(
         laboratory.remember(node, picture, sample)
         drawn.answers[id(source)] = source.name, sample.exact
         drawn.samples.append(sample)
-        if len(drawn.samples) == 1:
-            measured = {each.recipe: each for each in sample.recipes}
+        measured = {each.recipe: each for each in sample.recipes}
+        drawn.recipes = [recipe for recipe in drawn.recipes if recipe in measured]
+        if known is None and len(drawn.samples) == 1:
             drawn.recipes = worthwhile(measured, sample.seconds, drawn.recipes)
 
 
-def settle(drawn: Drawn, tuning: Tuning, node: Occlude, experiment: Experiment, run: Run) -> Occlude:
-    """The experiment of the other images; what was decided stands in the run's outcome."""
+def settle(
+    drawn: Drawn, batch: Sequence[ImageSource], tuning: Tuning, node: Occlude, experiment: Experiment, run: Run
+) -> Occlude:
+    """The experiment of the other images of the batch; what was decided stands in the run's outcome."""
     laboratory = run.laboratory
     assert laboratory is not None
     found = Approximations(why_none="no image could be measured")
     if drawn.samples:
         asked = Asked(tuning.ssim, tuning.confidence, drawn.profile())
         workload, rates = _workload(node, experiment), laboratory.rates(node.device)
-        found = approximations(asked, workload, rates, OPERATORS, {})
+        found = approximations(asked, workload, rates, OPERATORS, dict(tuning.hints))
     best = fastest_kept(found, tuning.exact_seconds, node.memory_limit)
-    names = tuple(name for name, _ in drawn.answers.values())
+    names = _all_drawn(drawn, batch)
     if best is None:
         run.outcome = Outcome(names, None, found.why_none or "what keeps the promise is not estimated to be faster")
         return node
     run.outcome = Outcome(names, str(best.recipe), best.about)
     return replace(run_by(node, best.candidate), tuning=None)
+
+
+def _all_drawn(drawn: Drawn, batch: Sequence[ImageSource]) -> tuple[str, ...]:
+    """The names that nothing but images which were measured has: a batch may hold one file several times."""
+    others = {source.name for source in batch if id(source) not in drawn.answers}
+    return tuple(name for name, _ in drawn.answers.values() if name not in others)
 
 
 def _workload(node: Occlude, experiment: Experiment) -> Workload:

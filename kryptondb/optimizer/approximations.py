@@ -87,6 +87,25 @@ def approximations(
     return Approximations(tuple(tried))
 
 
+def admitted(candidate: Candidate, asked: Asked, workload: Workload) -> Approximation | None:
+    """An approximate operator that USING asks for, where the profile certifies it for the promise; else None.
+
+    Only a recipe along the path is certified: whoever reads a profile and asks for what looks best in it has chosen by
+    the same samples, as the planner does, and a bound of that one recipe alone would promise too much.
+    """
+    profile, operator = asked.profile, candidate.operator
+    if profile is None or workload.runs is not None or operator.exact:
+        return None
+    recipe = cast("Approximate", operator).recipe.essence
+    essences = [each.essence for each in profile.recipes]
+    admission = profile.admit(asked.ssim, asked.confidence)
+    if recipe.operator != operator.name or recipe not in [essences[column] for column in admission.certified]:
+        return None
+    column = essences.index(recipe)
+    bound = lower_bound(profile.samples[-admission.images :, column], asked.confidence)
+    return Approximation(candidate, profile.recipes[column], bound, admission.images, keeps=True)
+
+
 def fastest_kept(found: Approximations, than: float, memory_limit: int) -> Approximation | None:
     """The fastest that keeps the promise, fits in memory and takes fewer seconds than the exact plan; None for none."""
     fitting = [each for each in found.tried if each.keeps and each.candidate.cost.memory <= memory_limit]

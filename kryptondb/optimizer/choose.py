@@ -8,7 +8,7 @@ from typing import Any
 
 from kryptondb.errors import PlanError
 from kryptondb.network.kept import kept_with_network
-from kryptondb.optimizer.approximations import Approximation, Asked, approximations, fastest_kept
+from kryptondb.optimizer.approximations import Approximation, Asked, admitted, approximations, fastest_kept
 from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Rates
@@ -27,7 +27,7 @@ class Choice:
     """The candidate that runs, those that do not, and the reason in a sentence.
 
     Attributes:
-        approximation: of a chosen candidate that a profile admits; None for all others.
+        approximation: of a chosen candidate that a profile admits, by itself or as USING asks; None for all others.
         why_exact: why no profile admits one, where a promise was asked for.
     """
 
@@ -65,7 +65,8 @@ def choose(workload: Workload, hints: Hints, context: Context, asked: Asked | No
         Rejected(loser.operator, loser.cost, _against(loser, chosen, workload, hints), loser.description)
         for loser in losers
     )
-    return Choice(chosen, rejected, _reason(chosen, fitting, workload, hints))
+    known = None if asked is None or not workload.positions else admitted(chosen, asked, workload)
+    return Choice(chosen, rejected, _reason(chosen, fitting, workload, hints), known)
 
 
 def no_memory(least: Candidate, limit: int) -> PlanError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from kryptondb.optimizer.cost import Cost
@@ -59,27 +59,49 @@ class Measured(Protocol):
         """Seconds of each phase, of all images."""
 
 
-def explain(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str:
+class Tuned(Protocol):
+    """What came of a batch that was to tune itself: the executor's `Outcome` has it."""
+
+    @property
+    def measured(self) -> Sequence[str]:
+        """Names of the images that ran exactly and were measured."""
+
+    @property
+    def recipe(self) -> str | None:
+        """What the others ran by, in words; None where they ran exactly too."""
+
+    @property
+    def note(self) -> str:
+        """How that keeps the promise, or why nothing faster does."""
+
+    @property
+    def kind(self) -> str:
+        """'approximate' where some image is, else 'exact'."""
+
+
+def explain(plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned: Tuned | None = None) -> str:
     """A plan's story as plain text, made for a terminal of 100 columns.
 
     The tree comes first, with what each step costs for one image; then, with `analyzed`, what was estimated beside what
-    was measured; then the experiment, the quality, the reason, and what was rejected.
+    was measured; then the experiment, the quality, what came of tuning with `tuned`, the reason, and what was rejected.
     """
     parts = [_tree(plan)]
     if analyzed is not None:
-        parts.append(_measurements(plan, analyzed))
-    parts.append("\n".join(_story(plan)))
+        parts.append(_measurements(plan, analyzed, tuned))
+    parts.append("\n".join(_story(plan, tuned)))
     return "\n\n".join(parts)
 
 
-def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str:
-    """The same as JSON: `plan` is the physical plan, as `from_json` reads it; `measured` comes with `analyzed`."""
+def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned: Tuned | None = None) -> str:
+    """The same as JSON: `plan` is the physical plan, as `from_json` reads it; `measured` comes with `analyzed`, and
+    `tuned` where the batch was to tune itself.
+    """
     occlude = plan.occlude
     story: dict[str, Any] = {
         "statement": plan.statement,
         "columns": list(plan.schema),
         "tree": str(plan).split("\n"),
-        "quality": {"kind": plan.quality.kind, "note": plan.quality.note},
+        "quality": {"kind": plan.quality.kind if tuned is None else tuned.kind, "note": plan.quality.note},
         "reason": plan.reason,
     }
     if occlude is not None:
@@ -99,6 +121,8 @@ def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None) -> str
     if analyzed is not None:
         names = ("seconds", "flops", "positions", "images", "failed", "peak_memory", "query_memory", "rows", "phases")
         story["measured"] = {name: getattr(analyzed, name) for name in names}
+    if tuned is not None:
+        story["tuned"] = {"exact": list(tuned.measured), "others": tuned.recipe or "exact", "note": tuned.note}
     story["plan"] = json.loads(to_json(plan))
     return json.dumps(story, indent=2, ensure_ascii=False)
 
@@ -149,7 +173,7 @@ def _cost_texts(cost: Cost | None) -> tuple[str, str, str]:
 # The story
 
 
-def _story(plan: PhysicalPlan) -> Iterable[str]:
+def _story(plan: PhysicalPlan, tuned: Tuned | None) -> Iterable[str]:
     occlude = plan.occlude
     if occlude is not None:
         yield from _entry("experiment", _experiment(occlude))
@@ -158,7 +182,9 @@ def _story(plan: PhysicalPlan) -> Iterable[str]:
         if occlude.input.count != 1:
             yield from _entry("images", _ahead(occlude))
         yield from _entry("dense tail", occlude.tail or "none: no operator needs the whole picture")
-    yield from _entry("quality", _quality(plan.quality))
+    yield from _entry("quality", _quality(plan.quality if tuned is None else replace(plan.quality, kind=tuned.kind)))
+    if tuned is not None:
+        yield from _entry("tuned", _tuned(tuned))
     yield from _entry("reason", plan.reason)
     yield from _rejected(plan.rejected)
 
@@ -199,6 +225,13 @@ def _quality(quality: Quality) -> str:
     return f"{quality.kind} ({about})" if about else quality.kind
 
 
+def _tuned(tuned: Tuned) -> str:
+    others = f"by {tuned.recipe}" if tuned.recipe is not None else "exactly"
+    if not tuned.measured:
+        return f"all images ran {others}: {tuned.note}"
+    return f"{len(tuned.measured):,} ran exactly and were measured, the others {others}: {tuned.note}"
+
+
 def _entry(title: str, text: str) -> list[str]:
     first, *more = _broken(text, WIDTH - MARGIN)
     return [f"{title:<{MARGIN}}{first}", *(" " * MARGIN + piece for piece in more)]
@@ -236,32 +269,34 @@ def _shown(rejected: Sequence[Rejected]) -> Sequence[Rejected]:
 # What was measured
 
 
-def _measurements(plan: PhysicalPlan, analyzed: Measured) -> str:
+def _measurements(plan: PhysicalPlan, analyzed: Measured, tuned: Tuned | None) -> str:
     """Estimates, for as many images as were run, beside what was counted."""
     cost = plan.occlude.cost if plan.occlude is not None else None
+    tuning = plan.occlude.tuning if plan.occlude is not None and tuned is not None and tuned.measured else None
+    seconds = tuning.seconds(analyzed.images) if tuning is not None else cost.seconds * analyzed.images if cost else 0.0
     unknown = "unknown" if plan.occlude is not None else ""  # of a network that could not be traced
     images = analyzed.images
     rows: list[tuple[str, str, str, str]] = [("", "estimated", "measured", "")]
     rows.append(
         (
             "seconds",
-            seconds_text(cost.seconds * images) if cost else unknown,
+            seconds_text(seconds) if cost else unknown,
             seconds_text(analyzed.seconds),
-            _ratio(analyzed.seconds, cost.seconds * images if cost else 0),
+            _ratio(analyzed.seconds, seconds),
         )
     )
-    rows += _phases(cost, analyzed)
+    rows += _phases(cost if tuning is None else None, analyzed)  # which phases come is only known once it is tuned
     if plan.occlude is not None:
         rows.append(
             (
                 "operations",
-                gflop_text(cost.flops * images) if cost else unknown,
+                "" if tuning is not None else gflop_text(cost.flops * images) if cost else unknown,
                 gflop_text(analyzed.flops) if cost else unknown,
-                _ratio(analyzed.flops, cost.flops * images if cost else 0),
+                _ratio(analyzed.flops, cost.flops * images if cost and tuning is None else 0),
             )
         )
         positions = plan.occlude.positions * images
-        how = "not computed" if plan.quality.kind == "exact" else "reconstructed"
+        how = "not computed" if (tuned or plan.quality).kind == "exact" else "reconstructed"
         others = f"{positions - analyzed.positions:,} {how}" if positions > analyzed.positions else ""
         rows.append(("positions", f"{positions:,}", f"{analyzed.positions:,}", others))
         known = next((node.count for node in plan.root.walk() if isinstance(node, Images)), None)

@@ -20,7 +20,7 @@ from kryptondb.optimizer.physical import Rejected
 from kryptondb.optimizer.profile import Profile
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.within import Within
-from kryptondb.optimizer.workload import Workload
+from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
 
 #: The operator that gives the best map it can in whatever time there is.
 STOPPABLE = "anytime"
@@ -63,7 +63,7 @@ def in_time(
     """
     chosen = choice.chosen
     if not workload.positions:
-        return InTime(choice, "")
+        return _images_alone(choice, within, workload)
     if chosen.operator.name != STOPPABLE:
         if workload.network.traced and within.holds(chosen.cost.seconds):
             return InTime(choice, f"estimated to take {within.told(chosen.cost.seconds)}")
@@ -90,6 +90,19 @@ def in_time(
         losers += [_too_slow(each, within, workload) for each in (exact, *choice.rejected)]
     return InTime(
         Choice(best.candidate, tuple(losers), _reason(choice, within, workload)), best.note, True, best.expected
+    )
+
+
+def _images_alone(choice: Choice, within: Within, workload: Workload) -> InTime:
+    """What runs where no cell is asked for, and yet every image goes through the network as it is."""
+    seconds = choice.chosen.cost.seconds
+    if not workload.network.traced or within.images is None:
+        return InTime(choice, "no cell is computed; what the images as they are take is not known")
+    if within.holds(seconds):
+        return InTime(choice, f"estimated to take {within.told(seconds)}")
+    raise PlanError(
+        f"{within} is too short: the unoccluded image is estimated to take {within.told(seconds)}",
+        hint=f"{within.enough(seconds)} can be kept.",
     )
 
 
@@ -122,12 +135,15 @@ def _planned(
 
     rounds: Stoppable = kind.candidates(workload, rates, hints.for_operators())[0]
     whole, reach = planned(rounds.for_enough_time())
+    all_cells: tuple[float | None, str] = 1.0, "time for every cell is expected"
+    if workload.precision in REDUCED_PRECISIONS:
+        all_cells = None, f"{all_cells[1]}; what SSIM to expect in {workload.precision} is not known"
     if reach is not None and reach.step == 1 and within.is_enough(reach.seconds):
-        yield _Planned(whole, reach, 1.0, "time for every cell is expected")
+        yield _Planned(whole, reach, *all_cells)
         return
     plain, reach = planned(rounds)
     if reach is not None and reach.step == 1:
-        yield _Planned(plain, reach, 1.0, "time for every cell is expected")
+        yield _Planned(plain, reach, *all_cells)
         return
     if profile is not None and reach is not None:
         for recipe, expected in _followed(profile):

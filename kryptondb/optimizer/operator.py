@@ -47,6 +47,11 @@ class Operator(Protocol):
 class Approximate(Operator, Protocol):
     """What approximate operators have beside that: they follow recipes."""
 
+    @property
+    def recipe(self) -> Recipe:
+        """What determines its answer."""
+        ...
+
     @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Any]:
         """The settings with the lowest estimate that follow a recipe of this operator."""

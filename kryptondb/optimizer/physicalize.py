@@ -62,7 +62,7 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
     asked = _asked(promise, profile)
     with at(hint.position if hint is not None else None):
         choice = choose(workload, plan.hints, context, asked)
-    quality = _quality(plan, choice)
+    quality = _quality(plan, choice, profile)
     within = _within(promise, table)
     if within is None and choice.chosen.operator.name == STOPPABLE:
         raise PlanError(
@@ -210,7 +210,7 @@ def _tuned(
     elif any(isinstance(node, Limit) for node in plan.root.walk()):
         found = "a query that may end after a few images does not tune itself"
     else:
-        found = tuning(asked, workload, occlude.cost.seconds, _images(table), context)
+        found = tuning(asked, workload, occlude.cost.seconds, _images(table), plan.hints.for_operators(), context)
     if isinstance(found, str):
         return replace(quality, note=f"{quality.note}; {found}"), occlude
     quality = Quality("approximate", promise, f"no profile: {found.told()}", asked.confidence, found.needed)
@@ -224,7 +224,11 @@ def _in_time(quality: Quality, timed: InTime) -> Quality:
     return replace(quality, note="; ".join(text for text in (quality.note, timed.note) if text))
 
 
-def _quality(plan: LogicalPlan, choice: Choice) -> Quality:
+def _shows_nothing(profile: Profile | None) -> str:
+    return "no profile shows" if profile is None else f"the profile of {profile.images:,} images does not show"
+
+
+def _quality(plan: LogicalPlan, choice: Choice, profile: Profile | None) -> Quality:
     promise, operator = plan.statement.promise, choice.chosen.operator
     asked = None if promise is None or promise.ssim is None else f"SSIM >= {promise.ssim:g}"
     if choice.approximation is not None and promise is not None:
@@ -232,16 +236,15 @@ def _quality(plan: LogicalPlan, choice: Choice) -> Quality:
         note = f"{choice.approximation.recipe}: {choice.approximation.about}"
         return Quality("approximate", promise, note, confidence, choice.approximation.images)
     if operator.exact and plan.hints.precision not in REDUCED_PRECISIONS:
-        return Quality(
-            "exact", promise, f"{choice.why_exact or 'no profile'}: the exact plan keeps {asked}" if asked else ""
-        )
+        why = choice.why_exact or (f"USING asks for {operator.name}" if plan.hints.operator else "no cell is computed")
+        return Quality("exact", promise, f"{why}: the exact plan keeps {asked}" if asked else "")
     if asked is None:
-        return Quality("approximate", promise, "no profile says how near it comes to the exact answer")
+        return Quality("approximate", promise, "nothing is promised of how near it comes to the exact answer")
     names = ("tau", "precision") if operator.exact else ("tau", "operator")
     hint = next(option for option in plan.statement.hints if option.name in names)
     what = operator.name if not operator.exact else f"{operator.name} in {plan.hints.precision}"
     raise PlanError(
-        f"USING {hint} breaks the promise: no profile shows that {what} keeps {asked}",
+        f"USING {hint} breaks the promise: {_shows_nothing(profile)} that {what} keeps {asked}",
         position=hint.position,
         hint="Without that hint the exact plan runs, which keeps it; without WITH the approximate one runs.",
     )

@@ -58,6 +58,12 @@ class Recipe:
         """Whether some of its cells come from regions that are cut off."""
         return self.cap != UNCAPPED
 
+    @property
+    def essence(self) -> Recipe:
+        """The same without what nothing of its answer depends on: a share that its doubt decides, a place for none."""
+        fraction = 0.0 if self.doubt else self.fraction
+        return replace(self, fraction=fraction, where=self.where if self.doubt or fraction else "")
+
     def seconds(self, grid: tuple[int, int], accurate: float, guide: float, further: float | None = None) -> float:
         """About how long it takes: its guide, and its better cells at the pace of their whole map.
 

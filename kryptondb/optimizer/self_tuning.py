@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -16,23 +17,29 @@ from kryptondb.optimizer.workload import Workload
 
 
 def tuning(
-    asked: Asked, workload: Workload, exact_seconds: float, images: int | None, context: Context
+    asked: Asked,
+    workload: Workload,
+    exact_seconds: float,
+    images: int | None,
+    hints: Mapping[str, Any],
+    context: Context,
 ) -> Tuning | str:
     """How a batch without a profile tunes itself, or why it does not.
 
     Args:
         exact_seconds: of the exact plan, an image.
         images: in the batch; None where only the run finds out.
+        hints: of USING, for operators.
     """
     rates = context.rates(workload.device)
     recipes = recipes_on(rates, workload.precision)
-    kinds = tuple(context.operators)
-    if not planned(workload, recipes[0], rates, kinds, ()):
+    kinds, given = tuple(context.operators), tuple(sorted(hints.items()))
+    if not planned(workload, recipes[0], rates, kinds, given):
         return "no approximate operator can run this network"
     others = {
         each: candidate.cost.seconds
         for each in maps_beside(recipes)
-        for candidate in planned(workload, each.recipe, rates, kinds, ())
+        for candidate in planned(workload, each.recipe, rates, kinds, given)
     }
     grid = workload.grid.rows, workload.grid.cols
     seconds = {EXACT: exact_seconds, **others}
@@ -48,6 +55,7 @@ def tuning(
         guide_seconds=sum(others.values()),
         later_seconds=float(np.median(later)),
         images=images,
+        hints=given,
     )
     return found.against(images) or found
 

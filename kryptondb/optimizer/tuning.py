@@ -39,6 +39,7 @@ class Tuning:
         guide_seconds: all other maps take that are measured on an image.
         later_seconds: an image takes afterwards, a guess.
         images: in the batch; None where only the run finds out.
+        hints: of USING, for the operators of all images.
     """
 
     ssim: float
@@ -49,6 +50,7 @@ class Tuning:
     guide_seconds: float
     later_seconds: float
     images: int | None = None
+    hints: tuple[tuple[str, float | str], ...] = ()
 
     @property
     def worth_from(self) -> int | None:
@@ -59,13 +61,17 @@ class Tuning:
         return max(2 * self.needed, self.needed + math.ceil(self._measuring(self.needed) / saved))
 
     def drawn(self, images: int) -> int:
-        """How many of so many images run exactly and are measured; 0 where the batch is not worth it."""
+        """How many of so many images run exactly and are measured; 0 where the batch is not worth it.
+
+        More than the confidence needs are drawn only where the others save what measuring these costs as well.
+        """
         if self.worth_from is None or images < self.worth_from:
             return 0
         most = min(images // _SHARE, _MOST_HELD // self.map_bytes)
+        saved = self.exact_seconds - self.later_seconds
         for failing in range(_FAILING, -1, -1):
             count = samples_for_certainty(self.confidence, failing, most)
-            if count is not None:
+            if count is not None and self._measuring(count) <= (images - count) * saved:
                 return max(count, self.needed)
         return self.needed
 

@@ -12,9 +12,13 @@ import pytest
 from PIL import Image
 
 import kryptondb
+from kryptondb.executor import selftuning
+from kryptondb.executor.operators import OPERATORS
 from kryptondb.executor.profiling import Profiler
 from kryptondb.executor.quality import ssim
 from kryptondb.optimizer import recipe
+from kryptondb.optimizer.physical import from_json, to_json
+from kryptondb.optimizer.run_by import run_by
 from tests.end_to_end.test_promises import count_operations_alone, deep_network, time_recipes
 
 BATCH = [np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8) for seed in range(16)]
@@ -171,3 +175,76 @@ def test_a_run_that_is_closed_while_it_measures_keeps_what_is_measured(db: krypt
         db.sql(QUERY + PROMISE, [BATCH]).arrow()
     assert db.sql("SHOW PROFILES").arrow()["images"].to_pylist() == [2]
     assert db.sql(QUERY + PROMISE, [BATCH]).arrow().num_rows == len(BATCH)
+
+
+def test_hints_hold_for_the_others_too(db: kryptondb.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled = []
+    monkeypatch.setattr(selftuning, "run_by", lambda node, found: settled.append(found.operator) or run_by(node, found))
+    result = db.sql(QUERY + PROMISE + " USING batch => 1, convolution => 'direct'", [BATCH])
+    assert told(result)["others"] != "exact"
+    (operator,) = settled
+    assert operator.accurate.tile == (1, 1) and operator.accurate.winograd == ()
+    assert from_json(to_json(result.plan), OPERATORS) == result.plan
+
+
+def test_explain_analyze_tells_what_ran(db: kryptondb.Session) -> None:
+    text = " ".join(db.sql("EXPLAIN ANALYZE " + QUERY + PROMISE, [BATCH]).message.split())
+    assert f"tuned {DRAWN} ran exactly and were measured, the others by drill-down, every " in text
+    assert "quality approximate" in text and "reconstructed" in text
+    db.sql("DROP PROFILES net")
+    strict = "EXPLAIN ANALYZE FORMAT JSON " + QUERY + "WITH SSIM >= 0.99999 CONFIDENCE 0.8"
+    story = json.loads(db.sql(strict, [BATCH]).message)
+    assert story["quality"]["kind"] == "exact" and story["tuned"]["others"] == "exact"
+    assert len(story["tuned"]["exact"]) == DRAWN and "keeps it" in story["tuned"]["note"]
+
+
+def test_a_file_that_is_listed_several_times_is_exact_only_where_all_of_them_are(db, tmp_path: Path) -> None:
+    Image.fromarray(BATCH[0]).save(tmp_path / "again.png")
+    cells = db.sql(QUERY.replace("HEATMAP", "image, exact") + PROMISE, [[str(tmp_path / "again.png")] * 16])
+    made = told(cells)
+    assert made["others"].startswith("drill-down") and made["exact"] == []
+    assert 0 < sum(cells.arrow()["exact"].to_pylist()) < cells.arrow().num_rows
+
+
+def test_a_catalog_that_cannot_be_written_costs_no_answer(db: kryptondb.Session, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise kryptondb.CatalogError("the disk is full")
+
+    monkeypatch.setattr(db.profiles, "remember", full)
+    with pytest.warns(UserWarning, match="not remembered for later queries: the disk is full") as warned:
+        result = db.sql(QUERY + PROMISE, [BATCH])
+        assert len(told(result)["exact"]) == DRAWN
+    assert len(warned) == 1
+
+
+def test_of_an_image_that_a_profile_knows_no_recipe_is_forgotten(db: kryptondb.Session, monkeypatch) -> None:
+    monkeypatch.setattr(recipe, "RECIPES", (*recipe.RECIPES, recipe.Recipe("thresholded", 0.5, 0.5)))
+    time_recipes(monkeypatch, lambda each: each.seconds((11, 11), 1.0, 0.5))
+    db.sql("ANALYZE net USING ? WITH (patch => 8, stride => 4)", [BATCH[:4]])
+    (key,) = db.profiles.store.known()
+    before = db.profiles.store.samples(key)
+    monkeypatch.setattr(selftuning, "worthwhile", lambda measured, exact_seconds, recipes: list(recipes)[:1])
+    db.sql(QUERY + PROMISE, [BATCH]).arrow()
+    after = {sample.image: sample for sample in db.profiles.store.samples(key)}
+    assert len(after) > 4
+    for sample in before:
+        assert {str(each.recipe) for each in after[sample.image].recipes} == {
+            str(each.recipe) for each in sample.recipes
+        }
+
+
+def test_what_is_worth_measuring_is_judged_by_the_first_image_of_the_profile(db, monkeypatch) -> None:
+    """Later images certify what the profile admits, and must not decide what is tried."""
+    judged = []
+
+    def worthwhile(measured, exact_seconds, recipes):
+        judged.append(measured)
+        return list(recipes)
+
+    monkeypatch.setattr(selftuning, "worthwhile", worthwhile)
+    db.sql(QUERY + PROMISE, [BATCH]).arrow()
+    assert len(judged) == 1
+    others = [np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8) for seed in range(100, 124)]
+    db.sql(QUERY + "WITH SSIM >= 0.4 CONFIDENCE 0.9", [others]).arrow()
+    assert len(judged) == 2 and db.sql("SHOW PROFILES").arrow()["images"].to_pylist() == [DRAWN + 10]
+    assert {each: one.ssim for each, one in judged[0].items()} == {each: one.ssim for each, one in judged[1].items()}

@@ -9,6 +9,7 @@ import pytest
 
 import kryptondb
 from kryptondb.executor import calibrate, profiling
+from kryptondb.executor.asking import asking
 from kryptondb.executor.occlusion import set_up_experiment
 from kryptondb.executor.profiling import Profiler, operators_for
 from kryptondb.executor.quality import ssim
@@ -74,6 +75,35 @@ def test_a_recipe_in_a_reduced_precision_has_the_ssim_that_a_query_in_it_has(
     exact, near = (result.heatmaps() for result in results)
     assert rounded.ssim == pytest.approx(min(ssim(*pair) for pair in zip(exact, near, strict=True)), abs=1e-6)
     assert sample.ssim < rounded.ssim < 1 and sample.seconds < rounded.seconds
+
+
+def test_recipes_in_a_precision_that_the_network_cannot_run_in_are_left_out(
+    profiler: Profiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_map = profiling._map
+
+    def refusing(experiment, picture, count):
+        if experiment.precision == "bfloat16":
+            with asking(picture.name):
+                raise RuntimeError("mat1 and mat2 must have the same dtype, but got Float and BFloat16")
+        return one_map(experiment, picture, count)
+
+    monkeypatch.setattr(profiling, "_map", refusing)
+    sample = profiler.measure(PICTURE, [STRONG, ROUNDED, ALONE, ROUNDED_SAMPLE])
+    assert [each.recipe for each in sample.recipes] == [STRONG, ALONE]
+
+
+def test_what_goes_wrong_otherwise_ends_the_measuring(profiler: Profiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_map = profiling._map
+
+    def closed(experiment, picture, count):
+        if experiment.precision == "bfloat16":
+            raise kryptondb.ExecutionError("the query was closed while it ran")
+        return one_map(experiment, picture, count)
+
+    monkeypatch.setattr(profiling, "_map", closed)
+    with pytest.raises(kryptondb.ExecutionError, match="closed"):
+        profiler.measure(PICTURE, [STRONG, ROUNDED])
 
 
 def test_the_heat_map_of_another_class_is_like_none(profiler: Profiler, monkeypatch: pytest.MonkeyPatch) -> None:

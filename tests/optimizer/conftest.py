@@ -138,6 +138,10 @@ class FakeThresholded(FakeIncremental):
     rounded: ClassVar[bool] = False
     cap: Cap = Cap(1.0, 1.0)
 
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(self.name, self.cap.tau, self.cap.tau_deep)
+
     @classmethod
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[FakeIncremental]:
         return [cls((7, 7), Cap(hints["tau"], hints["tau"]))]

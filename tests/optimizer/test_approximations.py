@@ -97,6 +97,36 @@ def test_where_nothing_is_admitted_the_exact_plan_runs_and_says_why(profiled: Da
     assert plan.quality.note.startswith(f"{why}: the exact plan keeps SSIM >= 0.9")
 
 
+@pytest.mark.parametrize(
+    ("target", "tau", "bound"), [("0.9", 0.8, "0.990"), ("0.9", 0.5, "0.930"), ("0.7", 0.2, "0.700")]
+)
+def test_an_operator_asked_for_runs_where_the_profile_certifies_its_recipe(
+    profiled: Database, target: str, tau: float, bound: str
+) -> None:
+    plan = profiled.plan(f"{QUERY}{target} USING tau => {tau}")
+    assert plan.occlude is not None and plan.occlude.operator == FakeThresholded((7, 7), Cap(tau, tau))
+    assert plan.quality.kind == "approximate" and plan.quality.images == 19
+    assert plan.quality.note == f"thresholded, tau {tau}: SSIM >= {bound} (n=19)"
+    assert plan.reason == "USING asks for thresholded"
+
+
+def test_an_operator_asked_for_is_refused_where_the_profile_does_not_certify_its_recipe(database: Database) -> None:
+    lucky = profile(50)
+    lucky.samples[5, 0] = lucky.samples[6, 1] = 0.5  # by itself tau 0.5 would do; as one of several it is not sure to
+    database.profiles[KEY] = lucky
+    database.plan(QUERY + "0.9 USING tau => 0.8")
+    for tau in (0.5, 0.3):  # of 0.3 nothing is known
+        error = database.error(f"{QUERY}0.9 USING tau => {tau}")
+        assert f"USING tau => {tau} breaks the promise: the profile of 50 images does not show" in error
+
+
+def test_where_using_asks_for_an_exact_operator_no_profile_is_said_to_be_missing(profiled: Database) -> None:
+    plan = profiled.plan(QUERY + "0.9 USING operator => 'full'")
+    assert plan.quality.note == "USING asks for full: the exact plan keeps SSIM >= 0.9"
+    nothing = profiled.plan(QUERY.replace(" WITH", " WHERE y < 0 WITH").replace("HEATMAP", "y") + "0.9")
+    assert nothing.quality.note == "no cell is computed: the exact plan keeps SSIM >= 0.9"
+
+
 def test_nothing_approximate_runs_without_a_promise_or_against_a_hint(profiled: Database) -> None:
     for query in ("SELECT HEATMAP FROM occlude(chest, 'a.png')", QUERY + "0.9 USING operator => 'full'"):
         plan = profiled.plan(query)

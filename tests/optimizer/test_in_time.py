@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from PIL import Image
 
 from kryptondb.executor.metadata import with_metadata
 from kryptondb.network import Cap
+from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.physical import PhysicalPlan, from_json, to_json
 from kryptondb.optimizer.profile import Profile
 from kryptondb.optimizer.recipe import Recipe
+from kryptondb.optimizer.workload import Workload
 from tests.optimizer.conftest import Database, FakeAnytime, FakeFull, FakeIncremental, FakeThresholded
 
 #: 2,745 cells, which take incremental 2.6 s and the rounds of anytime 2.7 s.
@@ -156,9 +159,32 @@ def test_a_folder_is_counted_and_with_a_condition_on_image_nothing_is_told(datab
     assert "how many images there are" in database.error(some + "SSIM >= 0.9 AND TIME <= 300 SECONDS")
 
 
-def test_a_query_that_computes_nothing_keeps_any_time(database: Database) -> None:
-    plan = database.plan(QUERY.replace(" WITH", " WHERE y < 0 WITH") + "TIME <= 0.00001 SECONDS")
+class WithBase(FakeIncremental):
+    """Takes four milliseconds for the unoccluded image."""
+
+    def estimate(self, workload: Workload, rates: Rates) -> Cost:
+        cost = super().estimate(workload, rates)
+        return replace(cost, seconds=cost.seconds + 4e-3)
+
+
+def test_a_query_that_computes_no_cell_still_has_to_see_its_images_in_time(database: Database, tmp_path: Path) -> None:
+    database.operators = (WithBase,)
+    nothing = QUERY.replace(" WITH", " WHERE y < 0 WITH")
+    plan = database.plan(nothing + "TIME <= 1 SECONDS")
     assert plan.quality.kind == "exact" and seconds_of(plan) is None
+    assert plan.quality.note == "estimated to take 4 ms"
+    error = database.error(nothing + "TIME <= 0.001 SECONDS")
+    assert "TIME <= 0.001 SECONDS is too short: the unoccluded image is estimated to take 4 ms" in error
+    assert "TIME <= 0.01 SECONDS can be kept" in error
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    some = nothing.replace("'a.png'", f"'{tmp_path}'").replace("y < 0", "y < 0 AND image LIKE '%a%'")
+    assert database.plan(some + "TIME <= 0.00001 SECONDS").quality.note.endswith("is not known")
+
+
+def test_in_a_reduced_precision_no_ssim_is_expected_of_every_cell(database: Database) -> None:
+    plan = database.plan(f"{QUERY}TIME <= 60 SECONDS USING operator => 'anytime', precision => 'bfloat16'")
+    assert plan.quality.expected is None
+    assert plan.quality.note == "time for every cell is expected; what SSIM to expect in bfloat16 is not known"
 
 
 def test_a_network_that_cannot_be_traced_runs_in_rounds(database: Database) -> None:

@@ -34,6 +34,13 @@ def test_a_recipe_says_what_it_is(recipe: Recipe, said: str) -> None:
     assert str(recipe) == said
 
 
+def test_recipes_that_give_the_same_answer_have_one_essence() -> None:
+    by_doubt, asked = (Recipe("drill-down", step=2, fraction=f, where="uncertain", doubt=0.2) for f in (0.0, 0.1))
+    assert by_doubt.essence == asked.essence == by_doubt
+    assert Recipe("drill-down", step=2, where="uncertain").essence == Recipe("drill-down", step=2)
+    assert Recipe("drill-down", step=2, fraction=0.1, where="drop").essence.where == "drop"
+
+
 def test_the_ladder_has_no_recipe_twice_and_none_that_is_exact() -> None:
     assert len(set(RECIPES)) == len(RECIPES) >= 25
     assert {recipe.operator for recipe in RECIPES} == {"thresholded", "drill-down", "refined"}
