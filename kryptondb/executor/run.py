@@ -69,7 +69,12 @@ def execute(
     if on_error not in ("continue", "stop"):
         raise ValueError(f"on_error must be 'continue' or 'stop', not {on_error!r}")
     seconds = plan.occlude.seconds if plan.occlude is not None else None
-    deadline = Deadline(seconds) if seconds is not None else None
+    deadline = None
+    if seconds is not None:
+        from kryptondb.executor.approximation import import_what_reconstructs
+
+        import_what_reconstructs()
+        deadline = Deadline(seconds)
     return Execution(plan, Run(models, bindings, on_error, progress, _set_up, deadline=deadline, laboratory=laboratory))
 
 

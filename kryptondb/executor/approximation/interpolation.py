@@ -11,6 +11,12 @@ LINEAR, CUBIC = 1, 3
 _REACH, _HELD = 0.7, 0.1
 
 
+def import_what_reconstructs() -> None:
+    """Takes a while the first time, which must not pass for how long a reconstruction takes."""
+    import scipy.interpolate
+    import scipy.ndimage  # noqa: F401
+
+
 def at_nodes(lattice: Lattice, values: np.ndarray) -> np.ndarray:
     """Values [k, rows, cols] at the lattice's nodes, [k, m, n].
 

@@ -63,11 +63,14 @@ class Reconstruction:
         recipe: a 'drill-down' or 'refined' one.
         asked: the cells asked for, boolean [rows, cols].
         score: what the scores are.
+        settles: whether a map without a guide gives way until it is bent least, which is most of what a reconstruction
+            takes; else it stays as a spline through its lattice leaves it, drawn to what else is known.
     """
 
     recipe: Recipe
     asked: np.ndarray
     score: str = "probability"
+    settles: bool = True
 
     @cached_property
     def lattice(self) -> Lattice:
@@ -146,6 +149,8 @@ class Reconstruction:
     def _least_bent(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Maps through all that is known, NaN outside of the lattice's rectangle."""
         maps = corrected(interpolated(self.lattice, at_nodes(self.lattice, values)), values, known)
+        if not self.settles:
+            return maps
         rows, cols = self.lattice.rectangle
         maps[:, rows, cols] = least_bent(np.where(known, values, maps)[:, rows, cols], known[rows, cols])
         return maps

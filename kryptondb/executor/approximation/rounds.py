@@ -47,12 +47,14 @@ class Round:
         finer: the step of the next one.
         asked: the cells asked for, boolean [rows, cols].
         score: what the scores are, as in `occlude(..., score => )`.
+        settles: as in `Reconstruction`.
     """
 
     recipe: Recipe
     finer: int
     asked: np.ndarray
     score: str = "probability"
+    settles: bool = True
 
     @cached_property
     def cells(self) -> np.ndarray:
@@ -87,8 +89,8 @@ class Round:
 
     @cached_property
     def _coarse(self) -> Reconstruction:
-        return Reconstruction(self.recipe, self.asked, self.score)
+        return Reconstruction(self.recipe, self.asked, self.score, self.settles)
 
     @cached_property
     def _fine(self) -> Reconstruction:
-        return Reconstruction(replace(self.recipe, step=self.finer), self.asked, self.score)
+        return Reconstruction(replace(self.recipe, step=self.finer), self.asked, self.score, self.settles)

@@ -9,13 +9,13 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from kryptondb.executor.approximation import Lattice, Reconstruction, steps_of
-from kryptondb.executor.operators.anytime_run import AnytimeRun, endless
+from kryptondb.executor.approximation import Lattice, Reconstruction, import_what_reconstructs, steps_of
+from kryptondb.executor.operators.anytime_run import UNSETTLED, AnytimeRun, endless
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.full import Full
 from kryptondb.executor.operators.incremental import Incremental
 from kryptondb.executor.operators.pace import Pace
-from kryptondb.executor.operators.staged import Found, Stage, Staged, part_of
+from kryptondb.executor.operators.staged import Found, Stage, Staged, part_of, reconstructing
 from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.operator import Reach
@@ -67,6 +67,15 @@ class Anytime(Staged):
 
     def reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
         """How far a run is estimated to come in so many seconds an image; the network must be a traced one."""
+        reached = self._reach(workload, rates, seconds)
+        if reached.step == 1:
+            return reached
+        ending = reconstructing(workload, rates)
+        least = reached.least + UNSETTLED * ending
+        return replace(self._reach(workload, rates, seconds - ending), seconds=max(seconds, least), least=least)
+
+    def _reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
+        """The same without what the map takes to reconstruct."""
         base = whole_seconds(workload.network, 1, rates, workload.element_bytes)
         reached = Reach(step=0, guided=False, positions=0, seconds=base, flops=workload.network.flops, least=base)
         for step, stage in self._rounds(workload.mask):
@@ -85,7 +94,7 @@ class Anytime(Staged):
             if share < 1.0:
                 return done if share > 0 else reached
             reached = replace(done, step=step, guided=reached.guided or stage.guides)
-        return reached
+        return replace(reached, step=1)  # a grid of a few cells has them all before its rounds come to that
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN: the rounds, and what computes them."""
@@ -99,10 +108,7 @@ class Anytime(Staged):
 
     def run(self, context: Context) -> Iterator[Scores]:
         """Yields computed cells as they come and, once the time is over, all others; `prepare` comes first."""
-        # What reconstructs maps takes a while to import, which must not pass for how long that takes.
-        import scipy.interpolate
-        import scipy.ndimage  # noqa: F401
-
+        import_what_reconstructs()
         if not context.mask.any():
             return
         found, accurate, cheap = Found(context.mask.shape), self.accurate, self.cheap

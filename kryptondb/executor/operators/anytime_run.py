@@ -19,6 +19,9 @@ from kryptondb.optimizer.recipe import Recipe
 #: Computes some cells and yields them block by block, having put them into what is found.
 Compute = Callable[[np.ndarray], Generator[Scores, None, None]]
 _CHEAPEST = 0.1  # no guide that is of use takes a smaller share of the time of the exact map
+_A_VALUE = 1e-5  # seconds that a look takes for each value of its maps, about, as long as nobody has looked
+#: The share of them where maps do not settle.
+UNSETTLED = 0.1
 _TELLING = 0.1  # the share of a guide that tells how long all of it takes
 
 
@@ -34,6 +37,9 @@ class AnytimeRun:
         exact: computes cells.
         guide: computes the guide at cells; None where the recipe has none.
         pace: tells when the time is over.
+
+    To look where a map is least sure, or to reconstruct it, takes long where there are many classes or cells: where it
+    would take more of the time than is left for cells, maps do not settle.
     """
 
     context: Context
@@ -45,6 +51,8 @@ class AnytimeRun:
     guide: Compute | None
     pace: Pace
     _round: Round = field(init=False)
+    _settles: bool = True
+    _expects: bool = False
 
     def cells(self) -> Generator[Scores, None, None]:
         """Computed cells as they come; once the time is over, all others."""
@@ -66,7 +74,16 @@ class AnytimeRun:
     def _next(self, step: int, finer: int) -> Round:
         guided = self.found.guide is not None
         recipe = replace(self.recipe, step=step) if guided else Recipe("drill-down", step=step)
-        return Round(recipe, finer, self.context.mask, self.context.score)
+        self._settle_or_not()
+        return Round(recipe, finer, self.context.mask, self.context.score, self._settles)
+
+    def _settle_or_not(self) -> None:
+        if self._settles and self.pace.is_short_of_looks:
+            self._unsettle()
+
+    def _unsettle(self) -> None:
+        self._settles = False
+        self.pace.expects(UNSETTLED * _A_VALUE * self.found.values.size)
 
     def _refined(self) -> Generator[Scores, None, None]:
         """The cells of a round, those first where the map is least sure, as long as there is time."""
@@ -86,6 +103,10 @@ class AnytimeRun:
         with closing(self.exact(cells)) as blocks:
             for scores in blocks:
                 self.pace.block_came(before)
+                if not self._expects:  # the first of all scores: now it is known how many classes there are
+                    self._expects = True
+                    self.pace.expects(_A_VALUE * self.found.values.size)
+                    self._settle_or_not()
                 count += len(scores.rows)
                 before = self.pace.left()
                 yield scores
@@ -121,7 +142,10 @@ class AnytimeRun:
         rest = self.context.mask & ~found.known
         if not rest.any():
             return
-        maps = self._round.completed(found.values, found.known, found.guide)
+        if self._settles and self.pace.is_late:
+            self._unsettle()
+        last = replace(self._round, settles=self._settles)
+        maps = last.completed(found.values, found.known, found.guide)
         rows, cols = (index.astype(np.int32) for index in np.nonzero(rest))
         yield Scores(rows, cols, np.ascontiguousarray(maps[:, rest].T), exact=False, computed=False)
 

@@ -65,9 +65,23 @@ class Pace:
         alone = min(self._alone, default=0.0)
         return min((max(0.0, took - alone) / cells for cells, took in self._handed[1:]), default=0.0)
 
+    def expects(self, look: float) -> None:
+        """To see where the map is least sure is expected to take so many seconds, as long as nobody has looked."""
+        self._ending = _ENDING * look
+
     def looked(self, before: float) -> None:
         """To see where the map is least sure took the time since then."""
         self._ending = _ENDING * self.since(before)
+
+    @property
+    def is_short_of_looks(self) -> bool:
+        """Whether the looks and the last reconstruction would leave less time for cells than they take."""
+        return self._ending > _SHARE * self.left()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether there is no time for the last reconstruction."""
+        return self._ending > _ENDING * self.left()
 
     def remaining(self, unknown: int) -> float:
         """Seconds to compute cells in, where so many would be reconstructed and handed on at the end."""

@@ -152,17 +152,16 @@ class Staged(ABC):
         network, element = workload.network, workload.element_bytes
         stages = self._stages(workload)
         costs = [stage.operator.estimate(part_of(workload, stage.cells), rates) for stage in stages]
-        again = len(costs) - 1
-        maps = workload.classes * workload.grid.size * 8
+        again, shared = len(costs) - 1, self._shared_bytes(network, element)
         base = whole_seconds(network, 1, rates, BASE_BYTES if self.rounded else element)
         phases = [Phase(BASE, base)]
         phases += [Phase(stage.name, cost.seconds - base) for stage, cost in zip(stages, costs, strict=True)]
-        phases.append(Phase(self.rest, rates.seconds(0.0, float(_PASSES * maps), _PASSES)))
+        phases.append(Phase(self.rest, reconstructing(workload, rates)))
         return Cost(
             seconds=sum(phase.seconds for phase in phases),
             flops=sum(cost.flops for cost in costs) - again * network.flops,
-            memory=max(cost.memory for cost in costs) + self._shared_bytes(network, element) + _COPIES * maps,
-            ahead=max(cost.ahead for cost in costs) + self._shared_bytes(network, element),
+            memory=max(cost.memory for cost in costs) + shared + _COPIES * _map_bytes(workload),
+            ahead=max(cost.ahead for cost in costs) + shared,
             room=max(cost.room for cost in costs),
             phases=tuple(phases),
         )
@@ -256,6 +255,15 @@ class Found:
             self.values = np.full(shape, np.nan)
         self.values[:, scores.rows, scores.cols] = scores.scores.T
         self.known[scores.rows, scores.cols] = True
+
+
+def reconstructing(workload: Workload, rates: Rates) -> float:
+    """Seconds that a reconstruction of an image's maps is estimated to take."""
+    return rates.seconds(0.0, float(_PASSES * _map_bytes(workload)), _PASSES)
+
+
+def _map_bytes(workload: Workload) -> int:
+    return workload.classes * workload.grid.size * 8
 
 
 def part_of(workload: Workload, cells: np.ndarray) -> Workload:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from kryptondb.executor.approximation import Lattice, Round, steps_of
-from kryptondb.executor.operators import Anytime, Context, Full, Incremental
+from kryptondb.executor.approximation import Lattice, Round, reconstruction, steps_of
+from kryptondb.executor.operators import Anytime, Context, Full, Incremental, anytime_run
 from kryptondb.executor.quality import ssim
 from kryptondb.network import Grid
 from kryptondb.optimizer.cost import Rates
@@ -28,9 +29,17 @@ A_CELL = 0.01  # seconds
 
 
 def timed(
-    operator: Anytime, budget: float, mask: np.ndarray, a_cell: Callable[[int], float] = lambda done: A_CELL
+    operator: Anytime,
+    budget: float,
+    mask: np.ndarray,
+    a_cell: Callable[[int], float] = lambda done: A_CELL,
+    also: Callable[[], float] = lambda: 0.0,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """The map, which cells say that they are exact, and the seconds spent, with a clock that only cells move on."""
+    """The map, which cells say that they are exact, and the seconds spent, with a clock that cells move on.
+
+    Args:
+        also: seconds that something else has taken so far.
+    """
     spent = 0.0
     done = 0
     context = context_of(mask)
@@ -42,7 +51,7 @@ def timed(
         done += len(ys)
         return patches(ys, xs)
 
-    context.patches, context.time_left = counted, lambda: budget - spent
+    context.patches, context.time_left = counted, lambda: budget - spent - also()
     maps, exact = np.full((3, *mask.shape), np.nan), np.zeros(mask.shape, dtype=bool)
     answered = np.zeros(mask.shape, dtype=int)
     for block in blocks_of(operator, context):
@@ -50,7 +59,7 @@ def timed(
         exact[block.rows, block.cols] = block.exact
         answered[block.rows, block.cols] += 1
     np.testing.assert_array_equal(answered, mask)
-    return maps, exact, spent
+    return maps, exact, spent + also()
 
 
 @pytest.mark.parametrize("accurate", [Full(1), Incremental((1, 1))], ids=["full", "incremental"])
@@ -88,6 +97,28 @@ def test_when_cells_become_slower_it_stops_in_time_all_the_same(budget: float) -
     _, exact, spent = timed(PLAIN, budget, full_mask(GRID), lambda done: A_CELL if done < 25 else 4 * A_CELL)
     assert spent <= budget + 4 * 4 * A_CELL + 1e-9  # a block of four may have begun
     assert not exact.all()
+
+
+@pytest.mark.parametrize("operator", [PLAIN, replace(PLAIN, at_once=True)], ids=["rounds", "at once"])
+@pytest.mark.parametrize(("budget", "settles"), [(0.6, False), (1.5, False), (8.0, True)])
+def test_maps_that_take_long_to_settle_do_so_only_where_there_is_time(
+    operator: Anytime, budget: float, settles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many classes on a large grid: a look takes a second, and cells take ten times as long as elsewhere here."""
+    mask, took = full_mask(GRID), 0.0
+    monkeypatch.setattr(anytime_run, "_A_VALUE", 1.0 / (3 * mask.size))
+    settle = reconstruction.least_bent
+
+    def slowly(maps: np.ndarray, known: np.ndarray) -> np.ndarray:
+        nonlocal took
+        took += 1.0
+        return settle(maps, known)
+
+    monkeypatch.setattr(reconstruction, "least_bent", slowly)
+    maps, exact, spent = timed(operator, budget, mask, lambda _: 10 * A_CELL, also=lambda: took)
+    assert np.isfinite(maps).all() and not exact.all()
+    assert (took > 0) == settles
+    assert spent <= max(budget, 9 * 10 * A_CELL) + 4 * 10 * A_CELL + 1e-9
 
 
 def test_without_any_time_there_is_a_map_of_very_little() -> None:
