@@ -8,6 +8,7 @@ import time
 from kryptondb.errors import BindError, Position
 
 _UNITS = {"second": 1, "sec": 1, "s": 1, "minute": 60, "min": 60, "m": 60, "hour": 3600, "h": 3600, "day": 86_400}
+_PLURALS = {f"{unit}s": seconds for unit, seconds in _UNITS.items() if len(unit) > 1}
 _LONGEST = 366 * 86_400
 
 
@@ -39,7 +40,7 @@ def parse_budget(value: object, position: Position | None = None) -> float:
         seconds = float(value)
     elif isinstance(value, str):
         match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)", value.strip().casefold())
-        unit = _UNITS.get(match[2] if match[2] in _UNITS else match[2].removesuffix("s")) if match else None
+        unit = _UNITS.get(match[2], _PLURALS.get(match[2])) if match else None
         seconds = float(match[1]) * unit if match and unit else None
     if seconds is None or not 0 < seconds <= _LONGEST:
         raise BindError(

@@ -169,18 +169,20 @@ class Network:
         return None if fusion is None or fusion.convolution in apart else fusion
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Network:
-        """The same network with its floating point constants in another precision and on another device.
+        """The same network with the constants of its own precision in another one, and all on another device.
 
+        Constants of other precisions stay in these: a layer that casts to float64 was written to compute in it.
         Operators that make tensors of their own (a mask, a range) were traced with a device: they move too.
         """
         target = torch.device(device)
-        constants = [n.constant for n in self.nodes if n.constant is not None and n.constant.is_floating_point()]
-        if constants and all(constant.device == target and constant.dtype == dtype for constant in constants):
+        own = self.dtype
+        constants = [n.constant for n in self.nodes if n.constant is not None and n.constant.dtype == own]
+        if constants and own == dtype and all(constant.device == target for constant in constants):
             return self  # with all that is known of it
 
         def moved(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
-                return value.to(target, dtype if value.is_floating_point() else value.dtype)
+                return value.to(target, dtype if value.dtype == own else value.dtype)
             if isinstance(value, (list, tuple)):
                 return type(value)(moved(item) for item in value)
             return target if isinstance(value, torch.device) else value

@@ -52,6 +52,16 @@ class Paired(Body):
         return x.mean((2, 3)), super().forward(x)
 
 
+class Precise(Body):
+    """The same, its last layer in float64 with weights that are kept in float32."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        last = self.layers[3]
+        assert isinstance(last, nn.Linear)
+        features = self.layers[:3](x).double()
+        return nn.functional.linear(features, last.weight.double(), last.bias.double()).float()
+
+
 def tensor(picture: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
 
@@ -85,6 +95,20 @@ def test_inputs_and_outputs_of_other_shapes(db: kryptondb.Session, module: Body,
         base = torch.softmax(module.layers(tensor(PICTURE)), 1)[0, 1]
     expected = float(base - torch.softmax(occluded(module, PICTURE, 2, 3), 0)[1])
     assert result.heatmaps()[0][2, 3] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("operator", ["full", "incremental"])
+def test_a_layer_that_casts_to_float64_computes_in_it(db: kryptondb.Session, operator: str) -> None:
+    module = Precise(3).eval()
+    db.register("net", module, size=16)
+    result = db.sql(QUERY.format(", class => 1") + f" USING operator => '{operator}'", [PICTURE])
+    with torch.no_grad():
+        base = torch.softmax(module(tensor(PICTURE)), 1)[0, 1]
+    expected = float(base - torch.softmax(occluded(module, PICTURE, 2, 3), 0)[1])
+    assert result.heatmaps()[0][2, 3] == pytest.approx(expected, abs=1e-6)
+    for precision in ("float64", "bfloat16"):
+        near = db.sql(QUERY.format(", class => 1") + f" USING precision => '{precision}'", [PICTURE])
+        assert near.heatmaps()[0][2, 3] == pytest.approx(expected, abs=1e-6 if precision == "float64" else 0.05)
 
 
 def test_classes_that_exclude_nothing_are_sigmoids(db: kryptondb.Session) -> None:
