@@ -21,7 +21,7 @@ Compute = Callable[[np.ndarray], Generator[Scores, None, None]]
 _CHEAPEST = 0.1  # no guide that is of use takes a smaller share of the time of the exact map
 _A_VALUE = 1e-5  # seconds that a look takes for each value of its maps, about, as long as nobody has looked
 #: The share of them where maps do not settle.
-UNSETTLED = 0.1
+UNSETTLED = 0.03
 _TELLING = 0.1  # the share of a guide that tells how long all of it takes
 
 
@@ -104,7 +104,7 @@ class AnytimeRun:
             for scores in blocks:
                 self.pace.block_came(before)
                 if not self._expects:  # the first of all scores: now it is known how many classes there are
-                    self._expects = True
+                    self._expects, self.pace.classes = True, len(self.found.values)
                     self.pace.expects(_A_VALUE * self.found.values.size)
                     self._settle_or_not()
                 count += len(scores.rows)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 _SHARE = 0.5  # of what there seems to be time for: the next cells may come slower than the last
 _ENDING = 2.0  # the last reconstruction may take so many times as long as a look at where the map is least sure
+_TELLING = 64  # cells of a block that tells what handing on a cell takes
+_A_VALUE_HANDED = 1e-6  # seconds that it usually takes at most for each of the cell's classes
 _ALONE = 5  # blocks of no cells that tell what a block costs whoever takes it
 
 
@@ -18,15 +20,18 @@ class Pace:
     All cells that are not computed are handed on at the end, in one block. What that takes is told by the blocks before
     it, as far as it is their cells' and not each block's own: few cells would pass for slow ones otherwise. Work on the
     next block holds up whoever takes one, so that the quickest tells best. The first is not counted, for much is done
-    then for the first time.
+    then for the first time. A block of few cells still tells of little but itself, and may say no more of a cell than
+    what one of so many classes usually takes at most.
 
     Attributes:
         left: seconds that are left for the image; infinity where nobody waits.
         least: fewer cells than that are not worth beginning with.
+        classes: of the scores that are handed on; 0 as long as nobody knows.
     """
 
     left: Callable[[], float]
     least: int
+    classes: int = 0
     _a_cell: float = 0.0  # seconds
     _a_block: float = 0.0
     _ending: float = 0.0
@@ -63,7 +68,9 @@ class Pace:
     def _handing(self) -> float:
         """Seconds that whoever takes a cell spends on it, at most."""
         alone = min(self._alone, default=0.0)
-        return min((max(0.0, took - alone) / cells for cells, took in self._handed[1:]), default=0.0)
+        told = [(cells, max(0.0, took - alone) / cells) for cells, took in self._handed[1:]]
+        usual = _A_VALUE_HANDED * self.classes if self.classes else math.inf
+        return min((a_cell if cells >= _TELLING else min(a_cell, usual) for cells, a_cell in told), default=0.0)
 
     def expects(self, look: float) -> None:
         """To see where the map is least sure is expected to take so many seconds, as long as nobody has looked."""

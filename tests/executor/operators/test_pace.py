@@ -63,6 +63,31 @@ def test_what_a_block_costs_that_has_no_cells_is_not_taken_for_its_cells() -> No
     assert not pace.asks_alone
 
 
+def test_a_few_cells_are_not_believed_to_be_slower_than_cells_usually_are() -> None:
+    _, pace = watched(10.0)
+    pace.classes = 2
+    for cells in (4, 4):
+        pace.handed_on(cells, 10.0 + 4e-4)  # a tenth of a millisecond a cell, most of it the block's own
+    assert math.isclose(pace.remaining(50_000), 9.9)
+    pace.handed_on(100, 10.0 + 0.01)  # as many tell
+    assert math.isclose(pace.remaining(50_000), 9.9)
+    _, slow = watched(10.0)
+    slow.classes = 2
+    for cells in (4, 100):
+        slow.handed_on(cells, 10.0 + cells * 1e-4)
+    assert math.isclose(slow.remaining(50_000), 5.0)
+
+
+def test_looks_that_would_take_most_of_the_time_are_noticed_before_the_first() -> None:
+    left, pace = watched(10.0)
+    pace.expects(2.4)
+    assert not pace.is_short_of_looks and not pace.is_late and math.isclose(pace.remaining(0), 5.2)
+    left.seconds = 9.0
+    assert pace.is_short_of_looks and not pace.is_late
+    left.seconds = 2.3
+    assert pace.is_late
+
+
 def test_the_quickest_block_tells_what_cells_cost_whoever_takes_them() -> None:
     _, pace = watched(10.0)
     pace.handed_on(5, 10.0)
