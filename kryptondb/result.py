@@ -117,12 +117,20 @@ class Result:
 
     @property
     def schema(self) -> pa.Schema:
-        """Names, types, and in its metadata how the answer is made. Does not run the query."""
+        """Names, types, and in its metadata how the answer is made. Does not run the query.
+
+        Of a batch that tunes itself the metadata is only final once rows have come.
+        """
         return self._current().schema
 
     @property
     def stats(self) -> Stats | None:
-        """Seconds, FLOPs, positions and images of the run; runs the query if nothing has been read yet."""
+        """What the run counted; runs the query if nothing has been read yet.
+
+        The fields are `seconds`, `flops`, `positions`, `images`, `failed`, `peak_memory` (of the process, in bytes),
+        `query_memory` (of the query alone), `rows` and `phases` (seconds by name). None where no query ran, as for
+        SHOW and ANALYZE.
+        """
         return self._read().stats
 
     @property

@@ -85,7 +85,7 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "tuning",
             "auto",
-            "a batch WITH SSIM and without a profile: 'auto' measures its first images, 'off' runs exactly",
+            "a batch WITH SSIM and no profile: 'auto' measures images drawn by their names, 'off' runs exactly",
             _choice("auto", "off"),
         ),
         Setting(

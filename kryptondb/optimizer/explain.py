@@ -180,7 +180,7 @@ def _story(plan: PhysicalPlan, tuned: Tuned | None) -> Iterable[str]:
         yield from _entry("positions", _positions(occlude))
         yield from _entry("model", _model(occlude))
         if occlude.input.count != 1:
-            yield from _entry("images", _ahead(occlude))
+            yield from _entry("images", "; ".join((_how_many(occlude), _ahead(occlude))))
         yield from _entry("dense tail", occlude.tail or "none: no operator needs the whole picture")
     yield from _entry("quality", _quality(plan.quality if tuned is None else replace(plan.quality, kind=tuned.kind)))
     if tuned is not None:
@@ -207,6 +207,17 @@ def _model(occlude: Occlude) -> str:
     shape = f"{occlude.channels} x {occlude.height} x {occlude.width}"
     limit = f"memory limit {bytes_text(occlude.memory_limit)}"
     return f"{occlude.model}, {shape}, {occlude.precision} on {occlude.device}, {limit}"
+
+
+def _how_many(occlude: Occlude) -> str:
+    """How many images there are and how long all take; what the tree says is for one."""
+    count = occlude.input.count
+    if count is None:
+        return "as many as are found, and estimates are for one"
+    if occlude.cost is None:
+        return f"{count:,}"
+    seconds = occlude.cost.seconds * count if occlude.tuning is None else occlude.tuning.seconds(count)
+    return f"{count:,}, about {seconds_text(seconds)} in all"
 
 
 def _ahead(occlude: Occlude) -> str:

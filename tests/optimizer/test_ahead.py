@@ -9,6 +9,7 @@ import pytest
 
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.physical import Occlude
+from kryptondb.optimizer.units import seconds_text
 from kryptondb.optimizer.workload import Workload
 from tests.optimizer.conftest import Database, FakeIncremental
 
@@ -58,16 +59,22 @@ def test_nobody_looks_ahead_with_a_network_of_unknown_memory(database: Database)
 
 
 def test_explain_says_how_images_follow_one_another(database: Database) -> None:
-    statement = "SELECT y FROM occlude({}, 'scans/*.png')"
-    assert "images      each is opened and its base made while the one before it runs" in database.explain(
-        statement.format("chest")
-    )
-    assert "images      one after the other: what a base would take is unknown" in database.explain(
-        statement.format("opaque")
-    )
+    statement, several = "SELECT y FROM occlude({}, 'scans/*.png')", "('a.png', 'b.png', 'c.png')"
+
+    def told(text: str) -> str:
+        return " ".join(database.explain(text).split())
+
+    found = "images as many as are found, and estimates are for one"
+    assert f"{found}; each is opened and its base made while the one before it runs" in told(statement.format("chest"))
+    assert f"{found}; one after the other: what a base would take is unknown" in told(statement.format("opaque"))
+    three = statement.replace("'scans/*.png'", several)
+    cost = occlude(database, several).cost
+    assert cost is not None
+    assert f"images 3, about {seconds_text(3 * cost.seconds)} in all; each is opened" in told(three.format("chest"))
+    assert "images 3; one after the other" in told(three.format("opaque"))
     database.settings.memory = 100_000_001
-    assert "images      one after the other: no room for a second base (30 MB) within the memory limit" in (
-        database.explain(statement.format("chest"))
+    assert "one after the other: no room for a second base (30 MB) within the memory limit" in told(
+        statement.format("chest")
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 _SHARE = 0.5  # of what there seems to be time for: the next cells may come slower than the last
 _ENDING = 2.0  # the last reconstruction may take so many times as long as a look at where the map is least sure
+_MOMENT = 0.05  # of the time that was given
 _TELLING = 64  # cells of a block that tells what handing on a cell takes
 _A_VALUE_HANDED = 1e-6  # seconds that it usually takes at most for each of the cell's classes
 _ALONE = 5  # blocks of no cells that tell what a block costs whoever takes it
@@ -32,11 +33,15 @@ class Pace:
     left: Callable[[], float]
     least: int
     classes: int = 0
+    _given: float = field(init=False)
     _a_cell: float = 0.0  # seconds
     _a_block: float = 0.0
     _ending: float = 0.0
     _alone: list[float] = field(default_factory=list)  # seconds that whoever takes a block of no cells spends on it
     _handed: list[tuple[int, float]] = field(default_factory=list)  # cells of a block, and the same of it
+
+    def __post_init__(self) -> None:
+        self._given = self.left()
 
     def since(self, before: float) -> float:
         """Seconds since so many were left."""
@@ -87,8 +92,8 @@ class Pace:
 
     @property
     def is_late(self) -> bool:
-        """Whether there is no time for the last reconstruction."""
-        return self._ending > _ENDING * self.left()
+        """Whether there is no time for the last reconstruction, and it would take more than a moment."""
+        return self._ending > _ENDING * (self.left() + _MOMENT * self._given)
 
     def remaining(self, unknown: int) -> float:
         """Seconds to compute cells in, where so many would be reconstructed and handed on at the end."""

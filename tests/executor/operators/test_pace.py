@@ -84,7 +84,9 @@ def test_looks_that_would_take_most_of_the_time_are_noticed_before_the_first() -
     assert not pace.is_short_of_looks and not pace.is_late and math.isclose(pace.remaining(0), 5.2)
     left.seconds = 9.0
     assert pace.is_short_of_looks and not pace.is_late
-    left.seconds = 2.3
+    left.seconds = 2.0  # 0.4 s too late, and 11 s were given
+    assert not pace.is_late
+    left.seconds = 1.8
     assert pace.is_late
 
 
