@@ -34,7 +34,7 @@ class Differences:
             output = question.evaluate(self._occluded(batch), len(batch))
             if start == 0 and question.per_evaluation > 1:
                 self._check_growth(output, len(batch))
-            self._found.append(initial - output.reshape(-1, initial.shape[1]))
+            self._found.append(initial - output.reshape(len(batch), initial.shape[1]))
             self.done += len(batch)
             yield self.done
 

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 import torch
 
@@ -33,8 +34,20 @@ from kryptondb.progress import progress_line
 
 __all__ = ["Occlusion"]
 
+Arguments = ParamSpec("Arguments")
+
 _log = logging.getLogger("kryptondb.compat")
 _tracer = Tracer()
+
+
+def _wrapped(attribute: Callable[Arguments, Any]) -> Callable[Arguments, Any]:
+    """Captum's methods are wrapped by its log, and those that build on them (`NoiseTunnel`) call what is inside."""
+
+    @wraps(attribute)
+    def logged(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Any:
+        return attribute(*args, **kwargs)
+
+    return logged
 
 
 class Occlusion:
@@ -52,6 +65,20 @@ class Occlusion:
         self.forward_func = forward_func
         self.explanation = ""
 
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True, as Captum says of its own: attributions are differences of outputs, not slopes."""
+        return True
+
+    def has_convergence_delta(self) -> bool:
+        """False: nothing is integrated that could have converged."""
+        return False
+
+    def get_name(self) -> str:
+        """'Occlusion'."""
+        return type(self).__name__
+
+    @_wrapped
     def attribute(
         self,
         inputs: torch.Tensor | tuple[torch.Tensor, ...],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from inspect import getclosurevars, isfunction, ismethod
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 
 #: How far modules are looked for behind functions and objects that hold them.
 _DEEPEST = 3
+_DEEPEST_IN_OBJECTS = 1  # a list or a mapping of modules, and not all that an object hangs on
+_MOST_PARTS = 1_000
 
 
 def modules_of(forward: object) -> list[nn.Module]:
@@ -30,18 +33,21 @@ def _found(value: object, deepest: int) -> Iterator[nn.Module]:
     elif ismethod(value):
         yield from _found(value.__self__, deepest - 1)
     elif isfunction(value):
-        variables = getclosurevars(value)
+        try:
+            variables = getclosurevars(value)
+        except ValueError:  # it closes over what has no value yet
+            return
         for part in (*variables.nonlocals.values(), *variables.globals.values()):
             yield from _found(part, deepest - 1)
     elif isinstance(value, Mapping):
-        for part in value.values():
+        for part in islice(value.values(), _MOST_PARTS):
             yield from _found(part, deepest - 1)
     elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        for part in value:
+        for part in islice(value, _MOST_PARTS):
             yield from _found(part, deepest - 1)
     elif hasattr(value, "__dict__") and not isinstance(value, type) and type(value).__module__ != "builtins":
         for part in vars(value).values():
-            yield from _found(part, 0)
+            yield from _found(part, min(deepest - 1, _DEEPEST_IN_OBJECTS))
 
 
 def state_of(modules: Sequence[nn.Module]) -> tuple[object, ...]:

@@ -103,7 +103,7 @@ class OcclusionSensitivity:
             kwargs: given to the module.
 
         Returns:
-            The map, [1, classes, *spatial], the scores with this part of the image hidden, of the image's type; and the
+            The map, [1, classes, *spatial], the scores with this part of the image hidden, float32; and the
             most probable class there, int64 [1, 1, *spatial].
 
         Raises:
@@ -126,7 +126,7 @@ class OcclusionSensitivity:
             scores, self.explanation = self._scores(x, box.mask, placed, kwargs)
         _log.info("%s", self.explanation)
         blend = blended(scores.to(x), starts, weights_of(self.mode, box.mask).to(x), box.sizes)
-        shown = box.cut(blend, spatial)[None]
+        shown = box.cut(blend, spatial)[None].float()
         return shown, shown.argmax(dim=1, keepdim=True)
 
     def _scores(
@@ -241,6 +241,8 @@ def _unfit(x: torch.Tensor, kwargs: dict[str, Any]) -> str | None:
 
 def _each(value: Any, axes: int, name: str) -> tuple[Any, ...]:
     """A number for each axis."""
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        value = value.tolist()
     if not isinstance(value, Sequence):
         return (value,) * axes
     if len(value) != axes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +9,12 @@ from typing import Any
 import torch
 
 from kryptondb.compat.forward import Images, modules_of, state_of
+from kryptondb.compat.identity import ByIdentity
 from kryptondb.errors import ModelError
 from kryptondb.network import Network, trace
 
+#: A function has not changed where it answers the same images the same, up to this part of the largest number.
+_UNCHANGED = 1e-6
 #: Two runs of a network agree when they differ by less than this part of the largest number. A wrong answer is far off,
 #: and this is far above rounding.
 _AGREEING = 1e-3
@@ -27,10 +29,19 @@ class Traced:
     Attributes:
         network: [n, C, H, W] -> [n, numbers].
         shape: of one image's output, which those numbers are.
+        asked, answered: two images, one of them occluded, and what the function said of them when it was traced.
     """
 
     network: Network
     shape: tuple[int, ...]
+    asked: torch.Tensor
+    answered: torch.Tensor
+
+    def is_still(self, forward: Callable[..., Any]) -> bool:
+        """Whether the function still answers what it did, whatever it is that may have changed behind it."""
+        with torch.no_grad():
+            now = forward(self.asked)
+        return isinstance(now, torch.Tensor) and agree(now, self.answered, _UNCHANGED)
 
     def outputs(self, images: torch.Tensor) -> torch.Tensor:
         """Full inference of images [n, C, H, W]: [n, *shape]."""
@@ -48,13 +59,15 @@ class Tracer:
     """Traces forward functions; keeps what it found, also that one cannot be traced, for each and shape of images."""
 
     def __init__(self) -> None:
-        self._kept: weakref.WeakKeyDictionary[Any, dict[tuple[object, ...], _Kept]] = weakref.WeakKeyDictionary()
-        self._spent: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+        self._kept: ByIdentity[dict[tuple[object, ...], _Kept]] = ByIdentity()
+        self._spent: ByIdentity[float] = ByIdentity()
 
     def known(self, forward: Callable[..., Any], images: torch.Tensor) -> Traced | str | None:
         """What is known already: a network, why there is none, or None where nothing is."""
         found = self._kept.get(forward, {}).get(_key(images))
         if found is None or found.state != state_of(modules_of(forward)):
+            return None
+        if isinstance(found.traced, Traced) and not found.traced.is_still(forward):
             return None
         return found.traced
 
@@ -80,11 +93,12 @@ class Tracer:
 
     def not_worth(self, forward: Callable[..., Any], seconds: float) -> str:
         """Notes that a function ran in batches for so long; says why it was not traced."""
-        self._spent[forward] = self.spent(forward) + seconds
+        self._spent.put(forward, self.spent(forward) + seconds)
         return f"all windows took {seconds:.1f} s, which tracing would not have made less"
 
     def _keep(self, forward: Callable[..., Any], images: torch.Tensor, found: _Kept) -> None:
-        of_function = self._kept.setdefault(forward, {})
+        of_function = self._kept.get(forward, {})
+        self._kept.put(forward, of_function)
         before = of_function.get(_key(images))
         if before is not None and isinstance(before.traced, Traced):
             before.traced.network.forget()  # training makes another each step
@@ -96,12 +110,12 @@ def is_image(images: torch.Tensor) -> bool:
     return images.ndim == 4 and images.dtype in _DTYPES and images.numel() > 0
 
 
-def agree(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two outputs are the same up to rounding."""
+def agree(one: torch.Tensor, other: torch.Tensor, part: float = _AGREEING) -> bool:
+    """Whether two outputs are the same up to rounding: a part of the largest number."""
     if one.shape != other.shape:
         return False
     one, other = one.double(), other.double()
-    return bool(((one - other).abs() <= _AGREEING * max(1e-6, float(other.abs().max()))).all())
+    return bool(((one - other).abs() <= part * max(1e-6, float(other.abs().max()))).all())
 
 
 def _traced(forward: Callable[..., Any], modules: list[torch.nn.Module], pair: torch.Tensor) -> Traced | str:
@@ -110,21 +124,27 @@ def _traced(forward: Callable[..., Any], modules: list[torch.nn.Module], pair: t
         return "its weights and the images have different types or devices"
     if not placed and (pair.device.type != "cpu" or pair.dtype != torch.float32):
         return "no module with weights was found behind it"
-    with torch.no_grad():
-        both = forward(pair)
+    try:
+        with torch.no_grad():
+            both = forward(pair)
+    except Exception as error:  # whatever the function raises: it may take no two images at once
+        return f"it does not take two images at once ({type(error).__name__}: {error})"
     if not isinstance(both, torch.Tensor) or both.ndim == 0 or len(both) != 2:
         return "it does not answer image by image"
     try:
         network = trace(Images(forward, modules), (pair.shape[1], pair.shape[2], pair.shape[3]), activation="none")
     except ModelError as error:
         return error.message
+    finally:
+        with torch.no_grad():
+            forward(pair)  # what hooks and caches saw last were the tracer's tensors, which hold no numbers
     if network.failure is not None:
         return f"it cannot be traced ({network.failure})"
-    if network.batch_statistics:
-        return "it normalizes over the batch"
     if any(torch.Tag.nondeterministic_seeded in getattr(node.function, "tags", ()) for node in network.nodes):
         return "it draws random numbers"
-    traced = Traced(replace(network, module=None), tuple(both.shape[1:]))
+    if network.batch_statistics:
+        return "its answer for an image depends on the others in the batch"
+    traced = Traced(replace(network, module=None), tuple(both.shape[1:]), pair, both)
     if not agree(traced.outputs(pair), both):
         return "its traced network answers something else"
     if not agree(torch.cat([traced.outputs(image) for image in (pair[:1], pair[1:])]), both):

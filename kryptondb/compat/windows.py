@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,12 @@ def windows_of(shapes: Sequence[Sequence[int]], sliding_window_shapes: Any, stri
     extents = sliding_window_shapes
     if not isinstance(extents, tuple):
         raise ArgumentError(f"sliding_window_shapes must be a tuple, not {extents!r}")
-    if len(shapes) == 1 and all(isinstance(extent, int) for extent in extents):
+    if len(shapes) == 1 and all(isinstance(extent, Integral) for extent in extents):
         extents = (extents,)
     steps: Any = 1 if strides is None else strides
     if len(shapes) == 1 and not (isinstance(steps, tuple) and len(steps) == 1):
         steps = (steps,)
-    elif isinstance(steps, int) and strides is None:
+    elif strides is None:
         steps = (1,) * len(shapes)
     for name, given in (("sliding_window_shapes", extents), ("strides", steps)):
         if not isinstance(given, tuple) or len(given) != len(shapes):
@@ -80,16 +81,17 @@ def windows_of(shapes: Sequence[Sequence[int]], sliding_window_shapes: Any, stri
 
 
 def _windows(number: int, sizes: tuple[int, ...], shape: Any, strides: Any) -> Windows:
-    steps = (strides,) * len(sizes) if isinstance(strides, int) else strides
-    for name, given in (("sliding window", shape), ("stride", steps)):
-        if not isinstance(given, tuple) or len(given) != len(sizes) or not all(isinstance(n, int) for n in given):
+    given_steps = (strides,) * len(sizes) if isinstance(strides, Integral) else strides
+    for name, given in (("sliding window", shape), ("stride", given_steps)):
+        if not isinstance(given, tuple) or len(given) != len(sizes) or not all(isinstance(n, Integral) for n in given):
             raise ArgumentError(
                 f"the {name} of input {number} is {given!r}: it must have {len(sizes)} integers, one for each "
                 f"dimension of {sizes} behind the batch"
             )
         if any(n < 1 for n in given) and 0 not in sizes:
             raise ArgumentError(f"the {name} of input {number} is {given!r}: all its numbers must be at least 1")
-    for size, extent, step in zip(sizes, shape, steps, strict=True):
+    extents, steps = tuple(int(n) for n in shape), tuple(int(n) for n in given_steps)
+    for size, extent, step in zip(sizes, extents, steps, strict=True):
         if extent > size:
             raise ArgumentError(f"the sliding window {shape} of input {number} is larger than the input, {sizes}")
         if extent < size and step > extent:
@@ -97,4 +99,4 @@ def _windows(number: int, sizes: tuple[int, ...], shape: Any, strides: Any) -> W
                 f"the stride {steps} of input {number} leaves gaps between windows of {shape}",
                 hint="A stride may be at most as large as the window, where that is smaller than the input.",
             )
-    return Windows(sizes, shape, steps)
+    return Windows(sizes, extents, steps)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+from functools import partial
+
 import torch
 from torch.fx import Node as FxNode
 
@@ -37,7 +40,9 @@ VIEWS = {
         "unbind",
         "t",
     ),
-    *("split_with_sizes", "narrow", "unfold", "diagonal", "view_as", "movedim", "swapaxes", "dropout", "numpy_T", "mT"),
+    *("split_with_sizes", "tensor_split", "hsplit", "vsplit", "narrow", "unfold", "diagonal", "view_as", "movedim"),
+    *("moveaxis", "swapaxes", "swapdims", "dropout", "numpy_T", "matrix_H", "mT", "mH", "adjoint", "ravel"),
+    *("broadcast_to", "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes", "real", "view_as_real"),
 }
 
 
@@ -45,8 +50,29 @@ def aliased_writes(graph: torch.fx.Graph) -> set[FxNode]:
     """All nodes that share memory with one written in place through a view.
 
     These run literally, on whole pictures and in their order. A write into a tensor that has no views and is no view
-    needs no such care: its result simply takes its name over.
+    needs no such care: its result simply takes its name over. So does one into a view that nobody else is left to see,
+    as in `relu_(x.flatten(1))`.
     """
+    return {member for family in _written(graph) for member in family}
+
+
+def lay_out_for_writes(graph: torch.fx.Graph) -> None:
+    """Has every tensor that is written through a view lie as the exported network had it, its channels first.
+
+    Networks run with their channels last, where a flattened tensor is a copy: a write into that would reach nobody.
+    """
+    for root, *_ in _written(graph):
+        if not isinstance(root.meta.get("val"), torch.Tensor):
+            continue
+        with graph.inserting_after(root):
+            moved = graph.call_function(torch.ops.aten.contiguous.default, (root,))
+        moved.meta = dict(root.meta)
+        root.replace_all_uses_with(moved, delete_user_cb=partial(operator.is_not, moved))
+
+
+def _written(graph: torch.fx.Graph) -> list[list[FxNode]]:
+    """Nodes that share memory written in place through a view, by the tensor that they are views of, which is first."""
+    place = {fx: number for number, fx in enumerate(graph.nodes)}
     root: dict[FxNode, FxNode] = {}
     families: dict[FxNode, list[FxNode]] = {}
     written: set[FxNode] = set()
@@ -60,14 +86,14 @@ def aliased_writes(graph: torch.fx.Graph) -> set[FxNode]:
             root[fx] = fx
         families.setdefault(root[fx], []).append(fx)
         if writes and source is not None:
-            plain = all(
-                member is source or _is_plain_write(member) or member is root[fx] for member in families[root[fx]][:-1]
-            )
-            if not plain:
+            others = families[root[fx]][:-1]
+            plain = all(member is root[fx] or _is_plain_write(member) for member in others)
+            alone = all(place[user] <= place[fx] for member in others if member is not source for user in member.users)
+            if not (plain or alone):
                 written.add(root[fx])
             if root[fx].op == "placeholder":
                 raise CannotTrace("the network writes into its input or its weights")
-    return {member for family in written for member in families[family]}
+    return [families[fx] for fx in graph.nodes if fx in written]
 
 
 def _is_plain_write(fx: FxNode) -> bool:

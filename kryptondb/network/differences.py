@@ -23,6 +23,7 @@ _LOCAL = _MOVES | {"neg", "mul", "div", "linear", "batch_norm"}
 _MERGES = {"add", "sub", "cat", "stack"}
 #: Operators with constants that only move their output or input, and where these stand among the arguments.
 _SHIFTS = {"conv2d": (2,), "convolution": (2,), "linear": (2,), "batch_norm": (2, 3)}
+_STRICT = {*_SHIFTS, "mul", "div"}
 
 Bounds = tuple[float, float]
 
@@ -124,7 +125,10 @@ def _reads_one_picture(network: Network, node: Node) -> bool:
     first = node.args[0] if node.args else None
     if not isinstance(first, Ref) or not network.varying[first.index]:
         return False
-    if node.operator in _SHIFTS and node.kwargs:  # nobody looked for shifts there
+    if node.operator in _STRICT and node.kwargs:  # nobody looked for shifts there, and a quotient may be rounded
+        return False
+    others = (*node.args[1:], *node.kwargs.values())
+    if any(isinstance(each, Ref) and network.varying[each.index] for each in others):  # x * x reads one picture twice
         return False
     if any(network.varying[index] for index in node.inputs if index != first.index):
         return False

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.fx import Node as FxNode
 
-from kryptondb.network.aliases import IDENTITIES, aliased_writes, writes_in_place
+from kryptondb.network.aliases import IDENTITIES, aliased_writes, lay_out_for_writes, writes_in_place
 from kryptondb.network.call import Call
 from kryptondb.network.classify import classify
 from kryptondb.network.exported import (
@@ -47,6 +47,7 @@ class Importer:
         self.graph = exported.graph
         self.nodes: list[Node] = []
         self.value: dict[FxNode, Any] = {}  # what stands for an exported node now: a Ref, a plain value, or parts
+        lay_out_for_writes(self.graph)
         self.literal = aliased_writes(self.graph)
 
     def run(self) -> tuple[tuple[Node, ...], int]:

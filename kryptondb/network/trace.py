@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -35,32 +37,98 @@ def trace(module: torch.nn.Module, input_shape: tuple[int, int, int], activation
     """
     example = _example(module, input_shape)
     classes = _classes(module, example)
-    batch_statistics = _uses_batch_statistics(module)
+    asked = _Asked.with_noise(module, example)
+    batch_statistics = asked.together
     try:
         nodes, output = _graph(module, example)
     except Exception as error:
-        failure = _one_line(error)
-        return Network((), 0, input_shape, classes, module, failure, batch_statistics)
+        return Network((), 0, input_shape, classes, asked.before(activation), _one_line(error), batch_statistics)
     network = Network(
         nodes, _before_activation(nodes, output, activation), input_shape, classes, module, None, batch_statistics
     )
     if network.nodes[output].shape != (1, classes):
         failure = f"the graph's output has shape {network.nodes[output].shape}"
-        return Network((), 0, input_shape, classes, module, failure, batch_statistics)
+        return Network((), 0, input_shape, classes, asked.before(activation), failure, batch_statistics)
     return with_measured_flops(network, example[:1])
 
 
+#: Two answers differ by rounding alone where they are nearer than this part of the largest number.
+_ROUNDING = 1e-3
+_HALF = 50  # times as much in half precision
+_SUMS_TO_ONE = 1e-4
 _ACTIVATIONS = {"softmax": ("softmax", "log_softmax", "_softmax", "_log_softmax"), "sigmoid": ("sigmoid",)}
 
 
 def _before_activation(nodes: tuple[Node, ...], output: int, activation: str) -> int:
-    """The node before the activation at the network's end: probabilities are the score's business, not its own."""
-    while nodes[output].operator in _ACTIVATIONS.get(activation, ()):
+    """The node before the activation at the network's end: probabilities are the score's business, not its own.
+
+    Of two in a row, as in a log-softmax of probabilities, only the last is left to it, unless the one before undoes
+    nothing: a softmax of a log-softmax is the softmax.
+    """
+    wanted = _ACTIVATIONS.get(activation, ())
+    while nodes[output].operator in wanted:
         node = nodes[output]
         if len(node.shape) != 2 or (activation == "softmax" and node.args[1] not in (1, -1)):
             break
         output = node.inputs[0]
+        wanted = ("log_softmax", "_log_softmax") if activation == "softmax" else ()
     return output
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a module says of two pictures of noise, which tells what no look at it can.
+
+    Attributes:
+        together: whether an answer depends on the other pictures of its batch, or there may be none.
+        outputs: of each by itself, [2, classes].
+    """
+
+    module: torch.nn.Module
+    together: bool
+    outputs: torch.Tensor
+
+    @classmethod
+    def with_noise(cls, module: torch.nn.Module, like: torch.Tensor) -> _Asked:
+        """Asks a module about pictures of this shape, type and device; of one without numbers nothing is known."""
+        if like.is_meta:
+            return cls(module, False, torch.zeros(0))
+        noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
+        noise[1:] = 0.25 * noise[1:] + 0.5  # else both would have about the same mean, spread and largest value
+        with torch.no_grad():
+            outputs = torch.cat([module(noise[:1]), module(noise[1:])])
+            try:
+                both = module(noise)
+            except Exception:  # it takes one picture at a time
+                return cls(module, True, outputs)
+        finite = outputs[outputs.isfinite()]
+        largest = float(finite.abs().max()) if len(finite) else 0.0
+        rounding = _ROUNDING * largest * (1 if torch.finfo(like.dtype).bits >= 32 else _HALF)
+        same = both.shape == outputs.shape and torch.allclose(both, outputs, 0.0, rounding, equal_nan=True)
+        return cls(module, not same, outputs)
+
+    def before(self, activation: str) -> torch.nn.Module:
+        """The module without the activation at its end, where it has one and runs as it stands."""
+        outputs = self.outputs.double()
+        if not len(outputs):
+            return self.module
+        if activation == "softmax" and (outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < _SUMS_TO_ONE).all():
+            return _Scores(self.module, torch.log)
+        if activation == "sigmoid" and ((outputs >= 0) & (outputs <= 1)).all():
+            return _Scores(self.module, torch.logit)
+        return self.module
+
+
+class _Scores(torch.nn.Module):
+    """The scores of a module that gives probabilities."""
+
+    def __init__(self, module: torch.nn.Module, inverse: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.module, self.inverse = module, inverse
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[n, C, H, W] -> [n, classes]."""
+        return self.inverse(self.module(images))
 
 
 def _example(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> torch.Tensor:
@@ -73,7 +141,8 @@ def _example(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> torc
 def _classes(module: torch.nn.Module, example: torch.Tensor) -> int:
     shape = "x".join(str(size) for size in example.shape[1:])
     try:
-        with torch.inference_mode():
+        # Not in inference mode: what the module keeps of this for later could not be trained with then.
+        with torch.no_grad():
             output = module(example[:1])
     except Exception as error:
         raise ModelError(f"the model cannot take an image of {shape}: {_one_line(error)}") from error
@@ -88,12 +157,6 @@ def _classes(module: torch.nn.Module, example: torch.Tensor) -> int:
             hint="Wrap it in a module that returns the scores, a tensor of images by classes.",
         )
     return int(output.shape[1])
-
-
-def _uses_batch_statistics(module: torch.nn.Module) -> bool:
-    return any(
-        isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.running_mean is None for m in module.modules()
-    )
 
 
 def _one_line(error: BaseException) -> str:

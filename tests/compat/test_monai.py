@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -126,3 +127,12 @@ def test_the_module_is_asked_in_eval_mode_and_left_in_its_own() -> None:
 def test_what_makes_no_sense_is_refused(network: nn.Module, options: Any, call: Any) -> None:
     with pytest.raises(ValueError):
         OcclusionSensitivity(network, **({"mask_size": 5, "verbose": False} | options))(**({"x": IMAGE} | call))
+
+
+@pytest.mark.parametrize("options", [{"mask_size": np.array([5, 6])}, {"overlap": np.array([0.5, 0.3])}], ids=str)
+def test_arrays_are_numbers_for_each_axis(network: nn.Module, options: Any) -> None:
+    same(network, IMAGE, **options)
+
+
+def test_maps_are_float32_whatever_the_image_is() -> None:
+    same(small_network().double(), IMAGE.double())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from torch import nn
 from torch.nn import functional
 
+from kryptondb.catalog.activations import probabilities
 from kryptondb.errors import ModelError
 from kryptondb.network import Network, Rule, trace
 from kryptondb.network.node import Ref
@@ -234,7 +236,25 @@ def test_a_write_in_place_is_seen_by_whoever_reads_the_old_name() -> None:
         torch.testing.assert_close(trace(module, (3, 8, 8)).run(images)[0], module(images))
 
 
-def test_a_write_through_a_view_reaches_what_it_is_a_view_of() -> None:
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: x[:, :2].mul_(3.0),
+        lambda x: x.narrow(1, 0, 2).mul_(3.0),
+        lambda x: x.select(1, 2).mul_(3.0),
+        lambda x: x.view(len(x), -1).add_(1.0),
+        lambda x: x.flatten(1).add_(1.0).mul_(2.0),
+        lambda x: x.squeeze().mul_(3.0),
+        lambda x: x.view_as(x).mul_(3.0),
+        lambda x: x.expand_as(x).mul_(3.0),
+        lambda x: x.swapaxes(2, 3).mul_(3.0),
+        lambda x: x.movedim(1, 3).mul_(3.0),
+        lambda x: x.ravel().mul_(3.0),
+        lambda x: x.tensor_split(2, 1)[0].mul_(3.0),
+        lambda x: x.chunk(2, 1)[1].mul_(3.0),
+    ],
+)
+def test_a_write_through_a_view_reaches_what_it_is_a_view_of(write: Callable[[torch.Tensor], object]) -> None:
     class Through(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -242,7 +262,7 @@ def test_a_write_through_a_view_reaches_what_it_is_a_view_of() -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = self.conv(x)
-            x[:, :2].mul_(3.0)
+            write(x)
             return x.mean((2, 3))
 
     module = Through().eval()
@@ -250,6 +270,95 @@ def test_a_write_through_a_view_reaches_what_it_is_a_view_of() -> None:
     images = torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
         torch.testing.assert_close(network.run(images)[0], module(images))
+
+
+def test_a_write_into_a_view_that_nobody_else_sees_stays_in_the_algebra() -> None:
+    class Flattened(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 4, 3), nn.Linear(144, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(torch.relu_(self.conv(x).flatten(1)))
+
+    module = Flattened().eval()
+    network = trace(module, (3, 8, 8))
+    assert not any("in place" in node.reason for node in network.nodes)
+    images = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(images)[0], module(images))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        lambda x: functional.batch_norm(x, None, None, training=True),
+        lambda x: (x - x.mean()) / x.std(),
+        lambda x: x / x.abs().max(),
+        lambda x: x - x.mean(0),
+    ],
+)
+def test_a_network_whose_answers_depend_on_the_batch_is_found_out(
+    before: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    class Together(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(before(x)).relu().mean((2, 3))
+
+    assert trace(Together().eval(), (3, 8, 8)).batch_statistics
+    assert not trace(classifier(nn.Conv2d(3, 4, 3), nn.ReLU(), channels=4), (3, 8, 8)).batch_statistics
+
+
+@pytest.mark.parametrize(
+    ("last", "activation"),
+    [(nn.Softmax(1), "softmax"), (nn.LogSoftmax(1), "softmax"), (nn.Sigmoid(), "sigmoid"), (nn.Identity(), "softmax")],
+    ids=["softmax", "log-softmax", "sigmoid", "none"],
+)
+def test_a_network_that_cannot_be_traced_leaves_its_last_activation_to_the_score_too(
+    last: nn.Module, activation: str
+) -> None:
+    class Undecided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scores = classifier(nn.Conv2d(3, 4, 3), nn.ReLU(), channels=4)
+            self.last = last
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.scores(x)
+            return self.last(scores if float(x.sum()) < 1e9 else -scores)
+
+    module = Undecided().eval()
+    network = trace(module, (3, 8, 8), activation)
+    assert network.failure is not None
+    images = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        found = probabilities(network.run(images)[0], activation)
+        torch.testing.assert_close(found, probabilities(module.scores(images), activation))
+
+
+@pytest.mark.parametrize(
+    ("last", "activation"),
+    [
+        ((nn.Softmax(1), nn.LogSoftmax(1)), "softmax"),
+        ((nn.Softmax(1), nn.Softmax(1)), "softmax"),
+        ((nn.LogSoftmax(1), nn.Softmax(1)), "softmax"),
+        ((nn.Sigmoid(), nn.Sigmoid()), "sigmoid"),
+    ],
+    ids=str,
+)
+def test_of_two_activations_at_the_end_the_score_undoes_no_more_than_it_makes(
+    last: tuple[nn.Module, ...], activation: str
+) -> None:
+    module = nn.Sequential(classifier(nn.Conv2d(3, 4, 3), nn.ReLU(), channels=4), *last).eval()
+    images = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        said = module(images)
+        found = probabilities(trace(module, (3, 8, 8), activation).run(images)[0], activation)
+        torch.testing.assert_close(found, said.exp() if isinstance(last[-1], nn.LogSoftmax) else said)
 
 
 def test_a_branch_on_the_pictures_values_cannot_be_traced_and_says_so() -> None:

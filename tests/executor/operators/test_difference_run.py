@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -144,3 +145,33 @@ def test_plans_in_a_reduced_precision_round_differences_on_a_processor_and_all_s
     assert not single.rounded
     with pytest.raises(PlanError, match="every convolution runs directly"):
         Incremental((2, 2), ((0, 4, 4),), rounded=True)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda x: x * x,
+        lambda x: x.mul_(x),
+        lambda x: x / (x * x + 1),
+        lambda x: (x * x).mean(1, keepdim=True) + x,
+        lambda x: torch.div(x, 0.3, rounding_mode="floor"),
+    ],
+)
+def test_what_is_no_linear_function_of_one_picture_sees_whole_values(
+    layer: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    class Squared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.last(layer(self.first(x)).mean((2, 3)))
+            return scores
+
+    torch.manual_seed(0)
+    module = Squared().double().eval()
+    grid, image = Grid(12, 12, (4, 4), (2, 2)), torch.rand(1, 3, 12, 12, dtype=torch.float64)
+    network, mask = trace(module, (3, 12, 12)), full_mask(grid)
+    found = run_on_differences(Incremental((2, 2), rounded=True), network, image, grid, mask)
+    np.testing.assert_allclose(found, naive(module, image, grid, mask), atol=1e-9, rtol=0)
