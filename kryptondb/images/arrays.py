@@ -210,6 +210,7 @@ def _levels(samples: NDArray[np.generic], window: Window | None) -> Floats:
 
 def _from_ndarray(name: str, array: NDArray[np.generic], window: Window | None) -> tuple[Floats, Floats | None]:
     """What there is to look at, and all channels where they are neither grey nor RGB."""
+    array = np.asarray(array)  # a matrix has two axes whatever is asked of it
     shape = " x ".join(map(str, array.shape)) or "a single number"
     if array.ndim == 4:
         raise ValueError(f"an array of shape {shape} is a batch; give a list of pictures: list(array)")

@@ -14,6 +14,8 @@ from kryptondb.images import from_array
 def test_uint8_uint16_bool_and_unit_floats_are_the_same_picture(rgb: NDArray[np.uint8]) -> None:
     expected = rgb / 255
     wide = rgb.astype(np.uint16) * 257
+    grey = from_array(np.asmatrix(rgb[:, :, 0]), "a").pixels
+    np.testing.assert_array_equal(grey, from_array(rgb[:, :, 0], "a").pixels)
     for array in (rgb, wide, wide.astype(">u2"), expected, expected.astype(np.float32)):
         picture = from_array(array, "a")
         assert picture.name == "a"
