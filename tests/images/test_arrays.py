@@ -11,6 +11,7 @@ from kryptondb.errors import ImageError
 from kryptondb.images import from_array
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_uint8_uint16_bool_and_unit_floats_are_the_same_picture(rgb: NDArray[np.uint8]) -> None:
     expected = rgb / 255
     wide = rgb.astype(np.uint16) * 257
