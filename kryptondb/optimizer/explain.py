@@ -212,7 +212,7 @@ def _model(occlude: Occlude) -> str:
 def _how_many(occlude: Occlude) -> str:
     """How many images there are and how long all take; what the tree says is for one."""
     count = occlude.input.count
-    if count is None:
+    if count is None or occlude.image_filter is not None:
         return "as many as are found, and estimates are for one"
     if occlude.cost is None:
         return f"{count:,}"
