@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from kryptondb.errors import ExecutionError
+from kryptondb.paths import expanded, unusable
 
 
 @contextmanager
@@ -21,6 +22,20 @@ def writing(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ExecutionError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def target_of(path: str | Path) -> Path:
+    """The file that a path means. Raises ExecutionError for a path that no file can have."""
+    problem = unusable(path)
+    if problem is not None:
+        raise ExecutionError(f"cannot write {str(path)!r}: {problem}")
+    return expanded(path)
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether a path is a pipe or device, such as /dev/stdout: what is written there goes on to somebody."""
+    target = target_of(path)
+    return target.exists() and not target.is_file() and not target.is_dir()
 
 
 @contextmanager
@@ -35,10 +50,10 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         ExecutionError: the file cannot be written; said on entering, before any work, where the system tells.
     """
     with writing(path):
-        target = Path(path).expanduser()
+        target = target_of(path)
         if target.is_dir():
             raise ExecutionError(f"cannot write {path}: it is a folder")
-        special = target.exists() and not target.is_file()
+        special = is_stream(path)
         if not special:
             target = target.resolve()
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """The command line: `kryptondb [DATABASE] [-c QUERY]... [-f FILE]...`.
 
 Exit status: 0 all well; 1 an error, its message alone on standard error, or images that were left out, listed there;
-2 a command line that makes no sense; 130 after Ctrl-C; 141 when nobody reads the output any more.
+2 a command line that makes no sense; 130 after Ctrl-C; 143 and 129 when SIGTERM or SIGHUP ended it, tidily as after
+Ctrl-C; 141 when nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kryptondb.ending import Ended, told_to_end
 from kryptondb.errors import Error, ExecutionError
 from kryptondb.writers import FORMATS, SUFFIXES
 
@@ -106,9 +108,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     try:
-        status = _main(argv)
-        sys.stdout.flush()
+        with told_to_end():
+            status = _main(argv)
+            sys.stdout.flush()
         return status
+    except Ended as end:
+        return end.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -164,10 +169,10 @@ def _run_sources(
     with connect(database) as session:
         failures: list[Any] = []
         try:
-            with output_to(path) as output:
+            with output_to(path, session.catalog.path) as output:
                 for text, statements in scripts:
                     for statement in statements:
-                        failures += _run_statement(session, statement, text, bindings, output, format)
+                        failures += _run_statement(session, statement, text, bindings, output, format, path)
         finally:
             if failures:
                 from kryptondb.display import failures_text
@@ -177,9 +182,21 @@ def _run_sources(
 
 
 def _run_statement(
-    session: Session, statement: Statement, text: str, bindings: dict[str, object], output: Output, format: str
+    session: Session,
+    statement: Statement,
+    text: str,
+    bindings: dict[str, object],
+    output: Output,
+    format: str,
+    path: str | None,
 ) -> list[Any]:
     result = session.run(statement, text, bindings)
+    if path is not None and result.plan is not None and result.plan.occlude is not None:
+        from kryptondb.arguments import bindings_of
+        from kryptondb.executor.occlusion import named_images
+        from kryptondb.overwriting import refuse_sources
+
+        refuse_sources(path, named_images(result.plan.occlude.input, bindings_of(bindings)))
     try:
         output.write(result, format)
     except Error as error:

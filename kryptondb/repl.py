@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kryptondb.ending import Ended
 from kryptondb.output import standard_output
 from kryptondb.prompt.lines import is_complete
 from kryptondb.prompt.shell import Shell
@@ -41,6 +42,8 @@ def converse(shell: Shell, prompt: PromptSession[str]) -> int:
             text = prompt.prompt()
             shell.output.terminal = Terminal.of(shell.output.text)  # the window may have a new size
             shell.execute(text)
+        except Ended:
+            raise
         except KeyboardInterrupt:
             continue
         except EOFError:

@@ -86,7 +86,7 @@ class Result:
         """
         Args:
             start: starts the statement; called when the rows are first read, and again if they are read anew.
-            plan: the physical plan of a query, None for other statements.
+            plan: the physical plan of a query, explained and copied ones included; None for other statements.
             message: a sentence that stands for the rows when the result is shown (a plan's text, a model's summary).
             note: a sentence that stands below the rows when they are shown as a table.
             document: the answer as one JSON document, when it is one (EXPLAIN FORMAT json).

@@ -269,19 +269,21 @@ class Session:
         return Result.of_run(rows, plan=plan, message=text, document=text if as_json else None)
 
     def _copy(self, copy: Copy, bindings: Mapping[str, object]) -> Result:
+        from kryptondb.atomic import is_stream
         from kryptondb.executor.sinks import copy_to
 
         path = text_of(copy.path, bindings, "the path of COPY")
         options = options_of(copy.options, bindings, words=True)
         run = Watched(self, self._plan(copy.select, bindings), bindings)
         with run.watched(), placed_at(copy.options):
-            report = copy_to(run.execution, path, options)
+            report = copy_to(run.execution, path, options, database=self.catalog.path)
         if report.written is not None:
             rows = Rows(table_of(*status_row(path, report.written)), run.stats, run.errors)
-            return Result.of_run(rows, message=status_line(path, report.written))
+            return Result.of_run(rows, plan=run.execution.plan, message=status_line(path, report.written))
         rows = Rows(table_of((), []), run.stats, run.errors)
-        what = counted(report.rows, report.unit)
-        return Result.of_run(rows, message=f"{report.path}: {what}, {spoken_size(report.bytes)}")
+        what = f"{report.path}: {counted(report.rows, report.unit)}, {spoken_size(report.bytes)}"
+        # Where the rows went on to somebody, as those of /dev/stdout, a sentence might come behind them.
+        return Result.of_run(rows, plan=run.execution.plan, message="" if is_stream(path) else what)
 
     def _create_model(self, create: CreateModel, bindings: Mapping[str, object]) -> Result:
         from kryptondb.catalog import OPTION_NAMES, summary_line

@@ -128,7 +128,12 @@ def test_dot_commands_are_offered(session):
 
 
 @pytest.mark.parametrize(
-    "text", ["'", '"', "SELECT ☃ (((", "-- sel", "$", "SET x = = ", ")))", "a => ", "COPY (SELECT"]
+    "text",
+    [
+        *("'", '"', "SELECT ☃ (((", "-- sel", "$", "SET x = = ", ")))", "a => ", "COPY (SELECT"),
+        "SELECT HEATMAP FROM occlude(m, '~no-such-user/",
+        "SELECT HEATMAP FROM occlude(m, 'a\0/",
+    ],
 )
 def test_completion_never_fails(session, text):
     offered(session, text)

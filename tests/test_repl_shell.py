@@ -9,6 +9,7 @@ import pytest
 
 import kryptondb
 from kryptondb.catalog.settings import SETTINGS
+from kryptondb.ending import Ended
 from kryptondb.output import Output
 from kryptondb.prompt.shell import Shell
 from kryptondb.screen import Terminal
@@ -102,6 +103,15 @@ def test_ctrl_c_stops_the_statement_and_keeps_the_prompt(shell, monkeypatch):
         patch.setattr(shell.session, "run", interrupted)
         assert typed(shell, "SHOW SETTINGS; SHOW MODELS;") == "interrupted\n"
     assert typed(shell, "SHOW MODELS;").startswith("name")
+
+
+def test_a_process_that_is_told_to_end_leaves_the_prompt(shell, monkeypatch):
+    def ended(*_: object) -> None:
+        raise Ended(15)
+
+    monkeypatch.setattr(shell.session, "run", ended)
+    with pytest.raises(Ended):
+        typed(shell, "SHOW SETTINGS;")
 
 
 def test_a_mistake_of_ours_does_not_end_the_prompt(shell, monkeypatch):

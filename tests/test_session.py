@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,23 @@ def test_copy_writes_at_once_and_says_what(db, tmp_path):
     assert path.read_text().splitlines()[0].replace('"', "") == "y,x,drop"
     assert "49 rows" in (result.message or "")
     assert result.arrow().num_rows == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a device by its path")
+def test_copy_to_a_device_says_nothing_behind_the_rows(db):
+    query = "COPY (SELECT y FROM occlude(net, ?, patch => 8)) TO '/dev/null' (FORMAT csv)"
+    assert db.sql(query, [PICTURE]).message == ""
+
+
+def test_copy_does_not_write_over_the_open_database(tmp_path):
+    path = tmp_path / "a.krypton"
+    with kryptondb.connect(path) as session:
+        session.register("net", small_network(), size=32)
+        for ending in ("", "-wal"):
+            with pytest.raises(kryptondb.ExecutionError, match="the open database"):
+                session.sql(f"COPY (SELECT y FROM occlude(net, ?)) TO '{path}{ending}' (FORMAT csv)", [PICTURE])
+    with kryptondb.connect(path) as session:
+        assert session.settings.get("on_error") == "continue"
 
 
 def test_copy_draws_a_picture(db, tmp_path):

@@ -6,10 +6,10 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from kryptondb.errors import BindError, did_you_mean
+from kryptondb.paths import expanded, unusable
 
 MAX_CLASSES = 100_000
 MAX_SIDE = 8192  # pixels of a model's input; one float32 RGB input of that size is 800 MB
@@ -108,8 +108,15 @@ class ModelOptions:
 
 
 def absolute(path: str) -> str:
-    """The path with `~` expanded, made absolute from the current folder: what the catalog remembers."""
-    return str(Path(path).expanduser().absolute())  # links are kept: what they point to may change
+    """The path with `~` expanded, made absolute from the current folder: what the catalog remembers.
+
+    Raises:
+        BindError: no file can have this path.
+    """
+    problem = unusable(path)
+    if problem is not None:
+        raise BindError(f"{path!r} names no file: {problem}")
+    return str(expanded(path).absolute())  # links are kept: what they point to may change
 
 
 def _shown(value: object) -> str:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.errors import BindError, CatalogError
+from kryptondb.paths import expanded, unusable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -130,7 +131,10 @@ class Catalog:
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self.path = None if path is None or str(path) == ":memory:" else Path(path).expanduser().absolute()
+        problem = unusable(path) if path is not None else None
+        if problem is not None:
+            raise CatalogError(f"{str(path)!r} cannot be a catalog: {problem}", hint="Give another path.")
+        self.path = None if path is None or str(path) == ":memory:" else expanded(path).absolute()
         self._lock = threading.RLock()  # one connection, used by one thread at a time
         self._connection: sqlite3.Connection | None = None
         if self.path is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 
 from kryptondb.errors import BindError, did_you_mean
@@ -50,10 +51,10 @@ def truth(name: str, value: object) -> bool:
 
 
 def one_character(name: str, value: object) -> str:
-    """A single ASCII character that cannot be taken for a part of a value."""
-    if isinstance(value, str) and len(value) == 1 and value.isascii() and value not in '"\r\n':
+    """A single ASCII character that cannot be taken for a part of a value: numbers stand without quotes."""
+    if isinstance(value, str) and len(value) == 1 and value.isascii() and not re.match(r'[A-Za-z0-9"\r\n\0.+-]', value):
         return value
-    raise BindError(f"{name} must be one character, not {value!r}")
+    raise BindError(f"{name} must be one character, and none that stands in a value, not {value!r}")
 
 
 def number(name: str, value: object, low: float, high: float) -> float:

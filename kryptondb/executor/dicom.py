@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kryptondb.executor.drawing import Drawing
@@ -51,6 +52,12 @@ class SecondaryCaptures:
             description=f"Occlusion heat map, {drawing.occlude.model}",
             comment=self._comment(heatmap),
         )
+
+    def made(self, file: Path) -> bool:
+        """Whether a file is a capture that was made here."""
+        from kryptondb.images.secondary_capture import is_ours
+
+        return is_ours(file)
 
     def _comment(self, heatmap: Map) -> str:
         """How the map was made, in words."""

@@ -4,7 +4,7 @@ It is a file of JSON lines. The first says which query the folder belongs to. Ea
 part had appeared under its name, so that a part which is named here is whole. A line that was cut off, by a crash or a
 full disk, is taken away when the folder is opened again.
 
-    {"kryptondb": "0.1.0", "query": {"statement": "SELECT HEATMAP ...", "fingerprint": "...", "columns": [...]}}
+    {"kryptondb": "0.1.0", "query": {"statement": "SELECT HEATMAP ...", "fingerprint": "...", "labels": "...", ...}}
     {"part": "part-00001.parquet", "rows": 64, "bytes": 812345, "images": [["scans/a.png", "81233:1732..."], ...]}
     {"failed": "scans/broken.png", "message": "..."}
 """
@@ -26,6 +26,8 @@ from kryptondb.version import __version__
 NAME = "_manifest.jsonl"
 #: A record larger than this is none of ours: it would be one of some million images.
 _MOST_BYTES = 1 << 30
+#: What records of earlier versions do not say of their query; it counts as the same.
+_SINCE = ("labels",)
 
 
 class Manifest:
@@ -82,8 +84,10 @@ class Manifest:
             self._begin(query)
             return
         first, *others = lines
-        if first.get("query") != dict(query):
-            statement = first.get("query", {}).get("statement") if isinstance(first.get("query"), dict) else None
+        written = first.get("query")
+        known = written if isinstance(written, dict) else {}
+        if known != {key: value for key, value in query.items() if key in known or key not in _SINCE}:
+            statement = known.get("statement")
             same = statement == query.get("statement")
             what = "the same query of a model that has changed since" if same else f"another query: {statement}"
             raise ExecutionError(f"{self._folder}{os.sep} holds the rows of {what}", hint=_ANOTHER)

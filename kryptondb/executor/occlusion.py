@@ -192,16 +192,16 @@ def _count(image: ImageRun, counted: float, meter: MemoryMeter, run: Run) -> flo
 def _sources(images: Images, bindings: Mapping[str, object]) -> Iterator[ImageSource]:
     from kryptondb.images.sources import find_images
 
-    return iter(find_images(_spec(images, bindings), images.window))
+    return iter(find_images(named_images(images, bindings), images.window))
 
 
 def _is_single(images: Images, bindings: Mapping[str, object]) -> bool:
     from kryptondb.images.sources import is_single
 
-    return bool(is_single(_spec(images, bindings)))
+    return bool(is_single(named_images(images, bindings)))
 
 
-def _spec(images: Images, bindings: Mapping[str, object]) -> object:
+def named_images(images: Images, bindings: Mapping[str, object]) -> object:
     """What to look for: the plan's paths, or the object that is bound."""
     if images.spec is not None:
         return list(images.spec) if isinstance(images.spec, tuple) else images.spec

@@ -11,6 +11,8 @@ A picture whose file has changed since its rows were written is told, and its ro
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 
-from kryptondb.atomic import atomic_file, writing
+from kryptondb.atomic import atomic_file, target_of, writing
 from kryptondb.errors import BindError, Error, ImageError
 from kryptondb.executor import manifest
 from kryptondb.executor.run import Execution
@@ -93,7 +95,7 @@ def copy_parts(execution: Execution, path: str, opener: Callable[[BinaryIO, pa.S
             or the query failed.
     """
     _refuse_what_needs_all(execution.plan)
-    folder = Path(path).expanduser()
+    folder = target_of(path)
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -228,8 +230,10 @@ def _query(execution: Execution) -> Mapping[str, Any]:
     """What is the same for the same query."""
     occlude = execution.plan.occlude
     assert occlude is not None  # refused above
+    labels = json.dumps(list(execution.models.get(occlude.model).labels))
     return {
         "statement": execution.plan.statement,
         "fingerprint": occlude.fingerprint,
+        "labels": hashlib.sha256(labels.encode()).hexdigest(),
         "columns": [f"{field.name} {field.type}" for field in execution.schema],
     }

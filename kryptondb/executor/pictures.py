@@ -2,8 +2,8 @@
 
 A path that names a folder (it ends in '/' or is one) gets a file for each image and class, named after both:
 `out/cat-281.png`. Any other path gets the one picture of a query that answers one. Each file appears whole or not at
-all; when a query over many images is stopped, the pictures it had finished stay. The options are those of
-`kryptondb.executor.drawing`.
+all; when a query over many images is stopped, the pictures it had finished stay. In a folder, whose files nobody named
+one by one, only pictures that COPY made are written over. The options are those of `kryptondb.executor.drawing`.
 
 A PNG has what the schema's metadata says of the answer, the plan excepted, in its text chunks. A DICOM file is a
 secondary capture in the study of the picture that it is of; see `kryptondb.images.secondary_capture`.
@@ -19,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from kryptondb.atomic import atomic_file, writing
+from kryptondb.atomic import atomic_file, target_of, writing
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.drawing import Drawing, look_of
 from kryptondb.executor.maps import Map, Names, heatmap_column, maps_of, surely_many
@@ -50,7 +50,7 @@ def copy_pictures(
     execution.keep_sources()
     if not folder:
         return 1, _one(execution, path, encode, maps_of(execution, column))
-    target = Path(path).expanduser()
+    target = target_of(path)
     with writing(path):
         target.mkdir(parents=True, exist_ok=True)
         if not os.access(target, os.W_OK | os.X_OK):
@@ -64,7 +64,9 @@ def copy_pictures(
             except ImageError as error:
                 execution.leave_out(heatmap.image, error)
                 continue
-            with atomic_file(target / names.of(heatmap)) as stream:
+            file = target / names.of(heatmap)
+            _refuse_others(file, encode)
+            with atomic_file(file) as stream:
                 size += _write(encoded, stream)
             files += 1
     return files, size
@@ -81,6 +83,15 @@ def _one(execution: Execution, path: str, encode: Encode, maps: Generator[Map, N
         if next(maps, None) is not None:
             raise _too_many(path)
         return _write(encode(first), stream)
+
+
+def _refuse_others(file: Path, encode: Encode) -> None:
+    """Raises ExecutionError for a file in a folder of pictures that COPY has not made."""
+    if file.is_file() and not encode.made(file):
+        raise ExecutionError(
+            f"cannot write {file}: it is there already, and no picture that COPY made",
+            hint="Name another folder, or move that file away.",
+        )
 
 
 def _write(encoded: bytes, stream: BinaryIO) -> int:
@@ -104,6 +115,9 @@ class Encode(Protocol):
     def __call__(self, heatmap: Map) -> bytes:
         """The file's bytes."""
 
+    def made(self, file: Path) -> bool:
+        """Whether a file is one that was made here."""
+
 
 class _Png:
     """A figure as PNG, with the answer's metadata in its text chunks."""
@@ -121,6 +135,16 @@ class _Png:
         encoded = io.BytesIO()
         drawing.figure(heatmap, title).save(encoded, format="PNG", pnginfo=self._text(heatmap.image))
         return encoded.getvalue()
+
+    def made(self, file: Path) -> bool:
+        """Whether a file is a PNG with the metadata of an answer."""
+        from PIL import Image
+
+        try:
+            with Image.open(file) as picture:
+                return picture.format == "PNG" and any(str(key).startswith(PREFIX) for key in picture.info)
+        except Exception:  # no picture, or a damaged one, of which Pillow raises anything
+            return False
 
     def _text(self, image: str) -> PngInfo:
         from PIL.PngImagePlugin import PngInfo

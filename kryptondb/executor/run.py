@@ -127,6 +127,11 @@ class Execution:
         """Where the plan's model is found."""
         return self._run.models
 
+    @property
+    def bindings(self) -> Mapping[str, object]:
+        """The values of the plan's parameters, by key."""
+        return self._run.bindings
+
     def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """The rows, one batch an image (more for an image of very many rows). Closing the iterator stops the work.
 

@@ -29,10 +29,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from kryptondb.atomic import atomic_file, writing
+from kryptondb.atomic import atomic_file, target_of, writing
 from kryptondb.errors import BindError, did_you_mean
 from kryptondb.executor.copy_options import choice, one_character, refuse_unknown, truth
+from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
+from kryptondb.overwriting import refuse_database, refuse_sources
 
 if TYPE_CHECKING:
     from kryptondb.executor.parts import Written
@@ -50,6 +52,8 @@ SUFFIXES = {
     ".htm": "html",
     ".dcm": "dicom",
 }
+#: The formats that write a file for each image, or for some of them, where a folder is named.
+_FOLDERS = ("png", "dicom", "parquet")
 #: Rows, or bytes, that are put together before they are written: the size of a Parquet row group.
 _ROWS = 131_072
 _BYTES = 64 * 1024**2
@@ -74,20 +78,27 @@ class CopyReport:
         return {"png": "picture", "dicom": "picture", "html": "heat map"}.get(self.format, "row")
 
 
-def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> CopyReport:
+def copy_to(
+    execution: Execution, path: str, options: Mapping[str, object], *, database: Path | None = None
+) -> CopyReport:
     """Runs a query and writes its rows to a file, or its heat maps to pictures.
 
     Args:
         execution: a run that nobody has read from.
         path: the file; for PNG and DICOM also a folder (a path that ends in '/' or is a folder already).
         options: COPY's options by name; `format` is found by the path's suffix when it is not given.
+        database: the file of the open database, which is never written over.
 
     Raises:
         BindError: an unknown format or option, or a value it does not take; before any work.
-        ExecutionError: the file cannot be written, or the query failed. No partial file is left.
+        ExecutionError: the file cannot be written, holds what must not be lost, or the query failed. No partial file
+            is left.
     """
     given = {name.casefold(): value for name, value in options.items()}
     kind = _format(path, given.pop("format", None), execution.schema)
+    refuse_database(path, database)
+    if execution.plan.occlude is not None:
+        refuse_sources(path, named_images(execution.plan.occlude.input, execution.bindings))
     if kind in ("png", "dicom"):
         from kryptondb.executor.pictures import copy_pictures
 
@@ -123,7 +134,13 @@ def copy_to(execution: Execution, path: str, options: Mapping[str, object]) -> C
 def _format(path: str, given: object, schema: pa.Schema) -> str:
     """The format's name, as given or by the path; a folder is of pictures where there are maps to draw."""
     if given is not None:
-        return choice("format", given, FORMATS)
+        kind = choice("format", given, FORMATS)
+        if kind not in _FOLDERS and _ends_as_folder(path):
+            named = Path(path).name or "cells"
+            raise BindError(
+                f"'{path}' names a folder, and {kind} is one file", hint=f"Name the file: '{path}{named}.{kind}'."
+            )
+        return kind
     if is_folder(path):
         return "png" if any(isinstance(field.type, pa.FixedShapeTensorType) for field in schema) else "parquet"
     suffix = Path(path).suffix.casefold()
@@ -138,7 +155,12 @@ def _format(path: str, given: object, schema: pa.Schema) -> str:
 
 def is_folder(path: str) -> bool:
     """Whether a path means a folder: by a separator at its end, or because it is one."""
-    return path.endswith(("/", "\\")) or Path(path).expanduser().is_dir()
+    with writing(path):
+        return _ends_as_folder(path) or target_of(path).is_dir()
+
+
+def _ends_as_folder(path: str) -> bool:
+    return path.endswith(("/", "\\"))
 
 
 #: Opens a writer of tables of a schema on a stream.

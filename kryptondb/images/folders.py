@@ -26,14 +26,6 @@ class Unreadable:
 Found = Path | Unreadable
 
 
-def expanded(text: str) -> Path:
-    """The path with `~` replaced."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # `~somebody` without a home is a name like any other
-        return Path(text)
-
-
 def is_folder(path: Path) -> bool:
     """Whether it is one; False for what cannot be looked at."""
     try:
@@ -52,7 +44,7 @@ def exists(path: Path) -> bool:
         return False
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
     """By the suffix. A file without one, or with a number (as DICOM UIDs end), is looked into: PACS export such."""
     suffix = suffix_of(path.name)
     if suffix in SUFFIXES:
@@ -106,7 +98,7 @@ def walk(folder: Path, above: Ancestors) -> Iterator[Found]:
             continue
         elif entry.is_folder:
             yield from walk(entry.path, entry.above)
-        elif _is_picture(entry.path):
+        elif is_picture(entry.path):
             yield entry.path
 
 
@@ -119,7 +111,7 @@ def match_glob(pattern: Path) -> Iterator[Found]:
     for found in _match(Path(pattern.anchor), parts, ()):
         if isinstance(found, Unreadable):
             yield found
-        elif only_pictures and not _is_picture(found):
+        elif only_pictures and not is_picture(found):
             continue
         elif seen is None or found not in seen:
             if seen is not None:

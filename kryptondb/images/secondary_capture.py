@@ -58,6 +58,7 @@ _UNPAIRED = frozenset(
 )
 #: The longest value that any kept attribute may have in DICOM (LT); a longer one is damage.
 _LONGEST = 10_240
+_MANUFACTURER = "KryptonDB"
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _SECONDARY_CAPTURE = f"{_STORAGE}7"
 #: CR, DX and mammography, CT, MR, ultrasound, secondary capture, PET: whose instances have no frames to refer to, even
@@ -107,6 +108,18 @@ def origin_of(name: str, file: Path | None) -> Origin:
         raise ImageError(f"{name}: its DICOM header has no {missing[0]} to refer to")
     frame = re.search(r"#(?:.*&)?frame=(\d{1,9})(?:&|$)", name)
     return Origin(attributes, int(frame[1]) if frame else None)
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file is a DICOM instance that KryptonDB made."""
+    try:
+        with _quiet(), file.open("rb") as stream:
+            header = _pydicom().dcmread(stream, stop_before_pixels=True, specific_tags=["Manufacturer"])
+            return str(header.get("Manufacturer", "")) == _MANUFACTURER
+    except ExecutionError:
+        raise
+    except Exception:  # not DICOM, or damaged: pydicom raises anything at all
+        return False
 
 
 def new_series() -> str:
@@ -169,7 +182,7 @@ def _identify(dataset: Dataset, series: str, number: int, description: str, comm
     dataset.SeriesDescription = _cut(description, 64)
     dataset.InstanceNumber = number
     dataset.ConversionType = "WSD"  # made at a workstation
-    dataset.Manufacturer = dataset.SecondaryCaptureDeviceManufacturer = "KryptonDB"
+    dataset.Manufacturer = dataset.SecondaryCaptureDeviceManufacturer = _MANUFACTURER
     dataset.SoftwareVersions = __version__
     dataset.SecondaryCaptureDeviceSoftwareVersions = __version__
     dataset.ImageComments = _cut(comment, _LONGEST - 1)  # an odd number of bytes is filled up

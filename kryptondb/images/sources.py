@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +21,12 @@ from kryptondb.images import remote, table_files
 from kryptondb.images.arrays import from_array
 from kryptondb.images.content import BytesContent, FileContent
 from kryptondb.images.decode import SUFFIXES, decode
-from kryptondb.images.folders import Found, Unreadable, exists, expanded, is_folder, match_glob, walk
+from kryptondb.images.folders import Found, Unreadable, exists, is_folder, is_picture, match_glob, walk
 from kryptondb.images.levels import Window
 from kryptondb.images.part import WHOLE, Part, split_fragment
 from kryptondb.images.picture import Picture, printable
 from kryptondb.images.samples import PREFIX, sample_path
+from kryptondb.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,45 @@ def is_single(spec: object) -> bool:
     if table_files.is_table(path, fragment):
         return table_files.names_one_row(fragment)
     return not is_folder(path) and (exists(path) or not glob.has_magic(str(path)))
+
+
+def reads(spec: object, file: Path) -> bool:
+    """Whether a file that is there is one of those that `find_images(spec)` reads: a picture, or a table of them.
+
+    What lies at an address is not looked for, and what cannot be found is not this file.
+    """
+    status = file.stat()
+    for each in _files(spec, file):
+        try:
+            if os.path.samestat(each.stat(), status):
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def _files(spec: object, wanted: Path) -> Iterator[Path]:
+    """The files of this machine that `spec` means, as far as they may be the one that is wanted."""
+    if isinstance(spec, (list, tuple)):
+        for each in spec:
+            yield from _files(each, wanted)
+        return
+    if isinstance(spec, Image.Image):
+        filename = getattr(spec, "filename", "")
+        if isinstance(filename, str) and filename:
+            yield Path(filename)
+        return
+    if not isinstance(spec, (str, Path)) or remote.is_remote(str(spec)):
+        return
+    path, fragment = (expanded(spec), "") if exists(expanded(spec)) else _split(str(spec))
+    if is_folder(path) and not is_picture(Path(os.path.realpath(wanted))):
+        return  # a folder of a million pictures is not walked through for a file that is none
+    if table_files.is_table(path, fragment):
+        yield path
+    try:
+        yield from (source.file for source in _find_path(str(spec), None) if source.file is not None)
+    except ImageError:  # the query will say so
+        return
 
 
 def _split(text: str) -> tuple[Path, str]:

@@ -7,15 +7,18 @@ score, base, image) is known when the query runs. A predicate is then a set of p
     y < 32 AND drop > 0.1      false below row 32, otherwise anything
     drop > 0.1 OR y < 32       true above row 32, otherwise anything
 
-A place where it cannot be true need not be computed.
+A place where it cannot be true need not be computed. Only a predicate that is *decided*, with exactly one possible
+truth at every place, has nothing left to ask when the query runs: what is not understood here can be anything, and
+stays.
 
-Arithmetic is in float64; division by zero, and the remainder by zero, are null; null is neither true nor false.
+Arithmetic is in float64, by the executor's formulas; division by zero, and the remainder by zero, are null; null is
+neither true nor false.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +47,12 @@ class Truth:
     true: Array
     false: Array
     null: Array
+
+    @property
+    def decided(self) -> bool:
+        """Whether only one truth is possible at every place."""
+        possible = self.true.astype(np.int8) + self.false + self.null
+        return bool((possible == 1).all())
 
     def __invert__(self) -> Truth:
         return Truth(self.false, self.true, self.null)
@@ -105,16 +114,16 @@ class _Evaluator:
         if isinstance(predicate, Like):
             return self._like(predicate)
         if isinstance(predicate, IsNull):
-            values = self.values(predicate.value)
-            if values is None:
-                return self._anything(null=False)
-            missing = self._known(values.null)
+            missing = self._is_null(predicate.value)
             return ~missing if predicate.negated else missing
         values = self.values(predicate)  # a boolean column, TRUE, FALSE or NULL
         return self._anything() if values is None else self._known(values.data.astype(bool), values.null)
 
     def values(self, expression: Expression) -> Values | None:
-        """The values of an expression, or None where it needs a column that is not known."""
+        """The values of an expression, or None where it needs a column that is not known.
+
+        A condition is the boolean that it is, as in `(y < 8) = TRUE`.
+        """
         if isinstance(expression, Literal):
             return self._constant(expression.value)
         if isinstance(expression, Column):
@@ -129,24 +138,34 @@ class _Evaluator:
             arguments = [self.values(argument) for argument in expression.arguments]
             known = [argument for argument in arguments if argument is not None]
             return None if len(known) < len(arguments) else _call(expression.function, known)
+        if _is_condition(expression):
+            found = self.truth(expression)
+            return Values(found.true, found.null) if found.decided else None
         return None
+
+    def _is_null(self, value: Expression) -> Truth:
+        if _is_condition(value):
+            found = self.truth(value)
+            return Truth(found.null, found.true | found.false, np.zeros(self.places, dtype=bool))
+        values = self.values(value)
+        return self._anything(null=False) if values is None else self._known(values.null)
 
     def _compare(self, operator: str, left: Expression, right: Expression) -> Truth:
         first, second = self.values(left), self.values(right)
         if first is None or second is None:
             nothing = any(side is not None and bool(side.null.all()) for side in (first, second)) and self.places > 0
-            return (
-                self._known(np.zeros(self.places, dtype=bool), np.ones(self.places, dtype=bool))
-                if nothing
-                else (self._anything())
-            )
+            return self._nothing() if nothing else self._anything()
         null = first.null | second.null
         if first.data.dtype.kind != second.data.dtype.kind:  # one side is NULL, or the binder was passed by
-            return self._known(np.zeros(self.places, dtype=bool), null) if null.all() else self._anything()
+            return self._nothing() if null.all() else self._anything()
         return self._known(_COMPARE[operator](first.data, second.data), null)
 
     def _like(self, like: Like) -> Truth:
+        if isinstance(like.pattern, Literal) and like.pattern.value is None:
+            return self._nothing()
         value = self.values(like.value)
+        if value is not None and value.null.all():
+            return self._nothing()
         pattern = like.pattern.value if isinstance(like.pattern, Literal) else None
         if value is None or not isinstance(pattern, str) or value.data.dtype.kind != "U":
             return self._anything()
@@ -165,6 +184,10 @@ class _Evaluator:
     def _known(self, true: Array, null: Array | None = None) -> Truth:
         null = np.zeros(self.places, dtype=bool) if null is None else null
         return Truth(true & ~null, ~true & ~null, null)
+
+    def _nothing(self) -> Truth:
+        """Null everywhere."""
+        return self._known(np.zeros(self.places, dtype=bool), np.ones(self.places, dtype=bool))
 
     def _anything(self, null: bool = True) -> Truth:
         every = np.ones(self.places, dtype=bool)
@@ -185,7 +208,30 @@ _COMPARE = {
     ">": np.greater,
     ">=": np.greater_equal,
 }
-_ARITHMETIC = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "%": np.fmod}
+
+
+def _remainder(left: Array, right: Array) -> Array:
+    """The executor's own formula: `fmod` differs from it in the last bit, and so about what is a whole multiple."""
+    difference: Array = left - np.trunc(left / right) * right
+    return difference
+
+
+_ARITHMETIC: Mapping[str, Callable[[Array, Array], Array]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.divide,
+    "%": _remainder,
+}
+
+
+def _is_condition(expression: Expression) -> bool:
+    """Whether an expression is true, false or null by what it is, not by what a column holds."""
+    if isinstance(expression, Unary):
+        return expression.operator == "NOT"
+    if isinstance(expression, Binary):
+        return expression.operator not in _ARITHMETIC
+    return isinstance(expression, (Between, In, IsNull, Like))
 
 
 def _arithmetic(operator: str, left: Values, right: Values) -> Values:

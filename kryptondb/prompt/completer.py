@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -14,6 +13,7 @@ from prompt_toolkit.document import Document
 from kryptondb.errors import Error, ModelError
 from kryptondb.grammar.completion import Context, ContextKind, context, expected_words
 from kryptondb.grammar.words import quote_identifier
+from kryptondb.paths import expanded
 from kryptondb.prompt.lines import is_dot_command
 from kryptondb.prompt.shell import MODES
 
@@ -202,8 +202,8 @@ def _paths(typed: str, suffixes: tuple[str, ...] = ("",)) -> Iterator[tuple[str,
     folder, _, beginning = typed.rpartition("/")
     shown = f"{folder}/" if "/" in typed else ""
     try:
-        entries = sorted(os.scandir(Path(shown or ".").expanduser()), key=lambda entry: entry.name)
-    except OSError:
+        entries = sorted(os.scandir(expanded(shown or ".")), key=lambda entry: entry.name)
+    except (OSError, ValueError):  # not there, or no path at all
         return
     for entry in entries:
         hidden = entry.name.startswith(".") and not beginning  # offered to those who type the dot

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from kryptondb.ending import Ended
 from kryptondb.errors import Error, did_you_mean
 from kryptondb.prompt.lines import is_dot_command
 
@@ -76,6 +77,8 @@ class Shell:
             return
         try:
             self._statements(text)
+        except Ended:
+            raise
         except KeyboardInterrupt:
             self._complain("interrupted")
         except Error as error:

@@ -43,6 +43,9 @@ def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     assert options.weights == str(tmp_path / "w" / "net.pth")
     assert options.labels == str(tmp_path / "labels.txt")
     assert ModelOptions.parse({"weights": "Random"}).weights == "random"
+    assert ModelOptions.parse({"weights": "~net.pth"}).weights == str(tmp_path / "~net.pth")
+    with pytest.raises(BindError, match=r"'a\\x00' names no file: a path cannot hold a NUL"):
+        ModelOptions.parse({"labels": "a\0"})
 
 
 @pytest.mark.parametrize(

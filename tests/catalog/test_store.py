@@ -46,6 +46,14 @@ def test_what_is_put_is_there_after_closing_and_opening_again(tmp_path: Path) ->
         assert catalog.rates("cuda") is None and catalog.setting("threads") is None and catalog.model("net") is None
 
 
+def test_a_path_is_taken_as_it_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Catalog("~clinic.krypton") as catalog:
+        assert catalog.path == tmp_path / "~clinic.krypton"
+    with pytest.raises(CatalogError, match=r"'a\\x00b' cannot be a catalog: a path cannot hold a NUL"):
+        Catalog("a\0b")
+
+
 def test_the_newest_rate_of_a_layer_is_kept_by_device_and_algorithm(tmp_path: Path) -> None:
     shape = {"kernel": [3, 3], "in_channels": 4}
     old, new, other = (LayerRecord(shape, name, 1e9, day) for name, day in (("a", "mo"), ("a", "tu"), ("b", "mo")))

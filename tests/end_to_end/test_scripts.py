@@ -48,6 +48,17 @@ def test_a_heat_map_is_told_in_one_line(run):
     assert parts[0] == "scans/0.png" and parts[2].startswith("lowest ") and parts[3] == "exact"
 
 
+def test_an_output_is_not_written_over_what_the_query_reads(run, work):
+    before = Path("scans/0.png").read_bytes()
+    query = "SELECT HEATMAP FROM occlude(net, 'scans/0.png', patch => 8)"
+    for statement in (query, f"EXPLAIN {query}", f"COPY ({query}) TO 'map.png'"):
+        status, out, err = run("-o", "scans/0.png", "-c", statement)
+        assert (status, out) == (1, "") and "cannot write scans/0.png: the query reads its pictures from it" in err
+    assert Path("scans/0.png").read_bytes() == before
+    assert "it is the open database" in run("-o", "pets.krypton", "-c", "SHOW SETTINGS")[2]
+    assert run("-c", "SHOW MODELS")[0] == 0
+
+
 def test_predictions_are_told_below(run):
     _, out, _ = run("-c", "SELECT HEATMAP, PREDICTION FROM occlude(net, 'scans/0.png', patch => 8)")
     assert out.splitlines()[1].startswith("predicted ")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kryptondb.errors import ImageError
+from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import CopyReport, copy_to
 from kryptondb.images import Picture, sources
 from kryptondb.optimizer import physical as p
@@ -60,6 +60,15 @@ def test_the_classes_of_a_source_share_a_series_and_are_numbered(scans: list[str
     series = [capture.SeriesInstanceUID for capture in made]
     assert series[0] == series[1] != series[2] == series[3]
     assert [str(capture.PatientName) for capture in made] == ["Doe^1", "Doe^1", "Doe^2", "Doe^2"]
+
+
+def test_a_capture_of_its_own_is_replaced_and_a_scan_is_not(scans: list[str], tmp_path: Path) -> None:
+    for _ in range(2):
+        assert copied(scans, f"{tmp_path}/out/", format="dicom")[0].rows == 4
+    scan = source(tmp_path / "out" / "2-0.dcm", Manufacturer="Siemens").read_bytes()
+    with pytest.raises(ExecutionError, match=r"cannot write .*2-0\.dcm: it is there already"):
+        copied(scans, f"{tmp_path}/out/", format="dicom")
+    assert (tmp_path / "out" / "2-0.dcm").read_bytes() == scan
 
 
 def test_the_options_are_those_of_a_picture(scans: list[str], tmp_path: Path) -> None:

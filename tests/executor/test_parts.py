@@ -181,6 +181,24 @@ def test_a_folder_belongs_to_one_query(copied, db, pictures: Path, tmp_path: Pat
         copied()
 
 
+def test_a_folder_belongs_to_the_labels_that_its_rows_have(copied, db, tmp_path: Path) -> None:
+    copied()
+    db.models.drop("net", False)
+    db.register("net", small_network(), size=32, labels=["a", "b", "z"])
+    with pytest.raises(kryptondb.ExecutionError, match="of a model that has changed since"):
+        copied()
+
+
+def test_a_record_of_an_earlier_version_says_nothing_of_labels_and_is_gone_on_with(copied, tmp_path: Path) -> None:
+    copied()
+    record = tmp_path / "maps" / NAME
+    first, *others = record.read_text().splitlines(keepends=True)
+    entry = json.loads(first)
+    del entry["query"]["labels"]
+    record.write_text("".join([json.dumps(entry) + "\n", *others]))
+    assert copied()["skipped"] == IMAGES
+
+
 def test_a_folder_with_parts_of_somebody_else_is_left_alone(copied, tmp_path: Path) -> None:
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / "part-00001.parquet").write_bytes(b"precious")

@@ -42,6 +42,20 @@ def test_a_folder_gets_a_picture_for_each_image_and_class(folder: Path, tmp_path
     assert report.bytes == sum((tmp_path / "maps" / name).stat().st_size for name in names)
 
 
+def test_run_again_it_replaces_its_own_pictures_and_nobody_elses(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "maps"
+    for _ in range(2):
+        assert copied(p.HeatMaps(occlude(str(folder))), f"{target}/").rows == 3
+    Image.new("RGB", (4, 4)).save(target / "b-0.png")
+    photograph = (target / "b-0.png").read_bytes()
+    with pytest.raises(ExecutionError, match=r"cannot write .*b-0\.png: it is there already(.|\n)*another folder"):
+        copied(p.HeatMaps(occlude(str(folder))), f"{target}/")
+    assert (target / "b-0.png").read_bytes() == photograph
+    (target / "b-0.png").write_text("notes")
+    with pytest.raises(ExecutionError, match=r"cannot write .*b-0\.png"):
+        copied(p.HeatMaps(occlude(str(folder))), f"{target}/")
+
+
 def test_a_folder_that_is_there_needs_no_separator_and_no_format(picture: str, tmp_path: Path) -> None:
     (tmp_path / "maps").mkdir()
     copied(p.HeatMaps(occlude(picture)), tmp_path / "maps")

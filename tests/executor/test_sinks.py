@@ -23,7 +23,7 @@ from tests.executor.fakes import FakeExperiment, expression, limit, occlude, sel
 TOP_2 = p.ClassChoice("top", 2)
 
 
-def copied(root: p.PlanNode, path: Path, **options: Any) -> CopyReport:
+def copied(root: p.PlanNode, path: str | Path, **options: Any) -> CopyReport:
     return copy_to(start(root), str(path), options)
 
 
@@ -169,6 +169,52 @@ def test_what_cannot_be_written_is_said_before_any_work(folder: Path, tmp_path: 
     assert experiment.log == []
 
 
+@pytest.mark.parametrize(("path", "why"), [("a\0b.csv", "a path cannot hold a NUL character"), ("a\0/", "NUL")])
+def test_a_path_that_no_file_can_have_is_refused_before_any_work(picture: str, path: str, why: str) -> None:
+    experiment = FakeExperiment()
+    for root, kind in ((occlude(picture), "parquet"), (p.HeatMaps(occlude(picture)), "png")):
+        with pytest.raises(ExecutionError, match=rf"cannot write 'a\\x00.*': .*{why}"):
+            copy_to(start(root, experiment), path, {"format": kind})
+    assert experiment.log == []
+
+
+def test_a_name_that_begins_like_a_home_is_a_name(
+    picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert copy_to(start(occlude(picture)), "~scratch.csv", {}).rows == 12
+    assert (tmp_path / "~scratch.csv").is_file()
+    assert copy_to(start(p.HeatMaps(occlude(picture))), "~scratch/", {}).rows == 1
+    assert (tmp_path / "~scratch" / "a-0.png").is_file()
+
+
+@pytest.mark.parametrize("kind", ["arrow", "parquet", "csv", "png", "html"])
+def test_a_picture_of_the_query_is_never_written_over(folder: Path, kind: str) -> None:
+    experiment = FakeExperiment()
+    before = (folder / "a.png").read_bytes()
+    for images in (str(folder / "a.png"), str(folder), [str(folder / "b.png"), str(folder / "a.png")]):
+        run = start(p.HeatMaps(occlude(binding="0")), experiment, bindings={"0": images})
+        with pytest.raises(ExecutionError, match=r"cannot write .*a\.png: the query reads its pictures from it"):
+            copy_to(run, str(folder / "a.png"), {"format": kind})
+    assert experiment.log == [] and (folder / "a.png").read_bytes() == before
+
+
+def test_the_open_database_is_never_written_over(picture: str, tmp_path: Path) -> None:
+    database = tmp_path / "clinic.krypton"
+    database.write_bytes(b"precious")
+    with pytest.raises(ExecutionError, match="it is the open database"):
+        copy_to(start(occlude(picture)), str(database), {"format": "csv"}, database=database)
+    assert database.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("kind", ["csv", "arrow", "html"])
+def test_a_format_of_one_file_takes_no_folder(picture: str, tmp_path: Path, kind: str) -> None:
+    with pytest.raises(BindError, match=f"names a folder, and {kind} is one file") as caught:
+        copied(p.HeatMaps(occlude(picture)), f"{tmp_path}/out/", format=kind)
+    assert f"'{tmp_path}/out/out.{kind}'" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_an_error_that_names_the_path(picture: str, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
@@ -185,6 +231,7 @@ def test_a_folder_without_permission_is_an_error_that_names_the_path(picture: st
         ("cells.arrow", {"compresion": "lz4"}, 'no option named "compresion" for arrow', '"compression"'),
         ("cells.arrow", {"compression": "gzip"}, "compression must be none, lz4, zstd", None),
         ("cells.csv", {"delimiter": "ab"}, "delimiter must be one character", None),
+        *(("cells.csv", {"delimiter": sign}, "none that stands in a value", None) for sign in '1e.-+"'),
         ("cells.csv", {"header": 3}, "header must be TRUE or FALSE", None),
         ("cells.csv", {"compression": "zstd"}, 'no option named "compression" for csv', "header"),
         ("map.png", {"opacty": 1}, 'no option named "opacty" for png', '"opacity"'),

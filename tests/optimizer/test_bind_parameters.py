@@ -40,6 +40,9 @@ def test_a_bound_statement_is_the_statement_written_out() -> None:
         ("SELECT y FROM occlude(chest, 'a') LIMIT ?", ["3"], "LIMIT must be a whole number"),
         ("SELECT y FROM occlude(chest, 'a') LIMIT ?", [-1], "LIMIT must be a whole number from 0"),
         ("SELECT y FROM occlude(chest, 'a') LIMIT ?", [True], "LIMIT must be a whole number"),
+        ("SELECT y FROM occlude(chest, 'a') LIMIT ?", [2**63], "parameter 1 (?) does not fit a 64-bit integer"),
+        ("SELECT y FROM occlude(chest, 'a') WHERE y > $n", {"n": -(2**70)}, "parameter $n does not fit a 64-bit"),
+        ("SELECT y FROM occlude(chest, 'a', class => ?)", [[1, 2**64]], "does not fit a 64-bit integer"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(database: Database, text: str, values: object, message: str) -> None:

@@ -23,6 +23,9 @@ def occlude(database: Database, classes: str, where: str, items: str = "*") -> t
         ("ALL", "class IN (1, 2) OR label = 'goldfish'", (1, 2, 4)),
         ("(5, 4, 3)", "class > 3", (5, 4)),
         ("(5, 4, 3)", "class * 2 = 8", (4,)),
+        ("ALL", "(class = 1) = TRUE", (1,)),
+        ("(2, 3, 4)", "(label = 'crane') = FALSE", (2, 4)),
+        ("(1, 2)", "NOT ((class = 1) = TRUE)", (2,)),
     ],
 )
 def test_a_condition_on_classes_narrows_a_list(
@@ -55,6 +58,18 @@ def test_a_class_that_is_not_there_computes_nothing(database: Database) -> None:
     for classes in ("TOP 3", "ALL", "(1, 2)"):
         top, table = occlude(database, classes, "label = 'no such label'")
         assert table.runs == () and top.startswith("Filter")
+
+
+def test_a_label_is_never_like_nothing(database: Database) -> None:
+    for where in ("label LIKE NULL", "label NOT LIKE NULL", "(label = 'crane') IS NULL"):
+        _, table = occlude(database, "ALL", where)
+        assert table.runs == ()
+
+
+def test_a_condition_that_the_class_does_not_decide_stays(database: Database) -> None:
+    top, table = occlude(database, "ALL", "(class = 1) = (drop > 0) AND class < 3")
+    assert top == "Filter  (class = 1) = (drop > 0)"
+    assert table.classes == ClassChoice("list", indices=(0, 1, 2))
 
 
 def test_maps_are_picked_by_class_and_cells_are_not(database: Database) -> None:

@@ -60,6 +60,15 @@ def positions(database: Database, where: str) -> int:
         ("height = 16", ROWS * COLS),
         ("1 = 0", 0),
         ("x / 0 = 1", 0),
+        ("(y < 8) = TRUE", 2 * COLS),
+        ("(y < 8) <> TRUE", 11 * COLS),
+        ("NOT ((y < 8) = TRUE)", 11 * COLS),
+        ("(y < 8) = (x < 8)", 2 * 2 + 11 * 7),
+        ("(y < 8) IS NULL", 0),
+        ("(y / x > 1) IS NULL", ROWS),
+        ("(y < 8) IN (FALSE, NULL)", 11 * COLS),
+        ("(y < 8 AND drop > 0.1) IS NOT NULL", ROWS * COLS),
+        ("round(y, -1) = 30", 2 * COLS),
     ],
 )
 def test_only_cells_that_can_be_kept_are_computed(database: Database, where: str, expected: int) -> None:
@@ -71,6 +80,12 @@ def test_what_is_pushed_leaves_the_filter_and_the_rest_stays(database: Database)
     assert tree.split("\n")[0] == "Filter  drop > 0.1 AND (x < 8 OR base > 0.5)"
     tree = database.tree("SELECT * FROM occlude(chest, 'a.png') WHERE y < 20 AND NOT x < 8")
     assert tree.startswith("Occlusion")
+
+
+@pytest.mark.parametrize("where", ["(y < 8) = (drop > 0)", "(drop > 0) IS NULL", "NOT (x < 8) = exact"])
+def test_a_condition_that_the_grid_does_not_decide_stays(database: Database, where: str) -> None:
+    tree = database.tree(f"SELECT * FROM occlude(chest, 'a.png') WHERE {where} AND y < 20")
+    assert tree.split("\n")[0] == f"Filter  {where}"
 
 
 def test_runs_are_sorted_and_hold_both_ends(database: Database) -> None:
@@ -126,6 +141,8 @@ def predicates(columns: tuple[str, ...]) -> st.SearchStrategy[Expression]:
         lambda inner: st.one_of(
             st.builds(Binary, st.sampled_from(["AND", "OR"]), inner, inner),
             st.builds(lambda operand: Unary("NOT", operand), inner),
+            st.builds(Binary, st.sampled_from(["=", "<>", "<", ">="]), inner, inner),
+            st.builds(IsNull, inner, st.booleans()),
         ),
         max_leaves=5,
     )
@@ -182,6 +199,16 @@ def test_a_region_and_what_is_left_of_the_filter_keep_what_the_filter_kept(predi
         assert kept(region, plan.root.predicate) == kept(table, predicate)
     else:
         assert set(zip(region["row"].to_pylist(), region["col"].to_pylist(), strict=True)) == kept(table, predicate)
+
+
+@pytest.mark.parametrize("where", [f"x % {step} {op} 0" for step in (0.1, 0.3, -0.7, 1.1) for op in ("=", ">")])
+def test_a_remainder_of_fractions_is_the_one_that_is_selected(where: str) -> None:
+    predicate = parse_expression(where)
+    plan = planned(predicate)
+    assert isinstance(plan.root, Occlude)
+    region = computed(cells(), plan.root)
+    kept_at = set(zip(region["row"].to_pylist(), region["col"].to_pylist(), strict=True))
+    assert kept_at == kept(cells(), predicate)
 
 
 def test_a_condition_with_a_null_in_its_list_keeps_sql_logic(database: Database) -> None:

@@ -82,6 +82,8 @@ def _literal(value: Any, parameter: Parameter) -> Expression | None:
     position = parameter.position
     if value is None or isinstance(value, (bool, str)):
         return Literal(value, position=position)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise BindError(f"{_shown(parameter)} does not fit a 64-bit integer", position=position)
     if isinstance(value, (int, float)):
         if not math.isfinite(value):
             raise BindError(f"{_shown(parameter)} is {value}, which is not a number", position=position)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import reduce
+from operator import and_
 
 import numpy as np
 
 from kryptondb.grammar.statements import Expression
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.evaluate import numbers, strings, truth
-from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts
+from kryptondb.optimizer.expressions import conjunction, conjuncts
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, source
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.relational import Filter, HeatMaps
 from kryptondb.optimizer.tree import PlanNode
-
-CLASS_COLUMNS = frozenset({"class", "label"})
 
 
 def push_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
@@ -24,8 +24,8 @@ def push_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
     Before:  Filter(label LIKE 'tabby%' AND drop > 0.1) < Occlusion(class ALL)
     After:   Filter(drop > 0.1) < Occlusion(class 281)
 
-    What TOP k means depends on the image, so there the filter stays. A query that no class can satisfy computes no
-    position at all, and the filter stays to say so.
+    What TOP k means depends on the image, so there the filter stays, as does a condition that the class alone does not
+    decide. A query that no class can satisfy computes no position at all, and the filter stays to say so.
     """
     table = source(plan)
     target = _target(plan)
@@ -37,13 +37,15 @@ def push_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
         "class": numbers(np.array(every)),
         "label": strings([model.labels[index] if index < len(model.labels) else None for index in every]),
     }
-    possible = truth(target.predicate, known, len(every)).true
+    parts = conjuncts(target.predicate)
+    truths = [truth(part, known, len(every)) for part in parts]
+    possible = reduce(and_, truths).true
     kept = tuple(index for index, keep in zip(every, possible, strict=True) if keep)
     if not kept:
         return _replace(plan, target, target.predicate, dataclasses.replace(table, runs=()))
     if table.classes.kind == "top":
         return plan
-    rest = conjunction(part for part in conjuncts(target.predicate) if not columns_of(part) <= CLASS_COLUMNS)
+    rest = conjunction(part for part, found in zip(parts, truths, strict=True) if not found.decided)
     classes = table.classes if len(kept) == len(every) else ClassChoice("list", indices=kept)
     return _replace(plan, target, rest, dataclasses.replace(table, classes=classes))
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import reduce
+from operator import and_
 
 import numpy as np
 
 from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.evaluate import Values, numbers, truth
-from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts
+from kryptondb.optimizer.evaluate import Array, Values, numbers, truth
+from kryptondb.optimizer.expressions import conjunction, conjuncts
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion
 from kryptondb.optimizer.relational import Filter, Predictions
 from kryptondb.optimizer.tree import PlanNode
-
-GRID_COLUMNS = frozenset({"row", "col", "y", "x", "height", "width"})
 
 
 def push_region_into_grid(plan: LogicalPlan, context: Context) -> LogicalPlan:
@@ -23,7 +23,8 @@ def push_region_into_grid(plan: LogicalPlan, context: Context) -> LogicalPlan:
     After:   Filter(drop > 0.1) < Occlusion(grid 53 x 53, 901 positions)
 
     Any combination of conditions is evaluated on the grid itself, with what is not known yet (drop, score, ...) as
-    "true or false": `y < 32 OR (y > 96 AND drop > 0.1)` leaves the rows between them out.
+    "true or false": `y < 32 OR (y > 96 AND drop > 0.1)` leaves the rows between them out. A condition leaves the filter
+    only where the grid decides it.
     """
 
     def push(node: PlanNode) -> PlanNode:
@@ -31,21 +32,23 @@ def push_region_into_grid(plan: LogicalPlan, context: Context) -> LogicalPlan:
             return dataclasses.replace(node, input=dataclasses.replace(node.input, runs=()))
         if not isinstance(node, Filter) or not isinstance(node.input, Occlusion):
             return node
-        table = _restricted(node.input, node)
-        rest = conjunction(part for part in conjuncts(node.predicate) if not columns_of(part) <= GRID_COLUMNS)
-        return table if rest is None else Filter(table, rest)
+        table = node.input
+        parts = conjuncts(node.predicate)
+        known = grid_columns(table)
+        truths = [truth(part, known, table.grid.rows * table.grid.cols) for part in parts]
+        rest = conjunction(part for part, found in zip(parts, truths, strict=True) if not found.decided)
+        restricted = _restricted(table, reduce(and_, truths).true)
+        return restricted if rest is None else Filter(restricted, rest)
 
     return dataclasses.replace(plan, root=plan.root.transform(push))
 
 
-def _restricted(table: Occlusion, node: Filter) -> Occlusion:
+def _restricted(table: Occlusion, wanted: Array) -> Occlusion:
     from kryptondb.optimizer.workload import runs_of_mask
 
-    rows, cols = table.grid.rows, table.grid.cols
-    wanted = truth(node.predicate, grid_columns(table), rows * cols).true
     if table.runs is not None or wanted.all():
         return table
-    return dataclasses.replace(table, runs=runs_of_mask(wanted.reshape(rows, cols)))
+    return dataclasses.replace(table, runs=runs_of_mask(wanted.reshape(table.grid.rows, table.grid.cols)))
 
 
 def grid_columns(table: Occlusion) -> dict[str, Values]:

@@ -1,0 +1,54 @@
+"""Told to end, by `kill`, a batch system or a terminal that went away: as after Ctrl-C, nothing is left half done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+#: Seconds in which a signal is not sent anew: a shell and the system may both tell of a terminal that went away.
+_AGAIN = 1.0
+
+
+class Ended(KeyboardInterrupt):
+    """The process was told to end.
+
+    Attributes:
+        status: the exit status that says so, 128 and the signal's number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.status = 128 + number
+
+
+@contextmanager
+def told_to_end() -> Iterator[None]:
+    """Raises `Ended` inside, in the main thread, when SIGTERM or SIGHUP comes.
+
+    A signal that is ignored, as SIGHUP under `nohup`, stays ignored, and a handler that somebody else set stays too.
+    Outside the main thread, where Python takes no handlers, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    last = float("-inf")
+
+    def end(number: int, _: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > _AGAIN:  # else it would break into the tidying up
+            raise Ended(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
