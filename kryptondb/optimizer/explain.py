@@ -78,6 +78,9 @@ class Tuned(Protocol):
     def kind(self) -> str:
         """'approximate' where some image is, else 'exact'."""
 
+    def text(self) -> str:
+        """All of it as JSON, as it stands in an answer's metadata."""
+
 
 def explain(plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned: Tuned | None = None) -> str:
     """A plan's story as plain text, made for a terminal of 100 columns.
@@ -122,7 +125,7 @@ def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned:
         names = ("seconds", "flops", "positions", "images", "failed", "peak_memory", "query_memory", "rows", "phases")
         story["measured"] = {name: getattr(analyzed, name) for name in names}
     if tuned is not None:
-        story["tuned"] = {"exact": list(tuned.measured), "others": tuned.recipe or "exact", "note": tuned.note}
+        story["tuned"] = json.loads(tuned.text())
     story["plan"] = json.loads(to_json(plan))
     return json.dumps(story, indent=2, ensure_ascii=False)
 

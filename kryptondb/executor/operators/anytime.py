@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import tee
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from kryptondb.executor.approximation import Lattice, Reconstruction, import_what_reconstructs, steps_of
+from kryptondb.executor.approximation import Lattice, Reconstruction, steps_of
 from kryptondb.executor.operators.anytime_run import UNSETTLED, AnytimeRun, endless
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.full import Full
@@ -17,7 +18,7 @@ from kryptondb.executor.operators.incremental import Incremental
 from kryptondb.executor.operators.pace import Pace
 from kryptondb.executor.operators.staged import Found, Stage, Staged, part_of, reconstructing
 from kryptondb.executor.operators.whole_costs import whole_seconds
-from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.operator import Reach
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
@@ -67,34 +68,20 @@ class Anytime(Staged):
 
     def reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
         """How far a run is estimated to come in so many seconds an image; the network must be a traced one."""
-        reached = self._reach(workload, rates, seconds)
+        costs, again = tee(self._costs(workload, rates))
+        base = whole_seconds(workload.network, 1, rates, workload.element_bytes)
+        nothing = Reach(step=0, guided=False, positions=0, seconds=base, flops=workload.network.flops, least=base)
+        reached = _reached(costs, nothing, seconds)
         if reached.step == 1:
             return reached
         ending = reconstructing(workload, rates)
         least = reached.least + UNSETTLED * ending
-        return replace(self._reach(workload, rates, seconds - ending), seconds=max(seconds, least), least=least)
+        return replace(_reached(again, nothing, seconds - ending), seconds=max(seconds, least), least=least)
 
-    def _reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
-        """The same without what the map takes to reconstruct."""
-        base = whole_seconds(workload.network, 1, rates, workload.element_bytes)
-        reached = Reach(step=0, guided=False, positions=0, seconds=base, flops=workload.network.flops, least=base)
+    def _costs(self, workload: Workload, rates: Rates) -> Iterator[tuple[int, Stage, Cost]]:
+        """The rounds, each with the step that is complete after it and what it costs, the base included."""
         for step, stage in self._rounds(workload.mask):
-            part = part_of(workload, stage.cells)
-            cost = stage.operator.estimate(part, rates)
-            took, flops = cost.seconds - base, cost.flops - workload.network.flops
-            first = not reached.positions
-            share = 1.0 if first or took <= 0 else min(1.0, (seconds - reached.seconds) / took)
-            done = replace(
-                reached,
-                positions=reached.positions + (0 if stage.guides else int(share * part.positions)),
-                seconds=reached.seconds + share * took,
-                flops=reached.flops + share * flops,
-                least=reached.seconds + took if first else reached.least,
-            )
-            if share < 1.0:
-                return done if share > 0 else reached
-            reached = replace(done, step=step, guided=reached.guided or stage.guides)
-        return replace(reached, step=1)  # a grid of a few cells has them all before its rounds come to that
+            yield step, stage, stage.operator.estimate(part_of(workload, stage.cells), rates)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN: the rounds, and what computes them."""
@@ -108,7 +95,6 @@ class Anytime(Staged):
 
     def run(self, context: Context) -> Iterator[Scores]:
         """Yields computed cells as they come and, once the time is over, all others; `prepare` comes first."""
-        import_what_reconstructs()
         if not context.mask.any():
             return
         found, accurate, cheap = Found(context.mask.shape), self.accurate, self.cheap
@@ -157,6 +143,26 @@ class Anytime(Staged):
         if isinstance(self.accurate, Full):
             return self
         return replace(self, accurate=replace(self.accurate, graphs=False))
+
+
+def _reached(rounds: Iterable[tuple[int, Stage, Cost]], nothing: Reach, seconds: float) -> Reach:
+    """How far rounds come in so many seconds, without what the map takes to reconstruct."""
+    reached = nothing
+    for step, stage, cost in rounds:
+        took, flops = cost.seconds - nothing.seconds, cost.flops - nothing.flops
+        first = not reached.positions
+        share = 1.0 if first or took <= 0 else min(1.0, (seconds - reached.seconds) / took)
+        done = replace(
+            reached,
+            positions=reached.positions + (0 if stage.guides else int(share * stage.cells.sum())),
+            seconds=reached.seconds + share * took,
+            flops=reached.flops + share * flops,
+            least=reached.seconds + took if first else reached.least,
+        )
+        if share < 1.0:
+            return done if share > 0 else reached
+        reached = replace(done, step=step, guided=reached.guided or stage.guides)
+    return replace(reached, step=1)  # a grid of a few cells has them all before its rounds come to that
 
 
 def _in_blocks(operator: Tiled, cells: int) -> Tiled:

@@ -52,7 +52,6 @@ class AnytimeRun:
     pace: Pace
     _round: Round = field(init=False)
     _settles: bool = True
-    _expects: bool = False
 
     def cells(self) -> Generator[Scores, None, None]:
         """Computed cells as they come; once the time is over, all others."""
@@ -103,8 +102,8 @@ class AnytimeRun:
         with closing(self.exact(cells)) as blocks:
             for scores in blocks:
                 self.pace.block_came(before)
-                if not self._expects:  # the first of all scores: now it is known how many classes there are
-                    self._expects, self.pace.classes = True, len(self.found.values)
+                if not self.pace.classes:  # the first of all scores: now it is known how many classes there are
+                    self.pace.classes = len(self.found.values)
                     self.pace.expects(_A_VALUE * self.found.values.size)
                     self._settle_or_not()
                 count += len(scores.rows)
