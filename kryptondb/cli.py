@@ -191,12 +191,11 @@ def _run_statement(
     path: str | None,
 ) -> list[Any]:
     result = session.run(statement, text, bindings)
-    if path is not None and result.plan is not None and result.plan.occlude is not None:
+    if path is not None and result.plan is not None:
         from kryptondb.arguments import bindings_of
-        from kryptondb.executor.occlusion import named_images
-        from kryptondb.overwriting import refuse_sources
+        from kryptondb.executor.sinks import refuse_sources_of
 
-        refuse_sources(path, named_images(result.plan.occlude.input, bindings_of(bindings)))
+        refuse_sources_of(result.plan, path, bindings_of(bindings))
     try:
         output.write(result, format)
     except Error as error:

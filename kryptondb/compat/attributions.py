@@ -58,7 +58,7 @@ def answer(question: Question, tracer: Tracer, progress: Progress) -> Answer:
         tracer,
         unfit=_unfit(question, initial),
         total=question.total,
-        once=once,
+        once=lambda: once,
         evaluate=lambda: question.evaluate(question.inputs, 1),
         batches=batches(),
         occluded=lambda: _first_occluded(question),

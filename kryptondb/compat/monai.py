@@ -151,17 +151,19 @@ class OcclusionSensitivity:
                 progress(done)
                 yield done
 
-        unfit, once = _unfit(x, kwargs), 0.0
-        if unfit is None and total > self.n_batch and _tracer.known(self.nn_module, x) is None:
+        def once() -> float:
+            if total <= self.n_batch:
+                return 0.0
             began = time.perf_counter()
             self.nn_module(x)
-            once = time.perf_counter() - began
+            return time.perf_counter() - began
+
         try:
             found = incrementally(
                 self.nn_module,
                 x,
                 _tracer,
-                unfit=unfit,
+                unfit=_unfit(x, kwargs),
                 total=total,
                 once=once,
                 evaluate=lambda: self.nn_module(x),

@@ -28,7 +28,7 @@ def incrementally(
     *,
     unfit: str | None,
     total: int,
-    once: float,
+    once: Callable[[], float],
     evaluate: Callable[[], object],
     batches: Iterator[int],
     occluded: Callable[[], torch.Tensor],
@@ -43,7 +43,7 @@ def incrementally(
         images: [N, C, H, W] where it is `unfit` for nothing.
         unfit: why the call cannot run incrementally whatever the function, None where it may.
         total: how many windows there are.
-        once: seconds that the unoccluded inputs took.
+        once: tells how many seconds the unoccluded inputs take; asked only where no network is known.
         evaluate: evaluates them again.
         batches: runs one batch after the other, and gives how many windows are done.
         occluded: an image with something hidden, [1, C, H, W], that the traced network is tried on.
@@ -58,7 +58,7 @@ def incrementally(
     elif known is not None:
         why = known
     patience = Patience(total, tracer.spent(forward))
-    pays = why is None and patience.has_none(once, evaluate)
+    pays = why is None and patience.has_none(once(), evaluate)
     while True:
         if why is None and pays:
             traced = tracer.trace(forward, images, occluded())

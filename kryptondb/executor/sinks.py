@@ -34,6 +34,7 @@ from kryptondb.errors import BindError, did_you_mean
 from kryptondb.executor.copy_options import choice, one_character, refuse_unknown, truth
 from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
+from kryptondb.optimizer.physical import PhysicalPlan
 from kryptondb.overwriting import refuse_database, refuse_sources
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ def copy_to(
     given = {name.casefold(): value for name, value in options.items()}
     kind = _format(path, given.pop("format", None), execution.schema)
     refuse_database(path, database)
-    if execution.plan.occlude is not None:
-        refuse_sources(path, named_images(execution.plan.occlude.input, execution.bindings))
+    refuse_sources_of(execution.plan, path, execution.bindings)
     if kind in ("png", "dicom"):
         from kryptondb.executor.pictures import copy_pictures
 
@@ -129,6 +129,12 @@ def copy_to(
             sink.finish()
             size = stream.tell() if stream.seekable() else sink.bytes
     return CopyReport(path, kind, rows, size)
+
+
+def refuse_sources_of(plan: PhysicalPlan, path: str, bindings: Mapping[str, object]) -> None:
+    """Raises ExecutionError where `path` is a file that a plan's query reads."""
+    if plan.occlude is not None:
+        refuse_sources(path, named_images(plan.occlude.input, bindings))
 
 
 def _format(path: str, given: object, schema: pa.Schema) -> str:
