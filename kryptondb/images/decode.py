@@ -19,6 +19,7 @@ from kryptondb.errors import ImageError
 from kryptondb.images import dicom, nifti, raster
 from kryptondb.images.arrays import Floats, Meaningless, from_array
 from kryptondb.images.content import Content, file_content
+from kryptondb.images.dicom_header import is_dicom
 from kryptondb.images.levels import Window
 from kryptondb.images.part import WHOLE, Part
 from kryptondb.images.picture import PIXEL_LIMIT, Picture
@@ -79,7 +80,7 @@ def decode(source: str | Path | Content, part: Part = WHOLE, window: Window | No
 def _reader(content: Content) -> Reader:
     """What reads it: its first bytes decide. An older DICOM file without a signature is known by its suffix."""
     start = content.start(_LOOKED_AT)
-    if dicom.is_dicom(start):
+    if is_dicom(start):
         return dicom.read
     if nifti.is_nifti(start) or nifti.is_gzip(start) or (start and content.suffix in nifti.SUFFIXES):
         return nifti.read

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kryptondb.errors import ImageError
-from kryptondb.images.dicom import MOST_BYTES, Stored
+from kryptondb.images.dicom_header import MOST_BYTES, Stored
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kryptondb.images.arrays import GREY_ONLY, Floats, Meaningless, over_white
-from kryptondb.images.dicom import Stored
+from kryptondb.images.dicom_header import Stored
 from kryptondb.images.dicom_values import decimals, integer, text
 from kryptondb.images.levels import FUNCTIONS, Window, between, full_range, windowed
 

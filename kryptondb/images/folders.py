@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kryptondb.errors import ImageError
-from kryptondb.images import dicom
 from kryptondb.images.content import file_content, suffix_of
 from kryptondb.images.decode import SUFFIXES
+from kryptondb.images.dicom_header import SIGNATURE_END, is_dicom
 from kryptondb.images.picture import printable
 
 
@@ -50,7 +50,7 @@ def is_picture(path: Path) -> bool:
     if suffix in SUFFIXES:
         return True
     unnamed = not path.suffix or path.suffix[1:].isdigit()
-    return unnamed and path.name.upper() != "DICOMDIR" and dicom.is_dicom(file_content(path).start(dicom.SIGNATURE_END))
+    return unnamed and path.name.upper() != "DICOMDIR" and is_dicom(file_content(path).start(SIGNATURE_END))
 
 
 Ancestors = tuple[tuple[int, int], ...]  # (device, inode) of the folders above: a link to one of them is a loop

@@ -169,9 +169,9 @@ def test_dicom_files_without_pixels_say_so(name: str) -> None:
 
 
 def test_a_deflated_file_that_holds_too_much_is_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kryptondb.images import dicom
+    from kryptondb.images import dicom_header
 
-    monkeypatch.setattr(dicom, "_MOST_INFLATED", 100_000)
+    monkeypatch.setattr(dicom_header, "_MOST_INFLATED", 100_000)
     with pytest.raises(ImageError, match="more than the 100,000 bytes that are inflated"):
         decode(bundled("image_dfl.dcm"))
 
