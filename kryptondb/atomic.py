@@ -55,7 +55,9 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             raise ExecutionError(f"cannot write {path}: it is a folder")
         special = is_stream(path)
         if not special:
-            target = target.resolve()
+            target = Path(os.path.realpath(target))
+            if target.is_symlink():  # of a circle
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and not os.access(target, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

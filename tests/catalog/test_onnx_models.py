@@ -205,6 +205,17 @@ def of_two_inputs(folder: Path) -> Path:
 
 def of_another_folder(folder: Path) -> Path:
     (folder / "secret.bin").write_bytes(b"\0" * 64)
+    return of_external_data(folder, "../secret.bin")
+
+
+def of_links_in_a_circle(folder: Path) -> Path:
+    path = of_external_data(folder, "a.bin")
+    (path.parent / "a.bin").symlink_to("b.bin")
+    (path.parent / "b.bin").symlink_to("a.bin")
+    return path
+
+
+def of_external_data(folder: Path, location: str) -> Path:
     inner = folder / "model"
     inner.mkdir()
     nodes = [
@@ -217,7 +228,7 @@ def of_another_folder(folder: Path) -> Path:
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="../secret.bin")
+    tensor.external_data.add(key="location", value=location)
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -239,10 +250,11 @@ class TestWhatIsRefused:
             (damaged, "is not a sound ONNX file|is not an ONNX model"),
             (of_two_inputs, r"takes 2 inputs \(images, age\), not one batch of pictures"),
             (of_another_folder, "lies outside the model's folder"),
+            (of_links_in_a_circle, "its file a.bin cannot be read"),
             (of_many_numbers, "cannot run on"),
             (lambda folder: folder / "none.onnx", "does not exist"),
         ],
-        ids=["operator", "damaged", "inputs", "folder", "size", "missing"],
+        ids=["operator", "damaged", "inputs", "folder", "circle", "size", "missing"],
     )
     def test_says_what_and_why(self, tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
         with pytest.raises(ModelError, match=message):

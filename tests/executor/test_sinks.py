@@ -166,6 +166,9 @@ def test_what_cannot_be_written_is_said_before_any_work(folder: Path, tmp_path: 
         copy_to(run, str(tmp_path / "file" / "cells.csv"), {})
     with pytest.raises(ExecutionError, match="is a folder"):
         copy_to(start(occlude(str(folder)), experiment), str(folder), {"format": "csv"})
+    (tmp_path / "circle.csv").symlink_to("circle.csv")
+    with pytest.raises(ExecutionError, match=r"cannot write .*circle\.csv"):
+        copy_to(start(occlude(str(folder)), experiment), str(tmp_path / "circle.csv"), {})
     assert experiment.log == []
 
 

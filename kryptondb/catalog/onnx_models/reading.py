@@ -6,6 +6,7 @@ Arrays may lie in other files (external data); those have to be in the model's o
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,10 +146,10 @@ def _external(tensor: Any, dtype: np.dtype[Any], path: str, files: dict[str, Non
     """An array of another file of the model's folder, of exactly the bytes that its shape takes."""
     name = tensor.name[:80]
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    folder = Path(path).absolute().parent.resolve()
+    folder = Path(os.path.realpath(Path(path).absolute().parent))
     location = entries.get("location", "")
     file = folder / location
-    if not location or Path(location).is_absolute() or not file.resolve().is_relative_to(folder):
+    if not location or Path(location).is_absolute() or not Path(os.path.realpath(file)).is_relative_to(folder):
         raise ModelError(f'{path}: the array "{name}" lies outside the model\'s folder')
     count = math.prod(tensor.dims)
     offset = int(entries.get("offset", "0") or 0)
