@@ -59,6 +59,7 @@ def database(work: Path, exported: Path) -> str:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
+@pytest.mark.skipif(signal.getsignal(signal.SIGINT) == signal.SIG_IGN, reason="a job in the background ignores Ctrl-C")
 def test_ctrl_c_ends_a_query_with_130_and_leaves_the_database_sound(database, work):
     query = "SELECT HEATMAP FROM occlude(net, $images, patch => 4, stride => 1)"
     many = f"images=({', '.join(['scans'] * 2000)})"
