@@ -32,9 +32,22 @@ def target_of(path: str | Path) -> Path:
     return expanded(path)
 
 
-def is_stream(path: str | Path) -> bool:
-    """Whether a path is a pipe or device, such as /dev/stdout: what is written there goes on to somebody."""
+def writable_folder(path: str | Path) -> Path:
+    """The folder that a path means, made where it is not there, with those on the way to it.
+
+    Raises:
+        ExecutionError: it is no folder, or nothing can be written into it.
+    """
     target = target_of(path)
+    with writing(path):
+        target.mkdir(parents=True, exist_ok=True)
+        if not os.access(target, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return target
+
+
+def is_stream(target: Path) -> bool:
+    """Whether a file is a pipe or device, such as /dev/stdout: what is written there goes on to somebody."""
     return target.exists() and not target.is_file() and not target.is_dir()
 
 
@@ -53,7 +66,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         target = target_of(path)
         if target.is_dir():
             raise ExecutionError(f"cannot write {path}: it is a folder")
-        special = is_stream(path)
+        special = is_stream(target)
         if not special:
             target = Path(os.path.realpath(target))
             if target.is_symlink():  # of a circle

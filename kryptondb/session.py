@@ -269,7 +269,7 @@ class Session:
         return Result.of_run(rows, plan=plan, message=text, document=text if as_json else None)
 
     def _copy(self, copy: Copy, bindings: Mapping[str, object]) -> Result:
-        from kryptondb.atomic import is_stream
+        from kryptondb.atomic import is_stream, target_of
         from kryptondb.executor.sinks import copy_to
 
         path = text_of(copy.path, bindings, "the path of COPY")
@@ -283,7 +283,7 @@ class Session:
         rows = Rows(table_of((), []), run.stats, run.errors)
         what = f"{report.path}: {counted(report.rows, report.unit)}, {spoken_size(report.bytes)}"
         # Where the rows went on to somebody, as those of /dev/stdout, a sentence might come behind them.
-        return Result.of_run(rows, plan=run.execution.plan, message="" if is_stream(path) else what)
+        return Result.of_run(rows, plan=run.execution.plan, message="" if is_stream(target_of(path)) else what)
 
     def _create_model(self, create: CreateModel, bindings: Mapping[str, object]) -> Result:
         from kryptondb.catalog import OPTION_NAMES, summary_line

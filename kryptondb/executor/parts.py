@@ -10,10 +10,8 @@ A picture whose file has changed since its rows were written is told, and its ro
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -23,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 
-from kryptondb.atomic import atomic_file, target_of, writing
+from kryptondb.atomic import atomic_file, writable_folder, writing
 from kryptondb.errors import BindError, Error, ImageError
 from kryptondb.executor import manifest
 from kryptondb.executor.run import Execution
@@ -95,11 +93,7 @@ def copy_parts(execution: Execution, path: str, opener: Callable[[BinaryIO, pa.S
             or the query failed.
     """
     _refuse_what_needs_all(execution.plan)
-    folder = target_of(path)
-    with writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    folder = writable_folder(path)
     with manifest.opened(folder, _query(execution)) as record:
         return _Copy(execution, folder, record, opener).run()
 

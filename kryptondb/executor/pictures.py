@@ -11,15 +11,13 @@ secondary capture in the study of the picture that it is of; see `kryptondb.imag
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from kryptondb.atomic import atomic_file, target_of, writing
+from kryptondb.atomic import atomic_file, writable_folder, writing
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.drawing import Drawing, look_of
 from kryptondb.executor.maps import Map, Names, heatmap_column, maps_of, surely_many
@@ -50,11 +48,7 @@ def copy_pictures(
     execution.keep_sources()
     if not folder:
         return 1, _one(execution, path, encode, maps_of(execution, column))
-    target = target_of(path)
-    with writing(path):
-        target.mkdir(parents=True, exist_ok=True)
-        if not os.access(target, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    target = writable_folder(path)
     files = size = 0
     names = Names(encode.suffix)
     with closing(maps_of(execution, column)) as maps:

@@ -73,8 +73,7 @@ def is_single(spec: object) -> bool:
     text = str(spec)
     if remote.is_remote(text):
         return not remote.is_several(text)
-    whole = expanded(text)
-    path, fragment = (whole, "") if exists(whole) else _split(text)
+    path, fragment = _split(text)
     if table_files.is_table(path, fragment):
         return table_files.names_one_row(fragment)
     return not is_folder(path) and (exists(path) or not glob.has_magic(str(path)))
@@ -102,13 +101,12 @@ def _files(spec: object, wanted: Path) -> Iterator[Path]:
             yield from _files(each, wanted)
         return
     if isinstance(spec, Image.Image):
-        filename = getattr(spec, "filename", "")
-        if isinstance(filename, str) and filename:
+        if filename := _filename(spec):
             yield Path(filename)
         return
     if not isinstance(spec, (str, Path)) or remote.is_remote(str(spec)):
         return
-    path, fragment = (expanded(spec), "") if exists(expanded(spec)) else _split(str(spec))
+    path, fragment = _split(str(spec))
     if is_folder(path) and not is_picture(Path(os.path.realpath(wanted))):
         return  # a folder of a million pictures is not walked through for a file that is none
     if table_files.is_table(path, fragment):
@@ -120,6 +118,10 @@ def _files(spec: object, wanted: Path) -> Iterator[Path]:
 
 
 def _split(text: str) -> tuple[Path, str]:
+    """The path, and the fragment behind its `#`: none where a file has the whole text for its name."""
+    whole = expanded(text)
+    if exists(whole):
+        return whole, ""
     path, fragment = split_fragment(text)
     return expanded(path), fragment
 
@@ -129,8 +131,7 @@ def _find_one(spec: object, name: str, window: Window | None) -> Iterator[ImageS
     if isinstance(spec, (str, Path)):
         return _find_path(str(spec), window)
     if isinstance(spec, Image.Image):
-        filename = getattr(spec, "filename", "")
-        name = filename if isinstance(filename, str) and filename else name
+        name = _filename(spec) or name
         return iter([ImageSource(name, lambda: from_array(spec, name, window))])
     if isinstance(spec, np.ndarray):
         return iter([ImageSource(name, lambda: from_array(spec, name, window))])
@@ -138,6 +139,12 @@ def _find_one(spec: object, name: str, window: Window | None) -> Iterator[ImageS
         f"images cannot be a value of type {type(spec).__name__}",
         hint="Give a path, a glob, a folder, 'sample:NAME', a numpy array, a PIL image, or a list of these.",
     )
+
+
+def _filename(image: Image.Image) -> str:
+    """The file that a PIL image was opened from, '' where there is none."""
+    filename = getattr(image, "filename", "")
+    return filename if isinstance(filename, str) else ""
 
 
 def _from_list(specs: list[object] | tuple[object, ...], window: Window | None) -> Iterator[ImageSource]:
@@ -175,9 +182,7 @@ def _find_path(text: str, window: Window | None) -> Iterator[ImageSource]:
         return iter([_sample(text, window)])
     if remote.is_remote(text):
         return _find_address(text, window)
-    path, fragment = expanded(text), ""
-    if not exists(path):
-        path, fragment = _split(text)
+    path, fragment = _split(text)
     if table_files.is_table(path, fragment):
         return _find_in_table(path, fragment, window)
     part = Part.parse(fragment, shown) if fragment else WHOLE

@@ -20,6 +20,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,7 @@ from kryptondb.grammar.statements import (
     Literal,
     Unary,
 )
+from kryptondb.optimizer.expressions import conjunction, conjuncts
 
 Array = np.ndarray[Any, Any]
 
@@ -76,6 +79,18 @@ class Values:
 def truth(predicate: Expression, columns: Mapping[str, Values], places: int) -> Truth:
     """The possible truths of a predicate at each of `places` places, where `columns` are the known columns."""
     return _Evaluator(columns, places).truth(predicate)
+
+
+def decide(predicate: Expression, columns: Mapping[str, Values], places: int) -> tuple[Array, Expression | None]:
+    """At which of `places` places a predicate can be true [places], and what of it is left to ask when the query runs.
+
+    Args:
+        columns: those that are known, each of `places` values.
+    """
+    parts = conjuncts(predicate)
+    truths = [truth(part, columns, places) for part in parts]
+    rest = conjunction(part for part, found in zip(parts, truths, strict=True) if not found.decided)
+    return reduce(and_, truths).true, rest
 
 
 def numbers(data: Array) -> Values:

@@ -146,7 +146,7 @@ def _external(tensor: Any, dtype: np.dtype[Any], path: str, files: dict[str, Non
     """An array of another file of the model's folder, of exactly the bytes that its shape takes."""
     name = tensor.name[:80]
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    folder = Path(os.path.realpath(Path(path).absolute().parent))
+    folder = Path(os.path.realpath(Path(path).parent))
     location = entries.get("location", "")
     file = folder / location
     if not location or Path(location).is_absolute() or not Path(os.path.realpath(file)).is_relative_to(folder):

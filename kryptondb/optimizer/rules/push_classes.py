@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import reduce
-from operator import and_
 
 import numpy as np
 
 from kryptondb.grammar.statements import Expression
 from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.evaluate import numbers, strings, truth
-from kryptondb.optimizer.expressions import conjunction, conjuncts
+from kryptondb.optimizer.evaluate import decide, numbers, strings
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, source
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.relational import Filter, HeatMaps
@@ -37,15 +34,12 @@ def push_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
         "class": numbers(np.array(every)),
         "label": strings([model.labels[index] if index < len(model.labels) else None for index in every]),
     }
-    parts = conjuncts(target.predicate)
-    truths = [truth(part, known, len(every)) for part in parts]
-    possible = reduce(and_, truths).true
+    possible, rest = decide(target.predicate, known, len(every))
     kept = tuple(index for index, keep in zip(every, possible, strict=True) if keep)
     if not kept:
         return _replace(plan, target, target.predicate, dataclasses.replace(table, runs=()))
     if table.classes.kind == "top":
         return plan
-    rest = conjunction(part for part, found in zip(parts, truths, strict=True) if not found.decided)
     classes = table.classes if len(kept) == len(every) else ClassChoice("list", indices=kept)
     return _replace(plan, target, rest, dataclasses.replace(table, classes=classes))
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import reduce
-from operator import and_
 
 import numpy as np
 
 from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.evaluate import Array, Values, numbers, truth
-from kryptondb.optimizer.expressions import conjunction, conjuncts
+from kryptondb.optimizer.evaluate import Array, Values, decide, numbers
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion
 from kryptondb.optimizer.relational import Filter, Predictions
 from kryptondb.optimizer.tree import PlanNode
@@ -33,11 +30,8 @@ def push_region_into_grid(plan: LogicalPlan, context: Context) -> LogicalPlan:
         if not isinstance(node, Filter) or not isinstance(node.input, Occlusion):
             return node
         table = node.input
-        parts = conjuncts(node.predicate)
-        known = grid_columns(table)
-        truths = [truth(part, known, table.grid.rows * table.grid.cols) for part in parts]
-        rest = conjunction(part for part, found in zip(parts, truths, strict=True) if not found.decided)
-        restricted = _restricted(table, reduce(and_, truths).true)
+        possible, rest = decide(node.predicate, grid_columns(table), table.grid.rows * table.grid.cols)
+        restricted = _restricted(table, possible)
         return restricted if rest is None else Filter(restricted, rest)
 
     return dataclasses.replace(plan, root=plan.root.transform(push))
