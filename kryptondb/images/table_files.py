@@ -2,13 +2,18 @@
 
 `scans.parquet#column=image`, or one row of it, `scans.parquet#column=image&row=17`. Rows count from 0. A column holds
 bytes, paths (seen from the table's folder) or addresses, or both in a struct of `bytes` and `path`, as Hugging Face
-stores images. Only that column is read, and of it no more than a few rows at a time.
+stores images. Only that column is read, of it no more than a few rows at a time, and nothing before it is known how
+much memory it takes (`table_sizes`).
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
+import os
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from kryptondb.errors import ImageError, did_you_mean
-from kryptondb.images import remote
+from kryptondb.images import remote, table_rows, table_sizes
 from kryptondb.images.content import file_content, suffix_of
 from kryptondb.images.folders import Unreadable, is_folder
 from kryptondb.images.picture import printable
@@ -28,8 +33,15 @@ SUFFIXES = frozenset({".parquet", ".arrow", ".feather"})
 COLUMN = "image"  # where none is named
 _OPTIONS = ("column", "row")
 _SIGNATURES = {b"PAR1": "parquet", b"ARROW1": "arrow"}
-_ROWS = 16  # that are read at once
+_STREAM = b"\xff\xff\xff\xff"
+_ROWS = 16  # that are read at once, if they are small
 _MOST_BYTES = 512 << 20  # of one cell
+_LONGEST_PATH = 1 << 15
+#: Bytes. What is larger than the first is read row by row; what inflates to more than the second must fill a fair part
+#: of the file; what takes more than the third is not read.
+_READ_TOGETHER, _MOST_INFLATED, _MOST_TOGETHER = 32 << 20, 128 << 20, 2 << 30
+_MOST_RATIO = 4
+_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -83,9 +95,24 @@ class ImageTable:
         if self._has_bytes is True:
             yield from (self._cell(index, None) for index in range(self._rows()))
             return
-        for first, batch in self._reading(0):
-            values = batch.column(0).to_pylist()
-            yield from (self._cell(first + index, value) for index, value in enumerate(values))
+        for first, end in itertools.pairwise(self._batches.groups()):
+            yield from self._cells_of(first, end)
+
+    def _cells_of(self, first: int, end: int) -> Iterator[Cell]:
+        """Those of one group of rows, whose values are read. A group that is damaged fails alone."""
+        index = first
+        try:
+            for start, batch in self._reading(first):
+                for value in batch.column(0):
+                    if index == end:
+                        return
+                    yield self._cell(index, value.as_py())
+                    index += 1
+                if start + batch.num_rows >= end:
+                    return
+        except ImageError as error:
+            for row in range(index, end):
+                yield Unreadable(f"{self._shown}#row={row}", error)
 
     def picture(self, row: Row) -> bytes:
         """The bytes of a row. Raises ImageError for a row without, or with too many."""
@@ -104,6 +131,8 @@ class ImageTable:
         path = value.get("path") if isinstance(value, dict) else value
         if not path:
             return Unreadable(name, ImageError(f"{name}: the row holds no picture"))
+        if len(path) > _LONGEST_PATH:
+            return Unreadable(name, ImageError(f"{name}: the row holds {len(path):,} characters, too many for a path"))
         return str(path) if remote.is_remote(path) else str(self._folder / path)
 
     def _value(self, index: int) -> Any:
@@ -119,8 +148,7 @@ class ImageTable:
             return batch.column(0)[index - first].as_py()
 
     def _rows(self) -> int:
-        with _damage(self._shown):
-            return self._batches.rows()
+        return self._batches.groups()[-1]
 
     def _reading(self, index: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Batches of the column from the one that holds a row on, each with the number of its first row."""
@@ -131,52 +159,114 @@ class ImageTable:
 
 
 class _Parquet:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shown: str) -> None:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._file = pq.ParquetFile(path)
+        self._path, self._shown = path, shown
+        # Buffered: else a whole column chunk is read at once.
+        self._file = pq.ParquetFile(pa.OSFile(os.fsencode(path)), buffer_size=_BUFFER)
         self.schema: pa.Schema = self._file.schema_arrow
+        metadata = self._file.metadata
+        counts = [int(metadata.row_group(number).num_rows) for number in range(metadata.num_row_groups)]
+        if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
+            raise ValueError("its row groups have other rows than the file")
+        self._firsts = [0, *itertools.accumulate(counts)]
 
-    def rows(self) -> int:
-        """How many there are."""
-        return int(self._file.metadata.num_rows)
+    def groups(self) -> list[int]:
+        """The first row of each group that is read alone, and the number of rows."""
+        return self._firsts
 
     def read(self, column: str, index: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Batches of one column from the row group on that holds row `index`."""
-        metadata = self._file.metadata
-        first = group = 0
-        while group < metadata.num_row_groups and first + metadata.row_group(group).num_rows <= index:
-            first += metadata.row_group(group).num_rows
-            group += 1
-        for each in range(group, metadata.num_row_groups):
-            for batch in self._file.iter_batches(_ROWS, row_groups=[each], columns=[column]):
+        for group in range(bisect.bisect_right(self._firsts, index) - 1, len(self._firsts) - 1):
+            first, leaves = self._firsts[group], self._leaves(column)
+            rows = self._rows_at_once(group, leaves)
+            paths = list(dict.fromkeys(leaves.values()))
+            for batch in self._file.iter_batches(rows, row_groups=[group], columns=paths):
                 yield first, batch
                 first += batch.num_rows
 
+    def _leaves(self, column: str) -> dict[int, str]:
+        """The column's parts, of a struct those that are needed: their names by their numbers in the file."""
+        names = (column, f"{column}.bytes", f"{column}.path")
+        schema = self._file.schema
+        paths = {number: str(schema.column(number).path) for number in range(len(schema))}
+        return {number: path for number, path in paths.items() if path in names}
+
+    def _rows_at_once(self, group: int, leaves: Iterable[int]) -> int:
+        """How many rows of a group may be read together; ImageError where not even one may."""
+        described = self._file.metadata.row_group(group)
+        largest = 1
+        with self._path.open("rb") as stream:
+            for number in leaves:
+                chunk = described.column(number)
+                starts = [chunk.data_page_offset]
+                if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+                    starts.append(chunk.dictionary_page_offset)
+                for page in table_sizes.pages(stream, min(starts), chunk.total_compressed_size):
+                    _check_inflated(self._shown, "a page", page.inflated, page.stored)
+                    largest = max(largest, page.inflated)
+                largest = max(largest, self._file.schema.column(number).length)  # of values of one size, nulls too
+        if largest > _MOST_BYTES:
+            raise ImageError(
+                f"{self._shown}: values of {largest:,} bytes are more than the {_MOST_BYTES:,} that are read"
+            )
+        return min(_ROWS, max(1, _READ_TOGETHER // largest))
+
 
 class _Arrow:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shown: str) -> None:
         import pyarrow as pa
 
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        self.schema: pa.Schema = self._reader.schema
-        self._rows: int | None = None
+        self._path, self._shown = path, shown
+        with path.open("rb") as stream:
+            self._messages = table_sizes.arrow_batches(stream)
+        for dictionary in self._messages.dictionaries:
+            _check_inflated(shown, "a dictionary", dictionary.inflated, dictionary.stored)
+        # Never mapped: a mapped file that is cut ends the process.
+        self.schema: pa.Schema = pa.ipc.open_file(pa.OSFile(os.fsencode(path))).schema
+        self._firsts = [0, *itertools.accumulate(message.rows for message in self._messages.batches)]
+        self._readers: dict[str, Any] = {}
 
-    def rows(self) -> int:
-        """How many there are: the batches are looked at, once."""
-        if self._rows is None:
-            batches = range(self._reader.num_record_batches)
-            self._rows = sum(int(self._reader.get_batch(number).num_rows) for number in batches)
-        return self._rows
+    def groups(self) -> list[int]:
+        """The first row of each batch, and the number of rows."""
+        return self._firsts
 
     def read(self, column: str, index: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Batches of one column from the one that holds row `index`."""
-        first = 0
-        for number in range(self._reader.num_record_batches):
-            batch = self._reader.get_batch(number)
-            if first + batch.num_rows > index:
-                yield first, batch.select([column])
-            first += batch.num_rows
+        """Batches of one column from the one that holds row `index`; of a large batch row by row where that can be."""
+        for number in range(bisect.bisect_right(self._firsts, index) - 1, len(self._firsts) - 1):
+            first, message = self._firsts[number], self._messages.batches[number]
+            buffers = message.column(self.schema, column)
+            inflated, stored = (sum(getattr(each, size) for each in buffers) for size in ("inflated", "stored"))
+            rows = None
+            if inflated > _READ_TOGETHER and not message.compressed and self._messages.little_endian:
+                rows = table_rows.of(self.schema.field(column), buffers, _MOST_BYTES)
+            if rows is None:
+                _check_inflated(self._shown, "a batch", inflated, stored)
+                yield first, self._reader(column).get_batch(number)
+                continue
+            with self._path.open("rb") as stream:
+                for row in range(max(0, index - first), message.rows):
+                    yield first + row, rows.read(stream, row)
+
+    def _reader(self, column: str) -> Any:
+        """What reads batches of one column."""
+        import pyarrow as pa
+
+        if column not in self._readers:
+            options = pa.ipc.IpcReadOptions(included_fields=[self.schema.get_field_index(column)])
+            self._readers[column] = pa.ipc.open_file(pa.OSFile(os.fsencode(self._path)), options=options)
+        return self._readers[column]
+
+
+def _check_inflated(shown: str, what: str, inflated: int, stored: int) -> None:
+    """Raises ImageError for what inflates to far more than the file holds of it, and for what no memory should hold."""
+    if inflated > min(_MOST_TOGETHER, max(_MOST_INFLATED, _MOST_RATIO * stored)):
+        raise ImageError(
+            f"{shown}: {what} inflates from {stored:,} to {inflated:,} bytes, which is more than is read at once",
+            hint="Write the table with fewer rows in a page or batch (row_group_size, max_chunksize).",
+        )
 
 
 def _open(path: Path, shown: str) -> _Parquet | _Arrow:
@@ -186,9 +276,14 @@ def _open(path: Path, shown: str) -> _Parquet | _Arrow:
     except OSError as error:
         raise ImageError(f"{shown}: {(error.strerror or str(error)).lower()}") from None
     kind = next((kind for signature, kind in _SIGNATURES.items() if start.startswith(signature)), None)
+    if start[:4] == _STREAM:
+        raise ImageError(
+            f"{shown}: an Arrow stream, not an Arrow file",
+            hint="Write it as a file, whose batches can be found: pyarrow.ipc.new_file.",
+        )
     if kind is None:
         raise ImageError(f"{shown}: not a Parquet or Arrow file")
-    return _Parquet(path) if kind == "parquet" else _Arrow(path)
+    return _Parquet(path, shown) if kind == "parquet" else _Arrow(path, shown)
 
 
 @contextmanager
@@ -198,7 +293,7 @@ def _damage(shown: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError, struct.error) as error:
         raise ImageError(f"{shown}: damaged table: {_first_line(error)}") from None
 
 
@@ -233,19 +328,34 @@ def _chosen(shown: str, schema: pa.Schema, column: str | None) -> str:
 
 def _holds_bytes(shown: str, field: pa.Field) -> bool | None:
     """True for bytes, False for paths, None for a struct of both."""
+    import pyarrow as pa
     from pyarrow import types
 
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+    if _is_binary(kind):
         return True
-    if types.is_string(kind) or types.is_large_string(kind):
+    if _is_text(kind):
         return False
-    if types.is_struct(kind) and "bytes" in [part.name for part in kind]:
-        return None
+    if types.is_struct(kind):
+        parts = {part.name: part.type for part in kind}
+        if "bytes" in parts and _is_binary(parts["bytes"]) and _is_text(parts.get("path", pa.string())):
+            return None
     raise ImageError(
         f"{shown}: the column {field.name} holds {kind}, and no pictures",
         hint="It may hold the bytes of image files, their paths, or structs of bytes and path.",
     )
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _first_line(error: Exception) -> str:
