@@ -51,6 +51,21 @@ def is_stream(target: Path) -> bool:
     return target.exists() and not target.is_file() and not target.is_dir()
 
 
+def is_terminal(path: str | Path) -> bool:
+    """Whether what is written to a path appears on a terminal."""
+    target = target_of(path)
+    if not is_stream(target):
+        return False
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:  # a pipe that nobody reads yet, or one that is not to be written to
+        return False
+    try:
+        return os.isatty(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """A binary stream that becomes the file at `path` when the block ends without an error.

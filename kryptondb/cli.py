@@ -11,13 +11,15 @@ import argparse
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kryptondb.ending import Ended, told_to_end
 from kryptondb.errors import Error, ExecutionError
+from kryptondb.plain_text import message_line, plain
 from kryptondb.writers import FORMATS, SUFFIXES
 
 if TYPE_CHECKING:
@@ -58,6 +60,13 @@ class _Source(argparse.Action):
         namespace.sources = sources
 
 
+class _Parser(argparse.ArgumentParser):
+    """Usage errors quote what was typed, and a script may have typed it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(message_line(message))
+
+
 class _Version(argparse.Action):
     """Prints the version and leaves."""
 
@@ -70,7 +79,7 @@ class _Version(argparse.Action):
 
 def arguments() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kryptondb",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -124,7 +133,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as problem:  # a full disk, a terminal that went away
         where = problem.filename or "the output"
-        print(f"cannot write {where}: {problem.strerror or problem}", file=sys.stderr)
+        print(message_line(f"cannot write {where}: {problem.strerror or problem}"), file=sys.stderr)
+        return 1
+    except Exception:
+        print(plain(traceback.format_exc()), file=sys.stderr, end="")
         return 1
 
 

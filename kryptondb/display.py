@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from kryptondb.plain_text import plain_line, shortened
 from kryptondb.screen import Terminal, rendered
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def caption(
         parts.append(quality)
     if seconds is not None:
         parts.append(spoken_seconds(seconds))
-    return "   ".join(parts)
+    return plain_line("   ".join(parts))
 
 
 def spoken_seconds(seconds: float) -> str:
@@ -175,7 +176,7 @@ def failures_text(failures: Sequence[ImageFailure]) -> str:
     """Which images were left out, and why."""
     lines = []
     for failure in failures:
-        name, why = str(failure.image), str(failure.message)
+        name, why = shortened(plain_line(failure.image)), plain_line(failure.message)
         lines.append(f"  {why}" if name in why else f"  {name}: {why}")
     count = "1 image was left out:" if len(failures) == 1 else f"{len(failures):,} images were left out:"
     return "\n".join([count, *lines])

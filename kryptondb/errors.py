@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kryptondb.plain_text import QUOTED, covered, message_line
+
 #: How much of a line a message shows.
 _LINE = 120
 
@@ -26,6 +28,9 @@ class Position:
 class Error(Exception):
     """Base of all KryptonDB errors.
 
+    Message and hint are made fit to be shown: one line each, without control characters, and what they quote is cut to
+    a line.
+
     Args:
         message: one sentence that names the thing that is wrong.
         position: where in the text, when the error has a place there.
@@ -36,10 +41,10 @@ class Error(Exception):
     def __init__(
         self, message: str, *, position: Position | None = None, hint: str | None = None, text: str | None = None
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = message_line(message)
+        super().__init__(self.message)
         self.position = position
-        self.hint = hint
+        self.hint = None if hint is None else message_line(hint)
         self.text = text
 
     @property
@@ -72,8 +77,7 @@ class Error(Exception):
         lines = text.split("\n")
         if not 1 <= position.line <= len(lines):
             return []
-        line = lines[position.line - 1].rstrip("\r")
-        line = "".join(character if character.isprintable() else " " for character in line)  # no escape codes
+        line = covered(lines[position.line - 1].rstrip("\r").replace("\t", " "))
         before = position.column - 1
         width = max(1, min(position.end - position.start, len(line) - before))
         first = 0 if len(line) <= _LINE else max(0, before - _LINE // 2)  # a long line is shown around the caret
@@ -117,7 +121,9 @@ class CatalogError(Error):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """The sentence `Did you mean "x" or "y"?` for the nearest known names, or None when nothing is near."""
-    by_folded = {candidate.casefold(): candidate for candidate in known}
+    if len(name) > QUOTED:
+        return None
+    by_folded = {candidate.casefold(): candidate for candidate in known if len(candidate) <= QUOTED}
     near = difflib.get_close_matches(name.casefold(), list(by_folded), n=3, cutoff=0.6)
     if not near:
         return None

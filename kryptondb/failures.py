@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from kryptondb.plain_text import plain_line
+
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
@@ -39,5 +41,6 @@ class Failures(_Base):
 
     def _repr_html_(self) -> str:
         """The table, for notebooks."""
-        rows = "".join(f"<tr><td>{escape(each.image)}</td><td>{escape(each.message)}</td></tr>" for each in self)
+        cells = ((escape(plain_line(failure.image)), escape(plain_line(failure.message))) for failure in self)
+        rows = "".join(f"<tr><td>{image}</td><td>{message}</td></tr>" for image, message in cells)
         return f"<table><thead><tr><th>image</th><th>message</th></tr></thead><tbody>{rows}</tbody></table>"

@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.errors import Error
+from kryptondb.plain_text import plain_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +130,7 @@ def _table(result: Answer) -> str:
 
     table = result.arrow().slice(0, _ROWS)
     columns = [[text for chunk in column.chunks for text in shown_column(chunk)] for column in table.columns]
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.column_names)
+    head = "".join(f"<th>{escape(plain_line(name))}</th>" for name in table.column_names)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in zip(*columns, strict=True)
     )

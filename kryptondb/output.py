@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from kryptondb.errors import ExecutionError
+from kryptondb.formulas import FORMULAS
 from kryptondb.screen import Terminal
 
 if TYPE_CHECKING:
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Output:
-    """A text stream and the binary one beneath it (None where there is none), and what it can show."""
+    """A text stream and the binary one beneath it (None where there is none), and what it can show.
+
+    `formulas` is one of `formulas.FORMULAS`: what CSV does with text that a spreadsheet would run.
+    """
 
     text: TextIO
     binary: BinaryIO | None
     terminal: Terminal
     wrote: bool = False
+    formulas: str = FORMULAS[0]
 
     def write(self, result: Result, format: str, *, max_rows: int | None = None) -> None:
         """Writes all of a result, batch by batch. `format` is one of `writers.FORMATS`."""
@@ -38,7 +43,7 @@ class Output:
         elif format == "json":
             writers.write_json(result, self.text)
         elif format == "csv":
-            writers.write_csv(result, self.text)
+            writers.write_csv(result, self.text, formulas=self.formulas, terminal=self.terminal.width is not None)
         else:
             if self.binary is None:
                 raise ExecutionError("the arrow format is binary and this stream takes text only")

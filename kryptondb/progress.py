@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from kryptondb.notebook_progress import NotebookPlace, in_notebook
+from kryptondb.plain_text import plain_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -75,7 +76,7 @@ class ProgressLine:
             facts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
         if left is not None:
             facts.append(clock_time(left))
-        title = progress.image
+        title = plain_line(progress.image)
         if progress.images is None or progress.images > 1:
             of = f"/{progress.images:,}" if progress.images is not None else ""
             title = f"{progress.image_number:,}{of}  {title}"
@@ -183,7 +184,7 @@ def waiting(
         nonlocal said
         with lock:
             if not done.is_set():
-                place.say(f"{wanted} ...")
+                place.say(f"{plain_line(wanted)} ...")
                 said = True
 
     def say_instead(text: str) -> None:

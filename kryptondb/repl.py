@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kryptondb.ending import Ended
 from kryptondb.output import standard_output
+from kryptondb.plain_text import covered
 from kryptondb.prompt.lines import is_complete
 from kryptondb.prompt.shell import Shell
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.input import Input
     from prompt_toolkit.key_binding import KeyBindings
     from prompt_toolkit.key_binding.key_processor import KeyPressEvent
+    from prompt_toolkit.layout.processors import Processor
     from prompt_toolkit.output import Output as Screen
 
     from kryptondb.session import Session
@@ -75,10 +77,24 @@ def prompt_session(
         complete_while_typing=False,
         complete_in_thread=True,
         history=history,
+        input_processors=[_covering()],
         key_bindings=_keys(),
         input=input,
         output=output,
     )
+
+
+def _covering() -> Processor:
+    """Shows what is typed, pasted or completed without what would act on the terminal; the text stays as it is."""
+    from prompt_toolkit.formatted_text import to_formatted_text
+    from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
+
+    class Covering(Processor):
+        def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+            pieces = to_formatted_text(transformation_input.fragments)
+            return Transformation([(piece[0], covered(piece[1])) for piece in pieces])
+
+    return Covering()
 
 
 def _keys() -> KeyBindings:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kryptondb.errors import BindError
 from kryptondb.failures import Failures
+from kryptondb.plain_text import plain, plain_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,8 +98,8 @@ class Result:
         self._consumed = False
         self._table: pa.Table | None = None
         self.plan = plan
-        self.message = message
-        self.note = note
+        self.message = None if message is None else plain(message)
+        self.note = None if note is None else plain(note)
         self.document = document
         self.pictures = pictures
 
@@ -238,7 +239,7 @@ class Result:
         """What this is, without running anything."""
         if self.message is not None:
             return self.message
-        what = self.plan.statement if self.plan is not None else "rows"
+        what = plain_line(self.plan.statement) if self.plan is not None else "rows"
         state = f"{self._table.num_rows:,} rows" if self._table is not None else "not read yet"
         return f"<kryptondb.Result: {what} ({state}; .show() prints it)>"
 

@@ -22,6 +22,7 @@ from kryptondb.arguments import (
 from kryptondb.display import spoken_seconds, spoken_size
 from kryptondb.errors import BindError, Error, ExecutionError, ModelError
 from kryptondb.notebook import Pictures
+from kryptondb.plain_text import plain_line
 from kryptondb.progress import waiting
 from kryptondb.result import Result, Rows
 from kryptondb.running import Watched
@@ -97,7 +98,7 @@ class Session:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<kryptondb.Session {str(self.catalog.path) if self.catalog.path else 'in memory'}>"
+        return f"<kryptondb.Session {plain_line(str(self.catalog.path)) if self.catalog.path else 'in memory'}>"
 
     def __enter__(self) -> Session:
         return self

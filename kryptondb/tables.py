@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from kryptondb.plain_text import plain_line
 from kryptondb.screen import Terminal, rendered
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class TablePrinter:
         self.write = write
         self.max_rows = max_rows
         self.rows = 0
+        self._names = [plain_line(name) for name in schema.names]
         self._widths: list[int] | None = None
         self._kept: list[int] = []
 
@@ -54,7 +56,7 @@ class TablePrinter:
             self._print([[] for _ in self.schema], header=True)
         if self.max_rows is not None and self.rows > self.max_rows:
             self.write(f"... {counted(self.rows - self.max_rows, 'more row')}\n")
-        hidden = [name for index, name in enumerate(self.schema.names) if index not in self._kept]
+        hidden = [name for index, name in enumerate(self._names) if index not in self._kept]
         if hidden:
             self.write(f"... {counted(len(hidden), 'more column')}: {', '.join(hidden)}\n")
 
@@ -64,7 +66,7 @@ class TablePrinter:
         from rich.text import Text
 
         if self._widths is None:
-            self._widths = _natural_widths(self.schema.names, texts)
+            self._widths = _natural_widths(self._names, texts)
             self._kept = list(range(len(self._widths)))
             if self.terminal.width is not None:
                 same = [len(column) > 1 and len(set(column)) == 1 for column in texts]
@@ -81,7 +83,7 @@ class TablePrinter:
         for index in self._kept:
             width = self._widths[index]
             table.add_column(
-                Text(self.schema.names[index]),
+                Text(self._names[index]),
                 justify="right" if numeric[index] else "left",
                 no_wrap=True,
                 overflow="ellipsis",

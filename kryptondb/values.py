@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.errors import ExecutionError
+from kryptondb.plain_text import plain_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +74,10 @@ def _plain_floats(values: np.ndarray) -> list[float | None]:
 
 
 def shown(value: Any) -> str:
-    """One value for a person: NULL for nothing, four decimals for floats, label and probability for a prediction."""
+    """One value for a person: NULL for nothing, four decimals for floats, label and probability for a prediction.
+
+    Texts are on one line, with control characters written out.
+    """
     if value is None:
         return "NULL"
     if isinstance(value, bool):
@@ -83,13 +87,13 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         if {"label", "probability"} <= value.keys():
             named = value["label"] if value["label"] is not None else f"class {value.get('class')}"
-            return f"{named} {value['probability']:.3f}"
-        return ", ".join(f"{name} {shown(item)}" for name, item in value.items())
+            return f"{plain_line(str(named))} {value['probability']:.3f}"
+        return ", ".join(f"{plain_line(name)} {shown(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         if value and all(isinstance(row, (list, tuple)) for row in value):
             return f"{len(value)} x {len(value[0])}"
         return ", ".join(shown(item) for item in value)
-    return str(value).replace("\n", " ")
+    return plain_line(str(value))
 
 
 def shown_float(value: float) -> str:

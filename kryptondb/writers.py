@@ -1,8 +1,8 @@
 """Results for programs: CSV, JSON lines and Arrow, written as the rows come.
 
 JSON is one object a row and line, so that a result of any length streams; a heat map is a list of rows, NaN is null.
-CSV has a header, an empty field for NULL, `NaN` for NaN, and JSON text in a field that holds more than one value.
-Arrow is the IPC stream format.
+CSV has a header, an empty field for NULL, `NaN` for NaN, and JSON text in a field that holds more than one value; text
+that a spreadsheet would run as a formula has a ' before it. Arrow is the IPC stream format.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Callable
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+
+from kryptondb.formulas import FORMULAS, as_text
+from kryptondb.plain_text import plain_json, plain_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,30 +39,51 @@ def write_json(result: Result, out: TextIO) -> None:
     from kryptondb.values import plain_column
 
     if result.document is not None:
-        out.write(json.dumps(json.loads(result.document), ensure_ascii=False) + "\n")
+        out.write(plain_json(json.dumps(json.loads(result.document), ensure_ascii=False)) + "\n")
         return
     names = result.schema.names
     for batch in result.batches():
         columns = [plain_column(column) for column in batch.columns]
         lines = (json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, allow_nan=False, default=str)
                  for row in zip(*columns, strict=True))  # fmt: skip
-        out.write("".join(line + "\n" for line in lines))
+        out.write("".join(plain_json(line) + "\n" for line in lines))
         out.flush()
 
 
-def write_csv(result: Result, out: TextIO) -> None:
-    """A header and one line a row; nothing at all for a statement that answers no rows."""
+def write_csv(result: Result, out: TextIO, *, formulas: str = FORMULAS[0], terminal: bool = False) -> None:
+    """A header and one line a row; nothing at all for a statement that answers no rows.
+
+    Args:
+        formulas: 'keep' leaves text as it is that a spreadsheet would run as a formula.
+        terminal: whether a terminal shows it, so that no control character may be written raw.
+    """
     names = result.schema.names
     if not names:
         return
-    writer = csv.writer(out, lineterminator="\n")
-    header = [names]  # with the first rows, so that a query that fails before them writes nothing
+    writer = csv.writer(_Lines(out))
+
+    def text(cell: str) -> str:
+        cell = cell if formulas == "keep" else as_text(cell)
+        return plain_line(cell) if terminal else cell
+
+    # The header comes with the first rows, so that a query that fails before them writes nothing.
+    header = [[text(name) for name in names]]
     for batch in result.batches():
-        columns = [_csv_column(column) for column in batch.columns]
+        columns = [_csv_column(column, text) for column in batch.columns]
         writer.writerows([*header, *zip(*columns, strict=True)])
         out.flush()
         header = []
     writer.writerows(header)
+
+
+class _Lines:
+    """Ends rows in a line feed. Python's writer quotes a carriage return only where it ends rows with one itself."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def write(self, row: str) -> None:
+        self._out.write(row.removesuffix("\r\n") + "\n")
 
 
 def write_arrow(result: Result, out: BinaryIO) -> None:
@@ -76,14 +101,15 @@ def write_arrow(result: Result, out: BinaryIO) -> None:
     out.flush()
 
 
-def _csv_column(column: pa.Array) -> list[Any]:
+def _csv_column(column: pa.Array, text: Callable[[str], str]) -> list[Any]:
+    """The fields of a column; `text` is what becomes of those that are text."""
     import pyarrow as pa
 
     from kryptondb.values import is_tensor, plain_column
 
     plain = plain_column(column)
     if is_tensor(column.type) or pa.types.is_nested(column.type):
-        return [None if value is None else json.dumps(value, ensure_ascii=False) for value in plain]
+        return [None if value is None else text(json.dumps(value, ensure_ascii=False)) for value in plain]
     if pa.types.is_floating(column.type):
         return [
             _unlike_json(exact) if value is None else value
@@ -91,7 +117,7 @@ def _csv_column(column: pa.Array) -> list[Any]:
         ]
     if pa.types.is_boolean(column.type):
         return [None if value is None else str(value).lower() for value in plain]
-    return plain
+    return [text(value) if isinstance(value, str) else value for value in plain]
 
 
 def _unlike_json(value: float | None) -> str | None:

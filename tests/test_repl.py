@@ -12,6 +12,8 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.layout.controls import BufferControl
+from prompt_toolkit.layout.processors import TransformationInput
 from prompt_toolkit.output import DummyOutput
 
 import kryptondb
@@ -156,3 +158,25 @@ def test_the_state_folder_follows_the_system(tmp_path):
     assert state_folder({"XDG_STATE_HOME": "/x"}, "linux").as_posix() == "/x/kryptondb"
     assert state_folder({"HOME": "/home/ada"}, "linux").as_posix() == "/home/ada/.local/state/kryptondb"
     assert state_folder({"HOME": "/Users/ada"}, "darwin").as_posix().startswith("/Users/ada/Library")
+
+
+def test_neither_completions_nor_the_line_itself_show_control_characters(session, tiny):
+    label = "cat\x1b]0;a\x07\u202e"
+    session.register("net", tiny, size=8, labels=[label, "dog", "cow"])
+    text = "SELECT HEATMAP FROM occlude(net, 'a.png', class => 'c"
+    event = CompleteEvent(completion_requested=True)
+    found = next(StatementCompleter(session).get_completions(Document(text), event))
+    assert found.text == f"{label}'" and found.display_text == "cat\\x1b]0;a\\x07\\u202e"
+    prompt = prompt_session(session, output=DummyOutput())
+    (processor,) = prompt.input_processors or ()
+    given = TransformationInput(BufferControl(), Document(), 0, lambda at: at, [("class:string", label)], 80, 24)
+    assert processor.apply_transformation(given).fragments == [("class:string", "cat�]0;a��")]
+
+
+def test_a_mistake_of_ours_is_shown_without_control_characters(session, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("\x1b]0;a\x07")
+
+    monkeypatch.setattr("kryptondb.session.Session.run", broken)
+    said = conversation(session, f"SHOW SETTINGS;{ENTER}{CTRL_D}")
+    assert "\x1b" not in said and "RuntimeError: \\x1b]0;a\\x07" in said

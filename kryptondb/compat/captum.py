@@ -30,6 +30,7 @@ from kryptondb.compat.question import question_of
 from kryptondb.compat.traced import Tracer
 from kryptondb.executor.attribution import averaged
 from kryptondb.executor.stats import Progress
+from kryptondb.plain_text import plain
 from kryptondb.progress import progress_line
 
 __all__ = ["Occlusion"]
@@ -139,7 +140,7 @@ class Occlusion:
         self.explanation = found.explanation
         _log.info("%s", self.explanation)
         if explain:
-            print(self.explanation)
+            print(plain(self.explanation))
         maps = tuple(
             torch.from_numpy(averaged(values, each.coverages())).to(given.device)
             for values, each, given in zip(found.differences, question.windows, question.inputs, strict=True)

@@ -14,7 +14,7 @@ _FIGURE = (*_LOOK, "colorbar", "title", "contours", "side_by_side")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "arrow": ("compression",),
     "parquet": ("compression",),
-    "csv": ("header", "delimiter"),
+    "csv": ("header", "delimiter", "formulas"),
     "png": _FIGURE,
     "html": _LOOK,
     "dicom": _FIGURE,

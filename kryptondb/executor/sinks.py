@@ -4,14 +4,15 @@
 |---|---|---|
 | `arrow` (IPC file format) | .arrow .ipc .feather | `compression`: none, lz4, zstd |
 | `parquet` | .parquet .pq, or a folder | `compression`: none, snappy, gzip, zstd, lz4, brotli |
-| `csv` | .csv | `header` TRUE or FALSE, `delimiter` one character |
+| `csv` | .csv | `header` TRUE or FALSE, `delimiter` one character, `formulas` 'escape' or 'keep' |
 | `png` | .png, or a folder | see `kryptondb.executor.drawing` |
 | `dicom` | .dcm, or a folder | the same; see `kryptondb.executor.pictures` |
 | `html` | .html .htm | see `kryptondb.executor.report` |
 
 A folder of Parquet files is gone on with when the command is run again; see `kryptondb.executor.parts`.
 Rows are written as they come, so a file may be larger than the memory. Arrow and Parquet keep the schema's metadata.
-CSV has an empty field for NULL and JSON text for a heat map (rows of numbers, null for NaN) or a prediction.
+CSV has an empty field for NULL and JSON text for a heat map (rows of numbers, null for NaN) or a prediction. Text that
+a spreadsheet would run as a formula has a ' before it, unless `formulas` is 'keep'. A terminal takes CSV alone.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from kryptondb.atomic import atomic_file, target_of, writing
-from kryptondb.errors import BindError, did_you_mean
+from kryptondb.atomic import atomic_file, is_terminal, target_of, writing
+from kryptondb.errors import BindError, ExecutionError, did_you_mean
 from kryptondb.executor.copy_options import choice, one_character, refuse_unknown, truth
 from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
+from kryptondb.formulas import FORMULAS, PATTERN, REPLACEMENT
 from kryptondb.optimizer.physical import PhysicalPlan
 from kryptondb.overwriting import refuse_database, refuse_sources
+from kryptondb.plain_text import plain_line
 
 if TYPE_CHECKING:
     from kryptondb.executor.parts import Written
@@ -99,6 +103,8 @@ def copy_to(
     kind = _format(path, given.pop("format", None), execution.schema)
     refuse_database(path, database)
     refuse_sources_of(execution.plan, path, execution.bindings)
+    if kind != "csv" and is_terminal(path):
+        raise ExecutionError(f"{path} is a terminal, which {kind} is not for", hint="Name a file, or use (FORMAT csv).")
     if kind in ("png", "dicom"):
         from kryptondb.executor.pictures import copy_pictures
 
@@ -235,23 +241,43 @@ def _csv(options: dict[str, object]) -> _Open:
         include_header=truth("header", options.get("header", True)),
         delimiter=one_character("delimiter", options.get("delimiter", ",")),
     )
-    return lambda stream, schema: _CsvWriter(stream, schema, settings)
+    escape = choice("formulas", options.get("formulas", FORMULAS[0]), FORMULAS) == "escape"
+    return lambda stream, schema: _CsvWriter(stream, schema, settings, escape)
 
 
 class _CsvWriter:
-    """pyarrow's CSV writer, given JSON text for what is more than one value."""
+    """pyarrow's CSV writer, given JSON text for what is more than one value, and text that runs nowhere.
 
-    def __init__(self, stream: BinaryIO, schema: pa.Schema, settings: pyarrow.csv.WriteOptions) -> None:
-        flat = [pa.field(field.name, pa.string() if _is_nested(field.type) else field.type) for field in schema]
-        self._schema = pa.schema(flat)
+    Args:
+        escape: whether text that a spreadsheet would run as a formula has a ' before it.
+    """
+
+    def __init__(self, stream: BinaryIO, schema: pa.Schema, settings: pyarrow.csv.WriteOptions, escape: bool) -> None:
+        self._escape, self._terminal = escape, stream.isatty()
+        names = pa.array(schema.names, pa.string())
+        kinds = [pa.string() if _is_nested(field.type) else field.type for field in schema]
+        self._schema = pa.schema(list(zip(self._text(names).to_pylist(), kinds, strict=True)))
         self._writer = pyarrow.csv.CSVWriter(stream, self._schema, write_options=settings)
 
     def write_table(self, table: pa.Table) -> None:
         columns = [
-            pa.array([_json(value) for value in _values(column)], pa.string()) if _is_nested(column.type) else column
+            self._text(pa.array([_json(value) for value in _values(column)], pa.string()))
+            if _is_nested(column.type)
+            else self._text(column)
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+            else column
             for column in table.columns
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+
+    def _text(self, column: pa.Array) -> pa.Array:
+        """A column of texts as a spreadsheet, or a terminal, may have them."""
+        if self._escape:
+            column = pc.replace_substring_regex(column, PATTERN, REPLACEMENT)
+        if self._terminal:
+            texts = column.to_pylist()
+            column = pa.array([None if text is None else plain_line(text) for text in texts], column.type)
+        return column
 
     def close(self) -> None:
         self._writer.close()

@@ -11,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
+from kryptondb.plain_text import plain_line
 from kryptondb.prompt.completer import StatementCompleter
 from kryptondb.session import Session
 
@@ -70,7 +71,8 @@ def _completions(text: str, session: Session, variables: Mapping[str, Any]) -> t
         return variable[0], (f"${name}" for name in sorted(names))
     found = list(StatementCompleter(session).get_completions(Document(text), CompleteEvent(completion_requested=True)))
     typed = -found[0].start_position if found else 0
-    return text[len(text) - typed :], (completion.text for completion in found)
+    words = (completion.text for completion in found)
+    return text[len(text) - typed :], (word for word in words if plain_line(word) == word)  # IPython shows them raw
 
 
 def _is_users(name: str, value: object) -> bool:

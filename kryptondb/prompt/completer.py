@@ -11,9 +11,11 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from kryptondb.errors import Error, ModelError
+from kryptondb.formulas import FORMULAS
 from kryptondb.grammar.completion import Context, ContextKind, context, expected_words
 from kryptondb.grammar.words import quote_identifier
 from kryptondb.paths import expanded
+from kryptondb.plain_text import plain_line
 from kryptondb.prompt.lines import is_dot_command
 from kryptondb.prompt.shell import MODES
 
@@ -48,6 +50,7 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "title": ("TRUE", "FALSE"),
     "side_by_side": ("TRUE", "FALSE"),
     "header": ("TRUE", "FALSE"),
+    "formulas": FORMULAS,
     "compression": ("zstd", "lz4", "snappy", "none"),
 }
 
@@ -77,7 +80,8 @@ class StatementCompleter(Completer):
         for word, what in names:
             if offered < _MOST and word.casefold().startswith(place.prefix.casefold()):
                 offered += 1
-                yield Completion(_written(word, place), start_position=-typed, display=word, display_meta=what)
+                shown, meta = plain_line(word), plain_line(what)
+                yield Completion(_written(word, place), start_position=-typed, display=shown, display_meta=meta)
         if not place.quote and not (names and place.kind is ContextKind.MODEL):
             for word in expected_words(text):
                 yield Completion(word, start_position=-typed)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from kryptondb.ending import Ended
 from kryptondb.errors import Error, did_you_mean
+from kryptondb.plain_text import message_line, plain
 from kryptondb.prompt.lines import is_dot_command
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Shell:
         except BrokenPipeError:
             raise
         except Exception as problem:
-            traceback.print_exc(file=self.errors or sys.stderr)
+            self._complain(plain(traceback.format_exc()).rstrip("\n"))
             self._complain(f"This is a mistake in KryptonDB, not in your statement ({type(problem).__name__}).")
 
     def _statements(self, text: str) -> None:
@@ -127,7 +128,7 @@ class Shell:
                 self._complain(f"{name} takes no value")
             else:
                 near = did_you_mean(name, known) or ".help lists the commands."
-                self._complain(f'there is no command "{name}". {near}')
+                self._complain(message_line(f'there is no command "{name}". {near}'))
 
     def _mode(self, values: list[str]) -> None:
         if not values:

@@ -275,3 +275,38 @@ def test_the_values_of_a_float_column_survive_csv(picture: str, tmp_path: Path) 
     copied(select(occlude(picture), drop="drop"), tmp_path / "cells.csv")
     read = np.loadtxt(tmp_path / "cells.csv", skiprows=1, dtype=np.float32)
     assert (read == table(select(occlude(picture), drop="drop"))["drop"].to_numpy()).all()
+
+
+def test_csv_cells_that_a_spreadsheet_would_run_are_text(picture: str, tmp_path: Path) -> None:
+    texts = {"=a": "'=1+1'", "b": "'-label'", "c": "'plain'", "n": "-drop"}
+    root = limit(select(occlude(picture), **texts), 1)
+    for formulas, quote in ((None, "'"), ("escape", "'"), ("keep", "")):
+        options = {} if formulas is None else {"formulas": formulas}
+        copied(root, tmp_path / "cells.csv", **options)
+        with (tmp_path / "cells.csv").open(newline="") as file:
+            header, row = csv.reader(file)
+        assert header == [f"{quote}=a", "b", "c", "n"]
+        assert row[:3] == [f"{quote}=1+1", f"{quote}-label", "plain"] and float(row[3]) <= 0
+    with pytest.raises(BindError, match="formulas must be escape, keep, not 'maybe'"):
+        copied(root, tmp_path / "cells.csv", formulas="maybe")
+    with pytest.raises(BindError, match='no option named "formulas" for parquet files'):
+        copied(root, tmp_path / "cells.parquet", formulas="keep")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
+def test_a_terminal_gets_csv_alone_and_no_control_characters(picture: str) -> None:
+    import pty
+
+    controller, terminal = pty.openpty()
+    try:
+        path = os.ttyname(terminal)
+        copied(limit(select(occlude(picture), **{"\x1b]0;a\x07": "'\x1b[2J\u202e'"}), 1), path, format="csv")
+        shown = os.read(controller, 1000).decode()
+        assert shown.splitlines() == ['"\\x1b]0;a\\x07"', '"\\x1b[2J\\u202e"']
+        for kind in ("arrow", "parquet", "html", "png"):
+            with pytest.raises(ExecutionError, match="is a terminal") as caught:
+                copied(p.HeatMaps(occlude(picture)), path, format=kind)
+            assert caught.value.hint == "Name a file, or use (FORMAT csv)."
+    finally:
+        os.close(terminal)
+        os.close(controller)
