@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kryptondb.ending import Ended, told_to_end
-from kryptondb.errors import Error, ExecutionError
+from kryptondb.errors import Error, ExecutionError, ParseError
 from kryptondb.plain_text import message_line, plain
 from kryptondb.writers import FORMATS, SUFFIXES
 
@@ -242,34 +242,17 @@ def _read(kind: str, value: str) -> str:
 
 def _parameter(text: str) -> tuple[str, object]:
     """`name=value` as the pair; argparse reports a ValueError's sibling as a usage error."""
+    from kryptondb.arguments import value_of
+    from kryptondb.grammar import parse_literal
+
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"\w+", name.lstrip("$")):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name.lstrip("$"), parameter_value(value)
-
-
-def parameter_value(text: str) -> object:
-    """A number, 'quoted string', true, false, null or (list, of, these) as in the language; else the text itself."""
-    word = text.strip()
-    if word.startswith("(") and word.endswith(")"):
-        items = _list_items(word[1:-1])
-        if items is not None:
-            return [parameter_value(item) for item in items]
-    if re.fullmatch(r"'(?:[^']|'')*'", word):
-        return word[1:-1].replace("''", "'")
-    if re.fullmatch(r"[-+]?\d+", word):
-        return int(word)
-    if re.fullmatch(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?", word):
-        return float(word)
-    constants: dict[str, object] = {"true": True, "false": False, "null": None}
-    return constants.get(word.lower(), text)
-
-
-def _list_items(text: str) -> list[str] | None:
-    """The items between commas that stand outside quotes; None when an item is empty or a quote stays open."""
-    items = re.findall(r"\s*((?:'(?:[^']|'')*'|[^,'])+?)\s*(?:,|$)", text)
-    whole = re.fullmatch(r"(?:\s*(?:'(?:[^']|'')*'|[^,'])+\s*(?:,|$))+", text)
-    return items if whole and items else None
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not NAME=VALUE")
+    try:
+        literal = parse_literal(value)
+    except ParseError as error:
+        raise argparse.ArgumentTypeError(f"{name}: {error.message}") from None
+    return name.lstrip("$"), value if literal is None else value_of(literal, {})
 
 
 def _format_of(path: str | None) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import kryptondb
-from kryptondb.cli import main, parameter_value
+from kryptondb.cli import arguments, main
 
 
 def run(capsys, *argv: str) -> tuple[int, str, str]:
@@ -137,12 +137,44 @@ def test_a_script_that_is_not_there_is_named(capsys):
         ("(8, 16)", [8, 16]),
         ("('a, b', c.png)", ["a, b", "c.png"]),
         ("(a,,b)", "(a,,b)"),
+        ("(-1, +2, .5, ('x', NULL))", [-1, 2, 0.5, ["x", None]]),
+        ("(a, (1, 2), d (1).png)", ["a", [1, 2], "d (1).png"]),
+        ("()", []),
         ("scan (1).png", "scan (1).png"),
     ],
 )
 def test_parameters_are_read_as_the_language_reads_them(text, value):
-    assert parameter_value(text) == value
-    assert type(parameter_value(text)) is type(value)
+    [(_, found)] = arguments().parse_args(["--param", f"x={text}"]).param
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "('" + "''" * 30 + "x)",
+        "('" + "''" * 100_000,
+        "(" * 100_000,
+        "(a," * 30_000,
+        "('a'," * 30_000 + "b",
+        "1" * 100_000 + "x",
+        "(" + "1, " * 30_000 + "'",
+        "/*" * 50_000,
+        "'a' -- b",
+        "1; 2",
+        "1 2",
+        "+'a'",
+        "1e5x",
+    ],
+)
+def test_a_parameter_that_is_not_a_literal_is_the_text_itself_however_long(text):
+    assert arguments().parse_args(["--param", f"x={text}"]).param == [("x", text)]
+
+
+def test_a_parameter_that_is_too_large_a_number_is_a_mistake(capsys):
+    with pytest.raises(SystemExit):
+        arguments().parse_args(["--param", "n=99999999999999999999"])
+    assert "n: this whole number is too large" in capsys.readouterr().err
 
 
 def test_parameters_reach_the_statements_that_use_them(capsys):

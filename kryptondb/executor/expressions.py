@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +31,7 @@ from kryptondb.grammar.statements import (
     Literal,
     Unary,
 )
+from kryptondb.optimizer.expressions import arrow_pattern
 
 AGGREGATES = frozenset({"min", "max", "avg", "sum", "count"})
 _NULL = pa.null()
@@ -259,18 +259,21 @@ class _Compiler:
                 known, looked_up = pc.add(known, pc.scalar(zero)), pc.add(looked_up, zero)
             missing = pc.scalar(pa.scalar(None, _BOOL))
             tests.append(pc.if_else(pc.is_valid(known), known.isin(looked_up), missing))
-        found = reduce(pc.or_kleene, tests) if tests else pc.scalar(False)
+        while len(tests) > 1:  # as a shallow tree: Arrow walks expressions by recursion
+            pairs = [tests[index : index + 2] for index in range(0, len(tests), 2)]
+            tests = [pc.or_kleene(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+        found = tests[0] if tests else pc.scalar(False)
         return Typed(pc.invert(found) if node.negated else found, _BOOL)
 
     def _like(self, node: Like) -> Typed:
         value = self.compile(node.value)
-        pattern = node.pattern.value if isinstance(node.pattern, Literal) else 0
-        if value.type not in (pa.string(), _NULL) or not (pattern is None or isinstance(pattern, str)):
+        constants = isinstance(node.pattern, Literal) and isinstance(node.pattern.value, (str, type(None)))
+        if value.type not in (pa.string(), _NULL) or not constants:
             raise BindError(f"LIKE takes a string and a pattern in quotes: {node}", position=node.position)
+        pattern = arrow_pattern(node)
         if pattern is None:
             return Typed(pc.scalar(pa.scalar(None, _BOOL)), _BOOL)
-        # A backslash is a character like any other in SQL; Arrow takes it for an escape.
-        found = pc.match_like(value.cast(pa.string()), pattern=pattern.replace("\\", "\\\\"))
+        found = pc.match_like(value.cast(pa.string()), pattern=pattern, ignore_case=node.any_case)
         return Typed(pc.invert(found) if node.negated else found, _BOOL)
 
     def _call(self, node: Call) -> Typed:

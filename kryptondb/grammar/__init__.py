@@ -5,7 +5,7 @@ occlude.lark is the language. Nothing here knows a model, a column or an option 
 
 from __future__ import annotations
 
-from kryptondb.grammar.parser import parse, parse_expression, parse_script
+from kryptondb.grammar.parser import parse, parse_expression, parse_literal, parse_script
 from kryptondb.grammar.scanner import is_complete, split_statements
 from kryptondb.grammar.tree import children, walk
 from kryptondb.grammar.unparse import unparse
@@ -31,6 +31,7 @@ __all__ = [
     "is_complete",
     "parse",
     "parse_expression",
+    "parse_literal",
     "parse_script",
     "quote_identifier",
     "quote_string",

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import lark
 from lark.tree import Meta
@@ -15,7 +15,9 @@ from lark.visitors import v_args
 from kryptondb.errors import Position
 from kryptondb.grammar import statements as s
 from kryptondb.grammar.build_expressions import ExpressionBuilder, Word, has, of_kind
-from kryptondb.grammar.words import TABLE_FUNCTIONS, misspelt_aggregate
+from kryptondb.grammar.words import MAX_ITEMS, TABLE_FUNCTIONS, misspelt_aggregate
+
+_Kind = TypeVar("_Kind", bound=s.Node)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,13 @@ class Builder(ExpressionBuilder):
         return s.SelectItem(expression, alias[0].text if alias else None, position=self._at(meta))
 
     def items(self, meta: Meta, children: list[s.SelectItem]) -> tuple[s.SelectItem, ...]:
+        return self._few(children, "SELECT")
+
+    def _few(self, children: list[_Kind], clause: str) -> tuple[_Kind, ...]:
+        """What a clause lists, when it is not too much."""
+        if len(children) > MAX_ITEMS:
+            message = f"{clause} lists {len(children):,} expressions; the most is {MAX_ITEMS:,}"
+            raise self._error(message, children[MAX_ITEMS].position)
         return tuple(children)
 
     def source(self, meta: Meta, children: list[Any]) -> s.TableFunction:
@@ -80,14 +89,14 @@ class Builder(ExpressionBuilder):
         return _Clause("where", children[0], self._at(meta))
 
     def group_by(self, meta: Meta, children: list[Any]) -> _Clause:
-        return _Clause("group_by", tuple(children), self._at(meta))
+        return _Clause("group_by", self._few(children, "GROUP BY"), self._at(meta))
 
     def order_item(self, meta: Meta, children: list[Any]) -> s.OrderItem:
         nulls = True if has(children, "FIRST") else False if has(children, "LAST") else None
         return s.OrderItem(children[0], has(children, "DESC"), nulls, position=self._at(meta))
 
     def order_by(self, meta: Meta, children: list[Any]) -> _Clause:
-        return _Clause("order_by", tuple(children), self._at(meta))
+        return _Clause("order_by", self._few(children, "ORDER BY"), self._at(meta))
 
     def limit(self, meta: Meta, children: list[Any]) -> _Clause:
         count = children[0]

@@ -16,7 +16,7 @@ from lark.visitors import Transformer_NonRecursive, v_args
 from kryptondb.errors import ParseError, Position, did_you_mean
 from kryptondb.grammar import statements as s
 from kryptondb.grammar.scanner import Places
-from kryptondb.grammar.words import AGGREGATES, FUNCTIONS, TABLE_FILES
+from kryptondb.grammar.words import AGGREGATES, FUNCTIONS, MAX_ITEMS, TABLE_FILES
 
 LARGEST_INTEGER = 2**63 - 1
 
@@ -249,14 +249,19 @@ class ExpressionBuilder(Transformer_NonRecursive[lark.Token, Any]):
 
     def membership(self, meta: Meta, children: list[Any]) -> s.In:
         value, *items = of_kind(s.Expression, children)
+        computed = [item for item in items if not isinstance(item, s.Literal)]
+        if len(computed) > MAX_ITEMS:
+            message = f"IN lists {len(computed):,} expressions beside constants; the most is {MAX_ITEMS:,}"
+            raise self._error(message, computed[MAX_ITEMS].position)
         return s.In(value, tuple(items), has(children, "NOT"), position=self._at(meta))
 
     def is_null(self, meta: Meta, children: list[Any]) -> s.IsNull:
         return s.IsNull(children[0], has(children, "NOT"), position=self._at(meta))
 
     def like(self, meta: Meta, children: list[Any]) -> s.Like:
-        value, pattern = of_kind(s.Expression, children)
-        return s.Like(value, pattern, has(children, "NOT"), position=self._at(meta))
+        value, pattern, *escape = of_kind(s.Expression, children)
+        negated, any_case = has(children, "NOT"), has(children, "ILIKE")
+        return s.Like(value, pattern, negated, escape[0] if escape else None, any_case, position=self._at(meta))
 
     def call(self, meta: Meta, children: list[Any]) -> s.Call:
         token = children[0]

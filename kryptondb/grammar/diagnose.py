@@ -40,7 +40,21 @@ _SIGNS = {
 _OPERATORS = frozenset(
     [
         *("PLUS", "MINUS", "STAR", "SLASH", "PERCENT", "EQUAL", "DIFFERENT", "UNEQUAL"),
-        *("BELOW", "AT_MOST", "ABOVE", "AT_LEAST", "AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE"),
+        *(
+            "BELOW",
+            "AT_MOST",
+            "ABOVE",
+            "AT_LEAST",
+            "AND",
+            "OR",
+            "NOT",
+            "BETWEEN",
+            "IN",
+            "IS",
+            "LIKE",
+            "ILIKE",
+            "ESCAPE",
+        ),
     ]
 )
 _OPERANDS = frozenset(
@@ -138,23 +152,20 @@ class _Diagnosis:
         if token.text == "=" and "ARROW" in self.terminals:
             hint = _FOREIGN["->"]
         elif token.kind == "number" and token.text[-1] not in "0123456789.":
-            return self._at(
-                token, f'"{token.text}" is not a number', f"A size or a name is quoted: {quote_string(token.text)}."
-            )
+            hint = f"A size or a name is quoted: {quote_string(_short(token.text))}."
+            return self._at(token, f'"{_short(token.text)}" is not a number', hint)
         elif token.kind == "number" and token.text.count(".") > 1:
-            return self._at(token, f'"{token.text}" is not a number', None)
+            return self._at(token, f'"{_short(token.text)}" is not a number', None)
         elif token.kind == "parameter" and not _PARAMETER.fullmatch(token.text):
-            return self._at(token, f'"{token.text}" is not a parameter', "Parameters are written ? or $name.")
+            return self._at(token, f'"{_short(token.text)}" is not a parameter', "Parameters are written ? or $name.")
         elif token.kind == "quoted" and "STRING" in self.terminals and "QUOTED" not in self.terminals:
             name = token.text[1:-1].replace('""', '"')
-            return self._at(
-                token, f"{token.text} is a name, not a string", f"A string takes single quotes: {quote_string(name)}."
-            )
+            hint = f"A string takes single quotes: {quote_string(_short(name))}."
+            return self._at(token, f"{_show(token)} is a name, not a string", hint)
         elif token.kind == "string" and "QUOTED" in self.terminals and "STRING" not in self.terminals:
             name = token.text[1:-1].replace("''", "'")
-            return self._at(
-                token, f"{token.text} is a string, not a name", f"Write the name as {quote_identifier(name)}."
-            )
+            hint = f"Write the name as {quote_identifier(_short(name))}."
+            return self._at(token, f"{_show(token)} is a string, not a name", hint)
         elif token.kind == "other" and hint is None:
             return self._at(token, f"{token.text!r} has no meaning here", self._expected())
         return self._at(token, f'unexpected "{token.text}"', hint) if hint else None
@@ -217,7 +228,7 @@ class _Diagnosis:
         elif token.text in _COMPARISONS and "AND" in self.terminals and "NAME" not in self.terminals:
             hint = "Comparisons do not chain: join two with AND."
         elif word and "STRING" in self.terminals and "NAME" not in self.terminals and not meant:
-            hint = f"{hint} Did you mean {quote_string(token.text)}?"
+            hint = f"{hint} Did you mean {quote_string(_short(token.text))}?"
         if meant and (self.previous is None or alternatives == 1):
             return self._at(token, message, meant)
         return self._at(token, message, " ".join(filter(None, (meant, hint))) or None)
@@ -299,8 +310,13 @@ class _Diagnosis:
 
 def _show(token: Token) -> str:
     """The token as a message names it, cut when it is long."""
-    text = token.text if len(token.text) <= 40 else token.text[:37] + "..."
+    text = _short(token.text)
     return text if token.kind in ("string", "number", "quoted") else f'"{text}"'
+
+
+def _short(text: str) -> str:
+    """The text, cut when it is long."""
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _meant(word: str, candidates: list[str]) -> str | None:

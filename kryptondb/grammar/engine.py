@@ -11,6 +11,7 @@ from kryptondb.grammar.words import RESERVED
 
 STATEMENT = "statement"
 SELECTED = "selected"  # one expression, `*`, HEATMAP, ATTRIBUTION or PREDICTION
+LITERAL = "literal"  # one constant, or a list of them
 
 
 class ReservedWord(Exception):
@@ -34,7 +35,7 @@ def grammar() -> lark.Lark:
         files(__package__).joinpath("occlude.lark").read_text(encoding="utf-8"),
         parser="lalr",
         lexer="contextual",
-        start=[STATEMENT, SELECTED],
+        start=[STATEMENT, SELECTED, LITERAL],
         propagate_positions=True,
         maybe_placeholders=False,
         lexer_callbacks={"NAME": _refuse_reserved},

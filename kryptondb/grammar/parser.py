@@ -1,15 +1,19 @@
-"""From text to statements: `parse`, `parse_script`, `parse_expression`. A bad text raises ParseError, nothing else."""
+"""From text to statements: `parse`, `parse_script`, `parse_expression`. A bad text raises ParseError, nothing else.
+
+Every step takes time and memory in proportion to the text, and a text may only hold so much.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from kryptondb.errors import ParseError
-from kryptondb.grammar.scanner import Piece, Places, split
-from kryptondb.grammar.statements import Expression, Statement
+from kryptondb.grammar.scanner import Piece, Places, scan, split
+from kryptondb.grammar.statements import Expression, ListLiteral, Literal, Statement
 from kryptondb.grammar.tree import too_deep
-from kryptondb.grammar.words import MAX_CHARACTERS
+from kryptondb.grammar.words import MAX_CHARACTERS, MAX_TEXT_WORDS, MAX_WORDS
 
 # Far above any query a person writes, and low enough that the functions that walk a statement may be recursive.
 MAX_DEPTH = 100
@@ -21,14 +25,16 @@ def parse(text: str) -> Statement:
     Raises:
         ParseError: where it is not a statement, with what was expected there.
     """
-    pieces = _pieces(text)
-    if len(pieces) > 1:
-        first = pieces[1].tokens[0]
-        place = Places(text).at(first.start, first.end)
+    _check_size(text)
+    places = Places(text)
+    pieces = split(text)
+    first, second = _first(text, places, pieces), next(pieces, None)
+    if second is not None:
+        place = places.at(second.tokens[0].start, second.tokens[0].end)
         raise ParseError(
             "a second statement starts here", position=place, hint="Give one statement at a time.", text=text
         )
-    statement: Statement = _build(text, pieces[0], "statement")
+    statement: Statement = _build(text, places, first, "statement")
     return statement
 
 
@@ -38,29 +44,79 @@ def parse_script(text: str) -> tuple[Statement, ...]:
     `?` counts from the first one anew in each statement.
     """
     _check_size(text)
-    return tuple(_build(text, piece, "statement") for piece in split(text))
+    places = Places(text)
+    return tuple(_build(text, places, piece, "statement") for piece in split(text))
 
 
 def parse_expression(text: str) -> Expression:
     """One expression, `*`, HEATMAP, ATTRIBUTION or PREDICTION: what `str(expression)` wrote, read back."""
-    pieces = _pieces(text)
-    if len(pieces) > 1 or text[pieces[0].end :].lstrip().startswith(";"):
-        semicolon = text.index(";", pieces[0].end)
-        raise ParseError(
-            'unexpected ";" after an expression', position=Places(text).at(semicolon, semicolon + 1), text=text
-        )
-    expression: Expression = _build(text, pieces[0], "selected")
+    _check_size(text)
+    places = Places(text)
+    first = _first(text, places, split(text))
+    if text[first.end :].lstrip().startswith(";"):
+        semicolon = text.index(";", first.end)
+        place = places.at(semicolon, semicolon + 1)
+        raise ParseError('unexpected ";" after an expression', position=place, text=text)
+    expression: Expression = _build(text, places, first, "selected")
     return expression
 
 
-def _pieces(text: str) -> list[Piece]:
-    """The statements of a text, at least one."""
-    _check_size(text)
-    pieces = split(text)
-    if not pieces:
+def parse_literal(text: str) -> Expression | None:
+    """A number, a string in quotes, TRUE, FALSE, NULL or a list of them; None for a text that is not a literal.
+
+    A bare text in a list is a string: `(a.png, b.png)`.
+
+    Raises:
+        ParseError: a number that is too large.
+    """
+    literal = _literal(text)
+    if literal is None and (items := _bare_items(text)):
+        return ListLiteral(tuple(_literal(item) or Literal(item) for item in items))
+    return literal
+
+
+def _literal(text: str) -> Expression | None:
+    """What the grammar's rule for literals reads in a text."""
+    from lark.exceptions import UnexpectedInput
+
+    from kryptondb.grammar.engine import LITERAL, ReservedWord, grammar
+
+    try:
+        _check_size(text)
+        places = Places(text)
+        first = _first(text, places, split(text))
+        _check_nesting(text, places, first)
+        if first.end - first.start < len(text.strip()) or any(token.kind == "comment" for token in scan(text)):
+            return None
+        tree = grammar().parse(text[first.start : first.end], start=LITERAL)
+    except (ParseError, UnexpectedInput, ReservedWord):
+        return None
+    literal: Expression = _transformed(text, places, first, tree)
+    return literal
+
+
+def _bare_items(text: str) -> list[str] | None:
+    """The texts between the commas of a list in parentheses; None for any other text, and where one is empty."""
+    tokens = list(scan(text)) if len(text) <= MAX_CHARACTERS else []
+    if not tokens or tokens[0].text != "(" or any(token.kind == "comment" or not token.closed for token in tokens):
+        return None
+    depth, cuts = 0, [tokens[0].end]
+    for token in tokens:
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if depth == (0 if token.text == ")" else 1) and token.text in (",", ")"):
+            cuts.append(token.end)
+        if depth == 0 and token is not tokens[-1]:
+            return None
+    items = [text[start : end - 1].strip() for start, end in pairwise(cuts)]
+    return items if depth == 0 and all(items) else None
+
+
+def _first(text: str, places: Places, pieces: Iterator[Piece]) -> Piece:
+    first = next(pieces, None)
+    if first is None:
         end = len(text.rstrip())
-        raise ParseError("there is no statement here", position=Places(text).at(end, end), text=text)
-    return pieces
+        raise ParseError("there is no statement here", position=places.at(end, end), text=text)
+    return first
 
 
 def _check_size(text: str) -> None:
@@ -69,18 +125,28 @@ def _check_size(text: str) -> None:
             f"the text is too long: {len(text):,} characters",
             hint=f"The most is {MAX_CHARACTERS:,}. Give long lists as a parameter.",
         )
+    inside = total = 0
+    for token in scan(text):
+        if token.kind == "comment":
+            continue
+        inside = 0 if token.text == ";" else inside + 1
+        total += 1
+        if inside > MAX_WORDS or total > MAX_TEXT_WORDS:
+            what, most, hint = "statement", MAX_WORDS, "Give a long list as a parameter."
+            if inside <= MAX_WORDS:
+                what, most, hint = "text", MAX_TEXT_WORDS, "Run it in parts."
+            place = Places(text).at(token.start, token.end)
+            message = f"this {what} has more than {most:,} words and signs"
+            raise ParseError(message, position=place, hint=hint, text=text)
 
 
-def _build(text: str, piece: Piece, start: str) -> Any:
-    from lark.exceptions import UnexpectedInput, VisitError
+def _build(text: str, places: Places, piece: Piece, start: str) -> Any:
+    from lark.exceptions import UnexpectedInput
 
-    from kryptondb.grammar.build import Builder
     from kryptondb.grammar.diagnose import diagnose
     from kryptondb.grammar.engine import ReservedWord, grammar
 
-    places = Places(text)
-    for offset in _parentheses_too_deep(piece):
-        raise _nested_too_deep(text, places, offset, offset + 1)
+    _check_nesting(text, places, piece)
     try:
         tree = grammar().parse(text[piece.start : piece.end], start=start)
     except ReservedWord as error:
@@ -89,25 +155,33 @@ def _build(text: str, piece: Piece, start: str) -> Any:
         token = getattr(error, "token", None)  # absent when the lexer, not the parser, was at a loss
         place = error.pos_in_stream if token is None else token.start_pos if token.type != "$END" else None
         raise diagnose(text, piece, piece.end if place is None else piece.start + place, start) from None
-    try:
-        node = Builder(text, places, piece.start).transform(tree)
-    except VisitError as error:
-        if isinstance(error.orig_exc, ParseError):
-            raise error.orig_exc from None
-        raise
+    node = _transformed(text, places, piece, tree)
     deepest = too_deep(node, MAX_DEPTH)
     if deepest is not None and deepest.position is not None:
         raise _nested_too_deep(text, places, deepest.position.start, deepest.position.end)
     return node
 
 
-def _parentheses_too_deep(piece: Piece) -> Iterator[int]:
-    """Offsets of the opening parentheses below the deepest level allowed."""
+def _transformed(text: str, places: Places, piece: Piece, tree: Any) -> Any:
+    from lark.exceptions import VisitError
+
+    from kryptondb.grammar.build import Builder
+
+    try:
+        return Builder(text, places, piece.start).transform(tree)
+    except VisitError as error:
+        if isinstance(error.orig_exc, ParseError):
+            raise error.orig_exc from None
+        raise
+
+
+def _check_nesting(text: str, places: Places, piece: Piece) -> None:
+    """Raises a ParseError at the first parenthesis below the deepest level allowed."""
     depth = 0
     for token in piece.tokens:
         depth += {"(": 1, ")": -1}.get(token.text, 0)
         if depth > MAX_DEPTH and token.text == "(":
-            yield token.start
+            raise _nested_too_deep(text, places, token.start, token.end)
 
 
 def _nested_too_deep(text: str, places: Places, start: int, end: int) -> ParseError:

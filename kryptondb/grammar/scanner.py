@@ -9,6 +9,8 @@ import bisect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 from kryptondb.errors import Position
 
@@ -28,8 +30,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A piece of text: `kind` is comment, string, quoted, number, parameter, word, operator or other."""
 
     kind: str
@@ -62,18 +63,16 @@ def scan(text: str) -> Iterator[Token]:
             yield Token(kind, match[0], match.start(), match.end(), closed)
 
 
-def split(text: str) -> list[Piece]:
+def split(text: str) -> Iterator[Piece]:
     """The statements of a text, cut at `;` outside quotes and comments; empty ones are left out."""
-    pieces: list[Piece] = []
     tokens: list[Token] = []
-    for token in (*scan(text), Token("operator", ";", len(text), len(text))):
+    for token in chain(scan(text), (Token("operator", ";", len(text), len(text)),)):
         if token.text == ";":
             if tokens:
-                pieces.append(Piece(tokens[0].start, tokens[-1].end, tuple(tokens)))
+                yield Piece(tokens[0].start, tokens[-1].end, tuple(tokens))
             tokens = []
         elif token.kind != "comment" or not token.closed:
             tokens.append(token)
-    return pieces
 
 
 def split_statements(text: str) -> list[tuple[str, int]]:

@@ -32,11 +32,17 @@ class Expression(Node):
     """A value in a WHERE clause, a select list or an option."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Literal(Expression):
-    """NULL, TRUE, FALSE, a number or a string, as the Python value."""
+    """NULL, TRUE, FALSE, a number or a string, as the Python value. 1, 1.0 and TRUE are three literals."""
 
     value: bool | int | float | str | None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and type(self.value) is type(other.value) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash((type(self.value), self.value))
 
 
 @dataclass(frozen=True)
@@ -129,11 +135,13 @@ class IsNull(Expression):
 
 @dataclass(frozen=True)
 class Like(Expression):
-    """`value [NOT] LIKE 'pattern'`, with `%` and `_`."""
+    """`value [NOT] LIKE 'pattern' [ESCAPE 'c']`, with `%` and `_`; ILIKE in any case."""
 
     value: Expression
     pattern: Expression
     negated: bool = False
+    escape: Expression | None = None
+    any_case: bool = False
 
 
 @dataclass(frozen=True)

@@ -188,8 +188,10 @@ class _Writer:
                 return f"{self.expression(value, _SUM)}{_not(negated)} IN ({self.all(items)})"
             case s.IsNull(value, negated):
                 return f"{self.expression(value, _SUM)} IS{_not(negated)} NULL"
-            case s.Like(value, pattern, negated):
-                return f"{self.expression(value, _SUM)}{_not(negated)} LIKE {self.expression(pattern, _SUM)}"
+            case s.Like(value, pattern, negated, escape, any_case):
+                word = "ILIKE" if any_case else "LIKE"
+                matched = f"{self.expression(value, _SUM)}{_not(negated)} {word} {self.expression(pattern, _SUM)}"
+                return matched + (f" ESCAPE {self.expression(escape, _SUM)}" if escape is not None else "")
             case s.Call(function, arguments, star, distinct):
                 inside = "*" if star else ("DISTINCT " if distinct else "") + self.all(arguments)
                 return f"{function}({inside})"

@@ -6,8 +6,12 @@ import difflib
 import re
 from collections.abc import Mapping
 
-# The longest text that is read at all.
+# What a text may hold, far beyond what people write: reading it takes time and memory in proportion.
 MAX_CHARACTERS = 1 << 20
+MAX_WORDS = 50_000  # words, names, numbers, strings and signs of one statement
+MAX_TEXT_WORDS = 200_000  # of all statements of a text
+MAX_ITEMS = 1_000  # what SELECT, GROUP BY or ORDER BY lists
+MAX_PATTERN = 1_000  # characters of a LIKE pattern
 
 # Every keyword, in the order in which completion and "Expected ..." sentences offer them.
 KEYWORDS: tuple[str, ...] = (
@@ -18,14 +22,15 @@ KEYWORDS: tuple[str, ...] = (
     *("FROM", "OCCLUDE", "REDUNDANCY", "TORCHVISION", "TIMM", "PRETRAINED", "TO"),
     *("AS", "WHERE", "GROUP", "ORDER", "LIMIT", "WITH", "USING", "BY", "ASC", "DESC", "NULLS", "FIRST", "LAST"),
     *("SSIM", "CONFIDENCE", "TIME", "SECONDS", "SECOND", "TOP", "ALL"),
-    *("NULL", "TRUE", "FALSE", "DISTINCT", "AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE"),
+    *("NULL", "TRUE", "FALSE", "DISTINCT", "AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE", "ILIKE", "ESCAPE"),
 )
 
 # Keywords that are never names, wherever they stand, unless quoted. Every other keyword is a name where it can be one.
 RESERVED: frozenset[str] = frozenset(
     [
         *("SELECT", "FROM", "AS", "WHERE", "GROUP", "ORDER", "LIMIT", "WITH", "USING", "ASC", "DESC", "DISTINCT"),
-        *("AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE", "NULL", "TRUE", "FALSE"),
+        *("AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE", "ILIKE", "ESCAPE"),
+        *("NULL", "TRUE", "FALSE"),
     ]
 )
 

@@ -17,7 +17,6 @@ neither true nor false.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -38,7 +37,7 @@ from kryptondb.grammar.statements import (
     Literal,
     Unary,
 )
-from kryptondb.optimizer.expressions import conjunction, conjuncts
+from kryptondb.optimizer.expressions import arrow_pattern, conjunction, conjuncts
 
 Array = np.ndarray[Any, Any]
 
@@ -122,9 +121,7 @@ class _Evaluator:
             inside = self._compare(">=", value, predicate.low) & self._compare("<=", value, predicate.high)
             return ~inside if predicate.negated else inside
         if isinstance(predicate, In):
-            found = self._known(np.zeros(self.places, dtype=bool))
-            for item in predicate.items:
-                found = found | self._compare("=", predicate.value, item)
+            found = self._in(predicate)
             return ~found if predicate.negated else found
         if isinstance(predicate, Like):
             return self._like(predicate)
@@ -175,26 +172,42 @@ class _Evaluator:
             return self._nothing() if null.all() else self._anything()
         return self._known(_COMPARE[operator](first.data, second.data), null)
 
+    def _in(self, predicate: In) -> Truth:
+        """`x IN (a, b)` as x = a OR x = b; constants, of which there may be thousands, are looked up at once."""
+        value = self.values(predicate.value)
+        found = self._known(np.zeros(self.places, dtype=bool))
+        constants: list[Any] = []
+        for item in predicate.items:
+            constant = _scalar(item.value) if isinstance(item, Literal) and item.value is not None else None
+            if value is not None and constant is not None and np.array(constant).dtype.kind == value.data.dtype.kind:
+                constants.append(constant)
+            else:
+                found = found | self._compare("=", predicate.value, item)
+        if value is not None and constants:
+            known = np.array(constants, dtype=None if value.data.dtype.kind == "U" else value.data.dtype)
+            found = found | self._known(np.isin(value.data, known), value.null)
+        return found
+
     def _like(self, like: Like) -> Truth:
-        if isinstance(like.pattern, Literal) and like.pattern.value is None:
+        pattern = arrow_pattern(like)
+        if pattern is None:
             return self._nothing()
         value = self.values(like.value)
         if value is not None and value.null.all():
             return self._nothing()
-        pattern = like.pattern.value if isinstance(like.pattern, Literal) else None
-        if value is None or not isinstance(pattern, str) or value.data.dtype.kind != "U":
+        if value is None or value.data.dtype.kind != "U":
             return self._anything()
-        matches = like_pattern(pattern)
-        found = np.fromiter((matches.fullmatch(text) is not None for text in value.data), dtype=bool, count=self.places)
-        known = self._known(found, value.null)
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = pc.match_like(pa.array(value.data, pa.string()), pattern=pattern, ignore_case=like.any_case)
+        known = self._known(np.asarray(found), value.null)
         return ~known if like.negated else known
 
     def _constant(self, value: bool | float | str | None) -> Values:
         if value is None:
             return Values(np.zeros(self.places), np.ones(self.places, dtype=bool))
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = float(value)
-        return Values(np.full(self.places, value), np.zeros(self.places, dtype=bool))
+        return Values(np.full(self.places, _scalar(value)), np.zeros(self.places, dtype=bool))
 
     def _known(self, true: Array, null: Array | None = None) -> Truth:
         null = np.zeros(self.places, dtype=bool) if null is None else null
@@ -209,10 +222,9 @@ class _Evaluator:
         return Truth(every, every, every if null else ~every)
 
 
-def like_pattern(pattern: str) -> re.Pattern[str]:
-    """A LIKE pattern as a regular expression: `%` is any text, `_` any one character."""
-    pieces = (".*" if char == "%" else "." if char == "_" else re.escape(char) for char in pattern)
-    return re.compile("".join(pieces), re.DOTALL)
+def _scalar(value: bool | float | str) -> bool | float | str:
+    """A constant as columns hold it: numbers are floats."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 _COMPARE = {

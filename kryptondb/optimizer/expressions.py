@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from kryptondb.grammar.statements import Binary, Call, Column, Expression, Node
+from kryptondb.grammar.statements import Binary, Call, Column, Expression, Like, Literal, Node
 from kryptondb.grammar.tree import walk
 from kryptondb.grammar.words import AGGREGATES
 
@@ -38,6 +38,24 @@ def conjunction(predicates: Iterable[Expression]) -> Expression | None:
     for predicate in predicates:
         joined = predicate if joined is None else Binary("AND", joined, predicate)
     return joined
+
+
+def arrow_pattern(like: Like) -> str | None:
+    """The pattern of a LIKE as Arrow reads it, where a backslash escapes; None for NULL, which matches nothing.
+
+    Arrow matches in time that is linear in the text, whatever the pattern.
+    """
+    pattern, escape = (part.value if isinstance(part, Literal) else None for part in (like.pattern, like.escape))
+    if not isinstance(pattern, str) or (like.escape is not None and not isinstance(escape, str)):
+        return None
+    pieces: list[str] = []
+    characters = iter(pattern)
+    for character in characters:
+        escaped = character == escape
+        if escaped:
+            character = next(characters, "")
+        pieces.append("\\" + character if character == "\\" or (escaped and character in "%_") else character)
+    return "".join(pieces)
 
 
 def columns_of(expression: Expression) -> frozenset[str]:

@@ -21,7 +21,7 @@ from kryptondb.grammar.statements import (
     Literal,
     Unary,
 )
-from kryptondb.grammar.words import AGGREGATES
+from kryptondb.grammar.words import AGGREGATES, MAX_PATTERN
 from kryptondb.optimizer.expressions import has_aggregate
 
 NUMBER, STRING, BOOLEAN, NULL = "number", "string", "condition", "null"
@@ -67,10 +67,7 @@ def type_of(expression: Expression, columns: Mapping[str, str]) -> str:
         type_of(expression.value, columns)
         return BOOLEAN
     if isinstance(expression, Like):
-        _need(expression.value, STRING, "LIKE", columns)
-        _need(expression.pattern, STRING, "LIKE", columns)
-        if not isinstance(expression.pattern, Literal):
-            raise BindError("LIKE takes a pattern in quotes", position=expression.pattern.position)
+        _check_like(expression, columns)
         return BOOLEAN
     if isinstance(expression, Call):
         return _type_of_call(expression, columns)
@@ -113,6 +110,30 @@ def _type_of_call(call: Call, columns: Mapping[str, str]) -> str:
             position=call.arguments[1].position or call.position,
         )
     return NUMBER
+
+
+def _check_like(like: Like, columns: Mapping[str, str]) -> None:
+    word = "ILIKE" if like.any_case else "LIKE"
+    _need(like.value, STRING, word, columns)
+    pattern = _text_of(like.pattern, f"{word} takes a pattern in quotes", columns)
+    escape = "" if like.escape is None else _text_of(like.escape, "ESCAPE takes a character in quotes", columns)
+    if len(escape) > 1:
+        raise BindError(f"ESCAPE takes one character, not {len(escape):,}", position=like.position)
+    if len(pattern) > MAX_PATTERN:
+        article = "an" if like.any_case else "a"
+        message = f"{article} {word} pattern of {len(pattern):,} characters is too long; the most is {MAX_PATTERN:,}"
+        raise BindError(message, position=like.pattern.position)
+    if escape and (len(pattern) - len(pattern.rstrip(escape))) % 2:
+        message = f"the pattern of {word} must not end with its escape character"
+        raise BindError(message, position=like.pattern.position, hint="Twice, it stands for itself.")
+
+
+def _text_of(expression: Expression, otherwise: str, columns: Mapping[str, str]) -> str:
+    """The text of a literal, empty for NULL."""
+    _need(expression, STRING, otherwise.split()[0], columns)
+    if not isinstance(expression, Literal):
+        raise BindError(otherwise, position=expression.position)
+    return str(expression.value or "")
 
 
 def _is_small_integer(expression: Expression) -> bool:

@@ -101,6 +101,17 @@ def test_arithmetic_follows_sql(text: str, expected: list[Any]) -> None:
         ("'a\\b' LIKE 'a\\%'", [True] * 4),  # a backslash is a backslash
         ("'a%' LIKE 'a\\%'", [False] * 4),
         ("label LIKE NULL", [None] * 4),
+        ("label LIKE '100!%%' ESCAPE '!'", [False, True, False, None]),
+        ("label LIKE 'a!_b' ESCAPE '!'", [False, False, True, None]),
+        ("label NOT LIKE '%!_%' ESCAPE '!'", [True, True, False, None]),
+        ("'a!b' LIKE 'a!!b' ESCAPE '!'", [True] * 4),
+        ("'ab' LIKE 'a!b' ESCAPE '!'", [True] * 4),
+        ("'a%' LIKE 'a\\%' ESCAPE '\\'", [True] * 4),
+        ("'ab' LIKE 'a\\%' ESCAPE '\\'", [False] * 4),
+        ("label LIKE 'a_b' ESCAPE ''", [False, False, True, None]),
+        ("label LIKE 'a_b' ESCAPE NULL", [None] * 4),
+        ("label ILIKE 'egyptian%'", [True, False, False, None]),
+        ("label NOT ILIKE '%FOX'", [True, False, True, None]),
         ("label IN ('a_b', 'z')", [False, False, True, None]),
     ],
 )

@@ -100,7 +100,7 @@ def _compound(inner: SearchStrategy[Expression]) -> SearchStrategy[Expression]:
         st.builds(Between, inner, inner, inner, st.booleans()),
         st.builds(In, inner, items, st.booleans()),
         st.builds(IsNull, inner, st.booleans()),
-        st.builds(Like, inner, inner, st.booleans()),
+        st.builds(Like, inner, inner, st.booleans(), st.none() | inner, st.booleans()),
         calls(inner),
     )
 

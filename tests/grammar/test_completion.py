@@ -33,7 +33,7 @@ OCCLUDE = "SELECT HEATMAP FROM occlude(chest, 'a'"
             OCCLUDE + ") ORDER BY y ",
             (
                 *("LIMIT", "WITH", "USING", "ASC", "DESC", "NULLS"),
-                *("AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE"),
+                *("AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE", "ILIKE"),
             ),
         ),
         ("CREATE MODEL m FROM ", ("torchvision", "timm", "pretrained")),

@@ -129,6 +129,49 @@ def test_a_long_list_is_not_nesting() -> None:
     parse(f"SELECT HEATMAP FROM occlude(m, ({files})) WHERE class IN ({', '.join(map(str, range(3000)))})")
 
 
+OCCLUDE = "occlude(m, 'a')"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"SELECT {','.join(['y'] * 500_000)} FROM {OCCLUDE}", "this statement has more than 50,000 words and signs"),
+        (f"SELECT y FROM {OCCLUDE} ORDER BY {','.join(['y'] * 500_000)}", "this statement has more than 50,000 words"),
+        (f"SELECT y FROM {OCCLUDE} WHERE {' OR '.join(['y=1'] * 110_000)}", "this statement has more than 50,000"),
+        (f"SELECT y FROM {OCCLUDE} WHERE y IN ({','.join(['1'] * 300_000)})", "this statement has more than 50,000"),
+        (f"CALIBRATE {','.join(['m'] * 300_000)}", "this statement has more than 50,000 words and signs"),
+        ("SHOW MODELS;" * 80_000, "this text has more than 200,000 words and signs"),
+        (f"SELECT {','.join(['y'] * 1_001)} FROM {OCCLUDE}", "SELECT lists 1,001 expressions; the most is 1,000"),
+        (f"SELECT y FROM {OCCLUDE} GROUP BY {','.join(['y'] * 1_001)}", "GROUP BY lists 1,001 expressions; the most"),
+        (f"SELECT y FROM {OCCLUDE} ORDER BY {','.join(['y'] * 1_001)}", "ORDER BY lists 1,001 expressions; the most"),
+        (f"SELECT y FROM {OCCLUDE} WHERE y IN ({','.join(['x'] * 1_001)})", "IN lists 1,001 expressions beside const"),
+        ("SET a = " + "1" * 1_000_000 + "x", "is not a number"),
+        ("SET a = 1." + "1" * 500_000 + "." + "1" * 500_000, "is not a number"),
+        ("SET a = 1e" + "1" * 1_000_000, "this number is too large"),
+        ("SET a = '" + "''" * 500_000, "this string is never closed"),
+        ("DESCRIBE " + "y" * 1_000_000 + " y", 'unexpected "y"'),
+        ("SET a = " + "(" * 49_000, "this is nested too deeply"),
+    ],
+)
+def test_a_text_holds_only_so_much(text: str, message: str) -> None:
+    for read in (parse, parse_script):
+        with pytest.raises(ParseError) as caught:
+            read(text)
+        assert message in str(caught.value)
+        assert all(len(line) < 200 for line in str(caught.value).split("\n"))
+
+
+def test_a_long_text_of_few_words_is_a_statement() -> None:
+    assert parse("/* all */ -- of them\n" * 40_000 + "SHOW MODELS")
+    assert parse(f"SET a = '{'x' * 1_000_000}'")
+
+
+def test_positions_of_many_statements_are_counted_in_one_pass() -> None:
+    statements = parse_script("SHOW MODELS;\n" * 10_000)
+    last = statements[-1].position
+    assert last is not None and (last.line, last.column) == (10_000, 1)
+
+
 def test_a_text_without_end_is_refused_unread() -> None:
     with pytest.raises(ParseError, match="the text is too long: 1,048,577 characters"):
         parse(" " * (MAX_CHARACTERS + 1))

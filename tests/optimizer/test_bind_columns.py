@@ -64,3 +64,27 @@ def test_what_has_no_meaning_is_refused_at_its_place(database: Database, query: 
     error = database.error(query)
     assert message in error
     assert error.startswith("line 1, column")
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (f"image LIKE '{'_%' * 500_000}'", "a LIKE pattern of 1,000,000 characters is too long; the most is 1,000"),
+        (f"image ILIKE '{'a' * 1001}'", "an ILIKE pattern of 1,001 characters is too long"),
+        ("image LIKE 'a' ESCAPE '!!'", "ESCAPE takes one character, not 2"),
+        ("image LIKE 'a' ESCAPE label", "ESCAPE takes a character in quotes"),
+        ("image LIKE 'a!!!' ESCAPE '!'", "the pattern of LIKE must not end with its escape character"),
+        ("image ILIKE 3", "ILIKE takes a string, but 3 is a number"),
+    ],
+)
+def test_a_pattern_and_its_escape_are_checked_before_anything_runs(
+    database: Database, condition: str, message: str
+) -> None:
+    assert message in database.error(f"SELECT y {FROM} WHERE {condition}")
+
+
+def test_many_outputs_and_keys_are_bound_at_once(database: Database) -> None:
+    many = ", ".join(["y"] * 1_000)
+    plan = database.plan(f"SELECT {many} {FROM} GROUP BY {many} ORDER BY {many}")
+    assert len(set(plan.schema)) == 1_000
+    assert "Sort  y\n" in str(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kryptondb.errors import BindError, did_you_mean
@@ -42,11 +43,11 @@ def bind_columns(plan: LogicalPlan, context: Context) -> LogicalPlan:
             keys = (_output(key, "GROUP BY", items, columns, aliases, alias_first=False) for key in node.keys)
             return dataclasses.replace(node, keys=tuple(dict.fromkeys(_group_key(key) for key in keys)))
         if isinstance(node, Sort):
-            sorts = (
-                (_output(key, "ORDER BY", items, columns, aliases, alias_first=True), down, nulls)
-                for key, down, nulls in node.keys
-            )
-            return dataclasses.replace(node, keys=tuple(sorts))
+            sorts: dict[Expression, tuple[Expression, bool, bool | None]] = {}
+            for key, down, nulls in node.keys:
+                bound = _output(key, "ORDER BY", items, columns, aliases, alias_first=True)
+                sorts.setdefault(bound, (bound, down, nulls))  # a key that comes again decides nothing
+            return dataclasses.replace(node, keys=tuple(sorts.values()))
         return dataclasses.replace(node, items=items) if isinstance(node, Project) else node
 
     return dataclasses.replace(plan, root=plan.root.transform(bind))
@@ -75,12 +76,13 @@ def _items(items: Items, every: Sequence[str], columns: Mapping[str, str]) -> It
 def _unique(items: list[tuple[Expression, str]]) -> Items:
     """The second `drop` becomes `drop_1`: a table in Python has one column a name."""
     taken: set[str] = set()
+    numbers: Counter[str] = Counter()
     unique = []
     for expression, name in items:
-        candidate, number = name, 0
+        candidate = name
         while candidate.casefold() in taken:
-            number += 1
-            candidate = f"{name}_{number}"
+            numbers[name] += 1
+            candidate = f"{name}_{numbers[name]}"
         taken.add(candidate.casefold())
         unique.append((expression, candidate))
     return tuple(unique)

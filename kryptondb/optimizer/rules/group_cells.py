@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from kryptondb.errors import BindError
 from kryptondb.grammar.statements import Attribution, Call, Column, Expression, HeatMap, ImageItem, Prediction
@@ -61,8 +62,10 @@ def _group_rows(project: Project) -> PlanNode:
             if isinstance(part, Call) and is_aggregate(part):
                 calls[part] = str(part)
 
+    known = dict.fromkeys(keys)
+
     def above(expression: Expression) -> Expression:
-        return rewrite(expression, lambda part: _grouped(part, keys, calls))
+        return rewrite(expression, lambda part: _grouped(part, known, calls))
 
     def change(node: PlanNode) -> PlanNode:
         if isinstance(node, Aggregate):
@@ -76,7 +79,7 @@ def _group_rows(project: Project) -> PlanNode:
     return project.transform(change)
 
 
-def _grouped(part: Expression, keys: tuple[Expression, ...], calls: dict[Call, str]) -> Expression | None:
+def _grouped(part: Expression, keys: Mapping[Expression, None], calls: Mapping[Call, str]) -> Expression | None:
     """What stands for a part of an output above the Aggregate."""
     if part in keys:
         return Column(column_name(part), position=part.position)
