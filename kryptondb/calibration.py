@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog import Catalog, LayerRecord
+from kryptondb.errors import CatalogError
 from kryptondb.tables import counted
 
 if TYPE_CHECKING:
@@ -35,8 +37,9 @@ class Calibration:
         if key not in self._known:
             general = self._catalog.rates(key)
             if general is None or "reduced" not in general:  # an older version did not measure that
-                self._measure_in_general(device)
-                general = self._catalog.rates(key) or {}
+                general = _general(device)
+                with suppress(CatalogError):  # where it cannot be written, it is measured again another time
+                    self._catalog.put_rates(key, general)
             general.pop("measured", None)
             general["reduced"] = tuple((name, rate) for name, rate in general.get("reduced", ()))
             layers = tuple(_layer_rate(record) for record in self._catalog.layer_rates(key))
@@ -58,9 +61,10 @@ class Calibration:
         from kryptondb.executor.calibrate import measure_layers
 
         key = device_key(device)
+        self._catalog.forget_damaged_rates()
         if in_general:
             self._known.pop(key, None)
-            self._measure_in_general(device)
+            self._catalog.put_rates(key, _general(device))
         general = self.rates(device)
         faster = [name for name, rate in general.reduced if rate > general.flops_per_second]
         self._known.pop(key, None)  # what is measured now is read when rates are asked for again
@@ -81,13 +85,6 @@ class Calibration:
         kinds = [pa.float64() if name == "rate" else pa.string() for name in names]
         columns = [pa.array([row[index] for row in rows], kind) for index, kind in enumerate(kinds)]
         return pa.Table.from_arrays(columns, names=list(names))
-
-    def _measure_in_general(self, device: str) -> None:
-        from kryptondb.executor.calibrate import measure
-
-        general = dataclasses.asdict(measure(device))
-        del general["layers"]
-        self._catalog.put_rates(device_key(device), {**general, "measured": _now()})
 
     def _general_rows(self, key: str) -> list[tuple[Any, ...]]:
         general = self._catalog.rates(key)
@@ -135,6 +132,15 @@ def device_key(device: str) -> str:
 def machine_suffix() -> str:
     """What the keys of this machine's devices end with."""
     return f", {platform.node()}"
+
+
+def _general(device: str) -> dict[str, Any]:
+    """What holds for every layer, measured now, as the catalog keeps it."""
+    from kryptondb.executor.calibrate import measure
+
+    general = dataclasses.asdict(measure(device))
+    del general["layers"]
+    return {**general, "measured": _now()}
 
 
 def _layer_rate(record: LayerRecord) -> LayerRate:

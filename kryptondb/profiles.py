@@ -45,17 +45,8 @@ class Profiles:
             self.store.put(key, sample)
 
     def drop(self, model: str, fingerprint: str | None) -> int | None:
-        """Forgets the profiles of a model, those of what was called so before included.
-
-        Args:
-            fingerprint: the model's; None where there is no such model now.
-
-        Returns:
-            how many images they had, None where there was no profile.
-        """
-        named = model.casefold()
-        keys = [key for key in self.store.known() if fingerprint == key.fingerprint or named == key.model.casefold()]
-        return sum(self.store.drop(key) for key in keys) if keys else None
+        """See `ProfileStore.drop`."""
+        return self.store.drop(model, fingerprint)
 
     def table(self) -> pa.Table:
         """SHOW PROFILES: one row a model, shape of query and device."""

@@ -20,7 +20,7 @@ from kryptondb.arguments import (
     value_of,
 )
 from kryptondb.display import spoken_seconds, spoken_size
-from kryptondb.errors import BindError, Error, ExecutionError, ModelError
+from kryptondb.errors import BindError, CatalogError, Error, ExecutionError, ModelError
 from kryptondb.notebook import Pictures
 from kryptondb.plain_text import plain_line
 from kryptondb.progress import waiting
@@ -377,7 +377,7 @@ class Session:
         except BindError as error:
             error.position = error.position or drop.position
             missing = error
-        except ModelError:  # its file is gone: its profiles can go all the same
+        except (ModelError, CatalogError):  # its file is gone, or its row is damaged: its profiles can go all the same
             pass
         images = self.profiles.drop(drop.model, fingerprint)
         if images is None and missing is not None:

@@ -22,6 +22,7 @@ from kryptondb.catalog.options import PREPROCESS_OPTIONS, SCORE_OPTIONS, ModelOp
 from kryptondb.catalog.preprocessing import for_input
 from kryptondb.catalog.program_check import InputShape, check_payloads, check_program
 from kryptondb.errors import ModelError
+from kryptondb.files.regular import check_regular
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +43,14 @@ def build(path: str, options: ModelOptions) -> Built:
     takes other inputs than the options say.
     """
     options.only("an exported program", *SCORE_OPTIONS, "layout", *PREPROCESS_OPTIONS)
-    if not Path(path).is_file():
-        raise ModelError(f"the model file {path} does not exist")
+    try:
+        check_regular(path, MAX_ARCHIVE_BYTES)
+    except FileNotFoundError:
+        raise ModelError(f"the model file {path} does not exist") from None
+    except OSError as error:
+        raise ModelError(
+            f"{path} is not a sound exported program: {error.strerror or error}", hint=EXPORT_HINT
+        ) from error
     archive, program, shape = _checked_archive(path)
     if options.layout == "channels_last":
         shape = shape[2], shape[0], shape[1]
@@ -61,8 +68,6 @@ def build(path: str, options: ModelOptions) -> Built:
 def _checked_archive(path: str) -> tuple[bytes, str, InputShape]:
     """A new archive with the checked records of the file, the graph in text, and the input's shape."""
     try:
-        if Path(path).stat().st_size > MAX_ARCHIVE_BYTES:
-            raise ModelError(f"{path} is larger than {MAX_ARCHIVE_BYTES >> 30} GiB")
         with zipfile.ZipFile(path) as source:
             records = _records(source, path)
             program = _json(source, records, "models/model.json", path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kryptondb.catalog.options import MAX_CLASSES
 from kryptondb.errors import ModelError
+from kryptondb.files.regular import read_regular
 
 MAX_LABEL_BYTES = 8 << 20  # of a labels file: 100,000 labels of 80 letters
 
@@ -26,16 +25,12 @@ def read_labels(path: str) -> tuple[str, ...]:
     Raises ModelError when the file is not there, too large, not text, or has an empty line between labels.
     """
     try:
-        if Path(path).stat().st_size > MAX_LABEL_BYTES:
-            raise ModelError(
-                f"the labels file {path} is larger than {MAX_LABEL_BYTES >> 20} MiB", hint="Give one label a line."
-            )
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_LABEL_BYTES + 1)  # the size may have changed since it was asked for
+        data = read_regular(path, MAX_LABEL_BYTES, empty=True)
     except OSError as error:
-        raise ModelError(f"the labels file {path} cannot be read: {error.strerror or error}") from error
-    if len(data) > MAX_LABEL_BYTES:
-        raise ModelError(f"the labels file {path} is larger than {MAX_LABEL_BYTES >> 20} MiB")
+        raise ModelError(
+            f"the labels file {path} cannot be read: {error.strerror or error}",
+            hint="Give a text file with one label a line.",
+        ) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -164,7 +164,9 @@ class ModelStore:
             registered = folded in self._registered
             self._forget(folded)
         # A name is registered or remembered; both only where another process has created it meanwhile.
-        record = None if registered else self._catalog.model(name)
+        record = None
+        with suppress(CatalogError):  # a damaged row says nothing of a cached network, and can go all the same
+            record = None if registered else self._catalog.model(name)
         dropped = registered or self._catalog.drop_model(name)
         self._forget_network(record)
         if not dropped and not if_exists:
@@ -173,7 +175,7 @@ class ModelStore:
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        names = {record.name.casefold(): record.name for record in self._catalog.models()}
+        names = {name.casefold(): name for name in self._catalog.model_names()}
         names.update({folded: model.name for folded, (model, _) in self._registered.items()})
         return [names[folded] for folded in sorted(names)]
 
@@ -253,7 +255,7 @@ class ModelStore:
         """Removes the cached network of a model that is gone, unless another model is the same."""
         if self._cache is None or record is None:
             return
-        if all(other.fingerprint != record.fingerprint for other in self._catalog.models()):
+        if not self._catalog.has_fingerprint(record.fingerprint):
             self._cache.forget(record.fingerprint)
 
     def _forget(self, folded: str) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kryptondb.catalog import rows
 from kryptondb.catalog.store import Catalog
+from kryptondb.files.schema import Unfit
 
 #: Samples of one profile that are read: more say nothing new of a promise.
 MOST_SAMPLES = 1_000
@@ -112,17 +114,18 @@ class ProfileStore:
             " JOIN profiles ON profiles.id = profile WHERE fingerprint = ? AND shape = ? AND device = ?"
             " ORDER BY profiled_images.id LIMIT ?"
         )
-        images = self._catalog.read(chosen, (*key.columns, limit))
-        rows = self._catalog.read(
-            "SELECT number, recipe, ssim, profiled_recipes.seconds, further"
+        images = self._catalog.rows(rows.PROFILED_IMAGES, chosen, (*key.columns, limit))
+        measured = self._catalog.rows(
+            rows.PROFILED_RECIPES,
+            "SELECT number, recipe, ssim, profiled_recipes.seconds AS seconds, further"
             f" FROM ({chosen}) AS chosen JOIN profiled_recipes ON profiled_recipes.image = number"
             " ORDER BY number, recipe LIMIT ?",
             (*key.columns, limit, limit * _MOST_RECIPES),
         )
         recipes: dict[int, list[RecipeRecord]] = {number: [] for number, *_ in images}
-        for number, recipe, *measured in rows:
+        for number, *recipe in measured:
             if number in recipes and len(recipes[number]) < _MOST_RECIPES:
-                recipes[number].append(RecipeRecord(self._catalog.json_object(recipe), *measured))
+                recipes[number].append(RecipeRecord(*recipe))
         return [
             SampleRecord(image, name, seconds, when, tuple(recipes[number]))
             for number, image, name, seconds, when in images
@@ -130,15 +133,32 @@ class ProfileStore:
 
     def known(self) -> list[ProfileKey]:
         """The profiles there are, by the model's name and in the order in which they were begun."""
-        rows = self._catalog.read("SELECT fingerprint, shape, device, model FROM profiles ORDER BY model, id")
-        return [ProfileKey(fingerprint, self._catalog.json_object(shape), *rest) for fingerprint, shape, *rest in rows]
+        sql = "SELECT fingerprint, shape, device, model FROM profiles ORDER BY model, id"
+        return [ProfileKey(*row) for row in self._catalog.rows(rows.PROFILES, sql)]
 
-    def drop(self, key: ProfileKey) -> int:
-        """Forgets a profile; how many images it had."""
-        this = "SELECT id FROM profiles WHERE fingerprint = ? AND shape = ? AND device = ?"
-        images = f"SELECT id FROM profiled_images WHERE profile IN ({this})"
+    def drop(self, model: str, fingerprint: str | None) -> int | None:
+        """Forgets the profiles of a model, those those of an earlier one of that name and damaged ones included.
+
+        Args:
+            fingerprint: the model's; None where there is no such model now.
+
+        Returns:
+            how many images they had, None where there was no profile.
+        """
+        named = model.casefold()
+        chosen = []
+        for number, found, *row in self._catalog.read("SELECT id, fingerprint, shape, device, model FROM profiles"):
+            try:
+                rows.PROFILES.checked(("fingerprint", "shape", "device", "model"), (found, *row))
+                wanted = fingerprint == found or named == row[-1].casefold()
+            except Unfit:
+                wanted = True
+            if wanted:
+                chosen.append((number,))
+        images = "SELECT id FROM profiled_images WHERE profile = ?"
         with self._catalog.writing() as connection:
-            connection.execute(f"DELETE FROM profiled_recipes WHERE image IN ({images})", key.columns)
-            count = connection.execute(f"DELETE FROM profiled_images WHERE profile IN ({this})", key.columns).rowcount
-            connection.execute(f"DELETE FROM profiles WHERE id IN ({this})", key.columns)
-            return int(count)
+            held = [connection.execute(f"SELECT count(*) FROM ({images})", number).fetchone()[0] for number in chosen]
+            connection.executemany(f"DELETE FROM profiled_recipes WHERE image IN ({images})", chosen)
+            connection.executemany("DELETE FROM profiled_images WHERE profile = ?", chosen)
+            connection.executemany("DELETE FROM profiles WHERE id = ?", chosen)
+        return sum(held) if chosen else None

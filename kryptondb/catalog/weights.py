@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.errors import ModelError
+from kryptondb.files.regular import check_regular
 
 if TYPE_CHECKING:
     import torch
 
+MAX_WEIGHTS_BYTES = 16 << 30
 MAX_SAFETENSORS_HEADER = 64 << 20  # bytes of JSON; a network of 100,000 tensors needs 15 MB
 NAMED = 3  # how many tensors of a kind a message names
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")  # where training scripts put the state
@@ -33,8 +35,14 @@ def read_state(path: str) -> State:
     missing, is something else (TorchScript, an exported program), holds more than tensors, or is damaged.
     """
     suffix = Path(path).suffix.lower()
-    if not Path(path).is_file():
-        raise ModelError(f"the weights file {path} does not exist")
+    try:
+        check_regular(path, MAX_WEIGHTS_BYTES)
+    except FileNotFoundError:
+        raise ModelError(f"the weights file {path} does not exist") from None
+    except OSError as error:
+        raise ModelError(
+            f"the weights file {path} cannot be read: {error.strerror or error}", hint=SAVE_HINT
+        ) from error
     if suffix == ".safetensors":
         return _named_tensors(_read_safetensors(path), path)
     if suffix in (".pth", ".pt"):

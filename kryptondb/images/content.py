@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-import stat
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from kryptondb.errors import ImageError
+from kryptondb.files.regular import NotRegular, open_regular
 from kryptondb.images.picture import printable
+
+MAX_PICTURE_BYTES = 1 << 40  # a volume or whole slide may be large; what is read of it is bounded by its reader
 
 
 class Content(ABC):
@@ -46,14 +48,10 @@ class FileContent(Content):
 
     def open(self) -> BinaryIO:
         """The file. Pipes and devices are refused before they are opened: reading them could wait for ever."""
-        status = self.path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{self.name}: is a folder")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{self.name}: is not a regular file")
-        if status.st_size == 0:
-            raise ImageError(f"{self.name}: the file is empty")
-        return self.path.open("rb")
+        try:
+            return open_regular(self.path, MAX_PICTURE_BYTES)
+        except NotRegular as error:
+            raise ImageError(f"{self.name}: {error.strerror}") from None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import struct
 import zlib
 from collections.abc import Iterable
@@ -18,12 +19,15 @@ from typing import Any
 import torch
 
 from kryptondb.atomic import atomic_file
+from kryptondb.files.regular import open_regular
+from kryptondb.files.schema import from_json
 from kryptondb.network.graph import Network
 from kryptondb.network.node_json import network_from_json, network_to_json
 from kryptondb.network.templates import Unreadable, Unwritable, items, mapping, text, whole
 from kryptondb.version import __version__
 
 FORMAT = "kryptondb network 1"
+MOST_BYTES = 16 << 30
 MOST_HEADER = 64 << 20  # bytes of JSON; a network of 100,000 nodes needs about as much
 ALIGNMENT = 64  # bytes: where the first tensor begins, as torch's own memory does
 
@@ -71,7 +75,7 @@ def read_network(path: Path) -> Network:
     from safetensors import safe_open
 
     try:
-        _check_header_size(path)
+        _check_header_size(path)  # and that it is a regular file, before it is opened by name
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             if any(metadata.get(key) != wanted for key, wanted in _writer().items()):
@@ -80,7 +84,7 @@ def read_network(path: Path) -> Network:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
             if metadata.get("checksum") != _checksum(nodes, tensors.items()):
                 raise Unreadable("a damaged file")
-            return decode(json.loads(nodes), tensors)
+            return decode(from_json(nodes, MOST_HEADER), tensors)
     except Unreadable:
         raise
     except Exception as error:  # safetensors and json raise many kinds for files that are not theirs
@@ -150,8 +154,8 @@ def _header(metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> bytes
 
 def _check_header_size(path: Path) -> None:
     """Refuses a header that is larger than any of ours, before it is read."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path, MOST_BYTES) as file:
+        size = os.fstat(file.fileno()).st_size
         start = file.read(8)
     if len(start) < 8 or struct.unpack("<Q", start)[0] > min(MOST_HEADER, size - 8):
         raise Unreadable("not a safetensors file")

@@ -15,7 +15,7 @@ import torch
 
 from kryptondb.catalog import Catalog, Model, ModelStore, build_model, network_cache, remembered
 from kryptondb.catalog.network_cache import NetworkCache
-from kryptondb.errors import ModelError
+from kryptondb.errors import CatalogError, ModelError
 from kryptondb.network import Network, trace
 from tests.catalog.networks import export, small_net
 
@@ -185,10 +185,7 @@ def test_the_network_of_another_model_is_ignored(created: Path, database: Path, 
     assert built == ["build", "trace"]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"names": ["a"]}, {"names": None}, {"preprocess": "{}"}, {"files": []}, {"classes": "many"}, {"labels": ""}],
-)
+@pytest.mark.parametrize("change", [{"names": ["a"]}, {"classes": 7}, {"labels": ""}])
 def test_a_record_that_does_not_say_all_is_not_enough(
     created: Path, database: Path, built: list[str], change: dict[str, object]
 ) -> None:
@@ -203,6 +200,20 @@ def test_a_record_that_does_not_say_all_is_not_enough(
         else:
             assert ModelStore(catalog).get("net").labels == tuple("abcde")
     assert built == ["build"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"names": None}, {"preprocess": "{}"}, {"files": []}, {"classes": "many"}, {"files": {"a\0": ""}}]
+)
+def test_a_record_with_other_values_is_damaged(created: Path, database: Path, change: dict[str, object]) -> None:
+    with sqlite3.connect(database) as connection:
+        (text,) = connection.execute("SELECT summary FROM models").fetchone()
+        connection.execute("UPDATE models SET summary = ?", (json.dumps(json.loads(text) | change),))
+    connection.close()
+    with Catalog(database) as catalog:
+        with pytest.raises(CatalogError, match=f'row "net", column summary: {next(iter(change))}.*\nDROP MODEL net'):
+            ModelStore(catalog).get("net")
+        assert ModelStore(catalog).drop("net")
 
 
 def test_a_model_that_is_dropped_takes_its_network_along(created: Path, database: Path, program: Path) -> None:

@@ -20,10 +20,12 @@ from kryptondb.catalog.store import Catalog, ModelRecord
 path, who, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 for index in range(count):
     with Catalog(path) as catalog:  # opens anew each time, so that creating the file is contended as well
-        catalog.put_model(ModelRecord(f"{who}{index}", "torchvision", "resnet18", {"i": index}, "now", "f"))
+        catalog.put_model(ModelRecord(f"{who}{index}", "torchvision", "resnet18", {"classes": index}, "now", "f"))
         catalog.put_setting("device", who)
-        assert catalog.model(f"{who}{index}").options == {"i": index}
+        assert catalog.model(f"{who}{index}").options == {"classes": index}
 """
+
+RATES = {"flops_per_second": 1e9, "bytes_per_second": 1e9, "seconds_per_call": 1e-5}
 
 
 def record(name: str, **options: object) -> ModelRecord:
@@ -36,13 +38,13 @@ def test_what_is_put_is_there_after_closing_and_opening_again(tmp_path: Path) ->
     with Catalog(tmp_path / "a.krypton") as catalog:
         catalog.put_model(record("Chest", size=[8, 8]))
         catalog.put_setting("device", "cpu")
-        catalog.put_rates("cpu", {"flops": 1e9})
+        catalog.put_rates("cpu", RATES)
     with Catalog(tmp_path / "a.krypton") as catalog:
         assert catalog.model("chest") == record("Chest", size=[8, 8])
         assert catalog.models() == [record("Chest", size=[8, 8])]
         assert catalog.setting("device") == "cpu"
         assert catalog.settings() == {"device": "cpu"}
-        assert catalog.rates("cpu") == {"flops": 1e9}
+        assert catalog.rates("cpu") == RATES
         assert catalog.rates("cuda") is None and catalog.setting("threads") is None and catalog.model("net") is None
 
 
@@ -55,12 +57,12 @@ def test_a_path_is_taken_as_it_is_meant(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_newest_rate_of_a_layer_is_kept_by_device_and_algorithm(tmp_path: Path) -> None:
-    shape = {"kernel": [3, 3], "in_channels": 4}
+    shape = {"kernel": [3, 3], "in_channels": 4, "out_channels": 8}
     old, new, other = (LayerRecord(shape, name, 1e9, day) for name, day in (("a", "mo"), ("a", "tu"), ("b", "mo")))
     with Catalog(tmp_path / "a.krypton") as catalog:
         for rate in (old, other, new):
             catalog.put_layer_rate("cpu", rate)
-        catalog.put_rates("cuda", {})
+        catalog.put_rates("cuda", RATES)
     with Catalog(tmp_path / "a.krypton") as catalog:
         assert catalog.layer_rates("cpu") == [new, other]
         assert catalog.layer_rates("cuda") == []
@@ -74,11 +76,11 @@ def test_the_catalog_of_an_older_version_opens_and_keeps_what_it_knows(
     with monkeypatch.context() as older:
         older.setattr(store, "SCHEMA_VERSION", 1)
         with Catalog(path) as catalog:
-            catalog.put_rates("cpu", {"flops": 1e9})
+            catalog.put_rates("cpu", RATES)
     with Catalog(path) as catalog:
-        assert catalog.rates("cpu") == {"flops": 1e9}
+        assert catalog.rates("cpu") == RATES
         assert catalog.layer_rates("cpu") == []
-        catalog.put_layer_rate("cpu", LayerRecord({}, "direct", 1e9, "now"))
+        catalog.put_layer_rate("cpu", LayerRecord({"in_channels": 3, "out_channels": 8}, "direct", 1e9, "now"))
     Catalog(path).close()
 
 
@@ -130,7 +132,7 @@ def test_a_process_killed_while_it_writes_leaves_a_sound_catalog(tmp_path: Path)
     writer.kill()
     writer.wait()
     with Catalog(path) as catalog:
-        assert all(model.options == {"i": int(model.name[1:])} for model in catalog.models())
+        assert all(model.options == {"classes": int(model.name[1:])} for model in catalog.models())
         catalog.put_model(record("after"))
 
 

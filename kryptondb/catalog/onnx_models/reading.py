@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kryptondb.errors import ModelError
+from kryptondb.files.regular import open_regular, read_regular
 
 MAX_FILE_BYTES = (2 << 30) - 1  # protobuf reads no larger message
 MAX_EXTERNAL_BYTES = 16 << 30
@@ -111,19 +112,21 @@ def array(tensor: Any, path: str, files: dict[str, None]) -> Array:
 
 
 def _parsed(onnx: Any, path: str) -> Any:
-    file = Path(path)
-    if not file.is_file():
-        raise ModelError(f"the model file {path} does not exist")
     from google.protobuf.message import DecodeError
 
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(
-                f"{path} is larger than 2 GiB", hint="onnx.save(model, path, save_as_external_data=True) splits it."
-            )
+        data = read_regular(path, MAX_FILE_BYTES)
+    except FileNotFoundError:
+        raise ModelError(f"the model file {path} does not exist") from None
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror or error}",
+            hint="Give an ONNX file of at most 2 GiB: onnx.save(model, path, save_as_external_data=True) splits it.",
+        ) from error
+    try:
         model = onnx.ModelProto()
-        model.ParseFromString(file.read_bytes())
-    except (DecodeError, OSError, RecursionError) as error:
+        model.ParseFromString(data)
+    except (DecodeError, RecursionError) as error:
         raise ModelError(f"{path} is not a sound ONNX file: {str(error)[:200]}", hint=EXPORT_HINT) from error
     if not model.graph.node and not model.graph.output:
         raise ModelError(f"{path} is not an ONNX model: it holds no graph", hint=EXPORT_HINT)
@@ -156,10 +159,10 @@ def _external(tensor: Any, dtype: np.dtype[Any], path: str, files: dict[str, Non
     wanted = count * dtype.itemsize
     length = int(entries.get("length", "") or wanted)
     try:
-        size = file.stat().st_size
-        if offset < 0 or length != wanted or offset + length > size or length > MAX_EXTERNAL_BYTES:
-            raise ModelError(f'{path}: the array "{name}" is not inside the file {location} as it says')
-        with file.open("rb") as stream:
+        with open_regular(file, MAX_EXTERNAL_BYTES) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if offset < 0 or length != wanted or offset + length > size:
+                raise ModelError(f'{path}: the array "{name}" is not inside the file {location} as it says')
             stream.seek(offset)
             data = stream.read(length)
     except OSError as error:
