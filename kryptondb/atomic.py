@@ -25,11 +25,19 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def target_of(path: str | Path) -> Path:
-    """The file that a path means. Raises ExecutionError for a path that no file can have."""
+    """The file that is written where a path is to be written to: links are followed, and `..` leaves any folder.
+
+    Also one that is not there yet, for folders on the way are made: 'missing/../a.png' is a.png. A pipe or device stays
+    as it is named.
+
+    Raises:
+        ExecutionError: a path that no file can have.
+    """
     problem = unusable(path)
     if problem is not None:
         raise ExecutionError(f"cannot write {str(path)!r}: {problem}")
-    return expanded(path)
+    target = expanded(path)
+    return target if is_stream(target) else Path(os.path.realpath(target))
 
 
 def writable_folder(path: str | Path) -> Path:
@@ -48,7 +56,11 @@ def writable_folder(path: str | Path) -> Path:
 
 def is_stream(target: Path) -> bool:
     """Whether a file is a pipe or device, such as /dev/stdout: what is written there goes on to somebody."""
-    return target.exists() and not target.is_file() and not target.is_dir()
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def is_terminal(path: str | Path) -> bool:
@@ -83,7 +95,6 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             raise ExecutionError(f"cannot write {path}: it is a folder")
         special = is_stream(target)
         if not special:
-            target = Path(os.path.realpath(target))
             if target.is_symlink():  # of a circle
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             target.parent.mkdir(parents=True, exist_ok=True)

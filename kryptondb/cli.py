@@ -181,10 +181,14 @@ def _run_sources(
     with connect(database) as session:
         failures: list[Any] = []
         try:
-            with output_to(path, session.catalog.path) as output:
+            session.scripts = tuple("/dev/stdin" if value == "-" else value for kind, value in sources if kind == "f")
+            session.output = path
+            if path is not None:
+                session.refuse_target(path)
+            with output_to(path) as output:
                 for text, statements in scripts:
                     for statement in statements:
-                        failures += _run_statement(session, statement, text, bindings, output, format, path)
+                        failures += _run_statement(session, statement, text, bindings, output, format)
         finally:
             if failures:
                 from kryptondb.display import failures_text
@@ -200,14 +204,8 @@ def _run_statement(
     bindings: dict[str, object],
     output: Output,
     format: str,
-    path: str | None,
 ) -> list[Any]:
     result = session.run(statement, text, bindings)
-    if path is not None and result.plan is not None:
-        from kryptondb.arguments import bindings_of
-        from kryptondb.executor.sinks import refuse_sources_of
-
-        refuse_sources_of(result.plan, path, bindings_of(bindings))
     try:
         output.write(result, format)
     except Error as error:

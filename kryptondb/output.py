@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from kryptondb.errors import ExecutionError
@@ -62,11 +61,8 @@ def standard_output() -> Output:
 
 
 @contextmanager
-def output_to(path: str | None, database: Path | None = None) -> Iterator[Output]:
+def output_to(path: str | None) -> Iterator[Output]:
     """Standard output for None; otherwise the file, which appears whole on leaving without error, or not at all.
-
-    Args:
-        database: the file of the open database, which is never written over.
 
     Raises:
         ExecutionError: the file cannot be written.
@@ -75,9 +71,7 @@ def output_to(path: str | None, database: Path | None = None) -> Iterator[Output
         yield standard_output()
         return
     from kryptondb.atomic import atomic_file, writing
-    from kryptondb.overwriting import refuse_database
 
-    refuse_database(path, database)
     with atomic_file(path) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
         try:

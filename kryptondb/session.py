@@ -83,6 +83,10 @@ class Session:
 
     Threads: use a session, and the results it gave, in one thread at a time; every thread can have its own session on
     the same file, and so can other processes.
+
+    Attributes:
+        scripts: the files that statements come from, which no answer is written over.
+        output: where all results will be written, checked against what each statement reads before it runs.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -96,6 +100,8 @@ class Session:
         self.profiles = Profiles(self.catalog)
         self._calibration = Calibration(self.catalog)
         self._closed = False
+        self.scripts: tuple[str, ...] = ()
+        self.output: str | None = None
 
     def __repr__(self) -> str:
         return f"<kryptondb.Session {plain_line(str(self.catalog.path)) if self.catalog.path else 'in memory'}>"
@@ -248,6 +254,20 @@ class Session:
         """How fast a device is: measured once, then remembered in the catalog for this machine and thread count."""
         return self._calibration.rates(device)
 
+    def refuse_target(self, path: str) -> None:
+        """Raises ExecutionError where writing to a path would lose the database, a file of a model, or a script."""
+        from kryptondb.overwriting import refuse_database, refuse_files
+
+        refuse_database(path, self.catalog.path)
+        refuse_files(path, self._kept())
+
+    def _kept(self) -> dict[str, str]:
+        """The files that no answer is written over, beside the database, and why."""
+        kept = {file: f'the model "{name}" is made of it' for file, name in self.models.files().items()}
+        if self.models.cache_folder is not None:
+            kept[str(self.models.cache_folder)] = "the open database keeps its networks there"
+        return kept | dict.fromkeys(self.scripts, "it is the script that runs")
+
     # What each statement does
 
     def _select(self, select: Select, bindings: Mapping[str, object]) -> Result:
@@ -277,7 +297,7 @@ class Session:
         options = options_of(copy.options, bindings, words=True)
         run = Watched(self, self._plan(copy.select, bindings), bindings)
         with run.watched(), placed_at(copy.options):
-            report = copy_to(run.execution, path, options, database=self.catalog.path)
+            report = copy_to(run.execution, path, options, database=self.catalog.path, kept=self._kept())
         if report.written is not None:
             rows = Rows(table_of(*status_row(path, report.written)), run.stats, run.errors)
             return Result.of_run(rows, plan=run.execution.plan, message=status_line(path, report.written))
@@ -297,6 +317,8 @@ class Session:
         ):
             model = self.models.create(create.name, create.source.kind, source, options, create.replace)
             summary = summary_line(model, self.models.network(create.name))
+        if self.output is not None:
+            self.refuse_target(self.output)
         return _told(summary)
 
     def _drop_model(self, drop: DropModel, _: Mapping[str, object]) -> Result:
@@ -390,7 +412,7 @@ class Session:
         from kryptondb.executor.operators import OPERATORS
 
         with self.threads(), waiting("planning", self.settings.get("progress")):
-            return optimizer.plan(
+            plan = optimizer.plan(
                 select,
                 models=self.models,
                 settings=self.settings,
@@ -399,6 +421,11 @@ class Session:
                 operators=OPERATORS,
                 profiles=self._profile,
             )
+        if self.output is not None:
+            from kryptondb.executor.sinks import refuse_sources_of
+
+            refuse_sources_of(plan, self.output, bindings)
+        return plan
 
     def _profile(self, fingerprint: str, shape: Mapping[str, Any], device: str) -> Profile | None:
         from kryptondb.calibration import device_key

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kryptondb.catalog.build import absolute_source, build_model, finish, named_files
@@ -178,6 +179,23 @@ class ModelStore:
         names = {name.casefold(): name for name in self._catalog.model_names()}
         names.update({folded: model.name for folded, (model, _) in self._registered.items()})
         return [names[folded] for folded in sorted(names)]
+
+    def files(self) -> dict[str, str]:
+        """The files that models are made of (source, weights, labels, arrays beside it), each with a model's name."""
+        found: dict[str, str] = {}
+        for record in self._catalog.models():
+            with suppress(BindError):  # of another version, which had other options
+                found.update(dict.fromkeys(named_files(record.kind, record.source, record.options), record.name))
+            files = record.summary.get("files")
+            found.update(dict.fromkeys(map(str, files) if isinstance(files, dict) else (), record.name))
+        for model, _ in self._registered.values():
+            found.update(dict.fromkeys(model.files, model.name))
+        return found
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where networks are kept beside the database; None of a database in memory."""
+        return self._cache.folder if self._cache is not None else None
 
     def rows(self) -> list[tuple[str | int | None, ...]]:
         """SHOW MODELS: `MODEL_COLUMNS`, without building anything; classes and parameters are integers."""

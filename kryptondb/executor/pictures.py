@@ -22,7 +22,9 @@ from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.drawing import Drawing, look_of
 from kryptondb.executor.maps import Map, Names, heatmap_column, maps_of, surely_many
 from kryptondb.executor.metadata import PREFIX
+from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
+from kryptondb.images.sources import identities
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
@@ -51,6 +53,7 @@ def copy_pictures(
     target = writable_folder(path)
     files = size = 0
     names = Names(encode.suffix)
+    others = _Others(execution, encode)
     with closing(maps_of(execution, column)) as maps:
         for heatmap in maps:
             try:
@@ -59,7 +62,7 @@ def copy_pictures(
                 execution.leave_out(heatmap.image, error)
                 continue
             file = target / names.of(heatmap)
-            _refuse_others(file, encode)
+            others.refuse(file)
             with atomic_file(file) as stream:
                 size += _write(encoded, stream)
             files += 1
@@ -79,13 +82,31 @@ def _one(execution: Execution, path: str, encode: Encode, maps: Generator[Map, N
         return _write(encode(first), stream)
 
 
-def _refuse_others(file: Path, encode: Encode) -> None:
-    """Raises ExecutionError for a file in a folder of pictures that COPY has not made."""
-    if file.is_file() and not encode.made(file):
-        raise ExecutionError(
-            f"cannot write {file}: it is there already, and no picture that COPY made",
-            hint="Name another folder, or move that file away.",
-        )
+class _Others:
+    """What lies in a folder of pictures already and is left alone: what COPY has not made, and what the query reads."""
+
+    def __init__(self, execution: Execution, encode: Encode) -> None:
+        self._execution, self._encode = execution, encode
+        self._read: frozenset[tuple[int, int]] | None = None
+
+    def refuse(self, file: Path) -> None:
+        """Raises ExecutionError for such a file."""
+        if not file.is_file():
+            return
+        if not self._encode.made(file):
+            raise ExecutionError(
+                f"cannot write {file}: it is there already, and no picture that COPY made",
+                hint="Name another folder, or move that file away.",
+            )
+        if self._read is None:
+            occlude = self._execution.plan.occlude
+            assert occlude is not None, "a plan with heat maps has an experiment"
+            self._read = identities(named_images(occlude.input, self._execution.bindings))
+        status = file.stat()
+        if (status.st_dev, status.st_ino) in self._read:
+            raise ExecutionError(
+                f"cannot write {file}: the query reads its pictures from it", hint="Name another folder."
+            )
 
 
 def _write(encoded: bytes, stream: BinaryIO) -> int:

@@ -23,6 +23,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -38,7 +39,7 @@ from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
 from kryptondb.formulas import FORMULAS, PATTERN, REPLACEMENT
 from kryptondb.optimizer.physical import PhysicalPlan
-from kryptondb.overwriting import refuse_database, refuse_sources
+from kryptondb.overwriting import refuse_database, refuse_files, refuse_sources
 from kryptondb.plain_text import plain_line
 
 if TYPE_CHECKING:
@@ -84,7 +85,12 @@ class CopyReport:
 
 
 def copy_to(
-    execution: Execution, path: str, options: Mapping[str, object], *, database: Path | None = None
+    execution: Execution,
+    path: str,
+    options: Mapping[str, object],
+    *,
+    database: Path | None = None,
+    kept: Mapping[str, str] = MappingProxyType({}),
 ) -> CopyReport:
     """Runs a query and writes its rows to a file, or its heat maps to pictures.
 
@@ -93,6 +99,7 @@ def copy_to(
         path: the file; for PNG and DICOM also a folder (a path that ends in '/' or is a folder already).
         options: COPY's options by name; `format` is found by the path's suffix when it is not given.
         database: the file of the open database, which is never written over.
+        kept: other files and folders that are not, and why; see `kryptondb.overwriting.refuse_files`.
 
     Raises:
         BindError: an unknown format or option, or a value it does not take; before any work.
@@ -102,6 +109,7 @@ def copy_to(
     given = {name.casefold(): value for name, value in options.items()}
     kind = _format(path, given.pop("format", None), execution.schema)
     refuse_database(path, database)
+    refuse_files(path, kept)
     refuse_sources_of(execution.plan, path, execution.bindings)
     if kind != "csv" and is_terminal(path):
         raise ExecutionError(f"{path} is a terminal, which {kind} is not for", hint="Name a file, or use (FORMAT csv).")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +102,16 @@ def walk(folder: Path, above: Ancestors) -> Iterator[Found]:
             yield from walk(entry.path, entry.above)
         elif is_picture(entry.path):
             yield entry.path
+
+
+def links_in(folder: Path) -> Iterator[Path]:
+    """The symbolic links under a folder, at all depths, in no order, without a look at anything else."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(entry.path)
+            elif entry.is_dir():
+                yield from links_in(Path(entry.path))
 
 
 def match_glob(pattern: Path) -> Iterator[Found]:

@@ -21,7 +21,7 @@ from kryptondb.images import remote, table_files
 from kryptondb.images.arrays import from_array
 from kryptondb.images.content import BytesContent, FileContent
 from kryptondb.images.decode import SUFFIXES, decode
-from kryptondb.images.folders import Found, Unreadable, exists, is_folder, is_picture, match_glob, walk
+from kryptondb.images.folders import Found, Unreadable, exists, is_folder, is_picture, links_in, match_glob, walk
 from kryptondb.images.levels import Window
 from kryptondb.images.part import WHOLE, Part, split_fragment
 from kryptondb.images.picture import Picture, printable
@@ -84,37 +84,59 @@ def reads(spec: object, file: Path) -> bool:
 
     What lies at an address is not looked for, and what cannot be found is not this file.
     """
-    status = file.stat()
-    for each in _files(spec, file):
-        try:
-            if os.path.samestat(each.stat(), status):
-                return True
-        except (OSError, ValueError):
-            continue
-    return False
+    identity = _identity(file)
+    return any(_identity(found) == identity for found in _files(spec, file))
 
 
-def _files(spec: object, wanted: Path) -> Iterator[Path]:
-    """The files of this machine that `spec` means, as far as they may be the one that is wanted."""
+def identities(spec: object) -> frozenset[tuple[int, int]]:
+    """Device and inode of every file of this machine that `find_images(spec)` reads."""
+    return frozenset(identity for file in _files(spec, None) if (identity := _identity(file)) is not None)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None where it cannot be looked at."""
+    try:
+        status = file.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _files(spec: object, wanted: Path | None) -> Iterator[Path]:
+    """The files of this machine that `spec` means: all, or as far as they may be the one that is wanted."""
     if isinstance(spec, (list, tuple)):
-        for each in spec:
-            yield from _files(each, wanted)
+        for entry in spec:
+            yield from _files(entry, wanted)
         return
-    if isinstance(spec, Image.Image):
-        if filename := _filename(spec):
+    if isinstance(spec, (Image.Image, np.memmap)):
+        if filename := getattr(spec, "filename", None):
             yield Path(filename)
         return
     if not isinstance(spec, (str, Path)) or remote.is_remote(str(spec)):
         return
     path, fragment = _split(str(spec))
-    if is_folder(path) and not is_picture(Path(os.path.realpath(wanted))):
-        return  # a folder of a million pictures is not walked through for a file that is none
+    if wanted is not None and is_folder(path) and not is_picture(Path(os.path.realpath(wanted))):
+        # A folder of a million pictures is not walked through for a file that is none; a link in it may lead there.
+        yield from (found for found in links_in(path) if is_picture(found))
+        if wanted.stat().st_nlink == 1:
+            return
     if table_files.is_table(path, fragment):
         yield path
     try:
-        yield from (source.file for source in _find_path(str(spec), None) if source.file is not None)
+        for source in _find_path(str(spec), None):
+            if source.file is not None:
+                yield from (source.file, *_other_halves(source.file))
     except ImageError:  # the query will say so
         return
+
+
+def _other_halves(file: Path) -> Iterator[Path]:
+    """What may be read along with a file: the pixels beside an Analyze or NIfTI header, or the header beside them."""
+    plain = Path(file.name.removesuffix(".gz"))
+    if other := {".hdr": ".img", ".img": ".hdr"}.get(plain.suffix.casefold()):
+        yield from (
+            file.with_name(f"{plain.stem}{cased}{gz}") for cased in (other, other.upper()) for gz in ("", ".gz")
+        )
 
 
 def _split(text: str) -> tuple[Path, str]:

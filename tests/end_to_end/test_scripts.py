@@ -59,6 +59,32 @@ def test_an_output_is_not_written_over_what_the_query_reads(run, work):
     assert run("-c", "SHOW MODELS")[0] == 0
 
 
+def test_what_a_model_is_made_of_the_script_and_what_is_analyzed_are_not_written_over(run, work, exported):
+    Path("names.txt").write_text("x\ny\nz\n")
+    Path("link.csv").symlink_to(exported)
+    query = "SELECT y, drop FROM occlude(net, 'scans/0.png', patch => 8)"
+    assert run("-c", f"CREATE MODEL other FROM '{exported}' WITH (size => 32, labels => 'names.txt')")[0] == 0
+    for path, name in ((str(exported), "net"), ("link.csv", "net"), ("no/../names.txt", "other")):
+        before = Path(path).resolve().read_bytes()
+        for arguments in (
+            ("-c", f"COPY ({query}) TO '{path}' (FORMAT csv)"),
+            ("-o", path, "--format", "csv", "-c", query),
+        ):
+            status, out, err = run(*arguments)
+            assert (status, out) == (1, "") and f'cannot write {path}: the model "' in err and "is made of it" in err
+            assert "other" in err or name != "other"
+        assert Path(path).resolve().read_bytes() == before
+    Path("script.sql").write_text(f"COPY ({query}) TO 'script.sql' (FORMAT csv)")
+    for arguments in (("-f", "script.sql"), ("-o", "script.sql", "-f", "script.sql")):
+        assert "cannot write script.sql: it is the script that runs" in run(*arguments)[2]
+    assert Path("script.sql").read_text().startswith("COPY")
+    weights = ("-o", "names.txt", "-c", "DROP MODEL other", "-c")
+    create = f"CREATE MODEL third FROM '{exported}' WITH (size => 32, labels => 'names.txt')"
+    assert "is made of it" in run(*weights, create)[2] and Path("names.txt").read_text() == "x\ny\nz\n"
+    said = run("-o", "scans/0.png", "--format", "csv", "-c", "ANALYZE net USING 'scans' WITH (patch => 8)")[2]
+    assert "the query reads its pictures from it" in said
+
+
 def test_predictions_are_told_below(run):
     _, out, _ = run("-c", "SELECT HEATMAP, PREDICTION FROM occlude(net, 'scans/0.png', patch => 8)")
     assert out.splitlines()[1].startswith("predicted ")
