@@ -14,11 +14,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kryptondb.ending import Ended, told_to_end
 from kryptondb.errors import Error, ExecutionError, ParseError
+from kryptondb.formulas import FORMULAS
 from kryptondb.plain_text import message_line, plain
 from kryptondb.writers import FORMATS, SUFFIXES
 
@@ -36,6 +39,7 @@ formats:
   json   one object a row and line; heat maps are lists of rows, NaN is null
   csv    a header and one line a row
   arrow  the Arrow IPC stream of one result
+-o also takes the endings of COPY (.png, .html, .dcm, .parquet, .feather, ... or a folder) for one SELECT.
 
 examples:
   kryptondb -c "SHOW SAMPLES"
@@ -100,6 +104,11 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", metavar="PATH", help="write results to a file instead of standard output")
     parser.add_argument(
+        "--formulas",
+        choices=FORMULAS,
+        help="what csv does with text that a spreadsheet would run: a ' before it (the default), or nothing",
+    )
+    parser.add_argument(
         "--param",
         action="append",
         default=[],
@@ -146,7 +155,10 @@ def _main(argv: Sequence[str] | None) -> int:
     _refuse_a_query_as_database(parser, chosen.database)
     sources: list[tuple[str, str]] = chosen.sources or []
     bindings: dict[str, object] = dict(chosen.param)
-    format = chosen.format or _format_of(chosen.output)
+    format, copied = _way(parser, chosen.output, chosen.format)
+    if chosen.formulas is not None and format != "csv":
+        parser.error("--formulas is for --format csv")
+    formulas = chosen.formulas or FORMULAS[0]
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' remarks are not ours to print
 
@@ -159,36 +171,53 @@ def _main(argv: Sequence[str] | None) -> int:
         from kryptondb.session import connect
 
         with connect(chosen.database) as session:
-            return run_prompt(session, mode=format, parameters=bindings)
+            return run_prompt(session, mode=format, parameters=bindings, formulas=formulas)
 
     if format == "arrow" and not chosen.output and sys.stdout.isatty():
         parser.error("--format arrow is binary: give -o PATH, or a pipe")
-    return _run_sources(sources or [("f", "-")], chosen.database, bindings, format, chosen.output)
+    way = _Way(format, chosen.output, copied, formulas)
+    return _run_sources(sources or [("f", "-")], chosen.database, bindings, way)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How results are written: in which format, to which file (None for standard output), and whether COPY does it."""
+
+    format: str
+    path: str | None
+    copied: bool
+    formulas: str
 
 
 def _run_sources(
-    sources: Sequence[tuple[str, str]], database: str | None, bindings: dict[str, object], format: str, path: str | None
+    sources: Sequence[tuple[str, str]], database: str | None, bindings: dict[str, object], way: _Way
 ) -> int:
     """Runs everything in order. A text is parsed, with its errors, before its first statement runs."""
     from kryptondb.arguments import check_all_used
-    from kryptondb.output import output_to
+    from kryptondb.output import no_output, output_to
     from kryptondb.session import connect, parse
 
-    scripts = [(text, parse(text)) for text in (_read(kind, value) for kind, value in sources)]
-    check_all_used([statement for _, statements in scripts for statement in statements], bindings)
-    if format == "arrow":
-        _one_result_only(scripts)
+    scripts = [(text, list(parse(text))) for text in (_read(kind, value) for kind, value in sources)]
+    every = [statement for _, statements in scripts for statement in statements]
+    check_all_used(every, bindings)
     with connect(database) as session:
         failures: list[Any] = []
         try:
             session.scripts = tuple("/dev/stdin" if value == "-" else value for kind, value in sources if kind == "f")
-            session.output = path
-            if path is not None:
-                session.refuse_target(path)
-            with output_to(path) as output:
+            if way.path is not None:
+                session.refuse_target(way.path, every, bindings)
+            if not way.format:
+                raise _unclear(str(way.path))
+            if way.format == "arrow":
+                _one_result_only(scripts)
+            if way.copied:
+                _copy_instead(scripts, str(way.path))
+            with nullcontext(no_output()) if way.copied else output_to(way.path, way.formulas) as output:
                 for text, statements in scripts:
                     for statement in statements:
-                        failures += _run_statement(session, statement, text, bindings, output, format)
+                        failures += _run_statement(session, statement, text, bindings, output, way)
+                if way.path is not None and not way.copied:
+                    session.refuse_target(way.path)  # of models that were made meanwhile
         finally:
             if failures:
                 from kryptondb.display import failures_text
@@ -203,22 +232,49 @@ def _run_statement(
     text: str,
     bindings: dict[str, object],
     output: Output,
-    format: str,
+    way: _Way,
 ) -> list[Any]:
     result = session.run(statement, text, bindings)
     try:
-        output.write(result, format)
+        output.write(result, "table" if way.copied else way.format)
     except Error as error:
         error.locate(text)
         raise
     return list(result.so_far.errors) if result.so_far is not None else []
 
 
-def _one_result_only(scripts: Sequence[tuple[str, Sequence[Statement]]]) -> None:
-    """An Arrow stream has one schema; a reader would never see a second result behind it."""
-    from kryptondb.grammar.statements import Describe, Explain, Select, Show
+_Scripts = list[tuple[str, "list[Statement]"]]
 
-    answering = [s for _, statements in scripts for s in statements if isinstance(s, (Select, Show, Describe, Explain))]
+
+def _answering(scripts: _Scripts) -> list[Statement]:
+    """The statements that answer rows."""
+    from kryptondb.grammar.statements import Analyze, Describe, Explain, Select, Show
+
+    kinds = (Analyze, Describe, Explain, Select, Show)
+    return [statement for _, statements in scripts for statement in statements if isinstance(statement, kinds)]
+
+
+def _copy_instead(scripts: _Scripts, path: str) -> None:
+    """Makes the SELECT whose result goes to a file of COPY's a COPY.
+
+    Raises:
+        ExecutionError: there is none, something else answers rows too, or something follows it, which might fail when
+            the file is there already.
+    """
+    from kryptondb.grammar.statements import Copy, Select
+
+    last = scripts[-1][1][-1] if scripts[-1][1] else None
+    if not isinstance(last, Select) or len(_answering(scripts)) != 1:
+        raise ExecutionError(
+            f"{path} holds the answer of one SELECT, the last statement and the only one that answers rows",
+            hint="Run it alone, or use COPY. Tables, JSON and CSV take several: -o results.txt, .json or .csv.",
+        )
+    scripts[-1][1][-1] = Copy(last, path)
+
+
+def _one_result_only(scripts: _Scripts) -> None:
+    """An Arrow stream has one schema; a reader would never see a second result behind it."""
+    answering = _answering(scripts)
     if len(answering) > 1:
         raise ExecutionError(
             f"the arrow format holds one result, and these statements give {len(answering)}",
@@ -253,10 +309,38 @@ def _parameter(text: str) -> tuple[str, object]:
     return name.lstrip("$"), value if literal is None else value_of(literal, {})
 
 
-def _format_of(path: str | None) -> str:
+def _way(parser: argparse.ArgumentParser, path: str | None, given: str | None) -> tuple[str, bool]:
+    """The format of what is written, and whether it is one of COPY's: '' where an ending says none.
+
+    A --format that contradicts the ending is an error.
+    """
     if path is None:
-        return "table"
-    return SUFFIXES.get(Path(path).suffix.lower(), "table")
+        return given or "table", False
+    from kryptondb.paths import expanded
+
+    ending = Path(path).suffix.casefold()
+    if path.endswith(("/", os.sep)) or expanded(path).is_dir():
+        said, copied = "a folder", True
+    elif ending in SUFFIXES:
+        said, copied = SUFFIXES[ending], False
+    else:
+        from kryptondb.executor.sinks import SUFFIXES as SINKS
+
+        said, copied = SINKS.get(ending, ""), True
+    if not said or (said == "table" and not copied):
+        return given or said, False
+    if given not in (None, said):
+        parser.error(f"--format {given} contradicts -o {path}, which means {said}: leave --format out")
+    return said, copied
+
+
+def _unclear(path: str) -> ExecutionError:
+    from kryptondb.executor.sinks import SUFFIXES as SINKS
+
+    endings = ", ".join(ending for ending in SUFFIXES | SINKS if ending)
+    return ExecutionError(
+        f"the format of {path!r} is not clear from its name", hint=f"Add --format, or use one of {endings}."
+    )
 
 
 def _refuse_a_query_as_database(parser: argparse.ArgumentParser, database: str | None) -> None:

@@ -16,6 +16,8 @@ from kryptondb.screen import Terminal
 if TYPE_CHECKING:
     from kryptondb.result import Result
 
+_NO_TERMINAL = Terminal(None, None, False)
+
 
 @dataclass
 class Output:
@@ -50,25 +52,30 @@ class Output:
             writers.write_arrow(result, self.binary)
 
 
-def standard_output() -> Output:
+def standard_output(formulas: str = FORMULAS[0]) -> Output:
     """`sys.stdout` as it is now, in UTF-8 when it is not a terminal."""
     out = sys.stdout
     terminal = Terminal.of(out)
     if isinstance(out, io.TextIOWrapper):
         with suppress(io.UnsupportedOperation):
             out.reconfigure(encoding="utf-8" if terminal.width is None else out.encoding, errors="replace")
-    return Output(out, cast("BinaryIO | None", getattr(out, "buffer", None)), terminal)
+    return Output(out, cast("BinaryIO | None", getattr(out, "buffer", None)), terminal, formulas=formulas)
+
+
+def no_output() -> Output:
+    """Where results go that a sink of COPY has written already: nowhere."""
+    return Output(io.StringIO(), None, _NO_TERMINAL)
 
 
 @contextmanager
-def output_to(path: str | None) -> Iterator[Output]:
+def output_to(path: str | None, formulas: str = FORMULAS[0]) -> Iterator[Output]:
     """Standard output for None; otherwise the file, which appears whole on leaving without error, or not at all.
 
     Raises:
         ExecutionError: the file cannot be written.
     """
     if path is None:
-        yield standard_output()
+        yield standard_output(formulas)
         return
     from kryptondb.atomic import atomic_file, writing
 
@@ -76,7 +83,7 @@ def output_to(path: str | None) -> Iterator[Output]:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
         try:
             with writing(path):
-                yield Output(text, stream, Terminal(None, None, False))
+                yield Output(text, stream, _NO_TERMINAL, formulas=formulas)
                 text.flush()
         finally:
             with suppress(OSError, ValueError):

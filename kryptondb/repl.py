@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.ending import Ended
+from kryptondb.formulas import FORMULAS
 from kryptondb.output import standard_output
 from kryptondb.plain_text import covered
 from kryptondb.prompt.lines import is_complete
@@ -25,11 +26,17 @@ if TYPE_CHECKING:
 PROMPT = "kryptondb> "
 
 
-def run_prompt(session: Session, *, mode: str = "table", parameters: Mapping[str, object] | None = None) -> int:
+def run_prompt(
+    session: Session,
+    *,
+    mode: str = "table",
+    parameters: Mapping[str, object] | None = None,
+    formulas: str = FORMULAS[0],
+) -> int:
     """Reads and runs statements until `.quit` or Ctrl-D; returns the exit status, 0."""
     from kryptondb.prompt.history import prompt_history
 
-    output = standard_output()
+    output = standard_output(formulas)
     rows = max(10, (output.terminal.height or 24) - 6)
     shell = Shell(session, output, mode=mode, parameters=parameters, max_rows=rows)
     return converse(shell, prompt_session(session, history=prompt_history()))

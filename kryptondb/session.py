@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.arguments import (
@@ -86,7 +86,6 @@ class Session:
 
     Attributes:
         scripts: the files that statements come from, which no answer is written over.
-        output: where all results will be written, checked against what each statement reads before it runs.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -101,7 +100,6 @@ class Session:
         self._calibration = Calibration(self.catalog)
         self._closed = False
         self.scripts: tuple[str, ...] = ()
-        self.output: str | None = None
 
     def __repr__(self) -> str:
         return f"<kryptondb.Session {plain_line(str(self.catalog.path)) if self.catalog.path else 'in memory'}>"
@@ -254,12 +252,20 @@ class Session:
         """How fast a device is: measured once, then remembered in the catalog for this machine and thread count."""
         return self._calibration.rates(device)
 
-    def refuse_target(self, path: str) -> None:
-        """Raises ExecutionError where writing to a path would lose the database, a file of a model, or a script."""
-        from kryptondb.overwriting import refuse_database, refuse_files
+    def refuse_target(
+        self, path: str, statements: Sequence[Statement] = (), bindings: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
+        """Raises ExecutionError where writing to a path would lose something that is still needed.
+
+        That is the database, a file of one of its models, a script, or a picture that one of the statements reads.
+        """
+        from kryptondb.overwriting import refuse_database, refuse_files, refuse_sources
 
         refuse_database(path, self.catalog.path)
         refuse_files(path, self._kept())
+        for statement in statements:
+            with suppress(BindError):  # running it will say so
+                refuse_sources(path, _images_of(statement, bindings))
 
     def _kept(self) -> dict[str, str]:
         """The files that no answer is written over, beside the database, and why."""
@@ -317,8 +323,6 @@ class Session:
         ):
             model = self.models.create(create.name, create.source.kind, source, options, create.replace)
             summary = summary_line(model, self.models.network(create.name))
-        if self.output is not None:
-            self.refuse_target(self.output)
         return _told(summary)
 
     def _drop_model(self, drop: DropModel, _: Mapping[str, object]) -> Result:
@@ -412,7 +416,7 @@ class Session:
         from kryptondb.executor.operators import OPERATORS
 
         with self.threads(), waiting("planning", self.settings.get("progress")):
-            plan = optimizer.plan(
+            return optimizer.plan(
                 select,
                 models=self.models,
                 settings=self.settings,
@@ -421,11 +425,6 @@ class Session:
                 operators=OPERATORS,
                 profiles=self._profile,
             )
-        if self.output is not None:
-            from kryptondb.executor.sinks import refuse_sources_of
-
-            refuse_sources_of(plan, self.output, bindings)
-        return plan
 
     def _profile(self, fingerprint: str, shape: Mapping[str, Any], device: str) -> Profile | None:
         from kryptondb.calibration import device_key
@@ -448,6 +447,16 @@ class Session:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def _images_of(statement: Statement, bindings: Mapping[str, object]) -> object:
+    """Where the pictures of a statement come from, as `images.find_images` takes it; [] where from nowhere."""
+    from kryptondb.grammar import statements as s
+
+    select = statement.select if isinstance(statement, (s.Copy, s.Explain)) else statement
+    if isinstance(select, s.Select) and select.source.function == "occlude" and len(select.source.arguments) > 1:
+        return value_of(select.source.arguments[1], bindings)
+    return value_of(select.images, bindings) if isinstance(select, s.Analyze) else []
 
 
 def _told(message: str) -> Result:

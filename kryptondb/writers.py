@@ -31,6 +31,7 @@ SUFFIXES = {
     ".ndjson": "json",
     ".arrow": "arrow",
     ".arrows": "arrow",
+    **dict.fromkeys(("", ".txt", ".text", ".log", ".out", ".md"), "table"),
 }
 
 

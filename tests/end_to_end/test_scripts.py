@@ -75,13 +75,13 @@ def test_what_a_model_is_made_of_the_script_and_what_is_analyzed_are_not_written
             assert "other" in err or name != "other"
         assert Path(path).resolve().read_bytes() == before
     Path("script.sql").write_text(f"COPY ({query}) TO 'script.sql' (FORMAT csv)")
-    for arguments in (("-f", "script.sql"), ("-o", "script.sql", "-f", "script.sql")):
+    for arguments in (("-f", "script.sql"), ("-o", "script.sql", "--format", "csv", "-f", "script.sql")):
         assert "cannot write script.sql: it is the script that runs" in run(*arguments)[2]
     assert Path("script.sql").read_text().startswith("COPY")
     weights = ("-o", "names.txt", "-c", "DROP MODEL other", "-c")
     create = f"CREATE MODEL third FROM '{exported}' WITH (size => 32, labels => 'names.txt')"
     assert "is made of it" in run(*weights, create)[2] and Path("names.txt").read_text() == "x\ny\nz\n"
-    said = run("-o", "scans/0.png", "--format", "csv", "-c", "ANALYZE net USING 'scans' WITH (patch => 8)")[2]
+    said = run("-o", "scans/0.png", "-c", "ANALYZE net USING 'scans' WITH (patch => 8)")[2]
     assert "the query reads its pictures from it" in said
 
 
@@ -196,3 +196,70 @@ def test_an_error_in_the_middle_leaves_no_output_file(run, work):
     status, _, err = run("-o", "out.json", "-c", script)
     assert status == 1 and 'Did you mean "net"?' in err
     assert not (work / "out.json").exists()
+
+
+MAP = "SELECT HEATMAP FROM occlude(net, 'scans/0.png', patch => 8)"
+
+
+def test_an_ending_is_written_as_what_it_says(run, work):
+    for path, start in (
+        ("map.png", b"\x89PNG"),
+        ("map.parquet", b"PAR1"),
+        ("map.pq", b"PAR1"),
+        ("map.feather", b"ARROW1"),
+        ("page.HTML", b"<!"),
+        ("new/map.png", b"\x89PNG"),
+        ("map.arrow", b"\xff\xff\xff\xff"),
+        ("map.csv", b"image,class"),
+        ("map.txt", b"scans/0.png"),
+    ):
+        assert run("-o", path, "-c", MAP) == (0, "", ""), path
+        assert Path(path).read_bytes().startswith(start), path
+    assert run("-o", "maps/", "-c", MAP.replace("scans/0.png", "scans"))[0] == 0
+    assert len(list(Path("maps").glob("*.png"))) == 3
+
+
+def test_an_ending_that_cannot_be_kept_is_refused_before_any_work(run, work, capsys):
+    for statements in (("SHOW SETTINGS",), (MAP, MAP), (MAP, "DROP MODEL net"), (f"EXPLAIN {MAP}", MAP)):
+        arguments = [argument for statement in statements for argument in ("-c", statement)]
+        status, out, err = run("-o", "map.png", *arguments)
+        assert (status, out) == (1, "") and "map.png holds the answer of one SELECT" in err
+    status, _, err = run("-o", "cells.png", "-c", MAP.replace("HEATMAP", "y, drop"))
+    assert status == 1 and "HEATMAP" in err
+    for path in ("map.jpg", "map.xlsx", "map.npy"):
+        status, _, err = run("-o", path, "-c", MAP)
+        assert status == 1 and f"the format of '{path}' is not clear from its name" in err and ".parquet" in err
+        assert not Path(path).exists()
+    for path, format, says in (
+        ("map.png", "csv", "--format csv contradicts -o map.png, which means png"),
+        ("map.csv", "json", "which means csv"),
+        ("map.json", "table", "which means json"),
+        ("maps/", "csv", "which means a folder"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run("-o", path, "-c", MAP, "--format", format)
+        assert ended.value.code == 2 and says in capsys.readouterr().err
+        assert not Path(path).exists()
+    assert run("--format", "json", "-o", "map.data", "-c", MAP)[0] == 0
+    assert "heatmap" in json.loads(Path("map.data").read_text())
+
+
+def test_failures_are_listed_and_counted_where_copy_writes_too(run, work):
+    Path("scans/bad.png").write_bytes(b"junk")
+    status, out, err = run("-o", "maps.parquet", "-c", MAP.replace("scans/0.png", "scans"))
+    assert (status, out) == (1, "") and "bad.png" in err and Path("maps.parquet").is_file()
+
+
+def test_formulas_may_be_kept(run, work, capsys):
+    query = "SELECT '=1' AS \"+a\" FROM occlude(net, 'scans/0.png', patch => 32)"
+    for arguments, start in (
+        ((), "'+a\n'=1"),
+        (("--formulas", "escape"), "'+a\n'=1"),
+        (("--formulas", "keep"), "+a\n=1"),
+    ):
+        assert run("--format", "csv", *arguments, "-c", query) == (0, f"{start}\n", "")
+        assert run("-o", "cells.csv", *arguments, "-c", query) == (0, "", "")
+        assert Path("cells.csv").read_text() == f"{start}\n"
+    with pytest.raises(SystemExit):
+        run("--formulas", "keep", "-c", query)
+    assert "--formulas is for --format csv" in capsys.readouterr().err
