@@ -152,9 +152,31 @@ def fingerprint(structure: str, module: torch.nn.Module, preprocess: Preprocess)
     add(structure)
     add(preprocess.to_json())
     for name, tensor in sorted(_tensors(module), key=lambda item: item[0]):
-        add(f"{name} {tensor.dtype} {tuple(tensor.shape)}")
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
+            add(f"{name} {tensor.layout}")
+        for part in _dense_parts(tensor.detach().cpu()):
+            add(f"{name} {part.dtype} {tuple(part.shape)}")
+            if part.numel():
+                digest.update(part.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _dense_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The tensor itself, or dense tensors that say what one of another kind holds."""
+    import torch
+
+    if tensor.is_nested:
+        return tuple(tensor.unbind())
+    if tensor.is_quantized:
+        return tensor.int_repr(), tensor.dequantize()
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.coalesce()
+        return torch.tensor(tensor.shape), tensor.indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return torch.tensor(tensor.shape), tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return torch.tensor(tensor.shape), tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return (tensor if tensor.layout == torch.strided else tensor.to_dense(),)
 
 
 def module_structure(module: torch.nn.Module) -> str:

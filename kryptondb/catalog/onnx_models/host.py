@@ -1,23 +1,28 @@
-"""Shape arithmetic: the operators that exporters compute shapes with, on host values.
+"""Shape arithmetic on the number of pictures in a batch: the operators that exporters compute shapes with.
 
 `Shape` gives a picture's sizes as plain numbers, the batch among them as whatever torch counts it with. What follows
-(Gather, Slice, Concat, a product) is done on those numbers, so that nothing of it is left in the network.
+(Gather, Slice, Concat, a product) is done on those numbers, so that nothing of it is left in the network. Shapes in
+which the batch does not occur are constants and never come here (evaluation.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 import numpy as np
+import torch
 
-from kryptondb.catalog.onnx_models.operation import Host, Operation, Refused, checked_count, host, numbers
+from kryptondb.catalog.onnx_models.operation import Host, Operation, Refused, checked_count, numbers
 
 FLOATING = (1, 10, 11, 16)  # TensorProto's numbers of float, float16, double, bfloat16
 BOOLEAN = 9
+FAR = (1 << 31) - 1  # beyond all sides
+WHOLE = (6, 7)  # int32, int64
 
-HostFunction = Callable[..., Any]
+HostFunction = Callable[..., Any]  # gives NotImplemented where the result is better a tensor
 
 
 def _objects(values: Any) -> Host:
@@ -48,7 +53,7 @@ def _single(function: Callable[[Any], Any]) -> Callable[[Operation], HostFunctio
 
 def _divided(left: Any, right: Any) -> Any:
     """ONNX's division: of whole numbers towards zero."""
-    if isinstance(left, float) or isinstance(right, float):
+    if isinstance(left, (float, torch.SymFloat)) or isinstance(right, (float, torch.SymFloat)):
         return left / right
     if isinstance(left, int) and isinstance(right, int):
         quotient = abs(left) // abs(right)
@@ -63,7 +68,7 @@ def _axes(op: Operation, value: Host, given: tuple[Any, ...]) -> list[int] | Non
 
 def _gather(op: Operation) -> HostFunction:
     def gather(value: Host, indices: Host) -> Host:
-        checked_count(indices.size * max(1, value.size))
+        checked_count(indices.size * max(1, value.size))  # at least as many as the result has
         return _objects(np.take(value, indices.astype(np.int64), axis=op.attribute("axis", 0)))
 
     return gather
@@ -92,9 +97,17 @@ def slice_arguments(op: Operation, ndim: int, given: tuple[Any, ...]) -> tuple[l
     else:
         starts, ends = op.attribute("starts", []), op.attribute("ends", [])
         axes, steps = op.attribute("axes") or range(len(starts)), [1] * len(starts)
-    far = 1 << 31
-    ends = [None if isinstance(end, int) and not isinstance(end, bool) and abs(end) >= far - 1 else end for end in ends]
+    ends = [_end(end, step) for end, step in zip(ends, steps, strict=True)]
     return list(starts), ends, [int(axis) % ndim for axis in axes], list(steps)
+
+
+def _end(end: Any, step: Any) -> Any:
+    """Where a slice ends: None for a number beyond all sides that lies ahead of it; nothing is left for one behind."""
+    if not isinstance(end, int) or abs(end) < FAR:
+        return end
+    if (end > 0) == (step > 0):
+        return None
+    return 0 if step > 0 else FAR
 
 
 def _squeeze(op: Operation) -> HostFunction:
@@ -109,15 +122,24 @@ def _unsqueeze(op: Operation) -> HostFunction:
     return lambda value, *given: _objects(np.expand_dims(value, tuple(_axes(op, value, given) or ())))
 
 
+def _floating(number: Any) -> Any:
+    """A number, or torch's symbol for one, as a floating point one."""
+    return torch.sym_float(number)  # type: ignore[no-untyped-call]
+
+
 def _cast(op: Operation) -> HostFunction:
     kind = op.attribute("to")
 
     def converted(number: Any) -> Any:
         if kind in FLOATING:
-            return float(number) if isinstance(number, (bool, int)) else number
+            return _floating(number)
         if kind == BOOLEAN:
             return bool(number)
-        return int(number) if isinstance(number, (bool, float)) else number
+        if kind not in WHOLE:
+            raise Refused(f"a size as a number of type {kind}")
+        if isinstance(number, float):
+            return math.trunc(number)
+        return torch.sym_int(number)  # type: ignore[no-untyped-call]
 
     return lambda value: _objects(np.frompyfunc(converted, 1, 1)(value))
 
@@ -126,7 +148,7 @@ def _reduction(function: Callable[[Any, Any], Any]) -> Callable[[Operation], Hos
     def handler(op: Operation) -> HostFunction:
         def over(value: Host, *given: Host) -> Host:
             if value.ndim > 1:
-                raise Refused("shape arithmetic in several dimensions")
+                raise Refused("arithmetic on the number of pictures in several dimensions")
             whole = _objects(reduce(function, numbers(value)))
             return whole.reshape(1) if op.attribute("keepdims", 1) else whole
 
@@ -135,30 +157,10 @@ def _reduction(function: Callable[[Any, Any], Any]) -> Callable[[Operation], Hos
     return handler
 
 
-def _constant_of_shape(op: Operation) -> HostFunction:
-    fill = op.attribute("value")
-    number: Any = 0.0 if fill is None else fill.reshape(-1)[0].item()
-
-    def filled(shape: Host) -> Host:
-        sides = [int(side) for side in numbers(shape)]
-        checked_count(int(np.prod(sides)) if sides else 1)
-        return np.full(sides, number, dtype=object)
-
-    return filled
-
-
-def _range(op: Operation) -> HostFunction:
-    def between(start: Host, limit: Host, delta: Host) -> Host:
-        first, last, step = (int(value.item()) for value in (start, limit, delta))
-        counted = range(first, last, step)
-        checked_count(len(counted))
-        return host(list(counted))
-
-    return between
-
-
 def _expand(op: Operation) -> HostFunction:
-    def expanded(value: Host, shape: Host) -> Host:
+    def expanded(value: Host, shape: Host) -> Any:
+        if not all(isinstance(side, int) for side in numbers(shape)):
+            return NotImplemented  # as many as there are pictures: a tensor
         sides = np.broadcast_shapes(value.shape, tuple(int(side) for side in numbers(shape)))
         checked_count(int(np.prod(sides)) if sides else 1)
         return _objects(np.broadcast_to(value, sides))
@@ -171,14 +173,22 @@ def _split(op: Operation) -> HostFunction:
         sizes = numbers(given[0]) if given else op.attribute("split")
         axis = op.attribute("axis", 0)
         if sizes is None:
-            return tuple(_objects(piece) for piece in np.array_split(value, op.outputs, axis=axis))
+            count = op.attribute("num_outputs", op.outputs)
+            size = -(-value.shape[axis] // count)
+            sizes = [min(size, value.shape[axis] - size * place) for place in range(count)]
         return tuple(_objects(piece) for piece in np.split(value, np.cumsum(sizes)[:-1].tolist(), axis=axis))
 
     return pieces
 
 
 def _reshape(op: Operation) -> HostFunction:
-    return lambda value, shape: _objects(value.reshape([int(side) for side in numbers(shape)]))
+    def reshape(value: Host, shape: Host) -> Host:
+        sides = [int(side) for side in numbers(shape)]
+        if not op.attribute("allowzero", 0):
+            sides = [value.shape[place] if side == 0 else side for place, side in enumerate(sides)]
+        return _objects(value.reshape(sides))
+
+    return reshape
 
 
 HOST_HANDLERS: dict[str, Callable[[Operation], HostFunction]] = {
@@ -197,15 +207,13 @@ HOST_HANDLERS: dict[str, Callable[[Operation], HostFunction]] = {
     "Not": _single(lambda a: not a),
     "Neg": _single(lambda a: -a),
     "Abs": _single(abs),
-    "Floor": _single(lambda a: float(a // 1) if isinstance(a, float) else a),
-    "Ceil": _single(lambda a: float(-(-a // 1)) if isinstance(a, float) else a),
+    "Floor": _single(lambda a: _floating(math.floor(a))),
+    "Ceil": _single(lambda a: _floating(math.ceil(a))),
     "Cast": _cast,
     "Concat": lambda op: lambda *values: _objects(np.concatenate(values, axis=op.attribute("axis", 0))),
-    "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
     "Gather": _gather,
     "Identity": lambda op: lambda value: value,
-    "Range": _range,
     "ReduceMax": _reduction(lambda a, b: a if a >= b else b),
     "ReduceMin": _reduction(lambda a, b: a if a <= b else b),
     "ReduceProd": _reduction(lambda a, b: a * b),

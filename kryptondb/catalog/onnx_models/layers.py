@@ -10,13 +10,12 @@ import torch
 from torch.nn import functional
 
 from kryptondb.catalog.onnx_models import windows
+from kryptondb.catalog.onnx_models.declaration import Handler, Operator
 from kryptondb.catalog.onnx_models.operation import Function, Operation, Refused, Value, numbers, tensor_of
-
-Handler = Callable[[Operation], Function]
 
 
 def _batch_norm(op: Operation) -> Function:
-    if op.attribute("training_mode", 0) or op.outputs > 1:
+    if op.attribute("training_mode", 0):
         raise Refused("it normalizes over the batch: the file was exported in training mode")
     if not op.attribute("spatial", 1):
         raise Refused("it normalizes each location by itself (spatial 0)")
@@ -29,8 +28,6 @@ def _batch_norm(op: Operation) -> Function:
 
 
 def _layer_norm(op: Operation) -> Function:
-    if op.outputs > 1:
-        raise Refused("its mean and deviation are used")
     axis, epsilon = op.attribute("axis", -1), op.attribute("epsilon", 1e-5)
 
     def apply(value: torch.Tensor, scale: Any = None, shift: Any = None) -> torch.Tensor:
@@ -51,27 +48,15 @@ def _instance_norm(op: Operation) -> Function:
 
 def _group_norm(op: Operation) -> Function:
     groups, epsilon = op.attribute("num_groups"), op.attribute("epsilon", 1e-5)
-    if op.opset < 21:  # one number a group, before
-        for place in (1, 2):
-            given = op.tensor(place)
-            if given is None:
-                raise Refused("its scale is computed from the picture")
-            op.extra[str(place)] = given
+    if op.opset < 21:  # a number for each group, before
 
-        def spread(value: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        def spread(value: torch.Tensor, scale: Any, shift: Any) -> torch.Tensor:
             each = value.shape[1] // groups
-            return functional.group_norm(
-                value, groups, scale.repeat_interleave(each), shift.repeat_interleave(each), epsilon
-            )
+            scale, shift = (tensor_of(given, value.device).repeat_interleave(each) for given in (scale, shift))
+            return functional.group_norm(value, groups, scale, shift, epsilon)
 
         return spread
     return lambda value, scale, shift: functional.group_norm(value, groups, scale, shift, epsilon)
-
-
-def _local_response(op: Operation) -> Function:
-    size, alpha = op.attribute("size"), op.attribute("alpha", 1e-4)
-    beta, bias = op.attribute("beta", 0.75), op.attribute("bias", 1.0)
-    return lambda value: functional.local_response_norm(value, size, alpha, beta, bias)
 
 
 def _gemm(op: Operation) -> Function:
@@ -121,10 +106,17 @@ def _softmax(function: Callable[..., torch.Tensor]) -> Handler:
     return handler
 
 
+def _hardmax(value: torch.Tensor, axis: int) -> torch.Tensor:
+    """1 at the first of the largest numbers, else 0."""
+    places = torch.arange(int(value.shape[axis]), device=value.device)
+    places = places.reshape([-1 if place == axis else 1 for place in range(value.ndim)])
+    return (places == value.argmax(axis, keepdim=True)).to(value.dtype)
+
+
 def _attention(op: Operation) -> Function:
     """`Attention` on heads that are a dimension of their own, without a cache."""
-    if op.outputs > 1 or any(op.has(place) for place in (4, 5, 6)) or op.attribute("softcap", 0.0):
-        raise Refused("it keeps a cache or caps its scores")
+    if any(op.has(place) for place in (4, 5, 6)):
+        raise Refused("it keeps a cache")
     heads, key_heads = op.attribute("q_num_heads"), op.attribute("kv_num_heads")
     causal, scale = bool(op.attribute("is_causal", 0)), op.attribute("scale")
 
@@ -144,70 +136,74 @@ def _attention(op: Operation) -> Function:
     return apply
 
 
-def _reduction(function: Callable[[torch.Tensor, list[int], bool], torch.Tensor]) -> Handler:
-    def handler(op: Operation) -> Function:
-        keep = bool(op.attribute("keepdims", 1))
+def _lp_norm(op: Operation) -> Function:
+    """`LpNormalization`; what is zero throughout stays zero."""
+    axis, power = op.attribute("axis", -1), op.attribute("p", 2)
 
-        def apply(value: torch.Tensor, *given: Any) -> torch.Tensor:
-            axes = numbers(given[0]) if given else op.attribute("axes")
-            if not axes:
-                if op.attribute("noop_with_empty_axes", 0):
-                    return value
-                axes = range(value.ndim)
-            return function(value, [int(axis) % value.ndim for axis in axes], keep)
+    def apply(value: torch.Tensor) -> torch.Tensor:
+        length = torch.linalg.vector_norm(value, power, axis, True)
+        return torch.where(length == 0, torch.zeros_like(value), value / length)
 
-        return apply
-
-    return handler
+    return apply
 
 
-def _product(value: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
-    for axis in sorted(axes, reverse=True):
-        value = value.prod(axis, keepdim=keep)
-    return value
+def _mean_variance(op: Operation) -> Function:
+    axes = op.attribute("axes", [0, 2, 3])
+
+    def apply(value: torch.Tensor) -> torch.Tensor:
+        if 0 in [axis % value.ndim for axis in axes]:
+            raise Refused("it normalizes over the batch")
+        centered = value - value.mean(axes, keepdim=True)
+        return centered / (centered.square().mean(axes, keepdim=True).sqrt() + 1e-9)
+
+    return apply
 
 
-def _global(function: Callable[[torch.Tensor, list[int], bool], torch.Tensor]) -> Handler:
-    return lambda op: lambda value: function(value, list(range(2, value.ndim)), True)
+def _grid_sample(op: Operation) -> Function:
+    modes = {
+        "linear": "bilinear",
+        "bilinear": "bilinear",
+        "nearest": "nearest",
+        "cubic": "bicubic",
+        "bicubic": "bicubic",
+    }
+    mode, padding = (
+        op.attribute("mode", "bilinear" if op.opset < 20 else "linear"),
+        op.attribute("padding_mode", "zeros"),
+    )
+    if mode not in modes or padding not in ("zeros", "border", "reflection"):
+        raise Refused(f"it samples in mode {mode} with padding {padding}")
+    align = bool(op.attribute("align_corners", 0))
+    return lambda value, grid: functional.grid_sample(value, tensor_of(grid), modes[mode], padding, align)
 
 
-def _mean(value: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
-    return value.mean(axes, keepdim=keep)
+def _affine_grid(op: Operation) -> Function:
+    align = bool(op.attribute("align_corners", 0))
+    return lambda theta, size: functional.affine_grid(tensor_of(theta), numbers(size), align)
 
 
-def _arg(function: Callable[..., torch.Tensor]) -> Handler:
-    def handler(op: Operation) -> Function:
-        return lambda value: function(value, op.attribute("axis", 0), keepdim=bool(op.attribute("keepdims", 1)))
-
-    return handler
-
-
-LAYERS: dict[str, Handler] = {
-    "ArgMax": _arg(torch.argmax),
-    "ArgMin": _arg(torch.argmin),
-    "Attention": _attention,
-    "AveragePool": windows.average_pool,
-    "BatchNormalization": _batch_norm,
-    "Conv": windows.convolution,
-    "ConvTranspose": windows.transposed_convolution,
-    "Einsum": _einsum,
-    "Gemm": _gemm,
-    "GlobalAveragePool": _global(_mean),
-    "GlobalMaxPool": _global(lambda value, axes, keep: value.amax(axes, keepdim=keep)),
-    "GroupNormalization": _group_norm,
-    "InstanceNormalization": _instance_norm,
-    "LayerNormalization": _layer_norm,
-    "LogSoftmax": _softmax(torch.log_softmax),
-    "LRN": _local_response,
-    "MatMul": _matmul,
-    "MaxPool": windows.max_pool,
-    "ReduceL2": _reduction(lambda value, axes, keep: torch.linalg.vector_norm(value, 2, axes, keep)),
-    "ReduceMax": _reduction(lambda value, axes, keep: value.amax(axes, keepdim=keep)),
-    "ReduceMean": _reduction(_mean),
-    "ReduceMin": _reduction(lambda value, axes, keep: value.amin(axes, keepdim=keep)),
-    "ReduceProd": _reduction(_product),
-    "ReduceSum": _reduction(lambda value, axes, keep: value.sum(axes, keepdim=keep)),
-    "ReduceSumSquare": _reduction(lambda value, axes, keep: value.square().sum(axes, keepdim=keep)),
-    "RMSNormalization": _rms_norm,
-    "Softmax": _softmax(torch.softmax),
+LAYERS: dict[str, Operator] = {
+    "AffineGrid": Operator(_affine_grid, "align_corners", 20),
+    "Attention": Operator(_attention, "is_causal kv_num_heads q_num_heads scale", 25),
+    "AveragePool": Operator(windows.average_pool, windows.AVERAGE_POOL, 22, by_torch=True),
+    "BatchNormalization": Operator(_batch_norm, "epsilon momentum spatial training_mode", 15),
+    "Conv": Operator(windows.convolution, windows.CONVOLUTION, 22, by_torch=True),
+    "ConvTranspose": Operator(windows.transposed_convolution, windows.TRANSPOSED, 22, by_torch=True),
+    "Det": Operator(lambda op: torch.linalg.det, newest=22),
+    "Einsum": Operator(_einsum, "equation", 28, by_torch=True),
+    "Gemm": Operator(_gemm, "alpha beta transA transB", 13, by_torch=True),
+    "GridSample": Operator(_grid_sample, "align_corners mode padding_mode", 22, by_torch=True),
+    "GroupNormalization": Operator(_group_norm, "epsilon num_groups stash_type", 21),
+    "Hardmax": Operator(_softmax(_hardmax), "axis", 13),
+    "InstanceNormalization": Operator(_instance_norm, "epsilon", 22),
+    "LayerNormalization": Operator(_layer_norm, "axis epsilon stash_type", 17, spare=2),
+    "LogSoftmax": Operator(_softmax(torch.log_softmax), "axis", 13),
+    "LpNormalization": Operator(_lp_norm, "axis p", 22),
+    "LpPool": Operator(windows.lp_pool, windows.LP_POOL, 22, by_torch=True),
+    "LRN": Operator(windows.local_response, "alpha beta bias size", 13, by_torch=True),
+    "MatMul": Operator(_matmul, newest=13, by_torch=True),
+    "MaxPool": Operator(windows.max_pool, windows.MAX_POOL, 22, spare=1, by_torch=True),
+    "MeanVarianceNormalization": Operator(_mean_variance, "axes", 13),
+    "RMSNormalization": Operator(_rms_norm, "axis epsilon stash_type", 23),
+    "Softmax": Operator(_softmax(torch.softmax), "axis", 13),
 }

@@ -12,9 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kryptondb.catalog.onnx_models.operation import SMALL, Function, Host, Refused, Value, host
-
-MAX_VALUES = 1 << 31  # numbers of one value: 8 GB
+from kryptondb.catalog.onnx_models.operation import SMALL, Function, Host, Value, host
 
 
 class Step(nn.Module):
@@ -59,12 +57,15 @@ class Step(nn.Module):
         Args:
             computed: for each place the computed value, None where it is constant or absent.
         """
+        computed = [*computed, *[None] * (self.arity - len(computed))]
         given = [value for value in computed if value is not None]
         constants = [*self.hosts, *self.tensors]
         on_host = all(isinstance(value, np.ndarray) for value in given) and (bool(given) or not self.tensors)
         known = all(place in self.hosts or place in self.shadows for place in constants)
         if self.host_function is not None and on_host and known:
-            return self.host_function(*self._arguments(computed, {**self.hosts, **self.shadows}))
+            result = self.host_function(*self._arguments(computed, {**self.hosts, **self.shadows}))
+            if result is not NotImplemented:
+                return result
         tensors = {place: getattr(self, name) for place, name in self.tensors.items()}
         return self.function(*self._arguments(computed, {**self.hosts, **tensors}))
 
@@ -76,12 +77,13 @@ class Step(nn.Module):
 
 
 class OnnxModule(nn.Module):
-    """Takes pictures [N, C, H, W] and gives what the file's output is.
+    """Takes pictures [N, C, H, W] and gives the file's output as scores [N, classes].
 
     Attributes:
         steps: names of the steps in their order.
         reads: for each step the values that it reads, None for places that are constant or absent.
         writes: for each step the values that it makes.
+        flat: whether the output has sides of 1 beside the classes, which are left out.
     """
 
     def __init__(
@@ -89,19 +91,16 @@ class OnnxModule(nn.Module):
         steps: Sequence[tuple[str, Step, Sequence[str | None], Sequence[str]]],
         image: str,
         output: str,
+        flat: bool = False,
     ) -> None:
         super().__init__()
         self.steps = [name for name, _, _, _ in steps]
         self.reads = [tuple(reads) for _, _, reads, _ in steps]
         self.writes = [tuple(writes) for _, _, _, writes in steps]
-        self.image, self.output = image, output
+        self.image, self.output, self.flat = image, output, flat
         for name, step, _, _ in steps:
             self.add_module(name, step)
-        last = {name: place for place, reads in enumerate(self.reads) for name in reads if name is not None}
-        self.frees = [
-            tuple({name for name in reads if name is not None and last[name] == place and name != output})
-            for place, reads in enumerate(self.reads)
-        ]
+        self.frees = last_reads(self.reads, output)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images as the file takes them -> its outputs."""
@@ -111,19 +110,31 @@ class OnnxModule(nn.Module):
             try:
                 results = step([None if read is None else values[read] for read in reads])
             except Exception as error:
-                raise RuntimeError(f"{step.kind} ({name}): {_first_line(error)}") from error
-            for written, result in zip(writes, results if isinstance(results, tuple) else (results,), strict=False):
-                if isinstance(result, torch.Tensor) and result.numel() > MAX_VALUES:
-                    raise Refused(f"{step.kind} ({name}) would make {tuple(result.shape)} numbers")
-                values[written] = result
+                raise RuntimeError(f"{step.kind} ({name}): {first_line(error)}") from error
+            values.update(zip(writes, several(results), strict=False))
             for free in frees:
                 del values[free]
         result = values[self.output]
         if not isinstance(result, torch.Tensor):
             raise RuntimeError("the output is a shape, not computed from the picture")
-        return result
+        return result.reshape(result.shape[0], -1) if self.flat else result
 
 
-def _first_line(error: BaseException) -> str:
+def last_reads(reads: Sequence[Sequence[str | None]], output: str) -> list[tuple[str, ...]]:
+    """For each step the values that nothing reads after it."""
+    last = {name: place for place, names in enumerate(reads) for name in names if name is not None}
+    return [
+        tuple({name for name in names if name is not None and last[name] == place and name != output})
+        for place, names in enumerate(reads)
+    ]
+
+
+def several(results: Value) -> tuple[Value, ...]:
+    """The results of a step, be it one."""
+    return results if isinstance(results, tuple) else (results,)
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, in a line."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]

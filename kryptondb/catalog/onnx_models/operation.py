@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ Host = NDArray[np.object_]
 Value = Any  # torch.Tensor | Host | None
 Function = Callable[..., Any]
 
+PICTURES = 7  # how many there are while sizes are tried
 MAX_HOST = 1 << 16  # numbers of one host value
+MAX_TABLE = 1 << 24  # numbers of a table of places or weights that an operator works with
 SMALL = 1024  # numbers of a constant that shape arithmetic may read
 
 
@@ -36,7 +38,10 @@ class Operation:
         constants: for each input its value where it is constant, None where it is computed or absent. Handlers may
             put another one in place, for example a transposed weight.
         present: for each input, whether there is one.
-        outputs: how many results are used.
+        outputs: how many results are asked for.
+        shapes: of each input, None where there is none; a picture's batch is counted with torch's symbolic number.
+        types: of each input the number type that its constant has in the file, or that torch computes it in.
+        batch: the batch that the file is made for, None where it takes any.
     """
 
     kind: str
@@ -46,7 +51,9 @@ class Operation:
     constants: list[Value]
     present: Sequence[bool]
     outputs: int = 1
-    extra: dict[str, Any] = field(default_factory=dict)
+    shapes: Sequence[tuple[Any, ...] | None] = ()
+    types: Sequence[int | None] = ()
+    batch: int | None = None
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute's value, or the default."""
@@ -92,6 +99,13 @@ def checked_count(count: int) -> int:
     """The count itself. Refused where a host value would have more numbers than shapes ever have."""
     if count > MAX_HOST:
         raise Refused(f"shape arithmetic on {count:,} numbers")
+    return count
+
+
+def checked_table(count: int) -> int:
+    """The count itself. Refused where a table of that many numbers would be made for one operator."""
+    if count > MAX_TABLE:
+        raise Refused(f"it needs a table of {count:,} numbers")
     return count
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +19,133 @@ from kryptondb.files.regular import open_regular, read_regular
 MAX_FILE_BYTES = (2 << 30) - 1  # protobuf reads no larger message
 MAX_EXTERNAL_BYTES = 16 << 30
 MAX_NODES = 100_000
+MAX_SPARSE = 1 << 24  # numbers of a sparse array, with its zeros
 OLDEST_OPSET = 7
 DOMAINS = ("", "ai.onnx")
 EXPORT_HINT = (
     "Export it again: torch.onnx.export(model.eval(), (images,), 'file.onnx', dynamic_shapes=({0:"
     " torch.export.Dim('batch')},)), or tf2onnx.convert."
 )
+BATCH_HINT = "Export it with a batch of any size: torch.onnx.export(..., dynamic_shapes=...), or tf2onnx with None."
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
 class OnnxFile:
-    """What a file holds.
+    """What a file holds; its arrays are read when they are first asked for.
 
     Attributes:
         path: as it was given.
         graph: the `onnx.GraphProto`.
         opset: version of the standard operators.
-        arrays: the initializers by name.
-        files: absolute paths of everything that was read.
+        files: absolute paths of everything that was read so far.
+        bytes: of all arrays that were read so far.
     """
 
-    path: str
-    graph: Any
-    opset: int
-    arrays: Mapping[str, Array]
-    files: tuple[str, ...]
+    def __init__(self, path: str, graph: Any, opset: int) -> None:
+        self.path, self.graph, self.opset = path, graph, opset
+        self.bytes = 0
+        self._files: dict[str, None] = {path: None}
+        self._parts: dict[tuple[str, int, int], Array] = {}  # of other files, each read once
+        self._arrays: dict[str, Array] = {}
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Absolute paths of the file and of those that its arrays lie in, as far as they were read."""
+        return tuple(self._files)
+
+    def holds(self, name: str) -> bool:
+        """Whether it has an initializer of that name."""
+        return name in self._tensors or name in self._sparse
+
+    def initializer(self, name: str) -> Array:
+        """The initializer of that name; `ModelError` as `array` raises it."""
+        if name not in self._arrays:
+            sparse = self._sparse.get(name)
+            self._arrays[name] = self.array(self._tensors[name]) if sparse is None else self.dense(sparse)
+        return self._arrays[name]
+
+    def array(self, tensor: Any) -> Array:
+        """A `TensorProto` as an array.
+
+        Raises ModelError when the array has another size than its bytes, or holds text.
+        """
+        onnx = package(self.path)
+        name = tensor.name[:80]
+        try:
+            dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        except (KeyError, TypeError, ValueError):
+            raise ModelError(f'{self.path}: the array "{name}" has an unknown type') from None
+        if dtype.kind in "OUSc":
+            raise ModelError(f'{self.path}: the array "{name}" holds no numbers that KryptonDB reads')
+        if any(side < 0 for side in tensor.dims):
+            raise ModelError(f'{self.path}: the array "{name}" has a negative size')
+        try:
+            if onnx.external_data_helper.uses_external_data(tensor):
+                return self._external(tensor, dtype)
+            value: Array = onnx.numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ModelError(f'{self.path}: the array "{name}" is damaged: {str(error)[:200]}') from error
+        self.bytes += value.nbytes
+        return value
+
+    def dense(self, sparse: Any) -> Array:
+        """A `SparseTensorProto` as an array with its zeros. ModelError as for `array`, or where it is too large."""
+        name = sparse.values.name[:80]
+        dims = tuple(sparse.dims)
+        if not dims or any(side < 1 for side in dims) or math.prod(dims) > MAX_SPARSE:
+            raise ModelError(f'{self.path}: the sparse array "{name}" has more than {MAX_SPARSE:,} numbers, or none')
+        values, places = self.array(sparse.values).reshape(-1), self.array(sparse.indices)
+        if places.ndim == 2 and places.shape[1] == len(dims) and ((places >= 0) & (places < dims)).all():
+            places = np.ravel_multi_index(tuple(places.T), dims)
+        if places.ndim != 1 or len(places) != len(values) or not ((places >= 0) & (places < math.prod(dims))).all():
+            raise ModelError(f'{self.path}: the sparse array "{name}" is damaged: its places do not fit its size')
+        found = np.zeros(math.prod(dims), values.dtype)
+        self.bytes += found.nbytes
+        found[places] = values
+        return found.reshape(dims)
+
+    def _external(self, tensor: Any, dtype: np.dtype[Any]) -> Array:
+        """An array of another file of the model's folder, of exactly the bytes that its shape takes."""
+        name = tensor.name[:80]
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        folder = Path(os.path.realpath(Path(self.path).parent))
+        location = entries.get("location", "")
+        file = folder / location
+        if not location or Path(location).is_absolute() or not Path(os.path.realpath(file)).is_relative_to(folder):
+            raise ModelError(f'{self.path}: the array "{name}" lies outside the model\'s folder')
+        offset = int(entries.get("offset", "0") or 0)
+        wanted = math.prod(tensor.dims) * dtype.itemsize
+        length = int(entries.get("length", "") or wanted)
+        part = str(file), offset, length
+        try:
+            with open_regular(file, MAX_EXTERNAL_BYTES) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                if offset < 0 or length != wanted or offset + length > size:
+                    raise ModelError(f'{self.path}: the array "{name}" is not inside the file {location} as it says')
+                if part not in self._parts:
+                    held = sum(length for path, _, length in self._parts if path == str(file))
+                    if held + length > size:
+                        raise ModelError(f'{self.path}: the array "{name}" shares bytes of {location} with others')
+                    found = np.empty(length, dtype=np.uint8)
+                    stream.seek(offset)
+                    if stream.readinto(memoryview(found)) != length:
+                        raise ModelError(f"{self.path}: its file {location} changed while it was read")
+                    self._parts[part] = found
+                    self.bytes += length
+        except OSError as error:
+            raise ModelError(f"{self.path}: its file {location} cannot be read: {error.strerror or error}") from error
+        self._files[str(file)] = None
+        return self._parts[part].view(dtype.newbyteorder("<")).reshape(tuple(tensor.dims))
 
 
 def read(path: str) -> OnnxFile:
-    """Reads an ONNX file and its external data.
+    """Parses an ONNX file.
 
-    Raises ModelError when the package onnx is missing, or the file is missing, damaged, too large, of an unknown
-    version, or has arrays that are not where or what it says.
+    Raises ModelError when the package onnx is missing, or the file is missing, damaged, too large, or of an unknown
+    version.
     """
     onnx = package(path)
     model = _parsed(onnx, path)
@@ -67,13 +158,7 @@ def read(path: str) -> OnnxFile:
             f"{path} defines operators of its own: {names}",
             hint="onnx.inliner.inline_local_functions(model) replaces them by the standard ones.",
         )
-    arrays: dict[str, Array] = {}
-    files: dict[str, None] = {path: None}
-    for tensor in graph.initializer:
-        arrays[tensor.name] = array(tensor, path, files)
-    if graph.sparse_initializer:
-        raise ModelError(f"{path} holds sparse arrays, which KryptonDB does not take")
-    return OnnxFile(path, graph, _opset(onnx, model, path), arrays, tuple(files))
+    return OnnxFile(path, graph, _opset(onnx, model, path))
 
 
 def package(path: str) -> Any:
@@ -85,30 +170,6 @@ def package(path: str) -> Any:
     except ImportError:
         raise ModelError(f"{path} needs the package onnx", hint='pip install "kryptondb[onnx]"') from None
     return onnx
-
-
-def array(tensor: Any, path: str, files: dict[str, None]) -> Array:
-    """A `TensorProto` as an array; adds the file that it lies in to `files`.
-
-    Raises ModelError when the array has another size than its bytes, or holds text or packed numbers.
-    """
-    onnx = package(path)
-    name = tensor.name[:80]
-    try:
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    except (KeyError, TypeError, ValueError):
-        raise ModelError(f'{path}: the array "{name}" has an unknown type') from None
-    if dtype.kind not in "fiub" and dtype.name != "bfloat16":
-        raise ModelError(f'{path}: the array "{name}" holds {dtype.name}, no numbers that KryptonDB reads')
-    if any(side < 0 for side in tensor.dims):
-        raise ModelError(f'{path}: the array "{name}" has a negative size')
-    try:
-        if onnx.external_data_helper.uses_external_data(tensor):
-            return _external(tensor, dtype, path, files)
-        value: Array = onnx.numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ModelError(f'{path}: the array "{name}" is damaged: {str(error)[:200]}') from error
-    return value
 
 
 def _parsed(onnx: Any, path: str) -> Any:
@@ -143,29 +204,3 @@ def _opset(onnx: Any, model: Any, path: str) -> int:
             hint="onnx.version_converter.convert_version changes it, or a newer package onnx knows it.",
         )
     return int(versions[0])
-
-
-def _external(tensor: Any, dtype: np.dtype[Any], path: str, files: dict[str, None]) -> Array:
-    """An array of another file of the model's folder, of exactly the bytes that its shape takes."""
-    name = tensor.name[:80]
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    folder = Path(os.path.realpath(Path(path).parent))
-    location = entries.get("location", "")
-    file = folder / location
-    if not location or Path(location).is_absolute() or not Path(os.path.realpath(file)).is_relative_to(folder):
-        raise ModelError(f'{path}: the array "{name}" lies outside the model\'s folder')
-    count = math.prod(tensor.dims)
-    offset = int(entries.get("offset", "0") or 0)
-    wanted = count * dtype.itemsize
-    length = int(entries.get("length", "") or wanted)
-    try:
-        with open_regular(file, MAX_EXTERNAL_BYTES) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if offset < 0 or length != wanted or offset + length > size:
-                raise ModelError(f'{path}: the array "{name}" is not inside the file {location} as it says')
-            stream.seek(offset)
-            data = stream.read(length)
-    except OSError as error:
-        raise ModelError(f"{path}: its file {location} cannot be read: {error.strerror or error}") from error
-    files[str(file)] = None
-    return np.frombuffer(data, dtype=dtype.newbyteorder("<")).reshape(tuple(tensor.dims))
