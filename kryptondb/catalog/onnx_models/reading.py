@@ -129,11 +129,11 @@ class OnnxFile:
                     held = sum(length for path, _, length in self._parts if path == str(file))
                     if held + length > size:
                         raise ModelError(f'{self.path}: the array "{name}" shares bytes of {location} with others')
-                    found = np.empty(length, dtype=np.uint8)
+                    found = bytearray(length)  # not bytes: torch may hold it as it is
                     stream.seek(offset)
-                    if stream.readinto(memoryview(found)) != length:
+                    if stream.readinto(found) != length:  # type: ignore[attr-defined]  # BinaryIO does not say so
                         raise ModelError(f"{self.path}: its file {location} changed while it was read")
-                    self._parts[part] = found
+                    self._parts[part] = np.frombuffer(found, dtype=np.uint8)
                     self.bytes += length
         except OSError as error:
             raise ModelError(f"{self.path}: its file {location} cannot be read: {error.strerror or error}") from error
