@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from kryptondb.errors import ExecutionError
+from kryptondb.files.regular import descriptor_of
 from kryptondb.paths import expanded, unusable
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 @contextmanager
@@ -21,7 +26,7 @@ def writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ExecutionError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _refused(path, error) from error
 
 
 def target_of(path: str | Path) -> Path:
@@ -98,38 +103,206 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             if target.is_symlink():  # of a circle
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # a name that is too long is said now
+                target.lstat()
             if target.exists() and not os.access(target, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     if special:
-        with _opened(path, target, "wb") as stream:
+        with _opened(path, target, "w") as stream:
             yield stream
         return
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.partial")
+    with _replacing(path, target) as stream:
+        yield stream
+    _sync_folder(target.parent)
+
+
+class HeldFolder:
+    """A folder that one run alone writes into, and that stays the same one from the first file to the last.
+
+    All names are those of files inside it. They go into the folder that was opened, whatever is found at its path
+    meanwhile; where the system has no way to say that (Windows), a folder that is open cannot be replaced.
+
+    Attributes:
+        path: as it is opened.
+    """
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def check(self) -> None:
+        """Raises ExecutionError where the folder is not the one at its path any more."""
+        if self._descriptor is None:
+            return
+        with suppress(OSError):
+            if os.path.samestat(self.path.stat(), os.fstat(self._descriptor)):
+                return
+        raise self.replaced()
+
+    def replaced(self) -> ExecutionError:
+        """The error for a folder that was removed, replaced or emptied."""
+        return ExecutionError(
+            f"{self.path}{os.sep} was removed or replaced while the query wrote into it",
+            hint="What it had written is not there any more: run the command again.",
+        )
+
+    def size(self, name: str) -> int | None:
+        """The bytes of a regular file; None where there is none of that name."""
+        try:
+            status = os.stat(self._inside(name), dir_fd=self._descriptor, follow_symlinks=False)
+        except OSError:
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def names(self) -> list[str]:
+        """What is in the folder."""
+        place = self.path if self._descriptor is None else self._descriptor
+        with writing(self.path), os.scandir(place) as entries:
+            return [entry.name for entry in entries]
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if there is one and it can be removed."""
+        with suppress(OSError):
+            os.unlink(self._inside(name), dir_fd=self._descriptor)
+
+    def descriptor_of(self, name: str, flags: int, most: int) -> int:
+        """See `files.regular.descriptor_of`; empty files are taken."""
+        return descriptor_of(self._inside(name), flags, most, empty=True, folder=self._descriptor)
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[BinaryIO]:
+        """A file inside, as `atomic_file` gives one; a link of that name is replaced and not followed."""
+        with _replacing(self.path / name, Path(self._inside(name)), self._descriptor) as stream:
+            yield stream
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.fsync(self._descriptor)
+
+    def _inside(self, name: str) -> str:
+        return name if self._descriptor is not None else str(self.path / name)
+
+
+@contextmanager
+def held_folder(path: str | Path) -> Iterator[HeldFolder]:
+    """The folder that a path means, made where it is not there, for this run alone.
+
+    Raises:
+        ExecutionError: it is no folder, nothing can be written into it, or another run writes into it.
+    """
+    target = writable_folder(path)
+    if os.open not in os.supports_dir_fd:  # Windows
+        yield HeldFolder(target, None)
+        return
+    with writing(path):
+        descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not locked(descriptor):
+            raise ExecutionError(
+                f"another query writes into {target}{os.sep}", hint="Wait for it, or stop it, or name another folder."
+            )
+        folder = HeldFolder(target, descriptor)
+        folder.check()
+        yield folder
+    finally:
+        os.close(descriptor)
+
+
+def locked(descriptor: int) -> bool:
+    """Locks a file for this process; False where another has it. Where the system has no locks, everyone gets it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+class _File(io.FileIO):
+    """What lies beneath a stream. It keeps the system's refusal, whatever the writers above make of that."""
+
+    refusal: OSError | None = None
+
+    def write(self, data: Buffer, /) -> int:  # type: ignore[override]
+        """Writes some of the bytes."""
+        with self._noting():
+            return super().write(data)  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._noting():
+            super().close()
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.refusal = self.refusal or error
+            raise
+
+
+@contextmanager
+def _replacing(path: str | Path, target: Path, folder: int | None = None) -> Iterator[BinaryIO]:
+    """A stream that takes the place of a file when all went well.
+
+    Args:
+        path: as messages name it.
+        target: the file; inside the folder, where that is given by its descriptor.
+    """
+    # Cut to what a name may have, and to letters, which no cut breaks.
+    start = os.fsencode(target.name)[:100].decode("ascii", "ignore")
+    temporary = str(target.with_name(f".{start}.{secrets.token_hex(6)}.partial"))
     try:
         # Opened by name: a file of `mkstemp` would keep its permissions for the owner alone.
-        with _opened(path, temporary, "xb") as stream:
+        with _opened(path, temporary, "x", folder) as stream:
             yield stream
             with writing(path):
                 stream.flush()
+                with suppress(FileNotFoundError):
+                    mode = stat.S_IMODE(os.stat(target, dir_fd=folder, follow_symlinks=False).st_mode)
+                    os.chmod(stream.fileno() if os.chmod in os.supports_fd else temporary, mode)  # noqa: PTH101
                 os.fsync(stream.fileno())
         with writing(path):
-            with suppress(FileNotFoundError):
-                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-            temporary.replace(target)
-            _sync_folder(target.parent)
+            os.replace(temporary, target, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink()
+            os.unlink(temporary, dir_fd=folder)
         raise
 
 
 @contextmanager
-def _opened(path: str | Path, real: Path, mode: Literal["wb", "xb"]) -> Iterator[BinaryIO]:
-    """The file at `real`, open; what the system says about opening it names `path`."""
-    with ExitStack() as stack:
-        with writing(path):
-            stream = stack.enter_context(real.open(mode))
+def _opened(
+    path: str | Path, real: str | Path, mode: Literal["w", "x"], folder: int | None = None
+) -> Iterator[BinaryIO]:
+    """The file at `real`, open to write. Whatever the system says about it is an ExecutionError that names `path`.
+
+    Libraries that write into the stream turn its errors into their own, and some only print them: what counts is
+    whether the system has refused anything.
+    """
+    with writing(path):
+        file = _File(real, mode, opener=lambda name, flags: os.open(name, flags, 0o666, dir_fd=folder))
+    stream = io.BufferedWriter(file)
+    try:
         yield stream
+        stream.close()
+    except Exception as error:
+        if file.refusal is None or isinstance(error, ExecutionError):
+            raise
+        raise _refused(path, file.refusal) from error
+    finally:
+        with suppress(OSError, ValueError):  # after an error: what else the system says is of no use
+            stream.close()
+    if file.refusal is not None:
+        raise _refused(path, file.refusal) from file.refusal
+
+
+def _refused(path: str | Path, error: OSError) -> ExecutionError:
+    return ExecutionError(f"cannot write {path}: {error.strerror or error}")
 
 
 def _sync_folder(folder: Path) -> None:

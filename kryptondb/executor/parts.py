@@ -16,12 +16,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 
-from kryptondb.atomic import atomic_file, writable_folder, writing
 from kryptondb.errors import BindError, Error, ImageError
 from kryptondb.executor import manifest
 from kryptondb.executor.run import Execution
@@ -89,22 +87,19 @@ def copy_parts(execution: Execution, path: str, opener: Callable[[BinaryIO, pa.S
 
     Raises:
         BindError: the query's rows are not of one image each.
-        ExecutionError: the folder belongs to another query, another process writes into it, a file cannot be written,
-            or the query failed.
+        ExecutionError: the folder belongs to another query, another process writes into it, it was removed or replaced
+            meanwhile, a file cannot be written, or the query failed.
     """
     _refuse_what_needs_all(execution.plan)
-    folder = writable_folder(path)
-    with manifest.opened(folder, _query(execution)) as record:
-        return _Copy(execution, folder, record, opener).run()
+    with manifest.opened(path, _query(execution)) as record:
+        return _Copy(execution, record, opener).run()
 
 
 class _Copy:
     """One run into a folder whose record is open."""
 
-    def __init__(
-        self, execution: Execution, folder: Path, record: Manifest, opener: Callable[[BinaryIO, pa.Schema], Any]
-    ) -> None:
-        self._execution, self._folder, self._record, self._opener = execution, folder, record, opener
+    def __init__(self, execution: Execution, record: Manifest, opener: Callable[[BinaryIO, pa.Schema], Any]) -> None:
+        self._execution, self._record, self._opener = execution, record, opener
         self._identities: dict[int, str] = {}
         self._held = _Held()
         self._told = 0  # failures that stand in the record
@@ -121,6 +116,7 @@ class _Copy:
                     self._held.of_turn.append(batch)
                     self._held.bytes += batch.nbytes
             self._write()
+            self._record.check(parts=True)
         except Error as error:
             self._keep(error)
             error.hint = error.hint or _GO_ON
@@ -157,18 +153,17 @@ class _Copy:
     def _write(self) -> None:
         """Writes a part of the images that are complete, and what the record says of it and of failures."""
         held, self._held = self._held, _Held(of_turn=self._held.of_turn)
+        self._record.check()
         if held.images:
             part = self._record.next_part()
             rows = sum(batch.num_rows for batch in held.complete)
-            with atomic_file(self._folder / part) as stream:
+            with self._record.folder.file(part) as stream:
                 writer = self._opener(stream, self._execution.schema)
                 try:
                     if held.complete:
-                        with writing(self._folder / part):
-                            writer.write_table(pa.Table.from_batches(held.complete).combine_chunks())
+                        writer.write_table(pa.Table.from_batches(held.complete).combine_chunks())
                 finally:
-                    with writing(self._folder / part):
-                        writer.close()
+                    writer.close()
                 size = stream.tell()
             self._record.add(part, rows, size, held.images)
             written = self.written

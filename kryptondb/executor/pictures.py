@@ -12,12 +12,13 @@ secondary capture in the study of the picture that it is of; see `kryptondb.imag
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from kryptondb.atomic import atomic_file, writable_folder, writing
+from kryptondb.atomic import atomic_file, held_folder
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.drawing import Drawing, look_of
 from kryptondb.executor.maps import Map, Names, heatmap_column, maps_of, surely_many
@@ -40,7 +41,8 @@ def copy_pictures(
 
     Raises:
         BindError: the query has no heat map, or an option is unknown or has a value it does not take.
-        ExecutionError: more than one heat map for one file, or none; or a file cannot be written.
+        ExecutionError: more than one heat map for one file, or none; a file cannot be written; another query writes
+            into the folder, or it was removed or replaced meanwhile.
         ImageError: the picture cannot be read any more, or is no DICOM file where one is needed, and it was the only
             one or `on_error` is 'stop'.
     """
@@ -50,23 +52,26 @@ def copy_pictures(
     execution.keep_sources()
     if not folder:
         return 1, _one(execution, path, encode, maps_of(execution, column))
-    target = writable_folder(path)
-    files = size = 0
+    written: dict[str, int] = {}
     names = Names(encode.suffix)
     others = _Others(execution, encode)
-    with closing(maps_of(execution, column)) as maps:
+    with held_folder(path) as target, closing(maps_of(execution, column)) as maps:
         for heatmap in maps:
             try:
                 encoded = encode(heatmap)
             except ImageError as error:
                 execution.leave_out(heatmap.image, error)
                 continue
-            file = target / names.of(heatmap)
-            others.refuse(file)
-            with atomic_file(file) as stream:
-                size += _write(encoded, stream)
-            files += 1
-    return files, size
+            name = names.of(heatmap)
+            target.check()
+            others.refuse(target.path / name)
+            with target.file(name) as stream:
+                stream.write(encoded)
+            written[name] = len(encoded)
+        target.check()
+        if any(target.size(name) != size for name, size in written.items()):
+            raise target.replaced()
+    return len(written), sum(written.values())
 
 
 def _one(execution: Execution, path: str, encode: Encode, maps: Generator[Map, None, None]) -> int:
@@ -79,7 +84,7 @@ def _one(execution: Execution, path: str, encode: Encode, maps: Generator[Map, N
             raise ExecutionError(f"nothing to draw into {path}: the query answers no heat map")
         if next(maps, None) is not None:
             raise _too_many(path)
-        return _write(encode(first), stream)
+        return stream.write(encode(first))
 
 
 class _Others:
@@ -91,9 +96,9 @@ class _Others:
 
     def refuse(self, file: Path) -> None:
         """Raises ExecutionError for such a file."""
-        if not file.is_file():
+        if not os.path.lexists(file):
             return
-        if not self._encode.made(file):
+        if not (file.is_file() and self._encode.made(file)):
             raise ExecutionError(
                 f"cannot write {file}: it is there already, and no picture that COPY made",
                 hint="Name another folder, or move that file away.",
@@ -107,12 +112,6 @@ class _Others:
             raise ExecutionError(
                 f"cannot write {file}: the query reads its pictures from it", hint="Name another folder."
             )
-
-
-def _write(encoded: bytes, stream: BinaryIO) -> int:
-    with writing(getattr(stream, "name", "the picture")):
-        stream.write(encoded)
-    return len(encoded)
 
 
 def _too_many(path: str) -> ExecutionError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -296,3 +297,209 @@ def test_images_of_a_part_that_was_lost_are_explained_again(copied, tmp_path: Pa
 
 def test_a_process_that_is_killed_loses_and_repeats_nothing(tmp_path: Path) -> None:
     assert set(killed(2, 1, tmp_path)) <= {SOUND, UNHURT}  # once at a moment, once in the middle of writing
+
+
+# Folders that change while they are written into
+
+INTRUSIONS = {
+    "removed": shutil.rmtree,
+    "moved": lambda maps: maps.rename(maps.with_name("elsewhere")),
+    "replaced": lambda maps: (shutil.rmtree(maps), maps.mkdir()),
+    "replaced by a copy": lambda maps: (
+        maps.rename(maps.with_name("old")), shutil.copytree(maps.with_name("old"), maps)
+    ),
+    "replaced by a link": lambda maps: (maps.rename(maps.with_name("old")), maps.symlink_to("/tmp")),
+    "without its record": lambda maps: (maps / NAME).unlink(),
+    "with another record": lambda maps: (
+        (maps / NAME).rename(maps / "old"), (maps / NAME).write_bytes((maps / "old").read_bytes())
+    ),
+    "with a record cut short": lambda maps: (maps / NAME).write_bytes(b""),
+    "with a longer record": lambda maps: (maps / NAME).open("ab").write(b"{}\n"),
+    "with a link as record": lambda maps: (
+        (maps / NAME).rename(maps.parent / "old"), (maps / NAME).symlink_to("../old")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", [1, 2, 4])
+@pytest.mark.parametrize("intrusion", INTRUSIONS)
+def test_a_folder_that_changes_midway_is_an_error_and_never_done(
+    copied, tmp_path: Path, monkeypatch, part: int, intrusion: str
+) -> None:
+    write, maps, seen = parts._Copy._write, tmp_path / "maps", 0
+
+    def intruding(self) -> None:
+        nonlocal seen
+        write(self)
+        seen += 1
+        if seen == part:  # of the last one: only the look at the end can find out
+            INTRUSIONS[intrusion](maps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts._Copy, "_write", intruding)
+        with pytest.raises(
+            kryptondb.ExecutionError, match=r"maps/ was removed or replaced while .*\nWhat it had written"
+        ):
+            copied()
+    assert not maps.exists() or not list(maps.glob(f"part-{part + 1:05}*"))
+
+
+def test_parts_that_are_removed_midway_are_an_error_and_explained_again(copied, tmp_path: Path, monkeypatch) -> None:
+    write = parts._Copy._write
+
+    def removing(self) -> None:
+        write(self)
+        for part in (tmp_path / "maps").glob("part-00001*"):
+            part.unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts._Copy, "_write", removing)
+        with pytest.raises(kryptondb.ExecutionError, match="was removed or replaced"):
+            copied()
+    copied()
+    assert rows(tmp_path) == ALL
+
+
+def test_a_second_run_waits_for_no_folder_that_is_written_into(copied, tmp_path: Path, monkeypatch) -> None:
+    write, said = parts._Copy._write, []
+
+    def twice(self) -> None:
+        write(self)
+        if not said:
+            said.append("")
+            with pytest.raises(kryptondb.ExecutionError, match="another query writes into .*maps") as caught:
+                copied()
+            said[0] = str(caught.value)
+
+    monkeypatch.setattr(parts._Copy, "_write", twice)
+    assert copied()["done"] == IMAGES and said[0] and rows(tmp_path) == ALL
+
+
+def test_a_folder_that_is_removed_and_begun_again_gets_the_rows_of_one_run(copied, tmp_path: Path, monkeypatch) -> None:
+    write, begun = parts._Copy._write, []
+
+    def again(self) -> None:
+        write(self)
+        if not begun:
+            begun.append(self)
+            shutil.rmtree(tmp_path / "maps")
+            assert copied()["done"] == IMAGES
+
+    monkeypatch.setattr(parts._Copy, "_write", again)
+    with pytest.raises(kryptondb.ExecutionError, match="was removed or replaced"):
+        copied()
+    assert rows(tmp_path) == ALL
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        NAME, *(f"part-{number:05}.parquet" for number in range(1, 5)),
+    ]  # fmt: skip
+
+
+# Records of somebody else
+
+PART = {"part": "part-00001.parquet", "rows": 1, "bytes": 1, "images": [["a.png", "1:1"]]}
+
+
+PARTS = (5, "x" * 5000, "part-" + "9" * 5000 + ".parquet", "../part-00001.parquet", "/dev/zero",
+         "/tmp/part-00001.parquet", "part-00001.parquet/..",
+         "CON", "part-٣٣٣٣٣.parquet", "part-00001.parquet\n")  # fmt: skip
+LISTS = ([["x"]], [[["x"], "y"]], {"a": "b"}, [["a", 3]], "ab")
+LINES = [
+    *(json.dumps({key: value for key, value in PART.items() if key != missing}) for missing in PART),
+    *(json.dumps({**PART, key: None}) for key in PART),
+    *(json.dumps({**PART, "images": images}) for images in LISTS),
+    *(json.dumps({**PART, "part": part}) for part in PARTS),
+    *(json.dumps({**PART, "rows": rows}) for rows in (-1, 1.5, True, "1", 10**30)),
+    *(json.dumps(entry) for entry in ({**PART, "more": 1}, {"failed": ["a"], "message": "b"}, {"failed": "a"})),
+    *('{"part": NaN}', '{"part": "a", "part": "b"}', "[" * 100_000, '{"bytes": 1' + "0" * 5000 + "}"),
+    *("{}", "[]", "null", "3", "", '"'),
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_record_that_says_something_else_is_an_error_that_names_its_line(copied, tmp_path: Path, line: str) -> None:
+    copied()
+    record = tmp_path / "maps" / NAME
+    first, *_ = record.read_bytes().splitlines()
+    record.write_bytes(first + b"\n" + line.encode() + b"\n")
+    before = record.read_bytes()
+    with pytest.raises(
+        kryptondb.ExecutionError, match=rf"{NAME} is damaged: line [23]: .*\nName another folder"
+    ) as caught:
+        copied()
+    assert len(str(caught.value)) < 1_000 and record.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"a secret of one line", b"\x00\xff\n", b"{}\n", b"[]\n", '{"kryptondb": "0"}\n'.encode("utf-16"),
+     b'{"kryptondb": "0", "query": 3}\n',
+     b'{"kryptondb": "0", "query": {"statement": 3}}\n', b'{"kryptondb": 0, "query": {"statement": ""}}\n', b"\n\n"],
+)  # fmt: skip
+def test_a_file_that_is_no_record_is_left_as_it_is(copied, tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / NAME).write_bytes(data)
+    with pytest.raises(kryptondb.ExecutionError, match=rf"{NAME} is damaged: line 1"):
+        copied()
+    assert (tmp_path / "maps" / NAME).read_bytes() == data
+
+
+def test_a_record_that_names_a_part_twice_is_damaged(copied, tmp_path: Path) -> None:
+    copied()
+    with (tmp_path / "maps" / NAME).open("a") as record:
+        record.write((tmp_path / "maps" / NAME).read_text().splitlines()[1] + "\n")
+    with pytest.raises(kryptondb.ExecutionError, match="line 6: part-00001.parquet is there twice"):
+        copied()
+
+
+def test_a_part_that_was_cut_is_not_taken_for_whole(copied, tmp_path: Path) -> None:
+    copied()
+    os.truncate(tmp_path / "maps" / "part-00002.parquet", 100)
+    with pytest.raises(
+        kryptondb.ExecutionError, match=r"part-00002\.parquet is not the file .* 100 bytes.*\nDelete it"
+    ):
+        copied()
+    (tmp_path / "maps" / "part-00002.parquet").unlink()
+    assert copied()["done"] == 2 and rows(tmp_path) == ALL
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda record: record.symlink_to("../key.txt"), "is a link"),
+        (lambda record: record.symlink_to("../nothing"), "is a link"),
+        (lambda record: record.symlink_to("/dev/zero"), "is a link"),
+        (lambda record: os.mkfifo(record), "a pipe, not a regular file"),
+        (lambda record: record.mkdir(), "folder|directory"),
+        (lambda record: (record.touch(), os.truncate(record, 1 << 40)), "larger than 1 GiB"),
+    ],
+)
+def test_a_record_that_is_no_file_is_neither_followed_nor_waited_for(copied, tmp_path: Path, make, reason: str) -> None:
+    key = tmp_path / "key.txt"
+    key.write_text("a secret of one line, without its end")
+    (tmp_path / "maps").mkdir()
+    make(tmp_path / "maps" / NAME)
+    with pytest.raises(kryptondb.ExecutionError, match=reason):
+        copied()
+    assert key.read_text().startswith("a secret") and not (tmp_path / "nothing").exists()
+
+
+def test_a_line_that_the_disk_refuses_leaves_no_half_of_it(copied, tmp_path: Path, monkeypatch) -> None:
+    write, left = os.write, 2
+
+    def full(descriptor: int, data: bytes) -> int:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            return write(descriptor, data[:10])
+        if left < 0:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(kryptondb.ExecutionError, match=rf"cannot write .*{NAME}: Disk quota exceeded"):
+            copied()
+    assert (tmp_path / "maps" / NAME).read_text().count("\n") == 1
+    copied()
+    assert rows(tmp_path) == ALL

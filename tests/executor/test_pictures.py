@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +205,46 @@ def test_a_picture_that_vanishes_stops_the_query_where_errors_do(folder: Path, t
     run = start(order(p.HeatMaps(occlude(str(folder))), "image"), progress=remove, on_error="stop")
     with pytest.raises(ImageError, match=r"c\.png: no such file"):
         copy_to(run, f"{tmp_path}/out/", {})
+
+
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize(
+    "intrusion",
+    [
+        shutil.rmtree,
+        lambda out: out.rename(out.with_name("elsewhere")),
+        lambda out: (shutil.rmtree(out), out.mkdir()),
+        lambda out: (out / "a-0.png").unlink(),
+        lambda out: (out / "a-0.png").write_bytes(b""),
+    ],
+)
+def test_a_folder_that_changes_midway_is_an_error_and_never_done(
+    folder: Path, tmp_path: Path, number: int, intrusion: Callable[[Path], object]
+) -> None:
+    changed: list[int] = []
+
+    def intrude(progress: Progress) -> None:
+        if progress.image_number == number and not changed:
+            changed.append(number)
+            intrusion(tmp_path / "out")
+
+    run = start(p.HeatMaps(occlude(str(folder))), progress=intrude)
+    with pytest.raises(ExecutionError, match=r"out/ was removed or replaced .*\nWhat it had written"):
+        copy_to(run, f"{tmp_path}/out/", {})
+
+
+def test_two_queries_do_not_draw_into_one_folder(folder: Path, tmp_path: Path) -> None:
+    def second(progress: Progress) -> None:
+        with pytest.raises(ExecutionError, match="another query writes into .*out"):
+            copied(p.HeatMaps(occlude(str(folder))), f"{tmp_path}/out/")
+
+    assert copy_to(start(p.HeatMaps(occlude(str(folder))), progress=second), f"{tmp_path}/out/", {}).rows == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nothing")])
+def test_only_pictures_are_replaced_by_pictures(folder: Path, tmp_path: Path, make: Callable[[Path], object]) -> None:
+    (tmp_path / "out").mkdir()
+    make(tmp_path / "out" / "b-0.png")
+    with pytest.raises(ExecutionError, match=r"cannot write .*out/b-0\.png"):
+        copied(p.HeatMaps(occlude(str(folder))), f"{tmp_path}/out/")
