@@ -18,9 +18,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog.built import Built
+from kryptondb.catalog.model import freeze
 from kryptondb.catalog.options import PREPROCESS_OPTIONS, SCORE_OPTIONS, ModelOptions
 from kryptondb.catalog.preprocessing import for_input
-from kryptondb.catalog.program_check import InputShape, check_payloads, check_program
+from kryptondb.catalog.program_check import (
+    BFLOAT16,
+    BOOL,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    InputShape,
+    check_payloads,
+    check_program,
+)
 from kryptondb.errors import ModelError
 from kryptondb.files.regular import check_regular
 
@@ -30,6 +40,7 @@ if TYPE_CHECKING:
 MAX_RECORDS = 200_000
 MAX_PROGRAM_BYTES = 256 << 20  # of the graph's JSON: MaxViT's is 4 MB
 MAX_ARCHIVE_BYTES = 16 << 30
+_REDUCED = {FLOAT16: "float16", BFLOAT16: "bfloat16", FLOAT64: "float64"}
 EXPORT_HINT = (
     "Export it again: torch.export.save(torch.export.export(model.eval(), (images,),"
     " dynamic_shapes=({0: torch.export.Dim('batch')},)), 'file.pt2')."
@@ -37,11 +48,14 @@ EXPORT_HINT = (
 
 
 def build(path: str, options: ModelOptions) -> Built:
-    """Loads an exported program that takes one float32 picture batch [N, C, H, W].
+    """Loads an exported program that takes one picture batch [N, C, H, W] of floating point numbers.
 
-    Raises ModelError when the file is missing, damaged, holds anything that would have to be executed to be loaded, or
-    takes other inputs than the options say.
+    One that computes in another type than float32 is read in float32. Before any of it runs, the sizes of all its
+    values are found and bounded. Raises ModelError when the file is missing, damaged, holds anything that would have to
+    be executed to be loaded, grows out of bounds, or takes other inputs than the options say.
     """
+    from kryptondb.catalog.sizes import check_sizes
+
     options.only("an exported program", *SCORE_OPTIONS, "layout", *PREPROCESS_OPTIONS)
     try:
         check_regular(path, MAX_ARCHIVE_BYTES)
@@ -54,12 +68,17 @@ def build(path: str, options: ModelOptions) -> Built:
     archive, program, shape = _checked_archive(path)
     if options.layout == "channels_last":
         shape = shape[2], shape[0], shape[1]
+    preprocess = for_input(shape, options, path)
     module = _load(archive, path)
+    batch = 2, preprocess.channel_count, preprocess.height, preprocess.width
+    if options.layout == "channels_last":
+        batch = batch[0], *batch[2:], batch[1]
+    check_sizes(freeze(module), batch, path, EXPORT_HINT)
     return Built(
         architecture="exported program",
         structure=program,
         module=module,
-        preprocess=for_input(shape, options, path),
+        preprocess=preprocess,
         weights=path,
         files=(path,),
     )
@@ -75,8 +94,8 @@ def _checked_archive(path: str) -> tuple[bytes, str, InputShape]:
                 kind: _json(source, records, f"data/{kind}/model_{kind}_config.json", path)
                 for kind in ("weights", "constants")
             }
-            clean, shape = check_program(program, path)
-            text = json.dumps(clean, sort_keys=True)
+            checked = check_program(program, path)
+            text = json.dumps(checked.program, sort_keys=True)
             target = io.BytesIO()
             with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as output:
 
@@ -92,10 +111,11 @@ def _checked_archive(path: str) -> tuple[bytes, str, InputShape]:
                         n.rpartition("/")[2]: e.file_size for n, e in records.items() if n.startswith(f"data/{kind}/")
                     }
                     payloads = check_payloads(config, sizes, kind, path)
-                    write(f"data/{kind}/model_{kind}_config.json", json.dumps(payloads).encode())
                     for record in sorted({entry["path_name"] for entry in payloads["config"].values()}):
-                        write(f"data/{kind}/{record}", source.read(records[f"data/{kind}/{record}"]))
-            return target.getvalue(), text, shape
+                        data = source.read(records[f"data/{kind}/{record}"])
+                        write(f"data/{kind}/{record}", _payload(data, record, payloads, checked.reduced, path))
+                    write(f"data/{kind}/model_{kind}_config.json", json.dumps(payloads).encode())
+            return target.getvalue(), text, checked.shape
     except (zipfile.BadZipFile, OSError, ValueError, RecursionError, NotImplementedError) as error:
         raise ModelError(f"{path} is not a sound exported program: {error}", hint=EXPORT_HINT) from error
 
@@ -121,6 +141,31 @@ def _records(source: zipfile.ZipFile, path: str) -> dict[str, zipfile.ZipInfo]:
     if "models/model.json" not in records:
         raise ModelError(f"{path} is not an exported program of this torch", hint=EXPORT_HINT)
     return records
+
+
+def _payload(data: bytes, record: str, payloads: dict[str, Any], reduced: int | None, path: str) -> bytes:
+    """The bytes of a record; those of the type that the program computes in become float32, in `payloads` too."""
+    import torch
+
+    from kryptondb.network.inference_operators import bytes_are_flags
+
+    metas = [entry["tensor_meta"] for entry in payloads["config"].values() if entry["path_name"] == record]
+    dtypes = {meta["dtype"] for meta in metas}
+    if BOOL in dtypes and not bytes_are_flags(torch.frombuffer(bytearray(data or b"\0"), dtype=torch.uint8)):
+        raise ModelError(f"{path} is refused: it holds flags that are neither true nor false ({record})")
+    if reduced is None or reduced not in dtypes:
+        return data
+    if len(dtypes) > 1:
+        raise ModelError(f"{path} is refused: it reads {record} as numbers of two types")
+    for meta in metas:
+        meta["dtype"] = FLOAT32
+    if not data:
+        return data
+    read = torch.frombuffer(bytearray(data), dtype=getattr(torch, _REDUCED[reduced]))
+    found = read.to(torch.float32)
+    if not torch.equal(found.isfinite(), read.isfinite()):
+        raise ModelError(f"{path} holds weights beyond the range of float32, which KryptonDB computes in ({record})")
+    return found.numpy().tobytes()
 
 
 def _small(source: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo], name: str, path: str) -> bytes:
@@ -150,11 +195,12 @@ def _load(archive: bytes, path: str) -> torch.nn.Module:
     """The checked archive as a module. Input guards are left out: `count_classes` tries it on a batch."""
     import torch
 
+    from kryptondb.catalog.program_functions import substitute
+
     with _torch_log() as warnings:
         try:
             program = torch.export.load(io.BytesIO(archive))
-            module: torch.nn.Module = program.module(check_guards=False)
-            return module
+            return substitute(program.module(check_guards=False))
         except Exception as error:  # torch raises whatever it meets in a graph that does not hold together
             lines = str(warnings[0] if warnings else error).strip().splitlines() or [type(error).__name__]
             raise ModelError(f"{path} cannot be loaded: {lines[0][:300]}", hint=EXPORT_HINT) from error

@@ -3,9 +3,11 @@
 Everything is allowed by name or refused. Of what passes, only plain data is kept: node metadata, guards (Python source)
 and custom fields are left out. What torch would do with the rest, and why it is checked:
 
-- names of values become identifiers in generated Python source;
+- names of values become identifiers in generated Python source, those of weights stand in it in quotes: the first are
+  identifiers or refused, the second become plain ones;
 - `expr_str` (symbolic sizes) is evaluated by sympy as Python source;
-- `target` is looked up from the torch module: only ATen operators that compute, and arithmetic on sizes, pass;
+- `target` is looked up from the torch module: only the operators of `network.inference_operators`, those that
+  `program_functions` has a checked form for, and arithmetic on sizes pass;
 - tree specs may name a module to import: only tuple, list and dict pass;
 - payloads may be pickles: only raw tensors pass.
 """
@@ -15,35 +17,48 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from kryptondb.catalog.program_text import clean_tree_spec, is_identifier, is_size_expression, words
+from kryptondb.catalog.program_text import clean_tree_spec, is_identifier, is_size_expression, plain_name, words
 from kryptondb.errors import ModelError
 
 InputShape = tuple[int | None, int | None, int | None]  # channels, height, width; None where any will do
 
-FLOAT32 = 7  # torch's ScalarType numbers, as the file has them
+# torch's ScalarType numbers, as the file has them
+FLOAT16, FLOAT32, FLOAT64, BOOL, BFLOAT16 = 6, 7, 8, 12, 13
+REDUCED = (FLOAT16, BFLOAT16, FLOAT64)
+LARGEST_FLOAT32 = 3.4028234663852886e38
 STRIDED = 7
 VIEW_ELEMENTS = 1 << 24  # of a tensor that repeats its bytes (stride 0)
+SHARED = 4  # elements of all tensors together for each byte of their records: some layers share their weights
 
 STRING_ARGUMENTS = words(
     "approximate assert_msg equation indexing mode msg ord padding padding_mode reduce reduction rounding_mode side"
 )
-TRAINING_FLAGS = ("training", "train")  # of batch norm and dropout
-ARITHMETIC = words("abs add and_ eq floordiv ge getitem gt le lt mod mul ne neg not_ or_ pos sub truediv")
-SYMBOLIC = re.compile(r"torch\.(_?sym_[a-z_]+)|math\.(ceil|floor|trunc|sqrt)")
+SYMBOLIC = re.compile(r"torch\.(sym_(?:int|float|max|min|not|ite|sum|sqrt)|_sym_sqrt)|math\.(ceil|floor|trunc|sqrt)")
 ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)", re.ASCII)
-NO_GRAD = "torch.ops.higher_order.wrap_with_set_grad_enabled"
-NOTHING = {"as_none": True}
 NOT_FINITE = ("Infinity", "-Infinity", "NaN")
 VERIFIERS = ("TRAINING", "ATEN")
 
 
-def check_program(program: dict[str, Any], path: str) -> tuple[dict[str, Any], InputShape]:
-    """A copy of a serialized `ExportedProgram` that holds checked, plain data only, and the shape of its one input.
+@dataclass(frozen=True)
+class CheckedProgram:
+    """A serialized `ExportedProgram` that holds checked, plain data only.
 
-    Raises ModelError, naming what was found, for anything not allowed.
+    Attributes:
+        program: as JSON; what was in `reduced` is in float32.
+        shape: of its one input.
+        reduced: the number of the type that the file computes in where that is not float32, else None.
     """
+
+    program: dict[str, Any]
+    shape: InputShape
+    reduced: int | None
+
+
+def check_program(program: dict[str, Any], path: str) -> CheckedProgram:
+    """A clean copy of a program. Raises ModelError, naming what was found, for anything not allowed."""
     return _Check(path).program(program)
 
 
@@ -57,6 +72,7 @@ def check_payloads(config: dict[str, Any], sizes: dict[str, int], kind: str, pat
     check = _Check(path)
     prefix = "weight" if kind == "weights" else "tensor"
     checked: dict[str, Any] = {}
+    total = 0
     for name, entry in check.mapping(config.get("config")).items():
         entry = check.mapping(entry)
         record = entry.get("path_name")
@@ -70,12 +86,17 @@ def check_payloads(config: dict[str, Any], sizes: dict[str, int], kind: str, pat
             raise check.refused(f"{kind} of symbolic or negative size")
         if math.prod(numbers[0]) > max(sizes[record], VIEW_ELEMENTS) or (not sizes[record] and math.prod(numbers[0])):
             raise check.refused(f"a tensor ({_short(name)}) larger than its record")
+        total += math.prod(numbers[0])
+        if check.dotted(name) in checked:
+            raise check.refused(f"two {kind} of the name {_short(name)}")
         checked[check.dotted(name)] = {
             "path_name": record,
             "is_param": bool(entry.get("is_param")),
             "use_pickle": False,
             "tensor_meta": meta,
         }
+    if total > SHARED * sum(sizes.values()) + 4 * VIEW_ELEMENTS:
+        raise check.refused(f"{kind} that are many times larger than their records together")
     return {"config": checked}
 
 
@@ -109,9 +130,11 @@ class _Check:
         return str(value)
 
     def dotted(self, value: Any) -> str:
-        if isinstance(value, str) and re.fullmatch(r"[\w.-]{0,512}", value, re.ASCII):
-            return value
-        raise self.refused(f"the name {_short(value)}")
+        """The name of a weight, whatever characters it has, as a path of plain attributes."""
+        name = plain_name(value)
+        if name is None:
+            raise self.refused(f"the name {_short(value)}")
+        return name
 
     def plain(self, value: Any) -> Any:
         """Numbers, booleans, None and lists of them."""
@@ -124,8 +147,8 @@ class _Check:
             raise self.refused(f"the symbolic size {_short(value)}")
         return value
 
-    def tree_spec(self, value: Any) -> str:
-        spec = clean_tree_spec(value)
+    def tree_spec(self, value: Any, any_keys: bool = False) -> str:
+        spec = clean_tree_spec(value, any_keys)
         if spec is None:
             raise self.refused(f"inputs or outputs of the structure {_short(value)}")
         return spec
@@ -192,7 +215,11 @@ class _Check:
             return {tag: self.plain(self.sequence(inner))}
         if tag == "as_string" and isinstance(inner, str) and ATEN.fullmatch(operator) and name in STRING_ARGUMENTS:
             return {tag: inner}
-        if tag == "as_graph" and operator == NO_GRAD:
+        from kryptondb.catalog.program_functions import AUTOCAST, NO_GRAD
+
+        if tag == "as_string" and operator == AUTOCAST and inner in ("cpu", "cuda"):
+            return {tag: inner}
+        if tag == "as_graph" and operator in (NO_GRAD, AUTOCAST):
             inner = self.mapping(inner)
             return {tag: {"name": self.identifier(inner.get("name")), "graph": self.graph(inner.get("graph"))}}
         raise self.refused(f"an argument of type {_short(tag)}" + (f" for {_short(operator)}" if operator else ""))
@@ -209,28 +236,33 @@ class _Check:
     def operator(self, value: Any) -> str:
         import torch
 
-        from kryptondb.network.functions import INTERNAL, OUTSIDE, aten_operator
+        from kryptondb.catalog.program_functions import AUTOCAST, NO_GRAD, SUBSTITUTES
+        from kryptondb.network.inference_operators import OPERATORS, listed
+        from kryptondb.network.size_arithmetic import ARITHMETIC
 
         if not isinstance(value, str):
             raise self.refused("an operator without a name")
         aten = ATEN.fullmatch(value)
         if aten:
             name, overload = aten.groups()
-            if name in OUTSIDE or (name.startswith("_") and name not in INTERNAL):
-                raise self.refused(f"the operator {_short(value)}")
-            if aten_operator(name, overload) is not None:
+            if f"{name}.{overload}" in SUBSTITUTES or listed(name, overload) is not None:
                 return value
-            raise ModelError(
-                f"{self.path} uses the operator {_short(value)}, which this torch {torch.__version__} does not have"
-            )
+            if name in OPERATORS and not hasattr(torch.ops.aten, name):
+                raise ModelError(
+                    f"{self.path} uses the operator {_short(value)}, which this torch {torch.__version__} does not have"
+                )
+            raise self.refused(f"the operator {_short(value)}")
         symbolic = SYMBOLIC.fullmatch(value)
-        if (symbolic and (symbolic[2] or hasattr(torch, symbolic[1]))) or value == NO_GRAD:
+        if (symbolic and (symbolic[2] or hasattr(torch, symbolic[1]))) or value in (NO_GRAD, AUTOCAST):
             return value
         if value.startswith("_operator.") and value[len("_operator.") :] in ARITHMETIC:
             return value
         raise self.refused(f"the operator {_short(value)}")
 
     def node(self, value: Any) -> dict[str, Any]:
+        from kryptondb.catalog.program_functions import AUTOCAST
+        from kryptondb.network.inference_operators import misused
+
         value = self.mapping(value)
         operator = self.operator(value.get("target"))
         inputs = []
@@ -245,16 +277,18 @@ class _Check:
                     "kind": self.plain(item.get("kind")),
                 }
             )
-        given = {item["name"]: item["arg"] for item in inputs}
-        # Batch norm without running statistics (its own choice, not a mode) reads the batch in eval mode as well.
-        if (
-            any(given.get(flag) == {"as_bool": True} for flag in TRAINING_FLAGS)
-            and given.get("running_mean") != NOTHING
-        ):
+        short = operator.removeprefix("torch.ops.")
+        aten = ATEN.fullmatch(operator)
+        wrong = misused(aten[1], {item["name"]: _literal(item["arg"]) for item in inputs}) if aten else None
+        if wrong and wrong.endswith("for training"):
             raise ModelError(
-                f"{self.path} was exported in training mode ({operator.removeprefix('torch.ops.')})",
+                f"{self.path} was exported in training mode ({short})",
                 hint="Call model.eval() before torch.export.export.",
             )
+        if wrong:
+            raise self.refused(f"the operator {short} with other arguments than inference needs: {wrong}")
+        if operator == AUTOCAST and (len(inputs) < 5 or inputs[2]["arg"] != {"as_bool": False}):
+            raise self.refused("a region of mixed precision (autocast)")
         return {
             "target": operator,
             "inputs": inputs,
@@ -326,12 +360,12 @@ class _Check:
                 "inputs": [self.argument(item) for item in self.sequence(signature.get("inputs"))],
                 "outputs": [self.argument(item) for item in self.sequence(signature.get("outputs"))],
                 "in_spec": self.tree_spec(signature.get("in_spec")),
-                "out_spec": self.tree_spec(signature.get("out_spec")),
+                "out_spec": self.tree_spec(signature.get("out_spec"), any_keys=True),
                 "forward_arg_names": [self.identifier(name) for name in self.sequence(names)] if names else None,
             },
         }
 
-    def program(self, value: dict[str, Any]) -> tuple[dict[str, Any], InputShape]:
+    def program(self, value: dict[str, Any]) -> CheckedProgram:
         module = self.mapping(value.get("graph_module"))
         signature = self.mapping(module.get("signature"))
         graph = self.graph(module.get("graph"))
@@ -369,7 +403,9 @@ class _Check:
             "torch_version": "",
             "guards_code": [],
         }
-        return clean, self._input_shape(inputs, graph)
+        shape = self._input_shape(inputs, graph)
+        reduced = _reduced(inputs, graph)
+        return CheckedProgram(clean if reduced is None else _in_float32(clean, reduced), shape, reduced)
 
     def _input_shape(self, inputs: list[dict[str, Any]], graph: dict[str, Any]) -> InputShape:
         """(C, H, W) of the one picture batch the program takes; None for a size that is free."""
@@ -377,10 +413,50 @@ class _Check:
         if len(user) != 1 or "as_tensor" not in user[0]:
             raise ModelError(f"{self.path} takes {len(user)} inputs, not one batch of pictures")
         meta = graph["tensor_values"].get(user[0]["as_tensor"]["name"])
-        if meta is None or len(meta["sizes"]) != 4 or meta["dtype"] != FLOAT32:
-            raise ModelError(f"{self.path} does not take float32 pictures [N, C, H, W]")
+        if meta is None or len(meta["sizes"]) != 4 or meta["dtype"] not in (FLOAT32, *REDUCED):
+            raise ModelError(f"{self.path} does not take floating point pictures [N, C, H, W]")
         channels, height, width = (side.get("as_int") for side in meta["sizes"][1:])
         return channels, height, width
+
+
+def _literal(argument: dict[str, Any]) -> Any:
+    """The number, flag, None or list of them that an argument is; the argument itself for anything computed."""
+    ((tag, inner),) = argument.items()
+    if tag == "as_none":
+        return None
+    return inner if tag in ("as_int", "as_float", "as_bool", "as_ints", "as_floats", "as_bools") else argument
+
+
+def _reduced(inputs: list[dict[str, Any]], graph: dict[str, Any]) -> int | None:
+    """The type that a program computes in where that is not float32: its pictures', or that of all its parameters."""
+
+    def dtype(name: str) -> int:
+        return int(graph["tensor_values"].get(name, {}).get("dtype", FLOAT32))
+
+    (pictures,) = (spec["user_input"]["arg"]["as_tensor"]["name"] for spec in inputs if "user_input" in spec)
+    if dtype(pictures) in REDUCED:
+        return dtype(pictures)
+    weights = {dtype(spec["parameter"]["arg"]["name"]) for spec in inputs if "parameter" in spec}
+    found = weights & {FLOAT32, *REDUCED}
+    return found.pop() if len(found) == 1 and FLOAT32 not in found else None
+
+
+def _in_float32(value: Any, reduced: int) -> Any:
+    """A clean program with float32 in the place of the type that it computes in.
+
+    KryptonDB computes in float32: more than a half holds, and what its answers are compared in.
+    """
+    if isinstance(value, list):
+        return [_in_float32(item, reduced) for item in value]
+    if not isinstance(value, dict):
+        return value
+    changed = {key: _in_float32(item, reduced) for key, item in value.items()}
+    for key in ("dtype", "as_scalar_type"):
+        if type(changed.get(key)) is int and changed[key] == reduced:
+            changed[key] = FLOAT32
+    if isinstance(changed.get("as_float"), float):
+        changed["as_float"] = max(-LARGEST_FLOAT32, min(LARGEST_FLOAT32, changed["as_float"]))
+    return changed
 
 
 def _short(value: Any) -> str:

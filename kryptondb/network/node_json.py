@@ -14,6 +14,7 @@ import torch
 
 from kryptondb.network.functions import Function, function_named, name_of
 from kryptondb.network.graph import Network
+from kryptondb.network.inference_operators import bytes_are_flags, misused
 from kryptondb.network.node import Axes, AxisWindow, Node, Rule, Window
 from kryptondb.network.templates import (
     Unreadable,
@@ -128,14 +129,21 @@ def _node_from_json(value: Any, before: list[Node], take: Take) -> Node:
     if window is not None and (axes is None or (window.y.outputs, window.x.outputs) != (shape[axes.y], shape[axes.x])):
         raise Unreadable("a window of another size than its node")
     constant = take(f"{index}.constant", shape) if _flag(value["constant"]) else None
+    if constant is not None and constant.dtype == torch.bool and not bytes_are_flags(constant):
+        raise Unreadable("flags that are neither true nor false")
     if (rule is Rule.CONSTANT) != (constant is not None):
         raise Unreadable("a constant where none belongs")
     function = _function_from_json(value["function"])
     if (function is None) != (rule in (Rule.INPUT, Rule.CONSTANT)):
         raise Unreadable("a node without a function")
     args = tuple(decoded(item, index) for item in items(value["args"]))
+    kwargs = {text(name): decoded(item, index) for name, item in mapping(value["kwargs"]).items()}
     if function is not None and not args:
         raise Unreadable("a node without arguments")
+    if isinstance(function, torch._ops.OpOverloadPacket):
+        raise Unreadable("a node that leaves open which operator it runs")
+    if isinstance(function, torch._ops.OpOverload):
+        _check_arguments(function, args, kwargs)
     return Node(
         index,
         name=text(value["name"]),
@@ -146,7 +154,7 @@ def _node_from_json(value: Any, before: list[Node], take: Take) -> Node:
         axes=axes,
         function=function,
         args=args,
-        kwargs={text(name): decoded(item, index) for name, item in mapping(value["kwargs"]).items()},
+        kwargs=kwargs,
         window=window,
         constant=constant,
         flops=_at_least_0(number(value["flops"])),
@@ -154,6 +162,15 @@ def _node_from_json(value: Any, before: list[Node], take: Take) -> Node:
         in_place=_function_from_json(value["in_place"]),
         fresh=_flag(value["fresh"]),
     )
+
+
+def _check_arguments(function: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    names = [argument.name for argument in function._schema.arguments]
+    wrong = misused(
+        str(function._overloadpacket).removeprefix("aten."), {**dict(zip(names, args, strict=False)), **kwargs}
+    )
+    if wrong:
+        raise Unreadable(wrong)
 
 
 def _window_to_json(window: Window, index: int, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
