@@ -19,8 +19,10 @@ from kryptondb.errors import (
     ExecutionError,
     ImageError,
     ModelError,
+    NondeterministicModel,
     ParseError,
     PlanError,
+    SkippedImages,
 )
 from kryptondb.result import Result
 from kryptondb.session import Session, connect
@@ -54,10 +56,12 @@ __all__ = [
     "ExecutionError",
     "ImageError",
     "ModelError",
+    "NondeterministicModel",
     "ParseError",
     "PlanError",
     "Result",
     "Session",
+    "SkippedImages",
     "__version__",
     "connect",
 ]

@@ -234,6 +234,10 @@ def _profiler(
         owner.models.network(occlude.model),
         owner.rates(occlude.device),
     )
+    if network.unsteady is not None:
+        raise PlanError(
+            f"{occlude.model} has no exact map to measure others by: {network.unsteady}", position=statement.position
+        )
     classes = occlude.classes.count(network.classes)
     workload = Workload(network, occlude.grid, None, classes, occlude.device, occlude.memory_limit, occlude.precision)
     operators = operators_for(recipes, workload, rates)

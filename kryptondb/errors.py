@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -117,6 +119,30 @@ class ArgumentError(Error, ValueError, AssertionError):
 
 class CatalogError(Error):
     """The catalog file cannot be opened, read or written."""
+
+
+class NondeterministicModel(UserWarning):
+    """A model answers one picture in two ways: what is said of it is approximate."""
+
+
+class SkippedImages(UserWarning):
+    """A result lacks the images that could not be read."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warns at the line of the user's code that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "kryptondb":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message_line(message), category, stacklevel=level)
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what an error says, with its class where that says more."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    kind = type(error).__name__
+    said = first if isinstance(error, (RuntimeError, ValueError, NotImplementedError)) and first else f"{kind}: {first}"
+    return said.removesuffix(": ")[:300]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

@@ -28,6 +28,7 @@ from kryptondb.result import Result, Rows
 from kryptondb.running import Watched
 from kryptondb.status import status_line, status_row
 from kryptondb.tables import counted
+from kryptondb.torch_state import own_torch_state
 from kryptondb.values import table_of
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ class Session:
             if self._closed:
                 raise ExecutionError("this session is closed", hint="kryptondb.connect() opens another.")
             bindings = bindings_for(statement, bindings_of(parameters))
-            return handlers[type(statement)](statement, bindings)
+            with own_torch_state():
+                return handlers[type(statement)](statement, bindings)
         except Error as error:
             error.locate(text)
             raise

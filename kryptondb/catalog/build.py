@@ -13,6 +13,7 @@ from kryptondb.catalog.model import Model, count_classes, fingerprint, freeze, p
 from kryptondb.catalog.options import WEIGHT_WORDS, ModelOptions, absolute
 from kryptondb.catalog.preprocessing import with_options
 from kryptondb.errors import BindError, ModelError, did_you_mean
+from kryptondb.torch_state import building
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,8 @@ def build_model(name: str, kind: str, source: str, options: Mapping[str, object]
             f'no model source "{kind}"', hint=did_you_mean(kind, SOURCES) or f"There is {', '.join(SOURCES)}."
         )
     parsed = ModelOptions.parse(options)
-    return finish(name, builder(source, parsed), parsed)
+    with building():
+        return finish(name, builder(source, parsed), parsed)
 
 
 def finish(name: str, built: Built, options: ModelOptions) -> Model:

@@ -30,9 +30,10 @@ def describe_model(model: Model) -> list[Row]:
 
 def describe_network(network: Any) -> list[Row]:
     """The rows that a traced `kryptondb.network.Network` adds: how far it runs incrementally, and what it costs."""
+    rows = [] if network.unsteady is None else [("deterministic", f"no: {network.unsteady}")]
     if not network.traced:
-        return [("traced", f"no: {network.failure}"), ("incremental", "no: every position is a full inference")]
-    rows = [("traced", "yes"), ("incremental", f"up to {extent(network)}")]
+        return [*rows, ("traced", f"no: {network.failure}"), ("incremental", "no: every position is a full inference")]
+    rows += [("traced", "yes"), ("incremental", f"up to {extent(network)}")]
     if network.tail is not None:
         rows.append(("tail", f"{network.tail.node} ({network.tail.operator}): {network.tail.reason}"))
     rows.append(("GFLOPs", f"{network.flops / 1e9:.3g}"))

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +30,7 @@ from kryptondb.catalog.program_check import (
 )
 from kryptondb.errors import ModelError
 from kryptondb.files.regular import check_regular
+from kryptondb.torch_state import building
 
 if TYPE_CHECKING:
     import torch
@@ -197,33 +195,10 @@ def _load(archive: bytes, path: str) -> torch.nn.Module:
 
     from kryptondb.catalog.program_functions import substitute
 
-    with _torch_log() as warnings:
+    with building() as caught:
         try:
             program = torch.export.load(io.BytesIO(archive))
             return substitute(program.module(check_guards=False))
         except Exception as error:  # torch raises whatever it meets in a graph that does not hold together
-            lines = str(warnings[0] if warnings else error).strip().splitlines() or [type(error).__name__]
+            lines = str(caught[0] if caught else error).strip().splitlines() or [type(error).__name__]
             raise ModelError(f"{path} cannot be loaded: {lines[0][:300]}", hint=EXPORT_HINT) from error
-
-
-@contextmanager
-def _torch_log() -> Iterator[list[BaseException]]:
-    """Catches the tracebacks that `torch.export.load` logs instead of raising them."""
-    caught: list[BaseException] = []
-
-    class Catch(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info and record.exc_info[1] is not None:
-                caught.append(record.exc_info[1])
-
-    logger = logging.getLogger("torch.export")
-    handler, propagate, level = Catch(), logger.propagate, logger.level
-    logger.addHandler(handler)
-    logger.propagate = False
-    logger.setLevel(logging.WARNING)  # tracing may have asked for less
-    try:
-        yield caught
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-        logger.setLevel(level)

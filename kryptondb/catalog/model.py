@@ -13,7 +13,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog.options import MAX_CLASSES
-from kryptondb.errors import ModelError
+from kryptondb.errors import ModelError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -69,15 +69,57 @@ class Model:
 
 
 def own_copy(module: torch.nn.Module) -> torch.nn.Module:
-    """A frozen deep copy on the CPU, in float32; the original is not touched. ModelError when it cannot be copied."""
+    """A frozen deep copy on the CPU, in float32; the original is not touched.
+
+    Wrappers that only say where a module runs (DataParallel, torch.compile) are left out.
+
+    Raises ModelError when it cannot be copied, or has weights without values.
+    """
+    module = unwrapped(module)
+    name = type(module).__name__
+    _check_values(module)
     try:
         copied = copy.deepcopy(module)
     except Exception as error:  # whatever a module's own __deepcopy__ or its attributes raise
         raise ModelError(
-            f"the module {type(module).__name__} cannot be copied: {error}",
+            f"the module {name} cannot be copied: {one_line(error)}",
             hint="Register a module that copy.deepcopy takes, for example a fresh one with load_state_dict.",
         ) from error
-    return freeze(copied.to(device="cpu").float())
+    try:
+        return freeze(copied.to(device="cpu").float())
+    except Exception as error:  # a module's own methods again
+        raise ModelError(f"the module {name} cannot be put on the CPU in float32: {one_line(error)}") from error
+
+
+def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """The module behind wrappers that change where or how it runs, and not what it says."""
+    import torch
+
+    while True:
+        inner = getattr(module, "_orig_mod", None)  # torch.compile
+        if isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            inner = module.module
+        if not isinstance(inner, torch.nn.Module):
+            return module
+        module = inner
+
+
+def _check_values(module: torch.nn.Module) -> None:
+    """Raises ModelError for weights without values: those of the meta device, and of layers that wait for an input."""
+    import torch
+
+    waiting = (torch.nn.parameter.UninitializedParameter, torch.nn.parameter.UninitializedBuffer)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if isinstance(tensor, waiting):
+            raise ModelError(
+                f"the module {type(module).__name__} has no values yet: {name} waits for a first input",
+                hint="Run it on one batch before it is registered, or load its weights.",
+            )
+        if tensor.is_meta:
+            raise ModelError(
+                f"the module {type(module).__name__} has no values: {name} is on the meta device",
+                hint="Load its weights, for example with load_state_dict(..., assign=True), before it is registered.",
+            )
 
 
 def freeze(module: torch.nn.Module) -> torch.nn.Module:
@@ -87,7 +129,9 @@ def freeze(module: torch.nn.Module) -> torch.nn.Module:
     except NotImplementedError:  # an exported graph has its mode built in
         for part in module.modules():
             part.training = False
-    return module.requires_grad_(False)
+    for parameter in module.parameters():  # one by one: a TorchScript module takes no requires_grad_
+        parameter.requires_grad_(False)
+    return module
 
 
 def count_classes(module: torch.nn.Module, shape: tuple[int, int, int], name: str, batch: int = 2) -> int:
@@ -102,9 +146,8 @@ def count_classes(module: torch.nn.Module, shape: tuple[int, int, int], name: st
         with torch.no_grad():
             output = module(torch.zeros(batch, *shape))
     except Exception as error:  # the module's own code
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f'model "{name}" fails on an input of {size}: {first[:200]}',
+            f'model "{name}" fails on an input of {size}: {one_line(error)[:200]}',
             hint="Set size => and channels => to the input it was made for; it must take any number of images.",
         ) from error
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[0] != batch or not output.shape[1]:
@@ -197,6 +240,9 @@ def module_structure(module: torch.nn.Module) -> str:
                 if inspect.isfunction(value) or (_is_plain(value) and name != "training"):
                     parts.append(f"{path}.{name} = {_source(value) if inspect.isfunction(value) else value!r}")
     parts.extend(part.code for part in module.modules() if isinstance(part, torch.fx.GraphModule))
+    for path, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            parts.append(f"{path}: {getattr(part, 'code', '')}")
     return "\n".join(parts)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING
 from kryptondb.catalog.build import absolute_source, build_model, finish, named_files
 from kryptondb.catalog.built import Built
 from kryptondb.catalog.describe import Row, describe_model, describe_network, input_size
-from kryptondb.catalog.model import Model, module_structure, own_copy
+from kryptondb.catalog.model import Model, module_structure, own_copy, unwrapped
 from kryptondb.catalog.network_cache import NetworkCache
 from kryptondb.catalog.options import ModelOptions
 from kryptondb.catalog.remembered import (
@@ -27,7 +25,17 @@ from kryptondb.catalog.remembered import (
     summary_of,
 )
 from kryptondb.catalog.store import Catalog, ModelRecord, name_taken
-from kryptondb.errors import BindError, CatalogError, ModelError, did_you_mean
+from kryptondb.errors import (
+    BindError,
+    CatalogError,
+    Error,
+    ModelError,
+    NondeterministicModel,
+    did_you_mean,
+    one_line,
+    warn,
+)
+from kryptondb.torch_state import building
 
 if TYPE_CHECKING:
     import torch
@@ -106,14 +114,23 @@ class ModelStore:
         parsed = ModelOptions.parse({key: value for key, value in options.items() if value is not None})
         parsed.without("a registered module", "weights")
         height, width = parsed.size or (224, 224)
-        built = Built(
-            architecture=type(module).__name__,
-            structure=module_structure(module),
-            module=own_copy(module),
-            preprocess=Preprocess(height=height, width=width, channels=parsed.channels or "RGB"),
-            weights="registered from Python",
-        )
-        model = finish(name, built, parsed)
+        with building():
+            try:
+                own = own_copy(module)
+                built = Built(
+                    architecture=type(unwrapped(module)).__name__,
+                    structure=module_structure(own),
+                    module=own,
+                    preprocess=Preprocess(height=height, width=width, channels=parsed.channels or "RGB"),
+                    weights="registered from Python",
+                )
+                model = finish(name, built, parsed)
+            except Error:
+                raise
+            except Exception as error:  # a module's own code, wherever it is looked at
+                raise ModelError(
+                    f"the module {type(module).__name__} cannot be registered: {one_line(error)}"
+                ) from error
         with self._lock:
             self._forget(name.casefold())
             self._registered[name.casefold()] = (model, _now())
@@ -151,8 +168,9 @@ class ModelStore:
             if network is None:
                 from kryptondb.network import trace
 
-                with _quiet_torch():
-                    network = trace(model.module, model.input_shape, model.activation)
+                network = trace(model.module, model.input_shape, model.activation)
+                if network.unsteady is not None:
+                    warn(f'model "{model.name}": answers are approximate: {network.unsteady}', NondeterministicModel)
                 if cache is not None:
                     cache.write(model.fingerprint, network)
             self._networks[model.fingerprint] = network
@@ -288,18 +306,6 @@ class ModelStore:
         near = did_you_mean(name, self.names())
         hint = f"{near} " if near else ""
         return BindError(f'no model named "{name}"', hint=f"{hint}SHOW MODELS lists what this database knows.")
-
-
-@contextmanager
-def _quiet_torch() -> Iterator[None]:
-    """Keeps what `torch.export` prints and logs of a network that it gives up on from the user's screen."""
-    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    before, logger.disabled = logger.disabled, True
-    try:
-        with redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logger.disabled = before
 
 
 def _now() -> str:

@@ -54,12 +54,20 @@ class NetworkCache:
         return network
 
     def write(self, fingerprint: str, network: Network) -> None:
-        """Keeps a network, in place of what is there under its name; one that is not traced is not kept."""
+        """Keeps a network, in place of what is there under its name.
+
+        One that is not traced, or answers one picture in two ways, is found out about anew each time.
+        """
         from kryptondb.network.storage import write_network
         from kryptondb.network.templates import Unwritable
 
         path = self._path(fingerprint)
-        if path is None or not network.traced or not self._make_room(path, network.parameter_bytes):
+        if (
+            path is None
+            or not network.traced
+            or network.unsteady is not None
+            or not self._make_room(path, network.parameter_bytes)
+        ):
             return
         with suppress(Unwritable, ExecutionError, OSError):
             write_network(network, path)

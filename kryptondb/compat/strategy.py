@@ -10,6 +10,7 @@ import torch
 
 from kryptondb.compat.patience import Patience
 from kryptondb.compat.traced import Traced, Tracer
+from kryptondb.torch_state import leaves_numbers_alone
 
 Found = TypeVar("Found")
 
@@ -49,6 +50,8 @@ def incrementally(
         occluded: an image with something hidden, [1, C, H, W], that the traced network is tried on.
     """
     why = unfit
+    if why is None and not leaves_numbers_alone():  # the peers compute in them, and so do batches
+        why = "autocast or one of torch's modes is on, which the function runs in"
     known = tracer.known(forward, images) if why is None else None
     if isinstance(known, Traced):
         found = compute(known)

@@ -12,6 +12,7 @@ from kryptondb.compat.forward import Images, modules_of, state_of
 from kryptondb.compat.identity import ByIdentity
 from kryptondb.errors import ModelError
 from kryptondb.network import Network, trace
+from kryptondb.network.steadiness import why_differs
 
 #: A function has not changed where it answers the same images the same, up to this part of the largest number.
 _UNCHANGED = 1e-6
@@ -137,11 +138,13 @@ def _traced(forward: Callable[..., Any], modules: list[torch.nn.Module], pair: t
         return error.message
     finally:
         with torch.no_grad():
-            forward(pair)  # what hooks and caches saw last were the tracer's tensors, which hold no numbers
+            again = forward(pair)  # what hooks and caches saw last were the tracer's tensors, which hold no numbers
+    if (differs := why_differs(both, again)) is not None:
+        return differs
     if network.failure is not None:
         return f"it cannot be traced ({network.failure})"
-    if any(torch.Tag.nondeterministic_seeded in getattr(node.function, "tags", ()) for node in network.nodes):
-        return "it draws random numbers"
+    if network.unsteady is not None:
+        return network.unsteady
     if network.batch_statistics:
         return "its answer for an image depends on the others in the batch"
     traced = Traced(replace(network, module=None), tuple(both.shape[1:]), pair, both)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kryptondb.errors import ExecutionError, ImageError
+from kryptondb.errors import Error, ExecutionError, ImageError, one_line
 
 if TYPE_CHECKING:
     from kryptondb.images import Picture
@@ -23,9 +23,13 @@ def load_picture(source: ImageSource) -> Picture:
 
 @contextmanager
 def asking(image: str) -> Iterator[None]:
-    """Turns what the network's own code raises (no memory left, most of all) into an error that names the picture."""
+    """Turns what the network's own code raises (whatever a module's forward may) into an error that names the picture.
+
+    Errors of ours that name no picture pass: they are about the query.
+    """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExecutionError(f"{image}: the network failed: {first[:300]}") from error
+    except Error:
+        raise
+    except Exception as error:
+        raise ExecutionError(f"{image}: the network failed: {one_line(error)}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -16,8 +17,10 @@ from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.executor.operators.layer_costs import DIRECT, WINOGRAD, distance
 from kryptondb.executor.operators.regions_on_tensors import Table, lay_over
 from kryptondb.network import Axes
+from kryptondb.network.steadiness import same_random_numbers_after
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS
+from kryptondb.torch_state import own_torch_state
 
 # Read windows of one run, the height and width of what each computes, and the most operations of one run: a layer with
 # more of them keeps a device busy with fewer windows.
@@ -51,7 +54,7 @@ def measure(device: str) -> Rates:
     Args:
         device: a torch device string, such as 'cpu' or 'cuda:0'.
     """
-    with torch.inference_mode():
+    with _measuring(device):
         image = torch.randn(32, 128, 16, 16, device=device).contiguous(memory_format=torch.channels_last)
         weight = torch.randn(128, 128, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
         pairs = torch.zeros(DISPLACING, 2, 1 << 20, device=device)  # written once: what is measured is no first touch
@@ -142,7 +145,8 @@ def measure_layers(
     """
     wanted = tuple(shapes)
     for done, shape in enumerate(wanted, start=1):
-        with torch.inference_mode():  # not around the yield: whoever takes a rate is outside
+        # Not around the yield: whoever takes a rate is outside.
+        with _measuring(device):
             prepared = {name: prepare(shape, windows_of(shape), device) for name, prepare in ALGORITHMS.items()}
             for precision in reduced:
                 dtype = getattr(torch, precision)
@@ -158,6 +162,13 @@ def measure_layers(
 def windows_of(shape: LayerShape) -> int:
     """How many read windows a run computes."""
     return max(1, min(WINDOWS, int(MOST_FLOPS / (shape.flops * SIDE * SIDE))))
+
+
+@contextmanager
+def _measuring(device: str) -> Iterator[None]:
+    """Torch as queries run it; the caller's random numbers go on where they were."""
+    with own_torch_state(torch.device(device).type), same_random_numbers_after(), torch.inference_mode():
+        yield
 
 
 def _direct(shape: LayerShape, windows: int, device: str, dtype: torch.dtype = torch.float32) -> tuple[Work, float]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,9 +23,11 @@ from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace
 from kryptondb.network.kept import kept_with_network
+from kryptondb.network.steadiness import same_random_numbers_after, why_differs
 from kryptondb.optimizer.cost import BASE
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import ELEMENT_BYTES, REDUCED_PRECISIONS, Runs, mask_of_runs
+from kryptondb.torch_state import own_torch_state
 
 if TYPE_CHECKING:
     from kryptondb.catalog import Model
@@ -117,10 +118,12 @@ class ImageRun:
         prediction: probabilities of all classes with nothing occluded, float64 [classes]; a regression's own numbers.
         classes: the k classes that are scored, the most probable first where they were chosen by probability.
         base: their scores with nothing occluded, float64 [k].
+        unsteady: why no cell is exact, although the operator is: the model answers one picture in two ways.
     """
 
     def __init__(self, experiment: Experiment, picture: Picture) -> None:
         self._experiment = experiment
+        self.unsteady = experiment.network.unsteady
         device, dtype = torch.device(experiment.device), _DTYPES[experiment.base_precision]
         preprocess = experiment.model.preprocess
         with exact_inference(device):
@@ -142,8 +145,12 @@ class ImageRun:
                 score=experiment.score,
             )
             began = time.perf_counter()
-            output = experiment.operator.prepare(self._context)
+            with self._drawing():
+                output = experiment.operator.prepare(self._context)
             self._context.spent[BASE] = time.perf_counter() - began
+            if not experiment.network.traced and self.unsteady is None:
+                self._context.says_the_same = lambda: self._says_again(output)
+                self._context.says_the_same()
         scores = output.double().cpu()
         self.prediction: np.ndarray = probabilities(scores, experiment.model.activation)[0].numpy()
         self.classes: list[int] = _chosen(experiment.classes, self.prediction)
@@ -179,12 +186,23 @@ class ImageRun:
         operator = self._experiment.operator
         cells = operator.run(self._context)
         while True:
-            with exact_inference(device):  # around each step: a generator must not keep it on while others run
+            # Around each step: a generator must not keep it on while others run.
+            with exact_inference(device), self._drawing():
                 scores = self._context.timed(operator.rest, cells)
             if scores is None:
                 self._context.base = self._context.replays = None  # those who keep the answer keep no activations
                 return
-            yield replace(scores, exact=False) if self._is_reduced else scores
+            yield replace(scores, exact=False) if self._is_reduced or self.unsteady is not None else scores
+
+    def _drawing(self) -> AbstractContextManager[None]:
+        """Where a network draws random numbers, the caller's go on as if it did not."""
+        return same_random_numbers_after() if self._experiment.network.unsteady is not None else nullcontext()
+
+    def _says_again(self, base: torch.Tensor) -> bool:
+        """Asks a module about the unoccluded picture again, and notes where it says something else than before."""
+        context = self._context
+        self.unsteady = self.unsteady or why_differs(base, context.network.run(context.image)[0])
+        return self.unsteady is None
 
     def _patches(self, painter: Painter, pixels: torch.Tensor, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
         shown = painted(painter.patches, pixels, self._experiment.grid, ys, xs)
@@ -214,37 +232,6 @@ def _chosen(choice: ClassChoice, prediction: np.ndarray) -> list[int]:
 
 @contextmanager
 def exact_inference(device: torch.device) -> Iterator[None]:
-    """Inference mode, and on a GPU float32 that is float32, in convolutions and in matrix products: not TF32."""
-    with torch.inference_mode():
-        if device.type == "cuda":
-            with _ROUNDING:
-                yield
-        else:
-            yield
-
-
-class _ExactProducts:
-    """Torch's settings are the process's: the first thread that needs exact float32 sets them, the last restores."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                products = torch.backends.cuda.matmul.allow_tf32
-                self._before.callback(setattr, torch.backends.cuda.matmul, "allow_tf32", products)
-                torch.backends.cuda.matmul.allow_tf32 = False
-                self._before.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._before.close()
-
-
-_ROUNDING = _ExactProducts()
+    """Inference mode in torch's own state: float32 is float32, on a GPU too, whatever the caller has set."""
+    with own_torch_state(device.type), torch.inference_mode():
+        yield

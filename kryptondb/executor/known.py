@@ -21,6 +21,7 @@ class Known:
         scores: of every position, float64 [k, rows, cols].
         flops: operations that were done for it.
         spent: nothing, for its turn takes no time.
+        unsteady: None: models that answer one picture in two ways are not measured.
     """
 
     prediction: np.ndarray
@@ -29,6 +30,7 @@ class Known:
     scores: np.ndarray
     flops: float
     spent: Mapping[str, float] = field(default_factory=dict)
+    unsteady: str | None = None
 
     def allot(self, time_left: Callable[[], float]) -> None:
         """Takes no time."""

@@ -8,6 +8,7 @@ Every key begins with `kryptondb.` and every value is text:
                                                     others ran by)
     expected_ssim                                   (of an approximate one WITH TIME: a number, or 'unknown')
     model, fingerprint, patch ('16x16'), stride, input ('224x224')
+    nondeterministic                                (of a model that answers one picture in two ways: why it is said to)
     edges, fill, score, operator, precision, device (of an occlusion experiment)
     heatmap                                         'drop': heat maps and attributions hold base - score
 """
@@ -23,13 +24,18 @@ from kryptondb.version import __version__
 PREFIX = "kryptondb."
 
 
-def with_metadata(schema: pa.Schema, plan: PhysicalPlan, outcome: Outcome | None = None) -> pa.Schema:
+def with_metadata(
+    schema: pa.Schema, plan: PhysicalPlan, outcome: Outcome | None = None, unsteady: str | None = None
+) -> pa.Schema:
     """The schema of a plan's rows with the plan's metadata.
 
     Args:
         outcome: of a batch that has tuned itself.
+        unsteady: why answers are approximate, where that was found out while the plan ran.
     """
     values = _values(plan)
+    if unsteady is not None:
+        values |= {"quality": "approximate", "nondeterministic": unsteady}
     if outcome is not None:
         values |= {"quality": outcome.kind, "tuning": outcome.text()}
     if any(isinstance(field.type, pa.FixedShapeTensorType) for field in schema):
@@ -81,6 +87,8 @@ def _values(plan: PhysicalPlan) -> dict[str, str]:
                 "precision": node.precision,
                 "device": node.device,
             }
+            if node.unsteady is not None:
+                values["nondeterministic"] = node.unsteady
     return values
 
 

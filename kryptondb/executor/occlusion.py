@@ -56,7 +56,9 @@ def cells(node: Occlude, run: Run) -> Stage:
             sources, total = iter(found), len(found)
         elif node.tuning is not None:
             sources = iter(asked.tune(node.tuning, [source for source in sources if wanted(source)]))
-        with taking_turns(sources, wanted, asked.about, ahead=asked.node.ahead and not single) as turns:
+        with taking_turns(
+            sources, wanted, asked.about, ahead=asked.node.ahead and not single and run.looks_ahead
+        ) as turns:
             while (turn := turns.next()) is not None:
                 source = turn.item
                 asked.number += 1
@@ -67,6 +69,7 @@ def cells(node: Occlude, run: Run) -> Stage:
                     continue
                 del turn
                 run.stats.images += 1
+                _note_unsteady(node, answer, run)
                 if run.seen is not None:
                     run.seen[source.name] = Seen(source, likeliest(answer.run.prediction, answer.labels))
                 with _share(answer, run, total - asked.number + 1):
@@ -154,6 +157,7 @@ def _pieces(
             if tile is None:
                 break
             run.go_on()
+            _note_unsteady(node, image, run)
             done += len(tile.rows)
             if tile.computed:
                 run.stats.positions += len(tile.rows)
@@ -169,6 +173,11 @@ def _pieces(
         for phase, seconds in image.run.spent.items():
             run.stats.phases[phase] = run.stats.phases.get(phase, 0.0) + seconds
     yield Piece(empty_batch(CELLS), image, last=True)
+
+
+def _note_unsteady(node: Occlude, image: ImageAnswer, run: Run) -> None:
+    if image.run.unsteady is not None and node.unsteady is None:  # else the plan has said so
+        run.found_unsteady(node.model, image.run.unsteady)
 
 
 @contextmanager

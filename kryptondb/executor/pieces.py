@@ -49,6 +49,7 @@ class ImageRun(Protocol):
     prediction: np.ndarray  # float64 [classes], probabilities
     classes: list[int]  # the k classes that are scored
     base: np.ndarray  # float64 [k], their scores with nothing occluded
+    unsteady: str | None  # why no cell is exact, where the model has answered the image in two ways
 
     @property
     def flops(self) -> float:

@@ -37,6 +37,7 @@ from kryptondb.optimizer.physical import (
     Sort,
     column_name,
 )
+from kryptondb.torch_state import is_as_own, own_torch_state
 
 if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore
@@ -91,7 +92,7 @@ class Execution:
         self.plan = plan
         self._run = run
         self._stage = _stage(plan.root, run)
-        self._told: tuple[Outcome | None, pa.Schema] = None, with_metadata(self._stage.schema, plan)
+        self._told = (run.outcome, run.unsteady), with_metadata(self._stage.schema, plan)
         self._rows: Generator[pa.RecordBatch, None, None] | None = None
 
     @property
@@ -100,11 +101,11 @@ class Execution:
 
         Of a batch that tunes itself that is known when the first rows come.
         """
-        outcome, schema = self._told
-        if outcome is not self._run.outcome:
-            outcome = self._run.outcome
-            schema = with_metadata(self._stage.schema, self.plan, outcome)
-            self._told = outcome, schema
+        told, schema = self._told
+        now = self._run.outcome, self._run.unsteady
+        if now != told:
+            schema = with_metadata(self._stage.schema, self.plan, *now)
+            self._told = now, schema
         return schema
 
     @property
@@ -173,6 +174,8 @@ class Execution:
     def quality(self, name: str) -> str:
         """Whether the answer about a picture is 'exact' or 'approximate'."""
         outcome = self._run.outcome
+        if self._run.unsteady is not None:
+            return "approximate"
         return self.plan.quality.kind if outcome is None else outcome.of(name)
 
     def file(self, name: str) -> Path | None:
@@ -205,11 +208,14 @@ class Execution:
         return seen[name]
 
     def _stream(self) -> Generator[pa.RecordBatch, None, None]:
+        # What prepares the next picture while the caller reads would change the caller's settings under its feet.
+        self._run.looks_ahead = is_as_own()
         with closing(self._stage.tables()) as tables:
             while True:
                 began = time.perf_counter()
                 try:
-                    with self._run.deadline.running() if self._run.deadline is not None else nullcontext():
+                    limit = self._run.deadline.running() if self._run.deadline is not None else nullcontext()
+                    with own_torch_state(), limit:
                         table = next(tables, None)
                 except pa.ArrowException as error:
                     raise ExecutionError(f"a value of the query cannot be computed: {error}") from error

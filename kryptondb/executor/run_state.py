@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from kryptondb.errors import ExecutionError, ImageError
+from kryptondb.errors import ExecutionError, ImageError, NondeterministicModel, warn
 from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.outcome import Outcome
 from kryptondb.executor.pieces import ImageRun
@@ -66,6 +66,8 @@ class Run:
         outcome: what came of tuning, once that is over.
         skip: says which images are not asked about.
         finished: told of each image when its rows have all been taken.
+        unsteady: why answers are approximate where the plan did not know: its model answered one picture in two ways.
+        looks_ahead: whether the next picture may be prepared while the caller reads rows of the one before.
     """
 
     models: ModelStore
@@ -82,6 +84,8 @@ class Run:
     outcome: Outcome | None = None
     skip: Callable[[ImageSource], bool] | None = None
     finished: Callable[[ImageSource], None] | None = None
+    unsteady: str | None = None
+    looks_ahead: bool = True
 
     def leave_out(self, name: str, error: ImageError, *, single: bool = False) -> None:
         """Notes a picture that cannot be read; raises its error where it is the only one, or where the run stops."""
@@ -89,6 +93,12 @@ class Run:
         self.errors.append(ImageFailure(name, error.message))
         if single or self.on_error == "stop":
             raise error
+
+    def found_unsteady(self, model: str, why: str) -> None:
+        """Notes that the model answered one picture in two ways; warns of it once."""
+        if self.unsteady is None:
+            self.unsteady = why
+            warn(f'model "{model}": answers are approximate: {why}', NondeterministicModel)
 
     def go_on(self) -> None:
         """Raises ExecutionError where the run was closed meanwhile."""

@@ -40,6 +40,7 @@ class Network:
         module: the original module, in eval mode; None for a traced network that was read from a file.
         failure: why it could not be traced, or None.
         batch_statistics: a layer normalizes over the batch even in eval mode, so images must run one by one.
+        unsteady: why it may answer one picture in two ways, so that no answer is exact; None where it does not.
     """
 
     nodes: tuple[Node, ...]
@@ -49,6 +50,7 @@ class Network:
     module: torch.nn.Module | None
     failure: str | None = None
     batch_statistics: bool = False
+    unsteady: str | None = None
 
     @cached_property
     def kept(self) -> dict[tuple[Any, ...], Any]:

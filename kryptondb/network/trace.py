@@ -5,18 +5,18 @@ The exported ATen operators are taken as they stand: decomposing them costs seco
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from kryptondb.errors import ModelError
+from kryptondb.errors import ModelError, one_line
 from kryptondb.network.flops import with_measured_flops
 from kryptondb.network.graph import Network
 from kryptondb.network.importer import Importer
 from kryptondb.network.node import Node
+from kryptondb.network.steadiness import asked_twice, same_random_numbers_after
+from kryptondb.torch_state import building, own_torch_state
 
 
 def trace(module: torch.nn.Module, input_shape: tuple[int, int, int], activation: str = "softmax") -> Network:
@@ -36,20 +36,30 @@ def trace(module: torch.nn.Module, input_shape: tuple[int, int, int], activation
         ModelError: the module cannot take such an image, or does not give one tensor [N, classes].
     """
     example = _example(module, input_shape)
+    with building(), own_torch_state(example.device.type), same_random_numbers_after():
+        return _traced(module, input_shape, activation, example)
+
+
+def _traced(
+    module: torch.nn.Module, input_shape: tuple[int, int, int], activation: str, example: torch.Tensor
+) -> Network:
     classes = _classes(module, example)
     asked = _Asked.with_noise(module, example)
-    batch_statistics = asked.together
+
+    def untraced(failure: str) -> Network:
+        runs = asked.before(activation)
+        return Network((), 0, input_shape, classes, runs, failure, asked.together, asked.unsteady)
+
     try:
         nodes, output = _graph(module, example)
     except Exception as error:
-        return Network((), 0, input_shape, classes, asked.before(activation), _one_line(error), batch_statistics)
-    network = Network(
-        nodes, _before_activation(nodes, output, activation), input_shape, classes, module, None, batch_statistics
-    )
-    if network.nodes[output].shape != (1, classes):
-        failure = f"the graph's output has shape {network.nodes[output].shape}"
-        return Network((), 0, input_shape, classes, asked.before(activation), failure, batch_statistics)
-    return with_measured_flops(network, example[:1])
+        return untraced(one_line(error))
+    if nodes[output].shape != (1, classes):
+        return untraced(f"the graph's output has shape {nodes[output].shape}")
+    network = Network(nodes, output, input_shape, classes, module, None, asked.together, asked.unsteady)
+    if not asked.agrees(network):
+        return untraced("its graph says something else than the module")
+    return with_measured_flops(replace(network, output=_before_activation(nodes, output, activation)), example[:1])
 
 
 #: Two answers differ by rounding alone where they are nearer than this part of the largest number.
@@ -82,30 +92,39 @@ class _Asked:
     Attributes:
         together: whether an answer depends on the other pictures of its batch, or there may be none.
         outputs: of each by itself, [2, classes].
+        unsteady: why it may answer one picture in two ways, None where it does not.
+        noise: the pictures, [2, C, H, W].
     """
 
     module: torch.nn.Module
     together: bool
     outputs: torch.Tensor
+    unsteady: str | None
+    noise: torch.Tensor
 
     @classmethod
     def with_noise(cls, module: torch.nn.Module, like: torch.Tensor) -> _Asked:
         """Asks a module about pictures of this shape, type and device; of one without numbers nothing is known."""
         if like.is_meta:
-            return cls(module, False, torch.zeros(0))
+            return cls(module, False, torch.zeros(0), None, like)
         noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
         noise[1:] = 0.25 * noise[1:] + 0.5  # else both would have about the same mean, spread and largest value
-        with torch.no_grad():
-            outputs = torch.cat([module(noise[:1]), module(noise[1:])])
-            try:
-                both = module(noise)
-            except Exception:  # it takes one picture at a time
-                return cls(module, True, outputs)
-        finite = outputs[outputs.isfinite()]
-        largest = float(finite.abs().max()) if len(finite) else 0.0
-        rounding = _ROUNDING * largest * (1 if torch.finfo(like.dtype).bits >= 32 else _HALF)
-        same = both.shape == outputs.shape and torch.allclose(both, outputs, 0.0, rounding, equal_nan=True)
-        return cls(module, not same, outputs)
+        try:
+            first, unsteady = asked_twice(module, noise[:1])
+            outputs = torch.cat([first, module(noise[1:])])
+        except Exception:  # noise is no picture to it: nothing is known of it, and it runs as it stands
+            return cls(module, True, torch.zeros(0), None, noise)
+        try:
+            both = module(noise)
+        except Exception:  # it takes one picture at a time
+            return cls(module, True, outputs, unsteady, noise)
+        return cls(module, unsteady is None and not _agree(both, outputs), outputs, unsteady, noise)
+
+    def agrees(self, network: Network) -> bool:
+        """Whether a graph says what the module says; of a module that says different things it may say any."""
+        if self.unsteady is not None or not len(self.outputs):
+            return True
+        return _agree(network.run(self.noise[:1])[0], self.outputs[:1])
 
     def before(self, activation: str) -> torch.nn.Module:
         """The module without the activation at its end, where it has one and runs as it stands."""
@@ -117,6 +136,14 @@ class _Asked:
         if activation == "sigmoid" and ((outputs >= 0) & (outputs <= 1)).all():
             return _Scores(self.module, torch.logit)
         return self.module
+
+
+def _agree(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two outputs for the same pictures differ by rounding alone."""
+    finite = other[other.isfinite()]
+    largest = float(finite.abs().max()) if len(finite) else 0.0
+    rounding = _ROUNDING * largest * (1 if torch.finfo(other.dtype).bits >= 32 else _HALF)
+    return one.shape == other.shape and torch.allclose(one, other, 0.0, rounding, equal_nan=True)
 
 
 class _Scores(torch.nn.Module):
@@ -141,11 +168,9 @@ def _example(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> torc
 def _classes(module: torch.nn.Module, example: torch.Tensor) -> int:
     shape = "x".join(str(size) for size in example.shape[1:])
     try:
-        # Not in inference mode: what the module keeps of this for later could not be trained with then.
-        with torch.no_grad():
-            output = module(example[:1])
+        output = module(example[:1])
     except Exception as error:
-        raise ModelError(f"the model cannot take an image of {shape}: {_one_line(error)}") from error
+        raise ModelError(f"the model cannot take an image of {shape}: {one_line(error)}") from error
     if not isinstance(output, torch.Tensor):
         raise ModelError(
             f"the model returns a {type(output).__name__}, not one tensor of scores",
@@ -159,14 +184,6 @@ def _classes(module: torch.nn.Module, example: torch.Tensor) -> int:
     return int(output.shape[1])
 
 
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
-
-
 def _graph(module: torch.nn.Module, example: torch.Tensor) -> tuple[tuple[Node, ...], int]:
-    logging.getLogger("torch.export").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     return Importer(exported).run()

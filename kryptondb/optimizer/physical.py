@@ -127,7 +127,7 @@ class Occlude(PlanNode):
     `seconds` is the time for all images together, None where nothing has to stop. With `tuning` the operator runs some
     of the images, and these say what runs the others.
     `description` and those after it are for readers: what the operator says about itself, where the network's dense
-    tail begins and why, channels and layers.
+    tail begins and why, channels and classes, and why the model may answer one picture in two ways, where it does.
     """
 
     input: Images
@@ -155,6 +155,7 @@ class Occlude(PlanNode):
     tail: str | None = None
     channels: int = 3
     class_count: int = 0
+    unsteady: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

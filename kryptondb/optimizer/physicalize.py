@@ -56,6 +56,12 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
         precision=plan.hints.precision,
     )
     hint = next((option for option in plan.statement.hints if option.name == "operator"), None)
+    if network.unsteady is not None and promise is not None and promise.ssim is not None:
+        raise PlanError(
+            f"no SSIM can be promised for {table.model}: {network.unsteady}",
+            position=promise.position,
+            hint="Without the promise the query runs, and its answers are called approximate.",
+        )
     profile = None
     if promise is not None:
         profile = context.profiles(table.fingerprint, query_shape(table, workload.precision), workload.device)
@@ -63,6 +69,8 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
     with at(hint.position if hint is not None else None):
         choice = choose(workload, plan.hints, context, asked)
     quality = _quality(plan, choice, profile)
+    if network.unsteady is not None:
+        quality = replace(quality, kind="approximate", note=f"{table.model} is not deterministic: {network.unsteady}")
     within = _within(promise, table)
     if within is None and choice.chosen.operator.name == STOPPABLE:
         raise PlanError(
@@ -138,6 +146,7 @@ def _occlude(table: Occlusion, choice: Choice, workload: Workload) -> Occlude:
         tail=_tail(workload.network),
         channels=table.channels,
         class_count=workload.network.classes,
+        unsteady=workload.network.unsteady,
     )
     return run_by(node, choice.chosen, traced=workload.network.traced)
 

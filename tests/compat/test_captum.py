@@ -76,7 +76,7 @@ class TestTheTracedNetwork:
         occlusion = Occlusion(counted)
         occlusion.attribute(IMAGES, (3, 3, 3), strides=(3, 2, 2), target=1)
         first = counted.images
-        assert first < 20
+        assert first < 25  # to trace it and to compare; there are over a hundred windows
         occlusion.attribute(IMAGES, (3, 3, 3), strides=(3, 2, 2), target=1)
         assert counted.images == first + len(IMAGES) + 2  # only to see that it is still the same, of these and others
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kryptondb.catalog import Catalog, Model, ModelStore
-from kryptondb.executor.experiment import Experiment, _ExactProducts, exact_inference
+from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.images.arrays import from_array
 from kryptondb.images.fills import parse_fill
@@ -160,44 +160,12 @@ def test_the_budget_counts_from_what_was_held_beside_the_picture_when_its_cells_
     assert 0 <= 5_000_000 - own - context.held_before < 200, "scores and means are a few numbers more"
 
 
-def test_exact_float32_on_a_gpu_lasts_until_the_last_of_several_threads_leaves() -> None:
-    flags = torch.backends.cudnn
-    exact, before = _ExactProducts(), flags.allow_tf32
-    flags.allow_tf32 = True
-    try:
-        with exact:
-            exact.__enter__()  # another thread's
-            assert not flags.allow_tf32
-        assert not flags.allow_tf32, "the other is still inside"
-        exact.__exit__()
-        assert flags.allow_tf32
-        with exact:
-            assert not flags.allow_tf32
-        assert flags.allow_tf32
-    finally:
-        flags.allow_tf32 = before
-
-
 def test_inference_mode_does_not_leak_out_of_a_run_that_is_under_way(
     model: Model, network: Network, picture: Picture
 ) -> None:
     cells_done = iter(experiment(model, network, Full(1)).run(picture))
     next(cells_done)
     assert not torch.is_inference_mode_enabled()
-
-
-def test_float32_on_a_gpu_is_float32_and_what_a_user_had_chosen_comes_back() -> None:
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = products.allow_tf32, convolutions.allow_tf32
-    products.allow_tf32 = convolutions.allow_tf32 = True
-    try:
-        with pytest.raises(ZeroDivisionError), exact_inference(torch.device("cuda")):
-            assert not products.allow_tf32
-            assert not convolutions.allow_tf32
-            raise ZeroDivisionError
-        assert products.allow_tf32 and convolutions.allow_tf32
-    finally:
-        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 @pytest.mark.parametrize("operator", [Full(4), Incremental((2, 2)), Incremental((2, 2), head=8)])

@@ -12,6 +12,7 @@ from kryptondb.executor.convolutions.winograd import Block, Winograd
 from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.network import Network
 from kryptondb.network.kept import kept_with_network
+from kryptondb.network.steadiness import same_random_numbers_after
 
 #: Root mean square of the error over that of the result, of one layer. Errors of layers add up like random numbers and
 #: are relative to what an occlusion changes: ten layers at this bound move a logit that changes by 1 by about 6e-5.
@@ -70,6 +71,6 @@ def _activations(network: Network) -> Mapping[int, torch.Tensor]:
     like = next(n.constant for n in network.nodes if n.constant is not None and n.constant.is_floating_point())
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, *network.input_shape, generator=generator).to(like.device, like.dtype)
-    with torch.inference_mode():
+    with torch.inference_mode(), same_random_numbers_after():
         _, kept = network.run(image, keep=wanted)
     return {index: value[:, :, : 2 * _SIDE, : 2 * _SIDE].clone() for index, value in kept.items()}

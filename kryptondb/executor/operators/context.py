@@ -63,6 +63,8 @@ class Context:
         memory: bytes that may be held where operators would keep to less.
         layers_beside: convolutions whose prepared weights other operators of this image need, with their blocks.
         score: what `read` gives: 'probability', 'log_probability', 'logit' or 'output'.
+        says_the_same: asks a module that runs as it stands about the unoccluded image again, and says whether it
+            answers as before; None for a traced network, which always does.
         time_left: seconds that are left for this image; None where nobody waits.
     """
 
@@ -83,6 +85,7 @@ class Context:
     score: str = "probability"
     time_left: Callable[[], float] | None = None
     rounded: Network | None = None
+    says_the_same: Callable[[], bool] | None = None
 
     def timed(self, phase: str, blocks: Iterator[Scores]) -> Scores | None:
         """The next block of cells, None after the last; what it takes, but for phases inside of it, is this phase's."""

@@ -18,6 +18,8 @@ from kryptondb.optimizer.cost import POSITIONS, Cost, Rates, base_and_positions
 from kryptondb.optimizer.workload import Workload
 
 _LARGEST_BATCH = 64
+#: A module that runs as it stands is asked about the unoccluded image again after so many positions.
+_ASK_AGAIN = 64
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,14 @@ class Full:
             context.flops += context.network.flops * len(block)
             return Scores(rows[block], cols[block], context.read(output))
 
-        yield from shrinking(blocks, compute, lambda block: [half for half in np.array_split(block, 2) if len(half)])
+        done = asked = 0
+
+        for cells in shrinking(blocks, compute, lambda block: [half for half in np.array_split(block, 2) if len(half)]):
+            done += len(cells.rows)
+            if context.says_the_same is not None and (done - asked >= _ASK_AGAIN or done == len(rows)):
+                context.says_the_same()  # before these cells go out: they are not exact where it does not
+                asked = done
+            yield cells
 
 
 def occluded(image: torch.Tensor, patches: torch.Tensor, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:

@@ -114,7 +114,7 @@ def _quality(execution: Execution) -> dict[str, str]:
         count = len(outcome.measured)
         note = f"{count:,} exact, the others by {outcome.recipe}: {outcome.note}" if outcome.recipe else outcome.note
     kind = quality.kind if outcome is None else outcome.kind
-    told = f"{kind}: {quality.promise} ({note})" if quality.promise else kind
+    told = f"{kind}: {quality.promise} ({note})" if quality.promise else f"{kind} ({note})" if note else kind
     return {"quality": told, "statement": execution.plan.statement, "written by": f"KryptonDB {__version__}"}
 
 

@@ -1,0 +1,146 @@
+"""Whether a module says the same of the same picture: only then can an answer about it be called exact."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+#: Two answers are the same where they differ by less than this part of the largest number.
+SAME = 1e-5
+#: How often a picture is asked about once more where running the module changes something that it could depend on.
+_MORE = 6
+
+#: Arguments without which operators that may draw random numbers draw none.
+_DRAW_IF = ("train", "training", "dropout_p")
+
+
+def draws_random_numbers(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call of an ATen operator draws random numbers."""
+    if torch.Tag.nondeterministic_seeded not in getattr(function, "tags", ()):
+        return False
+    for place, argument in enumerate(function._schema.arguments):
+        if argument.name in _DRAW_IF:
+            return bool(args[place] if place < len(args) else kwargs.get(argument.name, argument.default_value))
+    return True
+
+
+def asked_twice(module: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, str | None]:
+    """A module's answer about an image, and why it cannot be called exact: None where it is the same each time.
+
+    Random numbers of the caller are left as they were. A module whose buffers, counters or random numbers change while
+    it runs is asked several times: it may answer differently now and then.
+
+    Args:
+        image: a batch that the module takes, with numbers in it.
+    """
+    with same_random_numbers_after():
+        before, watch = _changing(module), _Draws()
+        with watch:
+            first = module(image)
+        if watch.operator:
+            return first, f"it draws random numbers ({watch.operator})"
+        answers = [module(image)]
+        if _changing(module) != before:
+            answers += [module(image) for _ in range(_MORE)]
+    return first, next(filter(None, (why_differs(first, answer) for answer in answers)), None)
+
+
+def why_differs(one: torch.Tensor, other: torch.Tensor) -> str | None:
+    """Why two answers about one picture are not the same, None where they are."""
+    differ = _difference(one, other)
+    if differ <= SAME:
+        return None
+    much = f"scores that differ by {differ:.2g} of the largest" if differ < float("inf") else "something else"
+    return f"asked about one picture twice, it gives {much}"
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference of two outputs as a part of the largest number; infinite where shapes or NaN differ."""
+    if one.shape != other.shape:
+        return float("inf")
+    one, other = one.double(), other.double()
+    if torch.equal(one, other):
+        return 0.0
+    finite = one.isfinite()
+    # NaN and infinities must stand in the same places.
+    if not torch.allclose(one.masked_fill(finite, 0.0), other.masked_fill(finite, 0.0), equal_nan=True):
+        return float("inf")
+    largest = float(one[finite].abs().max()) if finite.any() else 0.0
+    apart = (one - other)[finite].abs()
+    farthest = float(apart.max()) if len(apart) else 0.0
+    return farthest / largest if largest else (float("inf") if farthest else 0.0)
+
+
+class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
+    """Watches one thread's operators: the first that draws random numbers."""
+
+    operator: str
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operator = ""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if not self.operator and draws_random_numbers(func, args, kwargs or {}):
+            self.operator = str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def _changing(module: object) -> tuple[Any, ...]:
+    """What a run of a module may change: versions of its tensors, numbers it keeps, random numbers outside torch."""
+    parts = list(module.modules()) if isinstance(module, torch.nn.Module) else []
+    tensors = [tensor for part in parts for tensor in (*part.buffers(False), *part.parameters(False))]
+    versions = tuple((id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+    kept = tuple(
+        (name, value)
+        for part in parts
+        for name, value in vars(part).items()
+        if isinstance(value, (bool, int, float, str))
+    )
+    # What modules draw outside torch shows here; torch's own is watched operator by operator.
+    numbers: Any = np.random.get_state()
+    return versions, kept, (numbers[1].tobytes(), numbers[2]), random.getstate()
+
+
+@contextmanager
+def same_random_numbers_after() -> Iterator[None]:
+    """The random numbers of torch, numpy and Python go on where they were, once it is left."""
+    states = list(_random_states())
+    try:
+        yield
+    finally:
+        for get, put, before in states:
+            if _differ(get(), before):
+                put(before)
+
+
+def _random_states() -> Iterator[tuple[Callable[[], Any], Callable[[Any], object], Any]]:
+    """How to read and to set the state of each generator that modules share, and the state itself."""
+    shared: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
+        (torch.get_rng_state, torch.set_rng_state),
+        (np.random.get_state, np.random.set_state),
+        (random.getstate, random.setstate),
+    ]
+    cuda: Any = torch.cuda
+    for device in range(cuda.device_count() if cuda.is_initialized() else 0):
+        shared.append((partial(cuda.get_rng_state, device), partial(cuda.set_rng_state, device=device)))
+    return ((get, put, get()) for get, put in shared)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return not torch.equal(one, other)
+    if isinstance(one, np.ndarray):
+        return not np.array_equal(one, other)
+    if isinstance(one, tuple) and one and isinstance(one[0], str):  # numpy's
+        return any(_differ(*pair) for pair in zip(one, other, strict=True))
+    return bool(one != other)

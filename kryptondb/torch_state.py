@@ -1,0 +1,285 @@
+"""Torch's settings while KryptonDB works: its own, whatever the caller has set, and the caller's again afterwards.
+
+Autocast, grad and inference mode, torch's function and dispatch modes (`with torch.device('meta')`) and flushing of
+denormal numbers belong to a thread. The default dtype, deterministic algorithms and the precision of float32 products
+belong to the process: the first thread that needs others sets them, the last one restores them.
+
+This module imports torch only where the caller has: without torch there is nothing to keep out.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+#: What autocast may be on for.
+_AUTOCAST_DEVICES = ("cpu", "cuda", "xpu", "mps")
+_inside = threading.local()
+
+
+@contextmanager
+def own_torch_state(device: str = "cpu") -> Iterator[None]:
+    """Runs what is inside in torch's own defaults, without gradients; in a generator, around each step.
+
+    What runs inside computes in float32 unless it says otherwise, on the device that it names, exactly.
+
+    Args:
+        device: the type of torch device that it names. On 'cuda' products are made in float32 then, not in TF32.
+    """
+    if "torch" not in sys.modules:
+        yield
+        return
+    with ExitStack() as stack:
+        if not getattr(_inside, "own", False):
+            _inside.own = True
+            stack.callback(setattr, _inside, "own", False)
+            _own_thread(stack)
+            stack.enter_context(_PROCESS)
+        if device == "cuda":
+            stack.enter_context(_CUDA)
+        yield
+
+
+def leaves_numbers_alone() -> bool:
+    """Whether the caller's settings change no number of what it runs: no autocast, and no mode of torch's is on."""
+    import torch
+
+    return not (_function_modes() or _dispatch_modes()) and not any(
+        torch.is_autocast_enabled(device) for device in _AUTOCAST_DEVICES
+    )
+
+
+def is_as_own() -> bool:
+    """Whether the process's settings are those that KryptonDB works with, so that nothing of them has to change."""
+    return "torch" not in sys.modules or all(setting.is_own() for setting in _settings())
+
+
+def _own_thread(stack: ExitStack) -> None:
+    """Takes away what belongs to this thread; the stack gives it back."""
+    import torch
+
+    for device in _AUTOCAST_DEVICES:
+        if torch.is_autocast_enabled(device):
+            stack.callback(torch.set_autocast_enabled, device, True)
+            torch.set_autocast_enabled(device, False)
+    _without_function_modes(stack)
+    if _dispatch_modes():
+        from torch.utils._python_dispatch import _disable_current_modes
+
+        stack.enter_context(_disable_current_modes())
+    if np.float32(1e-40) * np.float32(1) == 0:  # torch does not say whether it is on
+        stack.callback(torch.set_flush_denormal, True)
+        torch.set_flush_denormal(False)
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.no_grad())
+
+
+def _without_function_modes(stack: ExitStack) -> None:
+    import torch
+
+    default = getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None)
+    device = getattr(default, "device_context", None)
+    if default is not None and device is not None:  # what torch.get_default_device looks at besides
+        stack.callback(setattr, default, "device_context", device)
+        default.device_context = None
+    native: Any = torch._C
+    for _ in range(_function_modes()):
+        stack.callback(native._push_on_torch_function_stack, native._pop_torch_function_stack())
+
+
+def _function_modes() -> int:
+    import torch
+
+    native: Any = torch._C
+    return int(native._len_torch_function_stack())
+
+
+def _dispatch_modes() -> int:
+    import torch
+
+    native, operators = torch._C, torch._ops
+    of_torch, before_it = native._len_torch_dispatch_stack, operators._len_torch_dispatch_stack_pre_dispatch
+    return int(of_torch() + before_it())
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One of the process's settings.
+
+    Attributes:
+        name: it is known by.
+        own: the values that KryptonDB works with; the first is the one that is set.
+    """
+
+    name: str
+    get: Callable[[], Any]
+    set: Callable[[Any], object]
+    own: tuple[Any, ...]
+
+    def is_own(self) -> bool:
+        return self.get() in self.own
+
+
+def _attribute(holder: Any, name: str, *own: Any) -> _Setting:
+    return _Setting(f"{holder!r} {name}", lambda: getattr(holder, name), lambda v: setattr(holder, name, v), own)
+
+
+def _settings() -> Iterator[_Setting]:
+    import torch
+
+    yield _Setting("dtype", torch.get_default_dtype, torch.set_default_dtype, (torch.float32,))
+    yield _Setting(
+        "deterministic",
+        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        lambda value: torch.use_deterministic_algorithms(value[0], warn_only=value[1]),
+        ((False, False), (False, True)),
+    )
+    # Torch has two ways to say this, and those who ask in one raise where the other was used: each is set in its own.
+    yield _Setting(
+        "products",
+        lambda: _unless_mixed(torch.get_float32_matmul_precision, "highest"),
+        torch.set_float32_matmul_precision,
+        ("highest",),
+    )
+    mkldnn: Any = torch.backends.mkldnn
+    for layer in (mkldnn.matmul, mkldnn.conv, mkldnn.rnn):
+        yield _attribute(layer, "fp32_precision", "ieee", "none")
+
+
+def _unless_mixed(get: Callable[[], Any], otherwise: Any) -> Any:
+    try:
+        return get()
+    except RuntimeError:
+        return otherwise
+
+
+def _cuda_settings() -> Iterator[_Setting]:
+    import torch
+
+    backends: Any = torch.backends
+    yield _Setting(
+        "convolutions",
+        lambda: _unless_mixed(lambda: backends.cudnn.allow_tf32, False),
+        lambda value: setattr(backends.cudnn, "allow_tf32", value),
+        (False,),
+    )
+    for layer in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+        yield _attribute(layer, "fp32_precision", "ieee")
+    yield _attribute(backends.cudnn, "enabled", True)
+    yield _attribute(backends.cudnn, "benchmark", False)
+
+
+class _Process:
+    """Settings of the process, held while some thread is inside."""
+
+    def __init__(self, settings: Callable[[], Iterator[_Setting]]) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._before: dict[str, tuple[_Setting, Any]] = {}
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._threads += 1
+            if all(setting.is_own() for setting in self._settings()):
+                return
+            for setting in self._settings():
+                self._before.setdefault(setting.name, (setting, setting.get()))
+            for setting in self._settings():
+                if not setting.is_own():
+                    setting.set(setting.own[0])
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if self._threads == 0:
+                # What is another by now, somebody has set meanwhile. One setting may set others of them too.
+                for setting, before in [pair for pair in self._before.values() if pair[0].is_own()]:
+                    if setting.get() != before:
+                        setting.set(before)
+                self._before.clear()
+
+
+_PROCESS = _Process(_settings)
+_CUDA = _Process(_cuda_settings)
+
+
+@dataclass(eq=False)
+class _Muted(logging.Filter):
+    """Keeps what torch logs and warns about in the threads that build models away from the user.
+
+    As a warnings filter's pattern it matches every text of these threads.
+    """
+
+    threads: set[int] = field(default_factory=set)
+    caught: list[BaseException] = field(default_factory=list)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record may pass; the error of one that may not is kept."""
+        if threading.get_ident() not in self.threads:
+            return True
+        if record.exc_info and record.exc_info[1] is not None:
+            self.caught.append(record.exc_info[1])
+        return False
+
+    def match(self, _: str) -> bool:
+        """Whether a warning is one of these threads."""
+        return threading.get_ident() in self.threads
+
+    def print(self, *values: object, **options: Any) -> None:
+        """Prints for all other threads."""
+        if threading.get_ident() not in self.threads:
+            builtins.print(*values, **options)
+
+
+_BUILDING = threading.RLock()
+
+
+@contextmanager
+def building() -> Iterator[list[BaseException]]:
+    """One thread at a time builds, loads or traces a model: torch patches itself while it does.
+
+    What torch logs and warns of meanwhile stays inside. Log, warnings and stderr of all other threads are left alone,
+    and nothing of the process is changed afterwards.
+
+    Yields:
+        The errors that torch logged instead of raising them.
+    """
+    import torch.export._trace as tracing
+
+    with _BUILDING, own_torch_state():
+        muted = _Muted({threading.get_ident()})
+        loggers = [
+            logger
+            for name, logger in list(logging.root.manager.loggerDict.items())
+            if isinstance(logger, logging.Logger) and name.partition(".")[0] == "torch"
+        ]
+        filters: Any = warnings.filters
+        ignored = ("ignore", muted, Warning, None, 0)
+        for logger in loggers:
+            logger.addFilter(muted)
+        filters.insert(0, ignored)
+        before = vars(tracing).get("print")
+        tracing.print = muted.print  # type: ignore[attr-defined]  # a graph that it gave up on goes to stderr
+        try:
+            yield muted.caught
+        finally:
+            if before is None:
+                del tracing.print  # type: ignore[attr-defined]
+            else:
+                tracing.print = before  # type: ignore[attr-defined]
+            now: Any = warnings.filters  # others may have put a copy in its place meanwhile
+            for each in (filters, now):
+                if ignored in each:
+                    each.remove(ignored)
+            for logger in loggers:
+                logger.removeFilter(muted)
