@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -271,7 +270,6 @@ def test_torchscript_and_missing_files_are_named(tmp_path: Path) -> None:
 def test_a_graph_that_does_not_hold_together_says_what_torch_says(
     program: str,
 ) -> None:
-    logging.getLogger("torch.export").setLevel(logging.ERROR)  # as tracing leaves it
     change_json(program, PROGRAM, lambda value: value["graph_module"]["graph"]["nodes"].pop(0))
     with pytest.raises(ModelError, match=r"net\.pt2 cannot be loaded: "):
         build_model("net", "file", program, {})

@@ -84,6 +84,7 @@ class FakeRun:
     prediction: np.ndarray = field(default_factory=lambda: np.array([0.5, 0.1, 0.3, 0.1]))
     flops: float = 0.0
     spent: dict[str, float] = field(default_factory=dict)
+    unsteady: str | None = None
 
     @property
     def classes(self) -> list[int]:

@@ -35,6 +35,7 @@ class Tail:
 class FakeNetwork:
     classes: int
     failure: str | None = None
+    unsteady: str | None = None
     tail: Tail | None = field(default_factory=Tail)
     flops: float = 1e9
     kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False)
