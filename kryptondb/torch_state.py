@@ -254,32 +254,46 @@ def building() -> Iterator[list[BaseException]]:
     Yields:
         The errors that torch logged instead of raising them.
     """
+    with _BUILDING, own_torch_state():
+        if _inside.__dict__.get("muted") is not None:
+            _inside.muted.caught.clear()
+            yield _inside.muted.caught
+            return
+        _inside.muted = _Muted({threading.get_ident()})
+        try:
+            with _muted(_inside.muted):
+                yield _inside.muted.caught
+        finally:
+            _inside.muted = None
+
+
+@contextmanager
+def _muted(muted: _Muted) -> Iterator[None]:
+    """Puts it before torch's loggers, the warnings filters, and what export prints."""
     import torch.export._trace as tracing
 
-    with _BUILDING, own_torch_state():
-        muted = _Muted({threading.get_ident()})
-        loggers = [
-            logger
-            for name, logger in list(logging.root.manager.loggerDict.items())
-            if isinstance(logger, logging.Logger) and name.partition(".")[0] == "torch"
-        ]
-        filters: Any = warnings.filters
-        ignored = ("ignore", muted, Warning, None, 0)
+    loggers = [
+        logger
+        for name, logger in list(logging.root.manager.loggerDict.items())
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] == "torch"
+    ]
+    filters: Any = warnings.filters
+    ignored = ("ignore", muted, Warning, None, 0)
+    for logger in loggers:
+        logger.addFilter(muted)
+    filters.insert(0, ignored)
+    before = vars(tracing).get("print")
+    tracing.print = muted.print  # type: ignore[attr-defined]  # a graph that it gave up on goes to stderr
+    try:
+        yield
+    finally:
+        if before is None:
+            del tracing.print  # type: ignore[attr-defined]
+        else:
+            tracing.print = before  # type: ignore[attr-defined]
+        now: Any = warnings.filters  # others may have put a copy in its place meanwhile
+        for each in (filters, now):
+            if ignored in each:
+                each.remove(ignored)
         for logger in loggers:
-            logger.addFilter(muted)
-        filters.insert(0, ignored)
-        before = vars(tracing).get("print")
-        tracing.print = muted.print  # type: ignore[attr-defined]  # a graph that it gave up on goes to stderr
-        try:
-            yield muted.caught
-        finally:
-            if before is None:
-                del tracing.print  # type: ignore[attr-defined]
-            else:
-                tracing.print = before  # type: ignore[attr-defined]
-            now: Any = warnings.filters  # others may have put a copy in its place meanwhile
-            for each in (filters, now):
-                if ignored in each:
-                    each.remove(ignored)
-            for logger in loggers:
-                logger.removeFilter(muted)
+            logger.removeFilter(muted)
