@@ -106,9 +106,9 @@ def _function_modes() -> int:
 def _dispatch_modes() -> int:
     import torch
 
-    native, operators = torch._C, torch._ops
-    of_torch, before_it = native._len_torch_dispatch_stack, operators._len_torch_dispatch_stack_pre_dispatch
-    return int(of_torch() + before_it())
+    native: Any = torch._C
+    operators: Any = torch._ops
+    return int(native._len_torch_dispatch_stack() + operators._len_torch_dispatch_stack_pre_dispatch())
 
 
 @dataclass(frozen=True)
