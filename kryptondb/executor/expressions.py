@@ -5,13 +5,15 @@ SQL's rules where Arrow's differ:
 - `/` always yields a float; a division or remainder by zero is NULL;
 - integer arithmetic is done in 64 bits and an overflow is an error, never a wrapped number;
 - `round` rounds halves away from zero;
-- a number written beside a float32 column (`score = 0.1`) is compared as float32, the way the column was stored.
+- a number written beside a float32 column (`score = 0.1`) is compared as float32, the way the column was stored;
+- a float becomes the nearest integer, halves the even one, and what does not fit is an error; 1.0 is '1.0' as a string.
 NaN is a number that equals nothing, itself included, and is neither smaller nor larger than any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -22,6 +24,8 @@ from kryptondb.grammar.statements import (
     Between,
     Binary,
     Call,
+    Case,
+    Cast,
     Column,
     Expression,
     ImageItem,
@@ -31,6 +35,7 @@ from kryptondb.grammar.statements import (
     Literal,
     Unary,
 )
+from kryptondb.grammar.tree import walk
 from kryptondb.optimizer.expressions import arrow_pattern
 
 AGGREGATES = frozenset({"min", "max", "avg", "sum", "count"})
@@ -48,6 +53,17 @@ _ARITHMETIC: dict[str, Callable[[pc.Expression, pc.Expression], pc.Expression]] 
     "+": pc.add_checked,
     "-": pc.subtract_checked,
     "*": pc.multiply_checked,
+}
+
+#: What CAST makes, by the names of `words.TYPES`.
+_TYPES: dict[str, pa.DataType] = {
+    "BOOLEAN": _BOOL,
+    "SMALLINT": pa.int16(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "REAL": pa.float32(),
+    "DOUBLE": pa.float64(),
+    "VARCHAR": pa.string(),
 }
 
 
@@ -114,6 +130,7 @@ class _Compiler:
 
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
+        self.taken: tuple[pc.Expression, ...] = ()  # where the branch of a CASE that is compiled is the one taken
 
     def compile(self, node: Expression) -> Typed:
         if isinstance(node, Literal):
@@ -135,6 +152,10 @@ class _Compiler:
             return Typed(pc.invert(test) if node.negated else test, _BOOL)
         if isinstance(node, Like):
             return self._like(node)
+        if isinstance(node, Case):
+            return self._case(node)
+        if isinstance(node, Cast):
+            return self._cast(node)
         if isinstance(node, Call):
             return self._call(node)
         raise BindError(f"{node} has no value of its own here", position=node.position)
@@ -259,11 +280,52 @@ class _Compiler:
                 known, looked_up = pc.add(known, pc.scalar(zero)), pc.add(looked_up, zero)
             missing = pc.scalar(pa.scalar(None, _BOOL))
             tests.append(pc.if_else(pc.is_valid(known), known.isin(looked_up), missing))
-        while len(tests) > 1:  # as a shallow tree: Arrow walks expressions by recursion
-            pairs = [tests[index : index + 2] for index in range(0, len(tests), 2)]
-            tests = [pc.or_kleene(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
-        found = tests[0] if tests else pc.scalar(False)
+        found = _any(tests)
         return Typed(pc.invert(found) if node.negated else found, _BOOL)
+
+    def _case(self, node: Case) -> Typed:
+        """The result of the first condition that is true. What is not taken is not computed where it could fail."""
+        conditions = [pc.coalesce(self.condition(test, "WHEN"), pc.scalar(False)) for test in node.tests]
+        nodes = (*node.results, Literal(None) if node.otherwise is None else node.otherwise)
+        results = []
+        for index, result in enumerate(nodes):
+            may_fail = any(isinstance(part, Cast) for part in walk(result))
+            taken = conditions[index : index + 1] if may_fail else []
+            if may_fail and index:
+                taken.append(pc.invert(_any(conditions[:index])))
+            with self._where(taken):
+                results.append(self.compile(result))
+        kind = _common_of(results, node)
+        if kind == _NULL:
+            return Typed(pc.scalar(pa.scalar(None)), _NULL)
+        names = [str(index) for index in range(len(conditions))]
+        test = pc.make_struct(*conditions, field_names=names)
+        return Typed(pc.case_when(test, *(result.cast(kind) for result in results)), kind)
+
+    @contextmanager
+    def _where(self, conditions: Sequence[pc.Expression]) -> Iterator[None]:
+        """Compiles what is only computed for rows at which all of these, which are never NULL, are true."""
+        before = self.taken
+        self.taken = (*before, *conditions)
+        yield
+        self.taken = before
+
+    def _cast(self, node: Cast) -> Typed:
+        value, kind = self.compile(node.value), _TYPES[node.type]
+        expression = value.expression
+        if value.type == _NULL or value.type == kind:
+            return Typed(value.cast(kind), kind)
+        if not (is_number(value.type) or value.type in (_BOOL, pa.string())):
+            raise BindError(f"a {type_name(value.type)} is not cast: {node}", position=node.position)
+        for condition in self.taken:
+            expression = pc.if_else(condition, expression, pc.scalar(pa.scalar(None, value.type)))
+        if value.type == pa.string():
+            expression = pc.utf8_trim_whitespace(expression)
+        elif kind == pa.string() and pa.types.is_floating(value.type):
+            return Typed(pc.replace_substring_regex(expression.cast(kind), r"^(-?\d+)$", r"\1.0"), kind)
+        elif pa.types.is_integer(kind) and pa.types.is_floating(value.type):
+            expression = pc.round(expression, round_mode="half_to_even")
+        return Typed(expression.cast(kind, safe=pa.types.is_integer(kind)), kind)
 
     def _like(self, node: Like) -> Typed:
         value = self.compile(node.value)
@@ -295,6 +357,32 @@ class _Compiler:
             return value
         rounded = pc.round(value.expression, ndigits=digits, round_mode="half_towards_infinity")
         return Typed(rounded, value.type)
+
+
+def _any(conditions: Sequence[pc.Expression]) -> pc.Expression:
+    """OR of all, as a shallow tree: Arrow walks expressions by recursion."""
+    conditions = list(conditions) or [pc.scalar(False)]
+    while len(conditions) > 1:
+        pairs = [conditions[index : index + 2] for index in range(0, len(conditions), 2)]
+        conditions = [pc.or_kleene(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+    return conditions[0]
+
+
+def _common_of(results: Sequence[Typed], node: Case) -> pa.DataType:
+    """The type of a CASE: a float32 column beside constants and integers stays one, as in DuckDB."""
+    kinds = list(dict.fromkeys(result.type for result in results if result.type != _NULL))
+    if len(kinds) <= 1:
+        kind = kinds[0] if kinds else _NULL
+        if isinstance(kind, pa.FixedShapeTensorType) or pa.types.is_nested(kind):
+            raise BindError(f"CASE does not take a {type_name(kind)}: {node}", position=node.position)
+        return kind
+    if not all(map(is_number, kinds)):
+        names = " and a ".join(type_name(kind) for kind in kinds)
+        raise BindError(f"CASE is a {names} by turns: {node}", position=node.position)
+    if all(map(pa.types.is_integer, kinds)):
+        return pa.int64()
+    computed = {result.type for result in results if pa.types.is_floating(result.type) and not result.literal}
+    return pa.float32() if computed == {pa.float32()} else pa.float64()
 
 
 def _whole_number(node: Expression) -> int | None:

@@ -203,7 +203,7 @@ def identity_of(source: ImageSource) -> str:
 
 
 def _refuse_what_needs_all(plan: PhysicalPlan) -> None:
-    for kind, words in ((Sort, "ORDER BY"), (Limit, "LIMIT"), (Aggregate, "GROUP BY, or an aggregate,")):
+    for kind, words in ((Sort, "ORDER BY"), (Limit, "LIMIT"), (Aggregate, "GROUP BY, DISTINCT or an aggregate")):
         if any(isinstance(node, kind) for node in plan.root.walk()):
             raise BindError(
                 f"a folder of Parquet files is written image by image, and {words} needs all of them",

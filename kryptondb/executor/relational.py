@@ -1,6 +1,6 @@
 """Filter, Project, Sort and Limit over a stream of pieces, each done by Arrow's own engine (acero).
 
-Filter and Project work piece by piece. Sort keeps all rows, or only the first so many when a Limit stands on it. Limit
+Filter and Project work piece by piece. Sort keeps all rows, or only the first of them when a Limit stands on it. Limit
 stops the work below it as soon as it has its rows.
 """
 
@@ -78,17 +78,20 @@ def projected(source: Stage, items: Sequence[tuple[Expression, str]]) -> Stage:
     return Stage(schema, start)
 
 
-def limited(source: Stage, count: int) -> Stage:
-    """The first `count` rows. With 0 nothing below is started."""
+def limited(source: Stage, count: int | None, offset: int = 0) -> Stage:
+    """The first `count` rows after `offset` of them, all of these without a count. With 0 nothing below is started."""
 
     def start() -> Generator[Piece, None, None]:
-        left = count
-        if left <= 0:
+        before, left = offset, count
+        if left == 0:
             return
         with closing(source.start()) as pieces:
             for piece in pieces:
-                batch = piece.batch.slice(0, left)
-                left -= batch.num_rows
+                batch = piece.batch.slice(before)
+                before -= piece.batch.num_rows - batch.num_rows
+                if left is not None:
+                    batch = batch.slice(0, left)
+                    left -= batch.num_rows
                 yield Piece(batch, piece.image, piece.last or left == 0)
                 if left == 0:
                     return

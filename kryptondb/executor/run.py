@@ -249,6 +249,8 @@ def _stage(node: PlanNode, run: Run) -> Stage:
         return sorted_rows(_stage(node.input, run), node.keys)
     if isinstance(node, Limit):
         if isinstance(node.input, Sort):  # a top-k
-            return sorted_rows(_stage(node.input.input, run), node.input.keys, first=node.count)
-        return limited(_stage(node.input, run), node.count)
+            first = None if node.count is None else node.offset + node.count
+            ordered = sorted_rows(_stage(node.input.input, run), node.input.keys, first=first)
+            return limited(ordered, node.count, node.offset) if node.offset else ordered
+        return limited(_stage(node.input, run), node.count, node.offset)
     raise ExecutionError(f"this version cannot run a plan with a {type(node).__name__}")

@@ -91,6 +91,9 @@ class Builder(ExpressionBuilder):
     def group_by(self, meta: Meta, children: list[Any]) -> _Clause:
         return _Clause("group_by", self._few(children, "GROUP BY"), self._at(meta))
 
+    def having(self, meta: Meta, children: list[Any]) -> _Clause:
+        return _Clause("having", children[0], self._at(meta))
+
     def order_item(self, meta: Meta, children: list[Any]) -> s.OrderItem:
         nulls = True if has(children, "FIRST") else False if has(children, "LAST") else None
         return s.OrderItem(children[0], has(children, "DESC"), nulls, position=self._at(meta))
@@ -99,9 +102,14 @@ class Builder(ExpressionBuilder):
         return _Clause("order_by", self._few(children, "ORDER BY"), self._at(meta))
 
     def limit(self, meta: Meta, children: list[Any]) -> _Clause:
-        count = children[0]
-        value = count if isinstance(count, s.Parameter) else self._whole(count, "LIMIT")
-        return _Clause("limit", value, self._at(meta))
+        return self._rows("limit", children[0], meta)
+
+    def offset(self, meta: Meta, children: list[Any]) -> _Clause:
+        return self._rows("offset", children[0], meta)
+
+    def _rows(self, clause: str, count: Any, meta: Meta) -> _Clause:
+        value = count if isinstance(count, s.Parameter) else self._whole(count, clause.upper())
+        return _Clause(clause, value, self._at(meta))
 
     def signed(self, meta: Meta, children: list[lark.Token]) -> tuple[float, Position]:
         value = float(self._number(children[-1]))
@@ -140,8 +148,9 @@ class Builder(ExpressionBuilder):
         return _Clause("hints", self._options(children), self._at(meta))
 
     def select(self, meta: Meta, children: list[Any]) -> s.Select:
-        items, source, *clauses = children
-        fields: dict[str, Any] = {}
+        distinct = has(children, "DISTINCT")
+        items, source, *clauses = children[1:] if distinct else children
+        fields: dict[str, Any] = {"distinct": distinct}
         for clause in clauses:
             if clause.field in fields:
                 word, joined = ("WITH", "AND") if clause.field == "promise" else ("USING", "commas")

@@ -16,7 +16,7 @@ from lark.visitors import Transformer_NonRecursive, v_args
 from kryptondb.errors import ParseError, Position, did_you_mean
 from kryptondb.grammar import statements as s
 from kryptondb.grammar.scanner import Places
-from kryptondb.grammar.words import AGGREGATES, FUNCTIONS, MAX_ITEMS, TABLE_FILES
+from kryptondb.grammar.words import AGGREGATES, FUNCTIONS, MAX_ITEMS, MISSING, TABLE_FILES, TYPES
 
 LARGEST_INTEGER = 2**63 - 1
 
@@ -29,6 +29,14 @@ class Word:
 
     text: str
     position: Position
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Expressions on their way into the CASE they belong to: its operand, a condition and its result, or the rest."""
+
+    role: str  # 'operand', 'when' or 'otherwise'
+    expressions: tuple[s.Expression, ...]
 
 
 def of_kind(kind: type[_Kind], children: Sequence[Any]) -> tuple[_Kind, ...]:
@@ -263,9 +271,49 @@ class ExpressionBuilder(Transformer_NonRecursive[lark.Token, Any]):
         negated, any_case = has(children, "NOT"), has(children, "ILIKE")
         return s.Like(value, pattern, negated, escape[0] if escape else None, any_case, position=self._at(meta))
 
+    def compared(self, meta: Meta, children: list[s.Expression]) -> _Part:
+        return _Part("operand", (children[0],))
+
+    def when(self, meta: Meta, children: list[s.Expression]) -> _Part:
+        return _Part("when", tuple(children))
+
+    def otherwise(self, meta: Meta, children: list[s.Expression]) -> _Part:
+        return _Part("otherwise", (children[0],))
+
+    def case(self, meta: Meta, children: list[_Part]) -> s.Case:
+        branches = [part.expressions for part in children if part.role == "when"]
+        if len(branches) > MAX_ITEMS:
+            message = f"CASE has {len(branches):,} branches; the most is {MAX_ITEMS:,}"
+            raise self._error(message, branches[MAX_ITEMS][0].position)
+        single = {part.role: part.expressions[0] for part in children if part.role != "when"}
+        conditions, results = (tuple(column) for column in zip(*branches, strict=True))
+        return s.Case(single.get("operand"), conditions, results, single.get("otherwise"), position=self._at(meta))
+
+    def cast(self, meta: Meta, children: list[Any]) -> s.Cast:
+        value, *rest = children
+        words = [word for word in rest if isinstance(word, lark.Token) and word.type == "NAME"]
+        name = " ".join(words).upper()
+        for known, others in TYPES.items():
+            if name == known or name in others:
+                if known != "VARCHAR" and not isinstance(rest[-1], lark.Token):
+                    raise self._error(f"{name} takes no size", self._token(words[0]))
+                return s.Cast(value, known, position=self._at(meta))
+        names = [other for known, others in TYPES.items() for other in (known, *others)]
+        place = self._token(words[0])
+        place = self._places.at(place.start, self._token(words[-1]).end)
+        hint = did_you_mean(name, names) or f"The types are {', '.join(TYPES)}."
+        raise self._error(f'no type named "{name}"', place, hint)
+
+    def type_size(self, meta: Meta, children: list[lark.Token]) -> tuple[lark.Token, ...]:
+        """The length of a VARCHAR means nothing, as in DuckDB."""
+        return tuple(children)
+
     def call(self, meta: Meta, children: list[Any]) -> s.Call:
         token = children[0]
         name = token.lower()
+        if name.upper() in MISSING or name == "on":
+            missing, hint = MISSING.get(name.upper(), ("DISTINCT ON", "GROUP BY makes groups."))
+            raise self._error(f"{missing or name.upper()} is not supported", self._token(token), hint)
         if name not in FUNCTIONS:
             known = f"Known functions: {', '.join(FUNCTIONS)}."
             raise self._error(

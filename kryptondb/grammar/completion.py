@@ -58,8 +58,10 @@ class _Frame:
     name: Token | None = None  # the last name
 
 
-_CLAUSES = frozenset(("SELECT", "FROM", "WHERE", "GROUP", "ORDER", "LIMIT", "WITH", "USING", "TO", "AS"))
-_COLUMN_CLAUSES = frozenset(("SELECT", "WHERE", "GROUP", "ORDER"))
+_CLAUSES = frozenset(
+    ("SELECT", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "WITH", "USING", "TO", "AS")
+)
+_COLUMN_CLAUSES = frozenset(("SELECT", "WHERE", "GROUP", "HAVING", "ORDER"))
 _FILE_OPTIONS = frozenset(("weights", "labels"))
 _SPELT = {
     "GROUP": "GROUP BY",
@@ -255,6 +257,14 @@ def _of_select(frames: list[_Frame], cut: _Cut, text: str) -> _Kind:
         kinds = {"label": ContextKind.LABEL, "image": ContextKind.PATH}
         return kinds.get(column, ContextKind.NOTHING), None, None
     quote_start = cut.start - len(cut.quote)
-    if clause in _COLUMN_CLAUSES and "NAME" in accepted(text[cut.begin : quote_start]):
-        return ContextKind.COLUMN, None, None
+    if clause in _COLUMN_CLAUSES and not _takes_a_type(frame):
+        terminals = accepted(text[cut.begin : quote_start])
+        if "NAME" in terminals and "AS" not in terminals:  # where an alias may stand there is nothing to offer
+            return ContextKind.COLUMN, None, None
     return _NOTHING
+
+
+def _takes_a_type(frame: _Frame) -> bool:
+    """Behind `::` or the AS of CAST."""
+    last = frame.last.upper if frame.last is not None else ""
+    return last == "::" or (last == "AS" and frame.opener == "cast")

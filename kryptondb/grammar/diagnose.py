@@ -12,6 +12,7 @@ from kryptondb.grammar.scanner import Piece, Places, Token
 from kryptondb.grammar.words import (
     IMAGE_ITEMS,
     KEYWORDS,
+    MISSING,
     MODEL_SOURCES,
     RESERVED,
     TABLE_FILES,
@@ -36,29 +37,19 @@ _SIGNS = {
     "AT_MOST": '"<="',
     "ABOVE": '">"',
     "AT_LEAST": '">="',
+    "CASTS": '"::"',
 }
 _OPERATORS = frozenset(
     [
-        *("PLUS", "MINUS", "STAR", "SLASH", "PERCENT", "EQUAL", "DIFFERENT", "UNEQUAL"),
-        *(
-            "BELOW",
-            "AT_MOST",
-            "ABOVE",
-            "AT_LEAST",
-            "AND",
-            "OR",
-            "NOT",
-            "BETWEEN",
-            "IN",
-            "IS",
-            "LIKE",
-            "ILIKE",
-            "ESCAPE",
-        ),
+        *("PLUS", "MINUS", "STAR", "SLASH", "PERCENT", "EQUAL", "DIFFERENT", "UNEQUAL", "BELOW", "AT_MOST", "ABOVE"),
+        *("AT_LEAST", "CASTS", "AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE", "ILIKE", "ESCAPE"),
     ]
 )
 _OPERANDS = frozenset(
-    ("NAME", "QUOTED", "STRING", "NUMBER", "PLACEHOLDER", "LPAR", "MINUS", "NOT", "NULL", "TRUE", "FALSE")
+    [
+        *("NAME", "QUOTED", "STRING", "NUMBER", "PLACEHOLDER", "LPAR", "MINUS", "NOT", "NULL", "TRUE", "FALSE"),
+        *("CASE", "CAST"),
+    ]
 )
 _NAMES = {
     ContextKind.MODEL: "a model name",
@@ -83,14 +74,18 @@ _FOREIGN = {
 }
 _PARAMETER = re.compile(r"\?[0-9]*|\$[^\W\d]\w*")
 _COMPARISONS = frozenset(("=", "<>", "!=", "<", "<=", ">", ">="))
-_CLAUSES = ("WHERE", "GROUP", "ORDER", "LIMIT")
+# Words of standard SQL that would read as a name here.
+_NAMES_ALONE = frozenset(("OVER", "FILTER", "WITHIN", "GROUPING"))
+_CLAUSES = ("WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET")
 _SOURCES = " or ".join(f"{name}({', '.join(wanted)}, ...)" for name, wanted in TABLE_FUNCTIONS.items())
 _MOST_ALTERNATIVES = 6
 
 
 def diagnose(text: str, piece: Piece, offset: int, start: str = STATEMENT) -> ParseError:
     """The error for the piece of a text that cannot go on at `offset`."""
-    return _Diagnosis(text, piece, offset, start).error()
+    found = _Diagnosis(text, piece, offset, start)
+    earlier = found.misspelt_alias()
+    return (found if earlier is None else _Diagnosis(text, piece, earlier, start)).error()
 
 
 class _Diagnosis:
@@ -104,12 +99,26 @@ class _Diagnosis:
         self.before = tokens[:index]
         self.previous = tokens[index - 1] if index else None
         offset = self.token.start if self.token else piece.end
+        self.index = index
         self.terminals = accepted(text[piece.start : offset], start)
         self.context = context(text[piece.start : offset])
 
+    def misspelt_alias(self) -> int | None:
+        """Where the word before reads as an alias, and is nearly a keyword: `SELECT HEATMAP FORM occlude(...)`."""
+        word = self.previous
+        if self.index < 2 or word is None or word.kind != "word" or word.upper in RESERVED:
+            return None
+        terminals = accepted(self.text[self.piece.start : word.start], self.start)
+        if not {"AS", "FROM", "NAME"} <= terminals or not _meant(word.text, [k for k in KEYWORDS if k in terminals]):
+            return None
+        return word.start
+
     def error(self) -> ParseError:
         """The first rule that knows what is wrong speaks."""
-        rules = (self._quote_in_string, self._unclosed, self._foreign, self._parentheses, self._too_early)
+        rules = (
+            *(self._quote_in_string, self._unclosed, self._missing, self._foreign),
+            *(self._parentheses, self._too_early),
+        )
         for rule in rules:
             error = rule()
             if error is not None:
@@ -143,6 +152,56 @@ class _Diagnosis:
             return self._at(last, "this quoted name is never closed", hint, 1)
         hint = "End the string with '. A quote inside a string is written twice: 'it''s'."
         return self._at(last, "this string is never closed", hint, 1)
+
+    def _missing(self) -> ParseError | None:
+        """What standard SQL has and this language does not."""
+        token, previous = self.token, self.previous
+        if token is None:
+            return None
+        tokens = self.piece.tokens
+        after = tokens[self.index + 1] if self.index + 1 < len(tokens) else token
+        before = previous.upper if previous is not None and previous.kind == "word" else ""
+        reads_a_table = {"WHERE", "USING", "$END"} <= self.terminals
+        if token.upper == "SELECT" and previous is not None and previous.text == "(" and before != "COPY":
+            return self._at(token, "a subquery is not supported", "IN takes a list, or a parameter bound to one.")
+        if token.text == "(" and after.upper == "SELECT" and "OCCLUDE" in self.terminals:
+            hint = f"FROM takes {_SOURCES}."
+            return self._at(token, "a subquery is not supported", hint)
+        if token.upper == "WITH" and previous is None and self.start == STATEMENT:
+            hint = "There are no common table expressions. A promise stands behind: SELECT ... WITH SSIM >= 0.9."
+            return self._at(token, "WITH before SELECT is not supported", hint)
+        if before == "IS" or (before == "NOT" and self.index > 1 and self.before[-2].upper == "IS"):
+            if token.upper == "DISTINCT":
+                return self._at(token, "IS DISTINCT FROM is not supported", "Compare with = and IS NULL.")
+            if token.upper in ("TRUE", "FALSE", "UNKNOWN"):
+                hint = "IS takes NULL. A condition stands alone: WHERE exact, WHERE NOT exact."
+                return self._at(token, f"IS {token.upper} is not supported", hint)
+        named = token.upper == "AS" or (
+            token.kind in ("word", "quoted")
+            and token.upper not in RESERVED | set(MISSING)
+            and previous is not None
+            and previous.text == ")"
+            and _meant(token.text, [name for name in KEYWORDS if name in self.terminals]) is None
+        )
+        if reads_a_table and named:
+            if after.upper in MISSING:
+                return self._named_missing(after)
+            return self._at(token, "another name for the table is not supported", "Columns are written without it.")
+        if token.text == "," and self.index > 1 and self.before[-2].upper == "LIMIT":
+            return self._at(token, "LIMIT takes one number", "LIMIT n OFFSET m leaves out the first m rows.")
+        if reads_a_table and token.text == ",":
+            return self._at(token, "a list of tables is not supported", "A query reads one table.")
+        if token.kind == "word" and token.upper in MISSING and token.upper not in self.terminals:
+            return self._named_missing(token)
+        if previous is not None and before in _NAMES_ALONE:
+            return self._named_missing(previous)
+        if before == "TOP" and token.kind == "number" and "TOP" not in self.terminals:
+            return self._at(self.before[-1], "TOP is not supported here", "LIMIT n keeps the first n rows.")
+        return None
+
+    def _named_missing(self, token: Token) -> ParseError:
+        name, hint = MISSING[token.upper]
+        return self._at(token, f"{name or token.upper} is not supported", hint)
 
     def _foreign(self) -> ParseError | None:
         token = self.token
@@ -211,9 +270,7 @@ class _Diagnosis:
         elif "OCCLUDE" in self.terminals:
             if word:
                 message = f"unknown table function {shown}"
-            hint = (
-                "FROM takes " + " or ".join(f"{name}({', '.join(a)}, ...)" for name, a in TABLE_FUNCTIONS.items()) + "."
-            )
+            hint = f"FROM takes {_SOURCES}."
         elif "TORCHVISION" in self.terminals:
             if word:
                 message = f"unknown model source {shown}"
@@ -222,7 +279,7 @@ class _Diagnosis:
             message = f"{shown} is a keyword, not a name"
             hint = f"{self._expected()} Quoted, it is a name: {quote_identifier(token.text)}."
         elif token.upper in _CLAUSES and self._stands_late(token):
-            hint = "The clauses come in the order WHERE, GROUP BY, ORDER BY, LIMIT, each once."
+            hint = "The clauses come in the order WHERE, GROUP BY, HAVING, ORDER BY, LIMIT, OFFSET, each once."
         elif token.upper in _CLAUSES and self._stands_after_promise():
             hint = "WITH and USING stand before WHERE or after LIMIT, not between the clauses."
         elif token.text in _COMPARISONS and "AND" in self.terminals and "NAME" not in self.terminals:
@@ -255,6 +312,12 @@ class _Diagnosis:
 
     def _alternatives(self) -> list[str]:
         terminals = set(self.terminals)
+        if {"AS", "FROM"} <= terminals:
+            terminals -= {"NAME", "QUOTED"}  # an alias, which AS stands for
+        if "GROUP" in terminals:
+            terminals -= {"HAVING"}
+        if "LIMIT" in terminals:
+            terminals -= {"OFFSET"}
         if self._follows_a_bare_word():
             terminals -= {"LPAR"}
         if self.previous is None and self.start == STATEMENT:
@@ -289,6 +352,8 @@ class _Diagnosis:
         """Whether a value has ended in a word: a parenthesis would make it a table file, which only two words name."""
         if self.previous is None or self.previous.kind != "word" or self.previous.text.lower() in TABLE_FILES:
             return False
+        if self.previous.upper in RESERVED:
+            return False
         return len(self.terminals) > 1 and not self.terminals & {"NAME", *_OPERATORS}
 
     def _operand(self, terminals: set[str]) -> tuple[list[str], frozenset[str]]:
@@ -300,7 +365,7 @@ class _Diagnosis:
         if self.context.kind is ContextKind.OPTION:
             return ["an option (name => value)"], _OPERANDS
         if "HEATMAP" in terminals:
-            return [*IMAGE_ITEMS, '"*"', "a column"], _OPERANDS | {*IMAGE_ITEMS, "STAR"}
+            return [*IMAGE_ITEMS, '"*"', "a column"], _OPERANDS | {*IMAGE_ITEMS, "STAR", "DISTINCT"}
         if "NOT" in terminals:
             return ["a column, a number or another expression"], _OPERANDS | {"DISTINCT"}
         if "TOP" in terminals:

@@ -118,7 +118,7 @@ class Between(Expression):
 
 @dataclass(frozen=True)
 class In(Expression):
-    """`value [NOT] IN (a, b, ...)`."""
+    """`value [NOT] IN (a, b, ...)`, where a parameter may be bound to a list; `IN ?` is `IN (?)`."""
 
     value: Expression
     items: tuple[Expression, ...]
@@ -142,6 +142,34 @@ class Like(Expression):
     negated: bool = False
     escape: Expression | None = None
     any_case: bool = False
+
+
+@dataclass(frozen=True)
+class Case(Expression):
+    """`CASE WHEN condition THEN result ... [ELSE otherwise] END`; with `operand`, `CASE operand WHEN value THEN ...`.
+
+    `conditions` (or values) and `results` belong together one by one.
+    """
+
+    operand: Expression | None
+    conditions: tuple[Expression, ...]
+    results: tuple[Expression, ...]
+    otherwise: Expression | None = None
+
+    @property
+    def tests(self) -> tuple[Expression, ...]:
+        """The conditions, with the operand compared."""
+        if self.operand is None:
+            return self.conditions
+        return tuple(Binary("=", self.operand, value, position=value.position) for value in self.conditions)
+
+
+@dataclass(frozen=True)
+class Cast(Expression):
+    """`CAST(value AS type)` or `value::type`; the type is one of `words.TYPES`."""
+
+    value: Expression
+    type: str
 
 
 @dataclass(frozen=True)
@@ -240,9 +268,9 @@ class Statement(Node):
 
 @dataclass(frozen=True)
 class Select(Statement):
-    """`SELECT items FROM source [WHERE] [GROUP BY] [ORDER BY] [LIMIT] [WITH promise] [USING hints]`.
+    """`SELECT [DISTINCT] items FROM source [WHERE] [GROUP BY] [HAVING] [ORDER BY] [LIMIT] [OFFSET] [WITH] [USING]`.
 
-    WITH and USING may also stand before WHERE in a text; the canonical order is the one above.
+    WITH and USING may also stand before WHERE in a text, and OFFSET before LIMIT; the canonical order is the one above.
     """
 
     items: tuple[SelectItem, ...]
@@ -253,6 +281,9 @@ class Select(Statement):
     limit: int | Parameter | None = None
     promise: Promise | None = None
     hints: tuple[Option, ...] = ()
+    distinct: bool = False
+    having: Expression | None = None
+    offset: int | Parameter | None = None
 
 
 @dataclass(frozen=True)

@@ -119,16 +119,19 @@ class _Writer:
                 raise TypeError(f"no text for a {type(node).__name__}")
 
     def select(self, node: s.Select) -> str:
-        parts = [f"SELECT {self.all(node.items)} FROM {self.node(node.source)}"]
+        distinct = "DISTINCT " if node.distinct else ""
+        parts = [f"SELECT {distinct}{self.all(node.items)} FROM {self.node(node.source)}"]
         if node.where is not None:
             parts.append(f"WHERE {self.expression(node.where)}")
         if node.group_by:
             parts.append(f"GROUP BY {self.all(node.group_by)}")
+        if node.having is not None:
+            parts.append(f"HAVING {self.expression(node.having)}")
         if node.order_by:
             parts.append(f"ORDER BY {self.all(node.order_by)}")
-        if node.limit is not None:
-            limit = node.limit
-            parts.append(f"LIMIT {self.parameter(limit) if isinstance(limit, s.Parameter) else limit}")
+        for word, count in (("LIMIT", node.limit), ("OFFSET", node.offset)):
+            if count is not None:
+                parts.append(f"{word} {self.parameter(count) if isinstance(count, s.Parameter) else count}")
         if node.promise is not None:
             parts.append(self.promise(node.promise))
         if node.hints:
@@ -192,6 +195,15 @@ class _Writer:
                 word = "ILIKE" if any_case else "LIKE"
                 matched = f"{self.expression(value, _SUM)}{_not(negated)} {word} {self.expression(pattern, _SUM)}"
                 return matched + (f" ESCAPE {self.expression(escape, _SUM)}" if escape is not None else "")
+            case s.Case(operand, conditions, results, otherwise):
+                words = ["CASE"] if operand is None else [f"CASE {self.expression(operand)}"]
+                for condition, result in zip(conditions, results, strict=True):
+                    words.append(f"WHEN {self.expression(condition)} THEN {self.expression(result)}")
+                if otherwise is not None:
+                    words.append(f"ELSE {self.expression(otherwise)}")
+                return " ".join((*words, "END"))
+            case s.Cast(value, kind):
+                return f"CAST({self.expression(value)} AS {kind})"
             case s.Call(function, arguments, star, distinct):
                 inside = "*" if star else ("DISTINCT " if distinct else "") + self.all(arguments)
                 return f"{function}({inside})"

@@ -20,17 +20,49 @@ KEYWORDS: tuple[str, ...] = (
     *("IF", "EXISTS", "FORMAT", "TEXT", "JSON"),
     *("HEATMAP", "ATTRIBUTION", "PREDICTION"),
     *("FROM", "OCCLUDE", "REDUNDANCY", "TORCHVISION", "TIMM", "PRETRAINED", "TO"),
-    *("AS", "WHERE", "GROUP", "ORDER", "LIMIT", "WITH", "USING", "BY", "ASC", "DESC", "NULLS", "FIRST", "LAST"),
+    *(
+        "AS",
+        "WHERE",
+        "GROUP",
+        "HAVING",
+        "ORDER",
+        "LIMIT",
+        "OFFSET",
+        "WITH",
+        "USING",
+        "BY",
+        "ASC",
+        "DESC",
+        "NULLS",
+        "FIRST",
+        "LAST",
+    ),
     *("SSIM", "CONFIDENCE", "TIME", "SECONDS", "SECOND", "TOP", "ALL"),
     *("NULL", "TRUE", "FALSE", "DISTINCT", "AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE", "ILIKE", "ESCAPE"),
+    *("CASE", "WHEN", "THEN", "ELSE", "END", "CAST"),
 )
 
 # Keywords that are never names, wherever they stand, unless quoted. Every other keyword is a name where it can be one.
 RESERVED: frozenset[str] = frozenset(
     [
-        *("SELECT", "FROM", "AS", "WHERE", "GROUP", "ORDER", "LIMIT", "WITH", "USING", "ASC", "DESC", "DISTINCT"),
+        *(
+            "SELECT",
+            "FROM",
+            "AS",
+            "WHERE",
+            "GROUP",
+            "HAVING",
+            "ORDER",
+            "LIMIT",
+            "OFFSET",
+            "WITH",
+            "USING",
+            "ASC",
+            "DESC",
+            "DISTINCT",
+        ),
         *("AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE", "ILIKE", "ESCAPE"),
-        *("NULL", "TRUE", "FALSE"),
+        *("NULL", "TRUE", "FALSE", "CASE", "WHEN", "THEN", "ELSE", "END", "CAST"),
     ]
 )
 
@@ -42,6 +74,40 @@ _QUOTED_WORDS = RESERVED | {*IMAGE_ITEMS, "TOP", "ALL", "IF"}
 
 AGGREGATES: tuple[str, ...] = ("min", "max", "avg", "sum", "count")
 SCALARS: tuple[str, ...] = ("abs", "round")
+
+# What CAST takes: each type and its other names.
+TYPES: Mapping[str, tuple[str, ...]] = {
+    "BOOLEAN": ("BOOL", "LOGICAL"),
+    "SMALLINT": ("INT2", "SHORT"),
+    "INTEGER": ("INT", "INT4", "SIGNED"),
+    "BIGINT": ("INT8", "LONG"),
+    "REAL": ("FLOAT", "FLOAT4"),
+    "DOUBLE": ("FLOAT8", "DOUBLE PRECISION"),
+    "VARCHAR": ("TEXT", "STRING", "CHAR"),
+}
+
+# Words of standard SQL that this language does not have: what they begin or belong to, and a remedy.
+MISSING: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(
+        ("JOIN", "INNER", "LEFT", "RIGHT", "FULL", "OUTER", "CROSS", "NATURAL"),
+        ("JOIN", "Copy results to files, or join them in Python: DuckDB and pandas read a result as it is."),
+    ),
+    **dict.fromkeys(("LATERAL", "UNNEST", "PIVOT", "UNPIVOT", "TABLESAMPLE"), ("", "A query reads one table.")),
+    **dict.fromkeys(("UNION", "INTERSECT", "EXCEPT", "MINUS"), ("", "Run the queries one by one.")),
+    **dict.fromkeys(("OVER", "WINDOW", "QUALIFY"), ("", "There are no window functions. GROUP BY makes groups.")),
+    "PARTITION": ("PARTITION BY", "There are no window functions. GROUP BY makes groups."),
+    "WITHIN": ("WITHIN GROUP", "The aggregates are min, max, avg, sum and count."),
+    "FILTER": ("FILTER", "Aggregate what is meant: count(CASE WHEN drop > 0.1 THEN 1 END)."),
+    "FETCH": ("FETCH", "LIMIT n keeps the first n rows."),
+    "TIES": ("WITH TIES", "LIMIT n keeps the first n rows."),
+    "PERCENT": ("PERCENT", "LIMIT n keeps the first n rows."),
+    "GROUPING": ("GROUPING SETS", "Run a query for each set of columns."),
+    **dict.fromkeys(("ROLLUP", "CUBE"), ("", "Run a query for each set of columns.")),
+    "SIMILAR": ("SIMILAR TO", "LIKE takes a pattern with % and _."),
+    **dict.fromkeys(("REGEXP", "RLIKE", "GLOB"), ("", "LIKE takes a pattern with % and _.")),
+    "COLLATE": ("COLLATE", "ILIKE compares in any case."),
+    **dict.fromkeys(("EXISTS", "ANY", "SOME"), ("", "There are no subqueries. IN takes a list, or a parameter.")),
+}
 
 # Function -> the fewest and the most arguments it takes.
 FUNCTIONS: Mapping[str, tuple[int, int]] = {

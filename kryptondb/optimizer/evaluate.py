@@ -29,6 +29,8 @@ from kryptondb.grammar.statements import (
     Between,
     Binary,
     Call,
+    Case,
+    Cast,
     Column,
     Expression,
     In,
@@ -146,6 +148,11 @@ class _Evaluator:
         if isinstance(expression, Binary) and expression.operator in _ARITHMETIC:
             left, right = self.values(expression.left), self.values(expression.right)
             return None if left is None or right is None else _arithmetic(expression.operator, left, right)
+        if isinstance(expression, Case):
+            return self._case(expression)
+        if isinstance(expression, Cast):
+            value = self.values(expression.value)
+            return None if value is None else _cast(expression.type, value)
         if isinstance(expression, Call):
             arguments = [self.values(argument) for argument in expression.arguments]
             known = [argument for argument in arguments if argument is not None]
@@ -171,6 +178,23 @@ class _Evaluator:
         if first.data.dtype.kind != second.data.dtype.kind:  # one side is NULL, or the binder was passed by
             return self._nothing() if null.all() else self._anything()
         return self._known(_COMPARE[operator](first.data, second.data), null)
+
+    def _case(self, case: Case) -> Values | None:
+        """A CASE whose conditions and results are all known."""
+        tests = [self.truth(test) for test in case.tests]
+        results = [self.values(result) for result in case.results]
+        otherwise = self._constant(None) if case.otherwise is None else self.values(case.otherwise)
+        known = [values for values in (*results, otherwise) if values is not None]
+        kinds = {values.data.dtype.kind for values in known if not values.null.all()}
+        if len(known) <= len(results) or len(kinds) > 1 or not all(test.decided for test in tests):
+            return None
+        if not kinds:
+            return self._constant(None)
+        kind = next(values.data.dtype for values in known if values.data.dtype.kind in kinds)
+        same = [values.data if values.data.dtype.kind in kinds else np.zeros(self.places, kind) for values in known]
+        conditions = [test.true for test in tests]
+        data = np.select(conditions, same[:-1], same[-1])
+        return Values(data, np.select(conditions, [values.null for values in known[:-1]], known[-1].null))
 
     def _in(self, predicate: In) -> Truth:
         """`x IN (a, b)` as x = a OR x = b; constants, of which there may be thousands, are looked up at once."""
@@ -227,6 +251,8 @@ def _scalar(value: bool | float | str) -> bool | float | str:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+_LARGEST = {"SMALLINT": 2.0**15 - 1, "INTEGER": 2.0**31 - 1, "BIGINT": 2.0**53}
+
 _COMPARE = {
     "=": np.equal,
     "<>": np.not_equal,
@@ -259,6 +285,23 @@ def _is_condition(expression: Expression) -> bool:
     if isinstance(expression, Binary):
         return expression.operator not in _ARITHMETIC
     return isinstance(expression, (Between, In, IsNull, Like))
+
+
+def _cast(kind: str, value: Values) -> Values | None:
+    """A value as another type; None where that reads or writes a text, or rounds to 32 bits as the executor does."""
+    of = value.data.dtype.kind
+    if kind == "BOOLEAN" and of in "fb":
+        return Values(value.data != 0, value.null)
+    if kind == "VARCHAR":
+        return value if of == "U" else None
+    if kind == "REAL" or of == "U":
+        return None
+    data = value.data.astype(np.float64)
+    if kind == "DOUBLE":
+        return Values(data, value.null)
+    data, limit = np.rint(data), _LARGEST[kind]
+    fits = value.null | ((data >= -limit - 1) & (data <= limit))
+    return Values(np.where(value.null, 0.0, data), value.null) if fits.all() else None
 
 
 def _arithmetic(operator: str, left: Values, right: Values) -> Values:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kryptondb.grammar.statements import Expression, Select, TableFunction
+from kryptondb.grammar.statements import Expression, Parameter, Select, TableFunction
 from kryptondb.network import Grid
 from kryptondb.optimizer.expressions import has_aggregate
 from kryptondb.optimizer.physical import CELL_COLUMNS, REDUNDANCY_COLUMNS, ClassChoice, Images
@@ -138,13 +138,15 @@ def build(select: Select) -> LogicalPlan:
     if select.where is not None:
         root = Filter(root, select.where)
     outputs = [item.expression for item in select.items] + [item.expression for item in select.order_by]
-    if select.group_by or any(has_aggregate(output) for output in outputs):
+    if select.group_by or select.having is not None or any(has_aggregate(output) for output in outputs):
         root = Aggregate(root, select.group_by, ())
+    if select.having is not None:
+        root = Filter(root, select.having)
     if select.order_by:
         root = Sort(root, tuple((item.expression, item.descending, item.nulls_first) for item in select.order_by))
-    if select.limit is not None:
-        assert isinstance(select.limit, int)  # bind_parameters has run
-        root = Limit(root, select.limit)
+    if select.limit is not None or select.offset is not None:
+        assert not isinstance(select.limit, Parameter) and not isinstance(select.offset, Parameter)  # they are bound
+        root = Limit(root, select.limit, select.offset or 0)
     named = ((item.expression, item.alias or column_name(item.expression)) for item in select.items)
     return LogicalPlan(select, Project(root, tuple(named)))
 

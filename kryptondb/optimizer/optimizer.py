@@ -13,6 +13,7 @@ from kryptondb.optimizer.rules.bind_columns import bind_columns
 from kryptondb.optimizer.rules.bind_hints import bind_hints
 from kryptondb.optimizer.rules.bind_parameters import bind_parameters
 from kryptondb.optimizer.rules.bind_source import bind_source
+from kryptondb.optimizer.rules.distinct_rows import distinct_rows
 from kryptondb.optimizer.rules.group_cells import group_cells
 from kryptondb.optimizer.rules.prune_columns import prune_columns
 from kryptondb.optimizer.rules.push_classes import push_classes
@@ -28,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     resolve_classes,
     bind_columns,
     group_cells,
+    distinct_rows,
     push_images,
     push_region_into_grid,
     push_classes,

@@ -122,14 +122,16 @@ class Sort(PlanNode):
 
 @dataclass(frozen=True)
 class Limit(PlanNode):
-    """The first rows. Directly above a Sort the two are a top-k."""
+    """The first rows after `offset` of them; all of these without a count. Directly above a Sort they are a top-k."""
 
     input: PlanNode
-    count: int
+    count: int | None
+    offset: int = 0
 
     @property
     def columns(self) -> tuple[str, ...]:
         return self.input.columns
 
     def details(self) -> str:
-        return f"{self.count:,}"
+        first = "" if self.count is None else f"{self.count:,}"
+        return f"{first} after {self.offset:,}".strip() if self.offset else first

@@ -12,6 +12,8 @@ from kryptondb.grammar.statements import (
     Between,
     Binary,
     Call,
+    Case,
+    Cast,
     Column,
     Expression,
     In,
@@ -69,16 +71,21 @@ def type_of(expression: Expression, columns: Mapping[str, str]) -> str:
     if isinstance(expression, Like):
         _check_like(expression, columns)
         return BOOLEAN
+    if isinstance(expression, Case):
+        return _type_of_case(expression, columns)
+    if isinstance(expression, Cast):
+        type_of(expression.value, columns)
+        return {"VARCHAR": STRING, "BOOLEAN": BOOLEAN}.get(expression.type, NUMBER)
     if isinstance(expression, Call):
         return _type_of_call(expression, columns)
     raise BindError(_no_value(expression), position=expression.position)
 
 
-def need_condition(predicate: Expression, columns: Mapping[str, str]) -> None:
-    """A WHERE clause is a condition, or a BindError says what it is instead."""
+def need_condition(predicate: Expression, columns: Mapping[str, str], clause: str) -> None:
+    """A clause of WHERE or HAVING is a condition, or a BindError says what it is instead."""
     found = type_of(predicate, columns)
     if found not in (BOOLEAN, NULL):
-        raise BindError(f"WHERE needs a condition, but {predicate} is a {found}", position=predicate.position)
+        raise BindError(f"{clause} needs a condition, but {predicate} is a {found}", position=predicate.position)
 
 
 def _type_of_value(value: object) -> str:
@@ -97,6 +104,19 @@ def _type_of_binary(expression: Binary, columns: Mapping[str, str]) -> str:
     _need(expression.left, wanted, expression.operator, columns)
     _need(expression.right, wanted, expression.operator, columns)
     return wanted
+
+
+def _type_of_case(case: Case, columns: Mapping[str, str]) -> str:
+    for test in case.tests:
+        _need(test, BOOLEAN, "WHEN", columns)
+    results = case.results if case.otherwise is None else (*case.results, case.otherwise)
+    kinds = [type_of(result, columns) for result in results]
+    found = next((kind for kind in kinds if kind != NULL), NULL)
+    for result, kind in zip(results, kinds, strict=True):
+        if kind not in (found, NULL):
+            message = f"CASE is a {found} or a {kind} by turns: {results[kinds.index(found)]} and {result}"
+            raise BindError(message, position=result.position, hint="CAST(... AS VARCHAR) makes a string of either.")
+    return found
 
 
 def _type_of_call(call: Call, columns: Mapping[str, str]) -> str:

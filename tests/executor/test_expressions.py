@@ -113,10 +113,56 @@ def test_arithmetic_follows_sql(text: str, expected: list[Any]) -> None:
         ("label ILIKE 'egyptian%'", [True, False, False, None]),
         ("label NOT ILIKE '%FOX'", [True, False, True, None]),
         ("label IN ('a_b', 'z')", [False, False, True, None]),
+        ("CASE WHEN y > 0 THEN 1 WHEN x > 2 THEN 2 END", [1, None, 2, None]),
+        ("CASE WHEN y > 0 THEN 1 ELSE 0.5 END", [1.0, 0.5, 0.5, 0.5]),
+        ("CASE y WHEN 4 THEN 'four' WHEN NULL THEN 'never' ELSE label END", ["four", "100% fox", "a_b", None]),
+        ("CASE WHEN NULL THEN 1 ELSE NULL END", [None] * 4),
+        ("CASE WHEN exact THEN y > 0 ELSE exact END", [True, False, False, None]),
+        ("CASE WHEN label = 'a_b' THEN 0 WHEN label IS NULL THEN CAST(label AS INTEGER) END", [None, None, 0, None]),
+        ("CAST(y / 8 AS INTEGER)", [0, -1, 0, None]),
+        ("CAST(2.5 AS INTEGER)", [2] * 4),
+        ("CAST(y AS BOOLEAN)", [True, True, False, None]),
+        ("exact::INTEGER", [1, 0, 1, None]),
+        ("CAST(y AS VARCHAR)", ["4", "-7", "0", None]),
+        ("CAST(y / 2 AS VARCHAR)", ["2.0", "-3.5", "0.0", None]),
+        ("exact::VARCHAR", ["true", "false", "true", None]),
+        ("' 12 '::BIGINT + 1", [13] * 4),
+        ("' 2.5 '::DOUBLE", [2.5] * 4),
+        ("'TRUE'::BOOLEAN", [True] * 4),
+        ("CAST(NULL AS INTEGER)", [None] * 4),
+        ("y::DOUBLE / 8", [0.5, -0.875, 0.0, None]),
     ],
 )
 def test_conditions_have_three_values(text: str, expected: list[Any]) -> None:
     assert values(text) == expected
+
+
+def test_a_branch_that_is_not_taken_does_not_fail() -> None:
+    numbers = "CASE WHEN label LIKE '%x' THEN 1 WHEN y IS NULL THEN 2 WHEN x < 3 THEN 3 ELSE CAST(label AS INTEGER) END"
+    with pytest.raises(pa.ArrowInvalid, match="Failed to parse string: 'a_b'"):
+        values(numbers)
+    assert values(numbers.replace("x < 3", "x < 4")) == [3, 1, 3, 2]
+
+
+@pytest.mark.parametrize("text", ["CAST(1e10 AS INTEGER)", "CAST(drop AS INTEGER)", "CAST(1e5 AS SMALLINT)"])
+def test_a_value_that_does_not_fit_its_type_is_an_error(text: str) -> None:
+    with pytest.raises(pa.ArrowInvalid):
+        values(text)
+
+
+def test_a_case_may_have_many_branches() -> None:
+    branches = " ".join(f"WHEN {number} THEN {number * 2}" for number in range(1_000))
+    assert values(f"CASE y {branches} END") == [8, None, 0, None]
+
+
+def test_the_type_of_a_case_is_the_one_that_its_columns_have() -> None:
+    def kind(text: str) -> pa.DataType:
+        return compile_expression(expression(text), ROWS.schema).type
+
+    assert kind("CASE WHEN exact THEN drop ELSE 0.5 END") == pa.float32()
+    assert kind("CASE WHEN exact THEN drop ELSE y END") == pa.float32()
+    assert kind("CASE WHEN exact THEN y ELSE x END") == pa.int32()
+    assert kind("CASE WHEN exact THEN y / 2 ELSE drop END") == pa.float64()
 
 
 def test_a_list_may_be_long() -> None:
@@ -163,6 +209,8 @@ def test_a_column_is_found_in_any_case() -> None:
         ("abs(label)", "abs takes numbers"),
         ("round(y, x)", "whole number of digits"),
         ("max(y)", "is an aggregate"),
+        ("CASE WHEN y THEN 1 END", "WHEN takes a condition, and y is a number"),
+        ("CASE WHEN exact THEN 1 ELSE 'a' END", "CASE is a number and a string by turns"),
         ("HEATMAP", 'no column named "heatmap"'),
     ],
 )

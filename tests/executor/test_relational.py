@@ -152,3 +152,17 @@ def test_limit_0_opens_nothing(folder: Path) -> None:
     experiment = FakeExperiment()
     assert rows(limit(occlude(str(folder)), 0), experiment) == []
     assert experiment.log == []
+
+
+def test_an_offset_leaves_out_the_first_rows_of_any_batch_and_stops_what_is_below(picture: str) -> None:
+    batches = [pa.RecordBatch.from_pydict({"k": [3 * i, 3 * i + 1, 3 * i + 2]}) for i in range(5)]
+    for count, offset in ((2, 0), (4, 2), (3, 3), (None, 4), (None, 15), (1, 14), (0, 3), (99, 7)):
+        found = [
+            value for piece in limited(stage(batches), count, offset).start() for value in piece.batch["k"].to_pylist()
+        ]
+        assert found == list(range(15))[offset : None if count is None else offset + count]
+    log: list[str] = []
+    assert sum(piece.batch.num_rows for piece in limited(stage(batches, log), 2, 3).start()) == 2
+    assert log == ["batch 0", "batch 1", "closed"]
+    top = select(p.Limit(order(occlude(picture), "y DESC", "x DESC"), 2, 1), y="y", x="x")
+    assert rows(top) == [{"y": 4, "x": 8}, {"y": 4, "x": 4}]

@@ -15,6 +15,8 @@ from kryptondb.grammar.statements import (
     Binary,
     Calibrate,
     Call,
+    Case,
+    Cast,
     Column,
     Copy,
     CreateModel,
@@ -46,7 +48,7 @@ from kryptondb.grammar.statements import (
     TopK,
     Unary,
 )
-from kryptondb.grammar.words import TABLE_FILES
+from kryptondb.grammar.words import TABLE_FILES, TYPES
 
 CELL_COLUMNS = ("image", "class", "label", "row", "col", "y", "x", "height", "width", "base", "score", "drop", "exact")
 #: Statements are large to draw, and a busy machine is no failure.
@@ -101,7 +103,21 @@ def _compound(inner: SearchStrategy[Expression]) -> SearchStrategy[Expression]:
         st.builds(In, inner, items, st.booleans()),
         st.builds(IsNull, inner, st.booleans()),
         st.builds(Like, inner, inner, st.booleans(), st.none() | inner, st.booleans()),
+        st.builds(Cast, inner, st.sampled_from(list(TYPES))),
+        cases(inner),
         calls(inner),
+    )
+
+
+def cases(inner: SearchStrategy[Expression]) -> SearchStrategy[Case]:
+    branches = st.lists(st.tuples(inner, inner), min_size=1, max_size=3)
+    return st.builds(
+        lambda operand, pairs, otherwise: Case(
+            operand, tuple(test for test, _ in pairs), tuple(result for _, result in pairs), otherwise
+        ),
+        st.none() | inner,
+        branches,
+        st.none() | inner,
     )
 
 
@@ -166,6 +182,9 @@ def selects() -> SearchStrategy[Select]:
         limit=st.one_of(st.none(), st.integers(0, 2**63 - 1), parameters()),
         promise=st.none() | promises(),
         hints=options(),
+        distinct=st.booleans(),
+        having=st.none() | expressions(max_leaves=3),
+        offset=st.one_of(st.none(), st.integers(0, 2**63 - 1), parameters()),
     )
 
 

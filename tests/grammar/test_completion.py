@@ -22,17 +22,17 @@ OCCLUDE = "SELECT HEATMAP FROM occlude(chest, 'a'"
         ("SELECT HEATMAP FROM OC", ("occlude",)),
         ("SELECT HEATMAP FROM occlude(", ()),
         (OCCLUDE + ", class => ", ("TOP", "ALL", "NULL", "TRUE", "FALSE")),
-        (OCCLUDE + ") ", ("WHERE", "GROUP BY", "ORDER BY", "LIMIT", "WITH", "USING")),
+        (OCCLUDE + ") ", ("WHERE", "GROUP BY", "HAVING", "ORDER BY", "LIMIT", "OFFSET", "WITH", "USING")),
         (OCCLUDE + ") GROUP ", ("BY",)),
         (OCCLUDE + ") WITH ", ("SSIM", "TIME")),
         (
             OCCLUDE + ") WITH SSIM >= 0.9 ",
-            ("WHERE", "GROUP BY", "ORDER BY", "LIMIT", "WITH", "USING", "CONFIDENCE", "AND"),
+            ("WHERE", "GROUP BY", "HAVING", "ORDER BY", "LIMIT", "OFFSET", "WITH", "USING", "CONFIDENCE", "AND"),
         ),
         (
             OCCLUDE + ") ORDER BY y ",
             (
-                *("LIMIT", "WITH", "USING", "ASC", "DESC", "NULLS"),
+                *("LIMIT", "OFFSET", "WITH", "USING", "ASC", "DESC", "NULLS"),
                 *("AND", "OR", "NOT", "BETWEEN", "IN", "IS", "LIKE", "ILIKE"),
             ),
         ),

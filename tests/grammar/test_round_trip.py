@@ -85,6 +85,43 @@ def test_only_the_parentheses_that_matter_are_printed(text: str) -> None:
     assert str(parse_expression(text)) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        (
+            "SELECT y a, drop * 2 twice, HEATMAP h FROM occlude(m, 'a')",
+            "SELECT y AS a, drop * 2 AS twice, HEATMAP AS h ",
+        ),
+        (
+            "select distinct y from occlude(m, 'a') offset 3 limit 2",
+            "SELECT DISTINCT y FROM occlude(m, 'a') LIMIT 2 OF",
+        ),
+        ("SELECT y FROM occlude(m, 'a') OFFSET ? LIMIT ?", "SELECT y FROM occlude(m, 'a') LIMIT ?2 OFFSET ?1"),
+        (
+            "SELECT y::int, -y::double precision FROM occlude(m, 'a')",
+            "SELECT CAST(y AS INTEGER), -CAST(y AS DOUBLE) AS p",
+        ),
+        (
+            "SELECT CAST(y AS double precision), y::text::varchar FROM occlude(m, 'a')",
+            "SELECT CAST(y AS DOUBLE), CAST(CAST(y",
+        ),
+        ("SELECT CAST(y AS VARCHAR(10)) FROM occlude(m, 'a')", "SELECT CAST(y AS VARCHAR) FROM"),
+        (
+            "SELECT y FROM occlude(m, 'a') WHERE y IN ? AND y NOT IN $l",
+            "SELECT y FROM occlude(m, 'a') WHERE y IN (?) AND y",
+        ),
+        (
+            "SELECT y FROM occlude(m, 'a') GROUP BY y HAVING count(*) > 1",
+            "SELECT y FROM occlude(m, 'a') GROUP BY y HAVING",
+        ),
+    ],
+)
+def test_what_may_be_written_in_several_ways_is_printed_in_one(text: str, canonical: str) -> None:
+    statement = parse(text)
+    assert str(statement).startswith(canonical)
+    assert parse(str(statement)) == statement
+
+
 def test_a_minus_sign_belongs_to_the_number_unless_parentheses_part_them() -> None:
     assert parse_expression("-5") == Literal(-5)
     assert parse_expression("-(5)") == Unary("-", Literal(5))

@@ -31,15 +31,31 @@ def test_order_by_takes_aliases_ordinals_and_columns_that_are_not_selected(datab
 
 def test_an_alias_wins_over_a_column_in_order_by_and_loses_in_group_by(database: Database) -> None:
     assert "Sort  -y" in database.tree(f"SELECT -y AS x {FROM} ORDER BY x")
+    assert "Sort  x + 0" in database.tree(f"SELECT -y AS x {FROM} ORDER BY x + 0")
+    assert "Sort  -(-y)" in database.tree(f"SELECT -y AS a {FROM} ORDER BY -a")
+    assert "Filter  -drop > 3" in database.tree(f"SELECT -drop AS a {FROM} WHERE a > 3")
+    assert "Filter  drop > 3" in database.tree(f"SELECT y AS drop {FROM} WHERE drop > 3")
     assert "by x" in database.tree(f"SELECT count(*) AS n, x AS y {FROM} GROUP BY x ORDER BY y")
 
 
 @pytest.mark.parametrize(
     ("query", "message"),
     [
+        (f"SELECT y {FROM} HAVING y > 1", "y differs from cell to cell within a group"),
+        (f"SELECT max(y) {FROM} HAVING max(y)", "HAVING needs a condition, but max(y) is a number"),
+        (f"SELECT HEATMAP {FROM} HAVING max(y) > 1", "HEATMAP is one row an image and class already"),
+        (f"SELECT max(y) AS most, x {FROM} GROUP BY x ORDER BY most + y", "y differs from cell to cell within a group"),
+        (f"SELECT max(drop) AS m {FROM} WHERE m > 1", "so it cannot ask for max(drop)"),
+        (f"SELECT DISTINCT HEATMAP {FROM}", "DISTINCT cannot compare HEATMAP"),
+        (f"SELECT DISTINCT y {FROM} ORDER BY x", "rows that DISTINCT makes one may differ in x"),
+        (f"SELECT DISTINCT -y AS x {FROM} ORDER BY x + 1", "rows that DISTINCT makes one may differ in x"),
+        (f"SELECT CASE WHEN y THEN 1 END {FROM}", "WHEN takes a condition, but y is a number"),
+        (f"SELECT CASE label WHEN 1 THEN 1 END {FROM}", "label is a string and 1 is a number: they cannot be compared"),
+        (f"SELECT CASE WHEN exact THEN 1 ELSE 'a' END {FROM}", "CASE is a number or a string by turns: 1 and 'a'"),
         (f"SELECT drpo {FROM}", 'Did you mean "drop"?'),
         (f"SELECT drop AS d {FROM} ORDER BY dd", 'no column named "dd"'),
-        (f"SELECT drop AS d {FROM} WHERE d > 1", "WHERE cannot use the output d"),
+        (f"SELECT drop AS d {FROM} WHERE dd > 1", 'no column named "dd"'),
+        (f"SELECT HEATMAP h {FROM} WHERE h > 1", "HEATMAP stands alone"),
         (f"SELECT round(drop, x) {FROM}", "the digits of round"),
         (f"SELECT * {FROM} WHERE drop", "WHERE needs a condition, but drop is a number"),
         (f"SELECT * {FROM} WHERE label = 3", "its number is class: class = 3"),
@@ -88,3 +104,36 @@ def test_many_outputs_and_keys_are_bound_at_once(database: Database) -> None:
     plan = database.plan(f"SELECT {many} {FROM} GROUP BY {many} ORDER BY {many}")
     assert len(set(plan.schema)) == 1_000
     assert "Sort  y\n" in str(plan)
+
+
+def test_having_picks_groups_by_what_they_are_grouped_by_then_by_outputs(database: Database) -> None:
+    tree = database.tree(
+        f"SELECT label, max(drop) AS drop {FROM} WHERE y < 8 GROUP BY label HAVING drop > 0.1 AND count(*) > 1"
+    )
+    assert 'Filter  "max(drop)" > 0.1 AND "count(*)" > 1' in tree
+    assert "Occlusion" in tree and tree.index("Filter") < tree.index("Aggregate")
+
+
+def test_a_condition_of_having_is_never_pushed_below_the_groups(database: Database) -> None:
+    for condition in ("y > 1000", "class = 99", "image = 'b.png'", "label = 'nodule'"):
+        column = condition.split()[0]
+        for where in ("", "WHERE drop > 0 "):
+            plan = database.plan(f"SELECT {column}, count(*) {FROM} {where}GROUP BY {column} HAVING {condition}")
+            assert plan.occlude is not None and plan.occlude.runs is None and plan.occlude.image_filter is None
+            assert f"Filter  {condition}" in str(plan)
+    plan = database.plan(f"SELECT count(*) {FROM} WHERE y < 8 HAVING count(*) > 5")
+    assert plan.occlude is not None and plan.occlude.positions == 18
+
+
+def test_distinct_groups_the_outputs_and_sorts_what_is_left(database: Database) -> None:
+    tree = database.tree(
+        f"SELECT DISTINCT y % 8 AS odd, label {FROM} WHERE drop > 0 ORDER BY odd + 1 DESC LIMIT 3 OFFSET 2"
+    )
+    lines = [line.strip(" └─") for line in tree.split("\n")]
+    assert lines[:5] == [
+        "Limit  3 after 2",
+        "Sort  odd + 1 DESC",
+        "Aggregate  by odd, label",
+        "Project  y % 8 AS odd, label",
+        "Filter  drop > 0",
+    ]

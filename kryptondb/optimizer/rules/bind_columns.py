@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from kryptondb.errors import BindError, did_you_mean
-from kryptondb.grammar.statements import Call, Column, Expression, ImageItem, Literal, Star
+from kryptondb.grammar.statements import Call, Column, Expression, ImageItem, Literal, Select, Star
 from kryptondb.grammar.tree import walk
 from kryptondb.grammar.words import IMAGE_ITEMS
 from kryptondb.optimizer.context import Context
@@ -34,18 +34,20 @@ def bind_columns(plan: LogicalPlan, context: Context) -> LogicalPlan:
     project = plan.root
     assert isinstance(project, Project)
     items = _items(project.items, table.columns, columns)
-    aliases = {name.casefold(): expression for expression, name in items}
+    aliases = _aliases(plan.statement, items)
 
     def bind(node: PlanNode) -> PlanNode:
+        if isinstance(node, Filter) and isinstance(node.input, Aggregate):
+            return dataclasses.replace(node, predicate=_having(node.predicate, node.input.keys, columns, aliases))
         if isinstance(node, Filter):
             return dataclasses.replace(node, predicate=_where(node.predicate, columns, aliases))
         if isinstance(node, Aggregate):
-            keys = (_output(key, "GROUP BY", items, columns, aliases, alias_first=False) for key in node.keys)
+            keys = (_output(key, "GROUP BY", items, columns, aliases) for key in node.keys)
             return dataclasses.replace(node, keys=tuple(dict.fromkeys(_group_key(key) for key in keys)))
         if isinstance(node, Sort):
             sorts: dict[Expression, tuple[Expression, bool, bool | None]] = {}
             for key, down, nulls in node.keys:
-                bound = _output(key, "ORDER BY", items, columns, aliases, alias_first=True)
+                bound = _output(key, "ORDER BY", items, columns, aliases)
                 sorts.setdefault(bound, (bound, down, nulls))  # a key that comes again decides nothing
             return dataclasses.replace(node, keys=tuple(sorts.values()))
         return dataclasses.replace(node, items=items) if isinstance(node, Project) else node
@@ -67,10 +69,25 @@ def _items(items: Items, every: Sequence[str], columns: Mapping[str, str]) -> It
             word = str(expression)
             found.append((expression, word.lower() if name == word else name))
         else:
-            bound = _resolve(expression, columns, {}, "the select list")
+            bound = _resolve(expression, columns, "the select list")
             type_of(bound, columns)
             found.append((bound, name if column_name(expression) != name else column_name(bound)))
     return _unique(found)
+
+
+def _aliases(statement: Select, items: Items) -> Mapping[str, Expression]:
+    """What names of outputs stand for: those that the statement gives come before those that columns bring."""
+    found: dict[str, Expression] = {}
+    stars = sum(isinstance(item.expression, Star) for item in statement.items)
+    width = (len(items) - len(statement.items) + stars) // max(1, stars)
+    place = 0
+    for item in statement.items:
+        if item.alias is not None:
+            found.setdefault(item.alias.casefold(), items[place][0])
+        place += width if isinstance(item.expression, Star) else 1
+    for expression, name in items:
+        found.setdefault(name.casefold(), expression)
+    return found
 
 
 def _unique(items: list[tuple[Expression, str]]) -> Items:
@@ -89,16 +106,46 @@ def _unique(items: list[tuple[Expression, str]]) -> Items:
 
 
 def _where(predicate: Expression, columns: Mapping[str, str], aliases: Mapping[str, Expression]) -> Expression:
-    for part in walk(predicate):
+    aliased = _aliased(predicate, columns, aliases)
+    for part in walk(aliased):
         if is_aggregate(part):
             raise BindError(
                 f"WHERE picks cells before they are grouped, so it cannot ask for {part}",
                 position=part.position or predicate.position,
-                hint="ORDER BY can use an aggregate, and LIMIT keeps the first groups.",
+                hint=f"HAVING picks groups, and may ask for {part}.",
             )
-    bound = _resolve(predicate, columns, aliases, "WHERE")
-    need_condition(bound, columns)
+    bound = _resolve(aliased, columns, "WHERE", known=tuple(aliases))
+    need_condition(bound, columns, "WHERE")
     return bound
+
+
+def _having(
+    predicate: Expression,
+    keys: Sequence[Expression],
+    columns: Mapping[str, str],
+    aliases: Mapping[str, Expression],
+) -> Expression:
+    """A condition on groups: a name is what they are grouped by, then an output, then a column for aggregates."""
+    known = {key.name for key in keys if isinstance(key, Column)}
+    bound = _resolve(_aliased(predicate, known, aliases), columns, "HAVING", known=tuple(aliases))
+    need_condition(bound, columns, "HAVING")
+    return bound
+
+
+def _aliased(expression: Expression, columns: Container[str], aliases: Mapping[str, Expression]) -> Expression:
+    """The expression with outputs in the place of their names; a name in `columns` is a column first.
+
+    Inside an aggregate names are columns: what is aggregated are cells, which have no outputs.
+    """
+
+    def output(part: Expression) -> Expression | None:
+        if is_aggregate(part):
+            return part
+        if not isinstance(part, Column) or part.name.casefold() in columns:
+            return None
+        return aliases.get(part.name.casefold())
+
+    return rewrite(expression, output)
 
 
 def _output(
@@ -107,21 +154,17 @@ def _output(
     items: Items,
     columns: Mapping[str, str],
     aliases: Mapping[str, Expression],
-    *,
-    alias_first: bool,
 ) -> Expression:
-    """A GROUP BY or ORDER BY expression, where `2` is the second output and an output's name stands for it."""
+    """A GROUP BY or ORDER BY expression, where `2` is the second output and an output's name stands for it.
+
+    As in DuckDB a name that is an output's and a column's is the output where it is all of a key of ORDER BY, and the
+    column everywhere else.
+    """
     if isinstance(expression, Literal):
         return _ordinal(expression, clause, _outputs(items))
-
-    def output(part: Expression) -> Expression | None:
-        if not isinstance(part, Column) or part.name.casefold() not in aliases:
-            return None
-        if not alias_first and part.name.casefold() in columns:
-            return None
-        return aliases[part.name.casefold()]
-
-    bound = _resolve(rewrite(expression, output), columns, {}, clause, known=tuple(aliases))
+    alone = clause == "ORDER BY" and isinstance(expression, Column)
+    aliased = _aliased(expression, () if alone else columns, aliases)
+    bound = _resolve(aliased, columns, clause, known=tuple(aliases))
     for part in walk(bound):
         if isinstance(part, ImageItem):
             raise BindError(f"{clause} cannot use {part}, which has no order", position=expression.position)
@@ -157,7 +200,6 @@ def _group_key(key: Expression) -> Expression:
 def _resolve(
     expression: Expression,
     columns: Mapping[str, str],
-    aliases: Mapping[str, Expression],
     clause: str,
     known: Sequence[str] = (),
 ) -> Expression:
@@ -172,12 +214,6 @@ def _resolve(
             return None
         if part.name.casefold() in columns:
             return Column(part.name.casefold(), position=part.position)
-        if part.name.casefold() in aliases:
-            raise BindError(
-                f"{clause} cannot use the output {part.name}: it is evaluated before there are outputs",
-                position=part.position,
-                hint=f"Write {aliases[part.name.casefold()]} in its place.",
-            )
         if part.name.upper() in IMAGE_ITEMS:
             word = part.name.upper()
             if clause != "the select list":

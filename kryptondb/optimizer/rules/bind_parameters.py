@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kryptondb.errors import BindError, did_you_mean
-from kryptondb.grammar.statements import Expression, ListLiteral, Literal, Node, Parameter, Select
+from kryptondb.grammar.statements import Expression, In, ListLiteral, Literal, Node, Parameter, Select
+
+#: Values of one list for IN: the statement that says so is still one that can be parsed.
+MAX_LIST = 20_000
 
 
 def bind_parameters(select: Select, bindings: Mapping[str, Any]) -> Select:
@@ -52,13 +55,44 @@ class _Binder:
             return self._value(value)
         if isinstance(value, tuple):
             return tuple(self.bind(item) for item in value)
+        if isinstance(value, In):
+            return self._membership(value)
         if not isinstance(value, Node):
             return value
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         changed = {name: self.bind(old) for name, old in fields.items() if isinstance(old, (Node, tuple))}
-        if isinstance(value, Select) and isinstance(value.limit, Parameter):
-            changed["limit"] = _limit(changed["limit"], value.limit)
+        if isinstance(value, Select):
+            for clause in ("limit", "offset"):
+                if isinstance(getattr(value, clause), Parameter):
+                    changed[clause] = _rows(clause.upper(), changed[clause], getattr(value, clause))
         return dataclasses.replace(value, **changed) if changed else value
+
+    def _membership(self, node: In) -> Expression:
+        """`x IN (?)` with the items of a list in the parameter's place; x is in no empty list."""
+        items: list[Expression] = []
+        for item in node.items:
+            several = self._several(item) if isinstance(item, Parameter) else None
+            items.extend([self.bind(item)] if several is None else several)
+        if not items:
+            return Literal(node.negated, position=node.position)
+        return dataclasses.replace(node, value=self.bind(node.value), items=tuple(items))
+
+    def _several(self, parameter: Parameter) -> list[Expression] | None:
+        """The items of a parameter that is bound to a list; None for a single value."""
+        values = _items(self.bindings.get(parameter_key(parameter)))
+        if values is None:
+            return None
+        if len(values) > MAX_LIST:
+            message = f"{_shown(parameter)} holds {len(values):,} values; the most is {MAX_LIST:,}"
+            raise BindError(message, position=parameter.position)
+        found: list[Expression] = []
+        for value in values:
+            literal = _literal(value, parameter)
+            if not isinstance(literal, Literal):
+                message = f"{_shown(parameter)} holds a {type(value).__name__}, which nothing here is compared with"
+                raise BindError(message, position=parameter.position, hint="IN takes numbers and strings.")
+            found.append(literal)
+        return found
 
     def _value(self, parameter: Parameter) -> Expression:
         key = parameter_key(parameter)
@@ -75,6 +109,18 @@ class _Binder:
             position=parameter.position,
             hint="A number, a string, or a list of them fits here; a picture fits as the second argument of occlude.",
         )
+
+
+def _items(value: Any) -> Sequence[Any] | None:
+    """What a list, a tuple, a set, a range, or an array or series of one axis holds; None for anything else."""
+    if isinstance(value, (list, tuple, set, frozenset, range)):
+        return tuple(value)
+    if getattr(value, "ndim", 1) != 1:
+        return None
+    for method in ("tolist", "to_pylist", "to_list"):  # numpy and pandas, pyarrow, Polars
+        if hasattr(value, method):
+            return tuple(getattr(value, method)())
+    return None
 
 
 def _literal(value: Any, parameter: Parameter) -> Expression | None:
@@ -95,10 +141,10 @@ def _literal(value: Any, parameter: Parameter) -> Expression | None:
     return None
 
 
-def _limit(value: Any, parameter: Parameter) -> int:
+def _rows(clause: str, value: Any, parameter: Parameter) -> int:
     number = value.value if isinstance(value, Literal) else None
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-        raise BindError(f"LIMIT must be a whole number from 0, not {value}", position=parameter.position)
+        raise BindError(f"{clause} must be a whole number from 0, not {value}", position=parameter.position)
     return number
 
 

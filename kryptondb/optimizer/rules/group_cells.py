@@ -56,6 +56,7 @@ def _group_rows(project: Project) -> PlanNode:
     keys = next(node.keys for node in project.walk() if isinstance(node, Aggregate))
     outputs = [item for item, _ in project.items]
     outputs += [key for node in project.walk() if isinstance(node, Sort) for key, *_ in node.keys]
+    outputs += [node.predicate for node in project.walk() if isinstance(node, Filter) and _picks_groups(node)]
     calls: dict[Call, str] = {}
     for output in outputs:
         for part in walk(output):
@@ -70,6 +71,8 @@ def _group_rows(project: Project) -> PlanNode:
     def change(node: PlanNode) -> PlanNode:
         if isinstance(node, Aggregate):
             return dataclasses.replace(node, aggregates=tuple(calls.items()))
+        if isinstance(node, Filter) and _picks_groups(node):
+            return dataclasses.replace(node, predicate=above(node.predicate))
         if isinstance(node, Sort):
             return dataclasses.replace(node, keys=tuple((above(key), down, nulls) for key, down, nulls in node.keys))
         if isinstance(node, Project):
@@ -77,6 +80,11 @@ def _group_rows(project: Project) -> PlanNode:
         return node
 
     return project.transform(change)
+
+
+def _picks_groups(node: Filter) -> bool:
+    """Whether it is HAVING's."""
+    return isinstance(node.input, Aggregate)
 
 
 def _grouped(part: Expression, keys: Mapping[Expression, None], calls: Mapping[Call, str]) -> Expression | None:

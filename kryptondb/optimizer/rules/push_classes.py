@@ -11,7 +11,7 @@ from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.evaluate import decide, numbers, strings
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, source
 from kryptondb.optimizer.physical import ClassChoice
-from kryptondb.optimizer.relational import Filter, HeatMaps
+from kryptondb.optimizer.relational import Aggregate, Filter, HeatMaps
 from kryptondb.optimizer.tree import PlanNode
 
 
@@ -45,8 +45,8 @@ def push_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
 
 
 def _target(plan: LogicalPlan) -> Filter | None:
-    """The filter that decides which classes have rows: the topmost, which is the only one or the one above the maps."""
-    filters = [node for node in plan.root.walk() if isinstance(node, Filter)]
+    """The filter that decides which classes have rows: the only one below groups, or the one above the maps."""
+    filters = [node for node in plan.root.walk() if isinstance(node, Filter) and not isinstance(node.input, Aggregate)]
     above = [node for node in filters if not isinstance(node.input, Occlusion)]
     grouped = any(isinstance(node, HeatMaps) for node in plan.root.walk())
     return next(iter(above if grouped else filters), None)

@@ -7,7 +7,7 @@ import dataclasses
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion
-from kryptondb.optimizer.relational import Filter
+from kryptondb.optimizer.relational import Aggregate, Filter
 from kryptondb.optimizer.tree import PlanNode
 
 
@@ -22,13 +22,13 @@ def push_images(plan: LogicalPlan, context: Context) -> LogicalPlan:
     pushed = [
         part
         for node in plan.root.walk()
-        if isinstance(node, Filter)
+        if isinstance(node, Filter) and not isinstance(node.input, Aggregate)
         for part in conjuncts(node.predicate)
         if columns_of(part) == {"image"}
     ]
 
     def push(node: PlanNode) -> PlanNode:
-        if isinstance(node, Filter):
+        if isinstance(node, Filter) and not isinstance(node.input, Aggregate):
             rest = conjunction(part for part in conjuncts(node.predicate) if part not in pushed)
             return node.input if rest is None else dataclasses.replace(node, predicate=rest)
         if isinstance(node, Occlusion):
