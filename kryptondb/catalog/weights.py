@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import pickletools
 import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from kryptondb.errors import ModelError
 from kryptondb.files.regular import check_regular
@@ -26,6 +28,17 @@ SAVE_HINT = "Save the state with torch.save(model.state_dict(), 'file.pth') or s
 _DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
 
 State = dict[str, "torch.Tensor"]
+
+#: What the pickle of a file of dense tensors names.
+_WEIGHTS_ONLY = re.compile(
+    r"collections\.(OrderedDict|Counter)|(builtins|__builtin__)\.(set|complex)|_codecs\.encode"
+    r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state)"
+    r"|torch\._tensor\._rebuild_from_type_v2|torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout"
+    r"|torch\.(Tensor|Size|device|(cuda\.)?\w+Storage)|torch\.storage\.(Typed|Untyped)Storage"
+    r"|torch\.(u?int\d+|float\d+\w*|bfloat16|bool|complex\d+)"
+)
+_LEGACY_PICKLES = 5
+_log = logging.getLogger(__name__)
 
 
 def read_state(path: str) -> State:
@@ -127,6 +140,7 @@ def _read_torch(path: str) -> Any:
 
     if zipfile.is_zipfile(path):
         _check_archive(path)
+    _check_pickles(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # UnpicklingError, RuntimeError, EOFError, MemoryError, ...: whatever is in the file
@@ -163,6 +177,48 @@ def _check_archive(path: str) -> None:
         raise ModelError(f"{path} would grow when unpacked, which torch.save does not write", hint=SAVE_HINT)
 
 
+def _check_pickles(path: str) -> None:
+    """Refuses what torch's weights-only reader would build besides dense tensors: it trusts their sizes.
+
+    It makes a bytearray as long as a file says, and nested, sparse and quantized tensors of parts that need not fit.
+    """
+    try:
+        for name in _globals(path):
+            if not _WEIGHTS_ONLY.fullmatch(name):
+                raise ModelError(
+                    f"{path} holds more than weights, and KryptonDB never unpickles: {name[:160]}", hint=SAVE_HINT
+                )
+    except ModelError:
+        raise
+    except Exception as error:  # pickletools raises many kinds for what is no pickle; whether it is one, torch says
+        _log.debug("%s: %s", path, error)
+
+
+def _globals(path: str) -> Iterator[str]:
+    """The functions and classes that the pickles of a weights file name, as `module.name`."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.filename.endswith(".pkl"):
+                    with archive.open(entry) as stream:
+                        yield from _named(stream)
+        return
+    with Path(path).open("rb") as stream:  # as torch.save wrote them before 1.6: five in a row
+        for _ in range(_LEGACY_PICKLES):
+            yield from _named(stream)
+
+
+def _named(stream: IO[bytes]) -> Iterator[str]:
+    texts: list[str] = []
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name in ("GLOBAL", "INST"):
+            yield str(argument).replace(" ", ".")
+        elif opcode.name == "STACK_GLOBAL":  # torch.save does not write it, and its names may come from anywhere
+            yield ".".join(texts[-2:])
+        elif isinstance(argument, str):
+            texts = [*texts[-1:], argument]
+
+
 def _named_tensors(value: object, path: str) -> State:
     """The state dict inside what a file holds: itself, or under one of the keys that training scripts use."""
     import torch
@@ -176,9 +232,21 @@ def _named_tensors(value: object, path: str) -> State:
         value = inner
     if isinstance(value, Mapping):
         tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
+        odd = next((name for name, tensor in tensors.items() if not _is_dense(tensor)), None)
+        if odd is not None:
+            raise ModelError(
+                f"{path} holds a tensor of a kind that is not taken, nested, sparse or quantized: {odd[:160]}",
+                hint=SAVE_HINT,
+            )
         if tensors:
             return {_DENSENET.sub(r"\1\2", name): tensor for name, tensor in tensors.items()}
     raise ModelError(f"{path} holds no named tensors but {type(value).__name__}", hint=SAVE_HINT)
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    import torch
+
+    return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized and not tensor.is_meta
 
 
 def _fitting_names(state: State, wanted: State) -> State:

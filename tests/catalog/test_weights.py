@@ -181,6 +181,46 @@ def test_tensors_of_another_kind_are_reported() -> None:
     assert "cannot be copied" in misfit({**state, "head.bias": torch.zeros(5, device="meta")})
 
 
+ODD = {
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "sparse rows": lambda: torch.eye(3).to_sparse_csr(),
+    "quantized": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    "meta": lambda: torch.zeros(3, device="meta"),
+}
+
+
+@pytest.mark.parametrize("kind", list(ODD))
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tensors_that_are_not_dense_are_refused(tmp_path: Path, kind: str, legacy: bool) -> None:
+    path = tmp_path / "odd.pth"
+    state = {"weight": ODD[kind](), "bias": torch.zeros(3)}
+    try:
+        torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    except (RuntimeError, TypeError):
+        pytest.skip("this torch does not save it so")
+    with pytest.raises(ModelError, match=r"odd\.pth (holds|is not a sound weights file)"):
+        read_state(str(path))
+
+
+@pytest.mark.parametrize("maker", ["builtins\nbytearray", "__builtin__\nbytearray", "torch._utils\n_rebuild_qtensor"])
+@pytest.mark.parametrize("bare", [False, True])
+def test_what_a_weights_file_would_make_as_long_as_it_says_is_not_made(tmp_path: Path, maker: str, bare: bool) -> None:
+    pickled = b"\x80\x02c" + maker.encode() + b"\nJ\x00\xca\x9a\x3b\x85R."  # of a thousand million bytes
+    path = tmp_path / "long.pth"
+    if bare:
+        path.write_bytes(pickled)
+    else:
+        torch.save({"weight": torch.zeros(3)}, path)
+        with zipfile.ZipFile(path) as archive:
+            records = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in records.items():
+                archive.writestr(name, pickled if name.endswith("data.pkl") else data)
+    with pytest.raises(ModelError, match="holds more than weights, and KryptonDB never unpickles: "):
+        read_state(str(path))
+
+
 def test_files_from_before_batch_counters_still_load() -> None:
     state = {name: tensor for name, tensor in small_net().state_dict().items() if "batches" not in name}
     net = small_net(1)
