@@ -72,7 +72,8 @@ def analyze(
         recipes = recipes_on(owner.rates(occlude.device), occlude.precision)
         profiler, estimates = _profiler(owner, occlude, statement, recipes)
         spec = occlude.input.spec if occlude.input.spec is not None else bindings[str(occlude.input.binding)]
-        sources = sampling_order(find_images(list(spec) if isinstance(spec, tuple) else spec, occlude.input.window))
+        named = list(spec) if isinstance(spec, tuple) else spec
+        sources = sampling_order(find_images(named, occlude.input.window, occlude.input.axes))
         run = _Run(owner, key_of(occlude), profiler, budget, estimates)
         try:
             run.over(sources, recipes, budget_option.position if budget_option is not None else None)

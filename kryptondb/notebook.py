@@ -63,7 +63,7 @@ class Pictures:
         assert self._plan.occlude is not None
         images = self._plan.occlude.input
         spec = self._bindings[images.binding] if images.binding is not None else images.spec
-        for source in find_images(list(spec) if isinstance(spec, tuple) else spec, images.window):
+        for source in find_images(list(spec) if isinstance(spec, tuple) else spec, images.window, images.axes):
             if source.name == name:
                 return source.load()
         return None

@@ -201,7 +201,7 @@ def _count(image: ImageRun, counted: float, meter: MemoryMeter, run: Run) -> flo
 def _sources(images: Images, bindings: Mapping[str, object]) -> Iterator[ImageSource]:
     from kryptondb.images.sources import find_images
 
-    return iter(find_images(named_images(images, bindings), images.window))
+    return iter(find_images(named_images(images, bindings), images.window, images.axes))
 
 
 def _is_single(images: Images, bindings: Mapping[str, object]) -> bool:

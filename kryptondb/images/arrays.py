@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from kryptondb.errors import ImageError
+from kryptondb.images.foreign_arrays import as_numpy, default_axes, is_array, rows_columns_channels
 from kryptondb.images.levels import Window, windowed
 from kryptondb.images.picture import PIXEL_LIMIT, Picture
 
@@ -43,13 +44,16 @@ _TURNS = {
 }
 
 
-def from_array(source: object, name: str, window: Window | None = None) -> Picture:
-    """The picture in a numpy array or a PIL image, called `name`.
+def from_array(source: object, name: str, window: Window | None = None, axes: str | None = None) -> Picture:
+    """The picture in an array (numpy's or any of `foreign_arrays`) or a PIL image, called `name`.
 
-    An array is H x W or H x W x C with C 1 (grey), 3 (RGB), 2 or 4 (those with alpha), or any number up to 64 for
-    models that read as many, in uint8, uint16, bool, or floats in 0..1. A PIL image may have any mode but LAB, and is
-    turned upright if it carries an EXIF orientation. Through a `window`, (center, width) in the samples' own units,
-    grey samples may be of any real type and range.
+    An array is H x W, H x W x C, or C x H x W, with C 1 (grey), 3 (RGB), 2 or 4 (those with alpha), or any number up to
+    64 for models that read as many, in uint8, uint16, bool, or floats in 0..1. A PIL image may have any mode but LAB,
+    and is turned upright if it carries an EXIF orientation. Through a `window`, (center, width) in the samples' own
+    units, samples without alpha may be of any real type and range: grey ones, and in an array colours without a range.
+
+    Args:
+        axes: 'HWC' or 'CHW'. By default 'CHW' in a torch tensor and 'HWC' in all else.
 
     Raises:
         ImageError: anything else; the message starts with `name`.
@@ -63,13 +67,13 @@ def from_array(source: object, name: str, window: Window | None = None) -> Pictu
             raise ImageError(f"{name}: {error}") from None
         except OSError as error:  # an image that was opened but not read yet, from a file that is damaged
             raise ImageError(f"{name}: cannot be decoded: {error}") from error
-    elif isinstance(source, np.ndarray):
+    elif is_array(source):
         try:
-            pixels, planes = _from_ndarray(name, source, window)
+            pixels, planes = _from_ndarray(name, as_numpy(source), window, axes, default_axes(source))
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
     else:
-        raise ImageError(f"{name}: expected a numpy array or a PIL image, not {type(source).__name__}")
+        raise ImageError(f"{name}: expected an array or a PIL image, not {type(source).__name__}")
     return Picture(name, np.ascontiguousarray(pixels, dtype=np.float32), planes)
 
 
@@ -194,7 +198,8 @@ def _levels(samples: NDArray[np.generic], window: Window | None) -> Floats:
     """The same, every channel as it is given: H x W x C in 0..1."""
     kind, channels = samples.dtype.kind, samples.shape[2]
     if window is not None:
-        if channels != 1:
+        has_range = kind in "bu" and samples.dtype.itemsize <= 2
+        if channels in (2, 4) or (channels != 1 and has_range):
             raise Meaningless(GREY_ONLY)
         if kind not in "buif":
             raise Meaningless(f"{samples.dtype} samples are no levels of grey")
@@ -208,21 +213,24 @@ def _levels(samples: NDArray[np.generic], window: Window | None) -> Floats:
     raise Meaningless(f"{samples.dtype} samples have no known range; give uint8, uint16 or floats in 0..1, or a window")
 
 
-def _from_ndarray(name: str, array: NDArray[np.generic], window: Window | None) -> tuple[Floats, Floats | None]:
+def _from_ndarray(
+    name: str, array: NDArray[np.generic], window: Window | None, axes: str | None, default: str
+) -> tuple[Floats, Floats | None]:
     """What there is to look at, and all channels where they are neither grey nor RGB."""
     array = np.asarray(array)  # a matrix has two axes whatever is asked of it
     shape = " x ".join(map(str, array.shape)) or "a single number"
     if array.ndim == 4:
         raise ValueError(f"an array of shape {shape} is a batch; give a list of pictures: list(array)")
     if array.ndim not in (2, 3):
-        raise ValueError(f"a picture is an H x W or H x W x C array, not {shape}")
+        raise ValueError(f"a picture is an H x W, H x W x C or (with axes => 'CHW') C x H x W array, not {shape}")
+    if array.size == 0:
+        raise ValueError(f"the picture has no pixels ({shape})")
+    array = rows_columns_channels(array, axes, default)
     if array.ndim == 2:
         array = array[:, :, None]
     check_size(name, array.shape[0], array.shape[1])
-    channels_first = array.shape[0] in (1, 3, 4) and array.shape[2] > 4
-    if not 1 <= array.shape[2] <= MAX_CHANNELS or channels_first:
-        remedy = "; channels come last: array.transpose(1, 2, 0)" if channels_first else "; C is 1 to 64"
-        raise ValueError(f"a picture is an H x W or H x W x C array, not {shape}{remedy}")
+    if not 1 <= array.shape[2] <= MAX_CHANNELS:
+        raise ValueError(f"a picture is an H x W or H x W x C array, not {shape}; C is 1 to {MAX_CHANNELS}")
     pixels = _levels(array, window)
     if pixels.shape[2] in (2, 4):
         return over_white(pixels[:, :, :-1], pixels[:, :, -1]), pixels

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from kryptondb.images.arrays import from_array
 from kryptondb.images.content import BytesContent, FileContent
 from kryptondb.images.decode import SUFFIXES, decode
 from kryptondb.images.folders import Found, Unreadable, exists, is_folder, is_picture, links_in, match_glob, walk
+from kryptondb.images.foreign_arrays import is_array, pictures_in
 from kryptondb.images.levels import Window
 from kryptondb.images.part import WHOLE, Part, split_fragment
 from kryptondb.images.picture import Picture, printable
@@ -41,16 +42,17 @@ class ImageSource:
     file: Path | None = None
 
 
-def find_images(spec: object, window: Window | None = None) -> Iterator[ImageSource]:
+def find_images(spec: object, window: Window | None = None, axes: str | None = None) -> Iterator[ImageSource]:
     """The pictures that `spec` means, in order, none decoded yet.
 
     Args:
         spec: a path; a glob (`*`, `?`, `[...]`, `**` for any depth); a folder (all depths, hidden files and files that
             are not pictures left out); a Parquet or Arrow file with pictures or paths in a column
-            ('scans.parquet#column=image'); 'sample:NAME'; an address such as 'https://...' or 's3://...'; a numpy
-            array or PIL image; a list of these. Behind a `#` paths, folders and globs may name a part of each file:
-            'study.dcm#frame=3' (see `part`).
+            ('scans.parquet#column=image'); 'sample:NAME'; an address such as 'https://...' or 's3://...'; an array or
+            a PIL image; a batch of arrays (see `foreign_arrays`); a list of these. Behind a `#` paths, folders and
+            globs may name a part of each file: 'study.dcm#frame=3' (see `part`).
         window: (center, width), in each file's own units, that grey pictures are seen through.
+        axes: 'HWC' or 'CHW', of arrays.
 
     Raises:
         ImageError: at once, for one path that does not exist, a glob or folder without a match, an unknown sample, an
@@ -60,14 +62,16 @@ def find_images(spec: object, window: Window | None = None) -> Iterator[ImageSou
     if isinstance(spec, (list, tuple)):
         if not spec:
             raise ImageError("the list of images is empty")
-        return _from_list(spec, window)
-    return _find_one(spec, "image", window)
+        return _from_list(spec, window, axes)
+    return _find_one(spec, "image", window, axes)
 
 
 def is_single(spec: object) -> bool:
     """Whether `spec` names exactly one picture: a path that is no folder, glob or table, a sample, an array."""
     if isinstance(spec, (list, tuple)):
         return len(spec) == 1 and is_single(spec[0])
+    if is_array(spec):
+        return pictures_in(spec) is None
     if not isinstance(spec, (str, Path)) or str(spec).startswith(PREFIX):
         return True
     text = str(spec)
@@ -148,18 +152,21 @@ def _split(text: str) -> tuple[Path, str]:
     return expanded(path), fragment
 
 
-def _find_one(spec: object, name: str, window: Window | None) -> Iterator[ImageSource]:
-    """`find_images` for anything but a list; `name` is what an array is called."""
+def _find_one(spec: object, name: str, window: Window | None, axes: str | None) -> Iterator[ImageSource]:
+    """`find_images` for anything but a list; `name` is what an array is called, each of a batch with its number."""
     if isinstance(spec, (str, Path)):
         return _find_path(str(spec), window)
     if isinstance(spec, Image.Image):
         name = _filename(spec) or name
         return iter([ImageSource(name, lambda: from_array(spec, name, window))])
-    if isinstance(spec, np.ndarray):
-        return iter([ImageSource(name, lambda: from_array(spec, name, window))])
+    if is_array(spec):
+        batch = pictures_in(spec)
+        if batch is not None:
+            return _from_list(batch, window, axes, name)
+        return iter([ImageSource(name, lambda: from_array(spec, name, window, axes))])
     raise ImageError(
         f"images cannot be a value of type {type(spec).__name__}",
-        hint="Give a path, a glob, a folder, 'sample:NAME', a numpy array, a PIL image, or a list of these.",
+        hint="Give a path, a glob, a folder, 'sample:NAME', an array, a PIL image, or a list of these.",
     )
 
 
@@ -169,11 +176,15 @@ def _filename(image: Image.Image) -> str:
     return filename if isinstance(filename, str) else ""
 
 
-def _from_list(specs: list[object] | tuple[object, ...], window: Window | None) -> Iterator[ImageSource]:
+def _from_list(
+    specs: Sequence[object], window: Window | None, axes: str | None, of: str = "image"
+) -> Iterator[ImageSource]:
+    if not specs:
+        raise ImageError("the batch of images is empty")
     for index, spec in enumerate(specs):
-        name = f"image[{index}]"
+        name = f"{of}[{index}]"
         try:
-            yield from _find_one(spec, name, window)
+            yield from _find_one(spec, name, window, axes)
         except ImageError as error:
             yield _failing(printable(spec) if isinstance(spec, (str, Path)) else name, error)
 

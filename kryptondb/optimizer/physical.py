@@ -92,20 +92,23 @@ class Images(PlanNode):
     """Where pictures come from: a path, glob, folder or 'sample:NAME', several of them, or an object in the bindings.
 
     `spec` is None when a Python object is bound; `binding` is then its key. `count` is None when not known yet.
-    `window` is the (center, width) that grey pictures are seen through, in their files' units.
+    `window` is the (center, width) that grey pictures are seen through, in their files' units. `axes` says how arrays
+    lie in memory, 'HWC' or 'CHW'; None leaves it to their kind.
     """
 
     spec: str | tuple[str, ...] | None
     binding: str | None = None
     count: int | None = None
     window: tuple[float, float] | None = None
+    axes: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         return ("image",)
 
     def details(self) -> str:
-        return self._named() + (f"  window {self.window[0]:g}, {self.window[1]:g}" if self.window else "")
+        window = f"  window {self.window[0]:g}, {self.window[1]:g}" if self.window else ""
+        return f"{self._named()}{window}" + (f"  axes {self.axes}" if self.axes else "")
 
     def _named(self) -> str:
         if self.spec is None:

@@ -64,7 +64,10 @@ def test_a_pil_image_with_an_orientation_is_turned_upright(rgb: NDArray[np.uint8
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (np.zeros((3, 224, 200), dtype=np.uint8), r"a: .*3 x 224 x 200; channels come last: array\.transpose"),
+        (
+            np.zeros((3, 224, 200), dtype=np.uint8),
+            r"a: .*3 x 224 x 200 looks like channels first; say which: axes => 'CHW'",
+        ),
         (np.zeros((10, 10, 65), dtype=np.uint8), "C is 1 to 64"),
         (np.zeros((2, 10, 10, 3), dtype=np.uint8), r"batch; give a list of pictures: list\(array\)"),
         (np.zeros(10, dtype=np.uint8), "H x W"),

@@ -30,7 +30,7 @@ from kryptondb.optimizer.values import bad, no_such, number, one_of, pair
 if TYPE_CHECKING:
     from kryptondb.catalog import Model
 
-OCCLUDE_OPTIONS = ("patch", "stride", "fill", "class", "score", "edges", "window")
+OCCLUDE_OPTIONS = ("patch", "stride", "fill", "class", "score", "edges", "window", "axes")
 ANALYZE_OPTIONS = (*OCCLUDE_OPTIONS, "budget", "confidence")
 REDUNDANCY_OPTIONS = ("patch", "stride")
 SCORES = ("probability", "logit", "log_probability", "output")
@@ -61,6 +61,8 @@ def _occlusion(call: TableFunction, context: Context) -> Occlusion:
     images = _images(call.arguments[1], context)
     if "window" in options:
         images = dataclasses.replace(images, window=_window(options["window"]))
+    if "axes" in options:
+        images = dataclasses.replace(images, axes=_axes(options["axes"], images))
     channels, height, width = model.input_shape
     patch, stride = _patch_and_stride(options, model.name, height, width)
     return Occlusion(
@@ -173,11 +175,27 @@ def _window(option: Option) -> tuple[float, float]:
     return float(numbers[0]), float(numbers[1])
 
 
+def _axes(option: Option, images: Images) -> str:
+    """How arrays lie in memory: rows, columns and channels, or channels first."""
+    from kryptondb.images.foreign_arrays import AXES
+
+    axes = one_of(option, AXES, "CHW")
+    if images.spec is not None:
+        raise BindError(
+            "axes says how an array in memory lies, and these pictures are in files, which say it themselves",
+            position=option.value.position or option.position,
+            hint="Leave axes out.",
+        )
+    return axes
+
+
 def _count(specs: tuple[object, ...]) -> int | None:
     """How many pictures there are, where that is plain without reading a folder."""
+    from kryptondb.images.foreign_arrays import pictures_in
     from kryptondb.images.sources import is_single
 
-    return len(specs) if all(is_single(spec) for spec in specs) else None
+    counts = [1 if is_single(spec) else len(pictures_in(spec) or ()) for spec in specs]
+    return sum(counts) if all(counts) else None
 
 
 def _patch_and_stride(
