@@ -127,7 +127,7 @@ class Session:
         Args:
             text: the statements.
             parameters: a sequence for `?` in order (each statement counts from the first), or a mapping for `$name`;
-                values are numbers, strings, lists, and for images also PIL images and arrays: numpy's, tensors, Arrow's.
+                values are numbers, strings, lists, and for images also PIL images and arrays of numpy, torch or Arrow.
 
         Raises:
             Error: of the class of the stage that failed, with the place in the text where there is one.
