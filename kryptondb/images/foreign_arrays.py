@@ -29,16 +29,16 @@ def is_array(value: object) -> bool:
     return isinstance(value, np.ndarray) or _is_arrow(value) or hasattr(value, "__array__") or _has_dlpack(value)
 
 
-def pictures_in(value: object) -> Sequence[object] | None:
+def pictures_in(value: Any) -> Sequence[object] | None:
     """The pictures of a batch, each an array by itself, None where a value is one picture.
 
     Batches are torch tensors of four axes, and Arrow arrays: a picture a row. In other arrays of four axes it is not
     certain what is what; `as_numpy` leaves them as they are.
     """
-    if _is_tensor(value) and value.ndim == 4:  # type: ignore[attr-defined]
-        return list(value)  # type: ignore[call-overload]
+    if _is_tensor(value) and value.ndim == 4:
+        return list(value)
     if _is_arrow(value) and not _is_arrow_scalar(value) and type(value).__name__ != "Tensor":
-        return [value[row] for row in range(len(value))]  # type: ignore[arg-type,index]
+        return [value[row] for row in range(len(value))]
     return None
 
 
