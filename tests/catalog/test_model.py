@@ -121,3 +121,27 @@ def test_classes_are_counted_by_one_pass() -> None:
 def test_other_outputs_are_named(module: nn.Module, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         count_classes(module, (3, 16, 16), "net")
+
+
+def other_buffers(value: float) -> dict[str, torch.Tensor]:
+    """Tensors of every kind that a network may carry and not read."""
+    matrix = torch.diag(torch.tensor([1.0, 0.0, value, 2.0]))
+    return {
+        "empty": torch.full((0, 3), value),
+        "coordinates": matrix.to_sparse(),
+        "rows": matrix.to_sparse_csr(),
+        "columns": matrix.to_sparse_csc(),
+        "blocks": matrix.to_sparse_bsr((2, 2)),
+        "nothing": torch.sparse_coo_tensor(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0), (3, 3)),
+    }
+
+
+@pytest.mark.parametrize("kind", list(other_buffers(3.0)))
+def test_empty_and_sparse_buffers_have_a_fingerprint_of_what_they_hold(kind: str) -> None:
+    def of(value: float) -> str:
+        module = nn.Module()
+        module.register_buffer("other", other_buffers(value)[kind])
+        return fingerprint("a module", module, PREPROCESS)
+
+    assert of(3.0) == of(3.0)
+    assert (of(3.0) == of(4.0)) == (kind in ("empty", "nothing"))

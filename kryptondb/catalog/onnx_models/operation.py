@@ -18,7 +18,7 @@ Function = Callable[..., Any]
 
 PICTURES = 7  # how many there are while sizes are tried
 MAX_HOST = 1 << 16  # numbers of one host value
-MAX_TABLE = 1 << 24  # numbers of a table of places or weights that an operator works with
+MAX_TABLE = 1 << 22  # numbers of a table of places or weights that an operator works with
 SMALL = 1024  # numbers of a constant that shape arithmetic may read
 
 

@@ -128,8 +128,8 @@ class Translation:
             for node in nodes:
                 self._node(node)
 
-    def module(self, output: str) -> OnnxModule:
-        """The module that computes one value as scores [N, classes].
+    def module(self, output: str, scores: bool = True) -> OnnxModule:
+        """The module that computes one value: as scores [N, classes], or as it is.
 
         Raises ModelError where it needs what KryptonDB does not take, does not depend on the picture, is not one
         tensor of scores for each picture, or would take more memory than is allowed for a picture.
@@ -147,9 +147,17 @@ class Translation:
                 wanted.update(read for read in step[2] if read is not None)
         kept.reverse()
         self._check_memory(kept, name)
-        sides = [side for side in found.fake.shape[1:] if not (isinstance(side, int) and side == 1)]
-        flat = found.fake.ndim == 1 or (found.fake.ndim > 2 and len(sides) <= 1)
-        return OnnxModule(kept, IMAGE, name, flat)
+        ndim = found.fake.ndim
+        if scores and (
+            ndim == 0 or isinstance(found.fake.shape[0], int) or (ndim > 1 and self.classes_at(name) is None)
+        ):
+            sides = " x ".join("N" if not isinstance(side, int) else str(side) for side in found.fake.shape)
+            raise ModelError(
+                f'{self.file.path} gives {sides or "one number"} for N pictures as its output "{output[:80]}", not a'
+                " score for each class",
+                hint="KryptonDB explains classifiers; output => takes another of the file's outputs.",
+            )
+        return OnnxModule(kept, IMAGE, name, scores and ndim != 2)
 
     def shape(self, output: str) -> tuple[Any, ...] | None:
         """The sides of a computed value, torch's symbol for the batch among them; None for any other value."""
@@ -438,10 +446,10 @@ class Translation:
                 hint=OPERATORS_HINT,
             )
         shapes = [self.shape(name) if self.resolved(name) in self.computed else None for name in node.input if name]
-        sides = ", ".join("[" + ", ".join(["N", *map(str, shape[1:])]) + "]" for shape in shapes if shape)
+        sides = ", ".join(f"[{', '.join(map(str, shape))}]" for shape in shapes if shape) or "what it is given"
+        reason = re.sub(SYMBOL, "N", f"{sides}: {first_line(error)}")
         return ModelError(
-            f"{self.file.path}: its operator {self._label(node)} does not work on {sides or 'what it is given'}:"
-            f" {re.sub(SYMBOL, 'N', first_line(error))}",
+            f"{self.file.path}: its operator {self._label(node)} does not work on {reason}",
             hint=SIZE_HINT if self.batch is None else BATCH_HINT,
         )
 
