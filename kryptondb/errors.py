@@ -117,6 +117,14 @@ class ArgumentError(Error, ValueError, AssertionError):
     """A call of a drop-in class makes no sense. Also what the class that it stands in for raises there."""
 
 
+class UnsupportedError(ArgumentError, NotImplementedError, TypeError):
+    """A drop-in class knows no such value. Also what the class that it stands in for raises there."""
+
+
+class ShapeError(ArgumentError, IndexError, RuntimeError):
+    """A call of a drop-in class names a place, or gives a shape, that does not fit a tensor. Also what torch raises."""
+
+
 class CatalogError(Error):
     """The catalog file cannot be opened, read or written."""
 

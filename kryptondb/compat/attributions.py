@@ -11,6 +11,7 @@ import torch
 
 from kryptondb.compat.batched import Differences
 from kryptondb.compat.engine import Engine
+from kryptondb.compat.given import is_subclass
 from kryptondb.compat.question import Question
 from kryptondb.compat.strategy import Refused, incrementally
 from kryptondb.compat.targets import of_example, selected
@@ -29,10 +30,12 @@ class Answer:
     Attributes:
         differences: for each input float64 [outputs, windows along its first dimension, ...].
         explanation: what ran, and why.
+        model: a tensor of the class that attributions have.
     """
 
     differences: list[np.ndarray]
     explanation: str
+    model: torch.Tensor
 
 
 def answer(question: Question, tracer: Tracer, progress: Progress) -> Answer:
@@ -65,8 +68,17 @@ def answer(question: Question, tracer: Tracer, progress: Progress) -> Answer:
         compute=lambda traced: _incremental(question, initial, traced, tracer, progress),
     )
     if isinstance(found, Refused):
-        return Answer(differences.by_input(), f"batches of the forward function: {found.why}")
+        return Answer(
+            differences.by_input(), f"batches of the forward function: {found.why}", _model(question, initial)
+        )
     return found
+
+
+def _model(question: Question, initial: torch.Tensor) -> torch.Tensor:
+    """What attributions are made like: the output, or the baseline where that is of another class than the inputs."""
+    if is_subclass(initial) or any(is_subclass(given) for given in question.inputs):
+        return initial
+    return next((baseline for baseline in question.baselines if is_subclass(baseline)), initial)
 
 
 def _unfit(question: Question, initial: torch.Tensor) -> str | None:
@@ -113,7 +125,7 @@ def _incremental(
             found[:, step] = run.base[:, None, None] - run.cells(_painter(image, baseline[number], hidden), more)
             done += grid.size
         maps.append(found)
-    return Answer([np.concatenate(maps)], engine.explanation)
+    return Answer([np.concatenate(maps)], engine.explanation, _model(question, initial))
 
 
 def _flat(output: torch.Tensor) -> torch.Tensor:

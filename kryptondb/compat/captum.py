@@ -26,12 +26,13 @@ from typing import Any, ParamSpec
 import torch
 
 from kryptondb.compat.attributions import answer
+from kryptondb.compat.bar import Bar
+from kryptondb.compat.given import like
 from kryptondb.compat.question import question_of
 from kryptondb.compat.traced import Tracer
+from kryptondb.errors import UnsupportedError
 from kryptondb.executor.attribution import averaged
-from kryptondb.executor.stats import Progress
 from kryptondb.plain_text import plain
-from kryptondb.progress import progress_line
 
 __all__ = ["Occlusion"]
 
@@ -110,12 +111,13 @@ class Occlusion:
             additional_forward_args: what the function takes behind the inputs, a tuple where it is several; tensors
                 have examples along their first dimension.
             perturbations_per_eval: how many windows one call of the function holds, where it is called.
-            show_progress: draws a progress line on a terminal.
+            show_progress: prints progress on standard error.
             explain: prints `explanation` when done.
 
         Returns:
             float32, of the inputs' shapes, a tuple where they were one; the first dimension counts outputs where there
-            are several an example, or one for the whole batch.
+            are several an example, or one for the whole batch. Of the class that the function's output has, as a
+            MetaTensor with its affine.
 
         Raises:
             ArgumentError: an argument that fits no other; also an AssertionError, as Captum raises.
@@ -125,24 +127,26 @@ class Occlusion:
             self.forward_func, inputs, sliding_window_shapes, strides, baselines, target, additional_forward_args,
             perturbations_per_eval,
         )  # fmt: skip
-        line = progress_line("on") if show_progress else None
-
-        def progress(done: int) -> None:
-            if line is not None:
-                line(Progress("attribution", done, question.total, 1, 1))
-
-        try:
-            with torch.no_grad():
-                found = answer(question, _tracer, progress)
-        finally:
-            if line is not None:
-                line.close()
+        title = f"{self.get_name()} attribution"
+        with (
+            torch.no_grad(),
+            Bar(title, question.total, question.per_evaluation, extra=1, shown=show_progress) as progress,
+        ):
+            found = answer(question, _tracer, progress)
         self.explanation = found.explanation
         _log.info("%s", self.explanation)
         if explain:
             print(plain(self.explanation))
         maps = tuple(
-            torch.from_numpy(averaged(values, each.coverages())).to(given.device)
+            like(torch.from_numpy(averaged(values, each.coverages())).to(given.device), found.model)
             for values, each, given in zip(found.differences, question.windows, question.inputs, strict=True)
         )
         return maps if is_tuple else maps[0]
+
+    def attribute_future(self, *args: object, **kwargs: object) -> None:
+        """Captum's Occlusion has none either.
+
+        Raises:
+            UnsupportedError: always; also a NotImplementedError, as Captum raises.
+        """
+        raise UnsupportedError("attribute_future is not implemented for Occlusion", hint="attribute() is.")

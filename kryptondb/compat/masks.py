@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from kryptondb.errors import ArgumentError
+from kryptondb.errors import UnsupportedError
 from kryptondb.images.fills import gaussian_kernel
 
 MODES = ("gaussian", "mean_patch", "mean_img")
@@ -24,12 +24,12 @@ def check_mode(mode: object) -> None:
     """Refuses what is no mode.
 
     Raises:
-        ArgumentError: with the modes there are.
+        UnsupportedError: with the modes there are; also a NotImplementedError, as MONAI raises.
     """
     if isinstance(mode, str) and mode not in MODES:
-        raise ArgumentError(f'no mode named "{mode}"; it is one of {", ".join(MODES)}, a number, or a function')
+        raise UnsupportedError(f'no mode named "{mode}"; it is one of {", ".join(MODES)}, a number, or a function')
     if not isinstance(mode, (str, float, int)) and not callable(mode):
-        raise ArgumentError(f"a mode is one of {', '.join(MODES)}, a number, or a function, not {mode!r}")
+        raise UnsupportedError(f"a mode is one of {', '.join(MODES)}, a number, or a function, not {mode!r}")
 
 
 def hiding(mode: Mode, x: torch.Tensor, mask: Sequence[int]) -> Hide:

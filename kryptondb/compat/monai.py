@@ -27,17 +27,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from kryptondb.compat.bar import Bar
 from kryptondb.compat.box import Box
 from kryptondb.compat.engine import Engine
+from kryptondb.compat.given import monai_map
 from kryptondb.compat.masks import Hide, Mode, check_mode, hiding, starts_of, weights_of
 from kryptondb.compat.overlap import blended
 from kryptondb.compat.strategy import Refused, incrementally
 from kryptondb.compat.traced import Traced, Tracer, agree, is_image
-from kryptondb.errors import ArgumentError, PlanError
+from kryptondb.errors import ArgumentError, PlanError, UnsupportedError
 from kryptondb.executor.edges import windows
-from kryptondb.executor.stats import Progress
 from kryptondb.network.grid import PlacedGrid
-from kryptondb.progress import progress_line
 
 __all__ = ["OcclusionSensitivity"]
 
@@ -56,7 +56,7 @@ class OcclusionSensitivity:
 
     def __init__(
         self,
-        nn_module: nn.Module,
+        nn_module: Callable[..., torch.Tensor],
         mask_size: int | Sequence[int] = 16,
         n_batch: int = 16,
         verbose: bool = True,
@@ -66,10 +66,11 @@ class OcclusionSensitivity:
     ) -> None:
         """
         Args:
-            nn_module: [N, C, *spatial] -> scores [N, classes]. It is asked in eval mode, and left in its own.
+            nn_module: [N, C, *spatial] -> scores [N, classes]. A module is asked in eval mode, and left in its own; any
+                other function as it is.
             mask_size: sides of the mask, in pixels or voxels; one number, or one an axis.
             n_batch: how many images run at once, where batches run.
-            verbose: draws a progress line on a terminal.
+            verbose: prints progress on standard error.
             mode: what is hidden becomes: 'gaussian', times one minus a Gaussian; 'mean_patch', times its own
                 mean; 'mean_img', the image's mean; a number, that number; a function of the image and of the part to
                 hide, [1, C, *mask] each, what it returns.
@@ -78,7 +79,8 @@ class OcclusionSensitivity:
                 are; or a function of the scores.
 
         Raises:
-            ArgumentError: an unknown mode, a batch below 1, or an overlap outside 0 to 1.
+            UnsupportedError: an unknown mode; also a NotImplementedError, as MONAI raises.
+            ArgumentError: a batch below 1.
         """
         check_mode(mode)
         if n_batch < 1:
@@ -93,22 +95,27 @@ class OcclusionSensitivity:
         self.explanation = ""
 
     def __call__(
-        self, x: torch.Tensor, b_box: Sequence[int] | None = None, **kwargs: Any
+        self, x: torch.Tensor, b_box: Sequence[int] | torch.Tensor | None = None, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The map of an image.
 
         Args:
             x: the image, [1, C, *spatial].
-            b_box: `[min1, max1, min2, max2, ...]`: only this part; a max of -1 is the whole axis.
+            b_box: `[min1, max1, min2, max2, ...]`, of the first axes where it is short: only this part; a max of -1 is
+                the whole axis.
             kwargs: given to the module.
 
         Returns:
             The map, [1, classes, *spatial], the scores with this part of the image hidden, float32; and the
-            most probable class there, int64 [1, 1, *spatial].
+            most probable class there, int64 [1, 1, *spatial]. MetaTensors, as MONAI gives, where MONAI is imported.
 
         Raises:
             ArgumentError: more than one image, or a mask or box that does not fit; also a ValueError, as MONAI raises.
         """
+        if not isinstance(x, torch.Tensor):
+            raise UnsupportedError(f"the image must be a tensor [1, C, *spatial], not a {type(x).__name__}")
+        if x.ndim < 3:
+            raise ArgumentError(f"the image must be [1, C, *spatial], not {tuple(x.shape)}")
         if x.shape[0] != 1:
             raise ArgumentError(f"one image is expected, and {x.shape[0]} were given")
         x = x.as_subclass(torch.Tensor)
@@ -126,7 +133,7 @@ class OcclusionSensitivity:
             scores, self.explanation = self._scores(x, box.mask, placed, kwargs)
         _log.info("%s", self.explanation)
         blend = blended(scores.to(x), starts, weights_of(self.mode, box.mask).to(x), box.sizes)
-        shown = box.cut(blend, spatial)[None].float()
+        shown = monai_map(box.whole(blend, spatial).float(), box.shown)
         return shown, shown.argmax(dim=1, keepdim=True)
 
     def _scores(
@@ -137,11 +144,6 @@ class OcclusionSensitivity:
         total = int(np.prod(counts))
         hide = hiding(self.mode, x, mask)
         outputs: list[torch.Tensor] = []
-        line = progress_line("on") if self.verbose else None
-
-        def progress(done: int) -> None:
-            if line is not None:
-                line(Progress("occlusion sensitivity", done, total, 1, 1))
 
         def batches() -> Iterator[int]:
             done = 0
@@ -158,7 +160,7 @@ class OcclusionSensitivity:
             self.nn_module(x)
             return time.perf_counter() - began
 
-        try:
+        with Bar("", total, self.n_batch, shown=self.verbose) as progress:
             found = incrementally(
                 self.nn_module,
                 x,
@@ -171,9 +173,6 @@ class OcclusionSensitivity:
                 occluded=lambda: next(self._hidden(x, mask, starts, hide))[:1],
                 compute=lambda traced: self._incremental(traced, x, mask, starts, hide, progress),
             )
-        finally:
-            if line is not None:
-                line.close()
         if isinstance(found, Refused):
             return torch.cat(outputs).T.reshape(-1, *counts), f"batches of {self.n_batch}: {found.why}"
         return found
@@ -245,6 +244,8 @@ def _each(value: Any, axes: int, name: str) -> tuple[Any, ...]:
     """A number for each axis."""
     if isinstance(value, (np.ndarray, torch.Tensor)):
         value = value.tolist()
+    if isinstance(value, str):
+        raise UnsupportedError(f"{name} must be one number or {axes}, not {value!r}")
     if not isinstance(value, Sequence):
         return (value,) * axes
     if len(value) != axes:
@@ -253,7 +254,10 @@ def _each(value: Any, axes: int, name: str) -> tuple[Any, ...]:
 
 
 @contextmanager
-def _in_eval_mode(module: nn.Module) -> Iterator[None]:
+def _in_eval_mode(module: Callable[..., torch.Tensor]) -> Iterator[None]:
+    if not isinstance(module, nn.Module):
+        yield
+        return
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:

@@ -11,7 +11,7 @@ import torch
 
 from kryptondb.compat.targets import repeated, selected
 from kryptondb.compat.windows import Windows, windows_of
-from kryptondb.errors import ArgumentError
+from kryptondb.errors import ArgumentError, ShapeError, UnsupportedError
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def question_of(
     """
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     if not given or not all(isinstance(each, torch.Tensor) and each.ndim for each in given):
-        raise ArgumentError("inputs must be a tensor, or a tuple of tensors, with examples along the first dimension")
+        raise UnsupportedError("inputs must be a tensor or a tuple of tensors, with examples along the first dimension")
     if isinstance(per_evaluation, bool) or not isinstance(per_evaluation, int) or per_evaluation < 1:
         raise ArgumentError(f"perturbations_per_eval must be an integer of at least 1, not {per_evaluation!r}")
     fills = (0,) * len(given) if baselines is None else baselines if isinstance(baselines, tuple) else (baselines,)
@@ -100,7 +100,7 @@ def _baseline(images: torch.Tensor, fill: Any) -> torch.Tensor:
     try:
         return torch.broadcast_to(level, images.shape)
     except RuntimeError:
-        raise ArgumentError(
+        raise ShapeError(
             f"a baseline of shape {tuple(level.shape)} does not fit an input of shape {tuple(images.shape)}"
         ) from None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from kryptondb.errors import ArgumentError
+from kryptondb.errors import ArgumentError, ShapeError, UnsupportedError
 
 
 def selected(output: torch.Tensor, target: Any) -> torch.Tensor:
@@ -19,6 +19,7 @@ def selected(output: torch.Tensor, target: Any) -> torch.Tensor:
 
     Raises:
         ArgumentError: the target names no place of this output.
+        ShapeError: it is outside; also an IndexError, as Captum raises.
     """
     if target is None:
         return output
@@ -42,7 +43,7 @@ def selected(output: torch.Tensor, target: Any) -> torch.Tensor:
             raise ArgumentError(f"an integer for each example needs an output of [N, classes], not {_shape(output)}")
         return torch.stack([_at(output, (number, place), target) for number, place in enumerate(target)])
     if not all(isinstance(place, tuple) for place in target):
-        raise ArgumentError(f"a list of targets holds integers or tuples, one kind of them, not {target!r}")
+        raise UnsupportedError(f"a list of targets holds integers or tuples, one kind of them, not {target!r}")
     return torch.stack([_at(output, (number, *place), target) for number, place in enumerate(target)])
 
 
@@ -68,7 +69,7 @@ def _at(output: torch.Tensor, index: tuple[Any, ...], target: Any) -> torch.Tens
     try:
         return output[index]
     except IndexError:
-        raise ArgumentError(f"the target {target!r} is outside an output of {_shape(output)}") from None
+        raise ShapeError(f"the target {target!r} is outside an output of {_shape(output)}") from None
 
 
 def _shape(output: torch.Tensor) -> str:

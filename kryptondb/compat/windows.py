@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kryptondb.errors import ArgumentError
+from kryptondb.errors import ArgumentError, UnsupportedError
 from kryptondb.executor.attribution import coverage
 
 
@@ -66,7 +66,9 @@ def windows_of(shapes: Sequence[Sequence[int]], sliding_window_shapes: Any, stri
     """
     extents = sliding_window_shapes
     if not isinstance(extents, tuple):
-        raise ArgumentError(f"sliding_window_shapes must be a tuple, not {extents!r}")
+        raise UnsupportedError(f"sliding_window_shapes must be a tuple, not {extents!r}")
+    if any(isinstance(extent, float) for extent in extents):
+        raise UnsupportedError(f"sliding_window_shapes must hold whole numbers, not {extents!r}")
     if len(shapes) == 1 and all(isinstance(extent, Integral) for extent in extents):
         extents = (extents,)
     steps: Any = 1 if strides is None else strides

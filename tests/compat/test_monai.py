@@ -118,7 +118,7 @@ def test_the_module_is_asked_in_eval_mode_and_left_in_its_own() -> None:
         ({"overlap": 1.0}, {}),
         ({"mask_size": 30}, {}),
         ({"mask_size": (3, 3, 3)}, {}),
-        ({}, {"b_box": [0, 4]}),
+        ({}, {"b_box": [0, 4, 1]}),
         ({}, {"b_box": [9, 4, 3, 2]}),
         ({}, {"x": torch.zeros(2, 3, 17, 22)}),
     ],
