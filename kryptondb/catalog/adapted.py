@@ -30,7 +30,7 @@ class Adapted(nn.Module):
 
     def forward(self, images: torch.Tensor) -> Any:
         """Images [N, C, H, W] -> scores [N, classes]."""
-        scores = self.module(images.permute(0, 2, 3, 1) if self.channels_last else images)
+        scores = self.module(images.permute(0, 2, 3, 1).contiguous() if self.channels_last else images)
         if self.output is not None:
             scores = chosen(scores, self.output)
         return scores.reshape(scores.shape[0], -1) if self.column else scores
@@ -47,7 +47,7 @@ def adapted(module: nn.Module, output: str | int | None, layout: str | None, exa
     last = layout == "channels_last"
     try:
         with torch.no_grad():
-            result = module(example.permute(0, 2, 3, 1) if last else example)
+            result = module(example.permute(0, 2, 3, 1).contiguous() if last else example)
     except Exception:  # the module's own code; the class count meets it again
         return Adapted(module, output, last, False) if last else module
     if output is not None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from kryptondb.network.node import Axes, Node, Ref, Rule
 
 
@@ -20,7 +22,9 @@ class Call:
         shape: of the result for a batch of one (empty for numbers).
         batch_dim: which dimension of the result is the batch, None when none or not alone.
         nodes: everything before it.
-        sole_use: whether an earlier node is read by this one only.
+        dtype: of the result, None for what is not a tensor.
+        keeps_type: whether its first argument has that type too.
+        in_place: the operator's form that writes over its first argument, if there is one.
     """
 
     index: int
@@ -33,6 +37,9 @@ class Call:
     batch_dim: int | None
     nodes: Sequence[Node]
     input_refs: tuple[int, ...] = field(default=())
+    dtype: torch.dtype | None = None
+    keeps_type: bool = True
+    in_place: Callable[..., Any] | None = None
 
     def node(self, rule: Rule, **more: Any) -> Node:
         """A node for this call with everything that is the same for all rules."""
@@ -53,6 +60,14 @@ class Call:
         if place < len(self.args):
             return self.args[place]
         return self.kwargs.get(name, default) if name else default
+
+    def named(self, name: str, default: Any = None) -> Any:
+        """An argument by the name that the operator's schema gives it, or its default."""
+        schema = getattr(self.function, "_schema", None)
+        places = [argument.name for argument in schema.arguments] if schema is not None else []
+        if name in places and places.index(name) < len(self.args):
+            return self.args[places.index(name)]
+        return self.kwargs.get(name, default)
 
     def source(self, place: int = 0) -> Node | None:
         """The node behind an argument, or None when the argument is a plain value."""

@@ -7,25 +7,16 @@ no more. All others must see whole values.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from kryptondb.network.graph import Network
 from kryptondb.network.node import Node, Ref, Rule
+from kryptondb.network.operators import Bounds, clamp_numbers, row_of
 
-_POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d"}
-_WINDOWS = _POOLS | {"conv2d", "convolution", "pad", "constant_pad_nd", "slice"}
-_MOVES = {"slice", "select", "unsqueeze", "squeeze", "permute", "transpose", "view", "reshape", "_unsafe_view"}
-_MOVES |= {"flatten", "unflatten", "clone", "contiguous", "alias", "detach"}
-_LOCAL = _MOVES | {"neg", "mul", "div", "linear", "batch_norm"}
-_MERGES = {"add", "sub", "cat", "stack"}
-#: Operators with constants that only move their output or input, and where these stand among the arguments.
-_SHIFTS = {"conv2d": (2,), "convolution": (2,), "linear": (2,), "batch_norm": (2, 3)}
-_STRICT = {*_SHIFTS, "mul", "div"}
-
-Bounds = tuple[float, float]
+#: Keywords under which a linear operator is still one: others may round a quotient, or change the type.
+_LINEAR_KEYWORDS = {"alpha", "memory_format"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +68,8 @@ def _found(network: Network) -> Effects:
 
 def shifts_of(node: Node) -> tuple[int, ...]:
     """The nodes that hold constants which shift what a node gives, and no more."""
-    places = _SHIFTS.get(node.operator, ())
+    row = row_of(node)
+    places = () if row is None else row.shifts
     return tuple(
         each.index for each in (node.args[place] for place in places if place < len(node.args)) if isinstance(each, Ref)
     )
@@ -85,47 +77,30 @@ def shifts_of(node: Node) -> tuple[int, ...]:
 
 def is_linear(network: Network, node: Node) -> bool:
     """Whether a regional node, without what only shifts values, makes differences of differences."""
+    row = row_of(node)
+    if row is None or node.rule not in row.linear or not set(node.kwargs) <= _LINEAR_KEYWORDS:
+        return False
     if node.rule is Rule.MERGE:
-        return node.operator in _MERGES and all(network.varying[index] for index in node.inputs)
-    if node.rule is Rule.WINDOW:
-        # What lies outside a picture never changes; but a pad of a whole picture would write its number there.
-        linear = node.operator in _WINDOWS and node.window is not None and node.window.outside == 0
-    else:
-        linear = node.rule is Rule.LOCAL and node.operator in _LOCAL
-    return linear and _reads_one_picture(network, node)
+        return all(network.varying[index] for index in node.inputs)
+    # What lies outside a picture never changes; but a pad of a whole picture would write its number there.
+    if node.window is not None and node.window.outside != 0:
+        return False
+    return _reads_one_picture(network, node)
 
 
 def clamp_of(node: Node) -> Bounds | None:
     """The bounds of a node that clamps every number of its first input by itself, None for all other nodes."""
-    if node.rule is not Rule.LOCAL or node.kwargs or not node.args or not isinstance(node.args[0], Ref):
+    row = row_of(node)
+    if node.rule is not Rule.LOCAL or row is None or row.clamp is None or not isinstance(node.args[0], Ref):
         return None
-    numbers = node.args[1:]
-    if not all(number is None or isinstance(number, (int, float)) for number in numbers):
-        return None
-    first, second = ([None if n is None else float(n) for n in numbers] + [None, None])[:2]
-    low, high = -math.inf, math.inf
-    if node.operator == "relu":
-        return 0.0, high
-    if node.operator == "relu6":
-        return 0.0, 6.0
-    if node.operator == "hardtanh":
-        return -1.0 if first is None else first, 1.0 if second is None else second
-    if node.operator == "clamp_min" and first is not None:
-        return first, high
-    if node.operator == "clamp_max" and first is not None:
-        return low, first
-    if node.operator == "clamp":
-        bounds = low if first is None else first, high if second is None else second
-        return bounds if bounds[0] <= bounds[1] else None
-    return None
+    numbers = clamp_numbers(node)
+    return None if numbers is None else row.clamp(numbers)
 
 
 def _reads_one_picture(network: Network, node: Node) -> bool:
     """Whether nothing but its first input varies, and what shifts its values does nothing else in the picture."""
     first = node.args[0] if node.args else None
     if not isinstance(first, Ref) or not network.varying[first.index]:
-        return False
-    if node.operator in _STRICT and node.kwargs:  # nobody looked for shifts there, and a quotient may be rounded
         return False
     others = (*node.args[1:], *node.kwargs.values())
     if any(isinstance(each, Ref) and network.varying[each.index] for each in others):  # x * x reads one picture twice

@@ -1,4 +1,4 @@
-"""What the nodes of an exported graph say of themselves: operator, module path, shape, batch dimension."""
+"""What the nodes of an exported graph say of themselves: operator, module path, shape, memory."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ NUMBER_FUNCTIONS: set[Callable[..., Any]] = {
     torch.sym_int, torch.sym_float, torch.sym_max, torch.sym_min, torch.sym_not,
 }  # fmt: skip
 
+#: Modules of this package that stand around the user's and are no layers of it.
+_PACKAGE, _WRAPPERS = "kryptondb.", {"Adapted", "Images", "_Scores"}
+
 
 def operator_name(fx: FxNode) -> str:
     """The ATen operator's name without namespace and overload, or the function's."""
@@ -33,30 +36,47 @@ def operator_name(fx: FxNode) -> str:
 
 
 def module_path(fx: FxNode) -> str:
-    """The path of the module that a node comes from, such as `features.0`, or an empty string."""
+    """The path of the module that a node comes from, such as `features.0`, or an empty string.
+
+    As the user's module names its parts, whatever it is wrapped in here.
+    """
     stack: Mapping[str, tuple[str, Any]] = fx.meta.get("nn_module_stack") or {}
-    paths = [path for path, _ in stack.values()]
-    return paths[-1] if paths else ""
+    entries = list(stack.values())
+    wrappers = [place for place, (_, kind) in enumerate(entries) if _is_wrapper(kind)]
+    own = entries[wrappers[-1] + 1 :] if wrappers else entries
+    root = own[0][0] if wrappers and own else ""
+    return own[-1][0].removeprefix(root).removeprefix(".") if own else ""
+
+
+def _is_wrapper(kind: Any) -> bool:
+    name = f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else str(kind)
+    return name.startswith(_PACKAGE) and name.rpartition(".")[2] in _WRAPPERS
+
+
+def value_of(fx: FxNode) -> Any:
+    """What the exporter knows of a node's value; of several results, the first."""
+    value = fx.meta.get("val")
+    return value[0] if isinstance(value, (tuple, list)) and value else value
 
 
 def shape_for_one(fx: FxNode) -> tuple[int, ...]:
     """The shape for a batch of one; sizes that grow with the batch count as for one image. Empty for numbers."""
-    value = fx.meta.get("val")
+    value = value_of(fx)
     if not isinstance(value, torch.Tensor):
         return ()
-    return tuple(_for_one(size) for size in value.shape)
+    return tuple(_for_batch(size, 1) for size in value.shape)
 
 
-def _for_one(size: Any) -> int:
+def _for_batch(size: Any, batch: int) -> int:
     if isinstance(size, int):
         return size
     expression = size.node.expr
-    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
 
 
 def batch_dim(fx: FxNode) -> int | None:
     """The one dimension that is exactly the batch size, None when there is none or the batch is mixed with another."""
-    value = fx.meta.get("val")
+    value = value_of(fx)
     if not isinstance(value, torch.Tensor):
         return None
     sizes: list[Any] = list(value.shape)
@@ -64,6 +84,36 @@ def batch_dim(fx: FxNode) -> int | None:
     if len(symbolic) != 1 or not sizes[symbolic[0]].node.expr.is_Symbol:
         return None
     return symbolic[0]
+
+
+def memory_order(fx: FxNode) -> list[int]:
+    """The dimensions of a node's value as they lay in memory when it was exported, the outermost first."""
+    value = value_of(fx)
+    strides = [_for_batch(stride, 3) for stride in value.stride()]
+    return sorted(range(len(strides)), key=lambda place: -strides[place])
+
+
+def writes(fx: FxNode) -> bool:
+    """Whether a node writes into one of its arguments."""
+    schema = getattr(fx.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
+
+
+def arguments_of(fx: FxNode) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A node's arguments: by position where the operator takes them so, by name only what has no position.
+
+    Keywords that only repeat a default of None are left out; what has no default stays, None or not.
+    """
+    schema = getattr(fx.target, "_schema", None)
+    args, kwargs = list(fx.args), dict(fx.kwargs)
+    if schema is None:
+        return tuple(args), kwargs
+    plain = [argument for argument in schema.arguments if not argument.kwarg_only]
+    named = [place for place, argument in enumerate(plain) if argument.name in kwargs]
+    for argument in plain[len(args) : max(named, default=-1) + 1]:
+        args.append(kwargs.pop(argument.name, argument.default_value))
+    optional = {argument.name for argument in schema.arguments if argument.has_default_value()}
+    return tuple(args), {name: value for name, value in kwargs.items() if value is not None or name not in optional}
 
 
 def refs_in(value: Any) -> Iterable[int]:

@@ -13,18 +13,7 @@ from typing import Any
 import torch
 
 from kryptondb.network.node import Node, Ref
-
-#: Activations, by their ATen operator: oneDNN's name, and the numbers that the operator takes where none are given.
-_ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
-    "relu": ("relu", ()),
-    "hardtanh": ("hardtanh", (-1.0, 1.0)),
-    "relu6": ("hardtanh", (0.0, 6.0)),
-    "silu": ("swish", ()),
-    "hardswish": ("hardswish", ()),
-    "sigmoid": ("sigmoid", ()),
-    "tanh": ("tanh", ()),
-    "leaky_relu": ("leaky_relu", (0.01,)),
-}
+from kryptondb.network.operators import OPERATORS, row_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,9 @@ def find_fusions(nodes: Sequence[Node], readers: Sequence[Sequence[int]], output
     for activation in nodes:
         convolution = _taken_in_by(nodes, readers, output, activation)
         if convolution is not None:
-            name, defaults = _ACTIVATIONS[activation.operator]
+            row = OPERATORS[activation.operator]
+            assert row.fusion is not None
+            name, defaults = row.fusion
             given = activation.args[1:]
             numbers = (*map(float, given), *defaults[len(given) :])
             fusion = Fusion(convolution.index, activation.index, name, numbers)
@@ -96,7 +87,8 @@ def hands_on(fusions: Mapping[int, Fusion], node: Node, apart: Container[int] = 
 
 def _taken_in_by(nodes: Sequence[Node], readers: Sequence[Sequence[int]], output: int, activation: Node) -> Node | None:
     """The convolution that can take an activation in: one that nobody else reads, with weights in float32 on a CPU."""
-    if activation.operator not in _ACTIVATIONS or activation.in_place is None or activation.kwargs:
+    row = row_of(activation)
+    if row is None or row.fusion is None or activation.in_place is None or activation.kwargs:
         return None
     source = activation.args[0]
     if not isinstance(source, Ref) or not all(isinstance(each, (int, float)) for each in activation.args[1:]):

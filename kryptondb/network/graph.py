@@ -227,7 +227,8 @@ class Network:
         """
         if not self.traced:
             assert self.module is not None  # files hold traced networks only
-            return self.module(images), {}
+            # It was written for pictures as everybody has them, channel by channel: `.view` needs them so.
+            return self.module(images.contiguous()), {}
         batch = images.shape[0]
         wanted = set(keep)
         values: dict[int, Any] = {}

@@ -9,33 +9,44 @@ from __future__ import annotations
 
 import math
 import operator
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.fx import Node as FxNode
+from torch.fx.node import map_arg
 
-from kryptondb.network.aliases import IDENTITIES, aliased_writes, lay_out_for_writes, writes_in_place
+from kryptondb.network.aliases import IDENTITIES, lay_out, literal_nodes, writes_in_place
 from kryptondb.network.call import Call
-from kryptondb.network.classify import classify
 from kryptondb.network.exported import (
     NUMBER_FUNCTIONS,
     CannotTrace,
+    arguments_of,
     batch_dim,
     constant_name,
     module_path,
     operator_name,
     refs_in,
     shape_for_one,
+    value_of,
 )
 from kryptondb.network.fold import folded_batch_norm
 from kryptondb.network.node import Axes, Extent, Node, Ref, Rule, bind, has_extent
+from kryptondb.network.operators import OPERATORS, classify, renamed
 
 aten = torch.ops.aten
 
 #: A constant that is computed from others has at most so many elements, or so many times those of the largest of them.
 _SMALL, _GROWTH = 1 << 16, 4
 
+#: Operators that take channels apart into pieces.
+_PARTS = {
+    *("chunk", "unsafe_chunk", "tensor_split", "split", "unsafe_split", "split_with_sizes"),
+    *("unsafe_split_with_sizes", "unbind"),
+}
+#: What views run as: channels come last in memory, where a view of the exported network may have to copy.
+_RESHAPES = {"view": aten.reshape.default, "view_as": aten.reshape_as.default}
 _ASSERTIONS = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size"}
 
 
@@ -47,8 +58,9 @@ class Importer:
         self.graph = exported.graph
         self.nodes: list[Node] = []
         self.value: dict[FxNode, Any] = {}  # what stands for an exported node now: a Ref, a plain value, or parts
-        lay_out_for_writes(self.graph)
-        self.literal = aliased_writes(self.graph)
+        self.graph_names: dict[int, str] = {}
+        lay_out(self.graph)
+        self.literal = literal_nodes(self.graph)
 
     def run(self) -> tuple[tuple[Node, ...], int]:
         """The nodes in the order in which they are computed, and the place of the output among them."""
@@ -65,7 +77,8 @@ class Importer:
                         Node(0, "image", "input", Rule.INPUT, shape=shape_for_one(fx), axes=Axes(0, 2, 3))
                     )
                 elif fx.name in constants:
-                    self.value[fx] = self._constant(constants[fx.name], constant_name(signature, fx.name))
+                    as_it_lies = any(user in self.literal for user in fx.users)
+                    self.value[fx] = self._constant(constants[fx.name], constant_name(signature, fx.name), as_it_lies)
                 else:
                     raise CannotTrace(f"the network takes another input, {fx.name}")
             elif fx.op == "call_function":
@@ -78,7 +91,7 @@ class Importer:
             else:
                 raise CannotTrace(f"the graph holds a {fx.op} ({fx.target})")
         assert output is not None
-        return _pruned(self.nodes, output.index)
+        return _pruned(self._named_apart(), output.index)
 
     def _constants(self) -> dict[str, torch.Tensor]:
         signature = self.exported.graph_signature
@@ -95,8 +108,18 @@ class Importer:
         self.nodes.append(replace(node, index=index))
         return Ref(index)
 
-    def _constant(self, tensor: torch.Tensor, name: str) -> Ref:
-        if tensor.ndim == 4:  # convolutions are fastest with weights in the order of their images
+    def _named_apart(self) -> list[Node]:
+        """The nodes, with layers that one module calls by one name told apart by their names in the graph."""
+        layers = Counter(node.name for node in self.nodes if node.flops)
+        return [
+            replace(node, name=f"{node.name}.{self.graph_names[node.index]}")
+            if layers[node.name] > 1 and node.flops and self.graph_names.get(node.index, node.name) != node.name
+            else node
+            for node in self.nodes
+        ]
+
+    def _constant(self, tensor: torch.Tensor, name: str, as_it_lies: bool = False) -> Ref:
+        if tensor.ndim == 4 and not as_it_lies:  # convolutions are fastest with weights in the order of their images
             tensor = tensor.contiguous(memory_format=torch.channels_last)
         return self._add(
             Node(0, name, "constant", Rule.CONSTANT, shape=tuple(tensor.shape), constant=tensor, fresh=True)
@@ -119,36 +142,96 @@ class Importer:
             self.value[fx] = self.value[source][fx.args[1]]
             return
         literal = fx in self.literal
-        if not literal and name in ("chunk", "split", "split_with_sizes", "unbind") and self._parts(fx, name):
+        if not literal and source is not None and self._is_identity(fx, name, source):
+            self.value[fx] = self._template(source)
+            return
+        if not literal and name in _PARTS and self._parts(fx, name):
             return
         call = self._as_call(fx, name)
-        constant = None if self.literal else self._computed(call, fx)
+        in_place = writes_in_place(name) and not literal
+        if in_place:
+            self._make_functional(call)
+        constant = None if literal else self._computed(call, fx)
         if constant is not None:
-            self.value[fx] = self._constant(constant, call.name)
-            return
-        if literal:
-            node = call.node(Rule.DENSE, reason="writes into part of a tensor in place")
-        elif writes_in_place(name):
-            call.operator = name[:-1]
-            functional = getattr(aten, call.operator, None)
-            if functional is None:
-                raise CannotTrace(f"the network writes in place with {name}")
-            overload: Any = fx.target
-            call.function = getattr(functional, overload._overloadname, None) or functional
-            node = classify(call)
+            ref = self._constant(constant, call.name)
+        elif literal:
+            ref = self._add(call.node(Rule.DENSE, reason=self.literal[fx]))
         elif name == "max_pool2d_with_indices":
-            call.operator, call.function = "max_pool2d", aten.max_pool2d.default
-            ref = self._add(classify(call))
-            self.value[fx] = (ref, None)
+            self.value[fx] = self._pooled_with_indices(call, fx)
             return
-        elif name == "batch_norm":
-            node = self._batch_norm(call, fx)
         else:
-            node = classify(call)
-        ref = self._add(node)
+            ref = self._add(self._batch_norm(call, fx) if call.operator == "batch_norm" else classify(call))
+        if constant is None and in_place and source is not None:
+            ref = self._of_type(ref, call, fx, source)
+        self.graph_names[ref.index] = fx.name
         self.value[fx] = ref
-        if not literal and name.endswith("_") and source is not None:
+        if in_place and source is not None:
             self._redirect(source, ref)
+
+    def _is_identity(self, fx: FxNode, name: str, source: FxNode) -> bool:
+        """Whether a node gives its first argument itself: a conversion to the type and device that it has."""
+        row = OPERATORS.get(name)
+        before, after = value_of(source), value_of(fx)
+        if row is None or not row.identity or not isinstance(after, torch.Tensor) or fx.kwargs.get("copy"):
+            return False
+        if name == "to" and any(isinstance(argument, bool) and argument for argument in fx.args[2:]):
+            return False  # it may ask for a copy
+        order = fx.kwargs.get("memory_format")
+        same = before.dtype == after.dtype and before.device == after.device
+        return same and order in (None, torch.preserve_format)
+
+    def _make_functional(self, call: Call) -> None:
+        """Makes a write in place a value of its own."""
+        written = call.operator
+        name = written[:-1]
+        overload = str(getattr(call.function, "_overloadname", ""))
+        functional = getattr(aten, name, None)
+        if functional is None:
+            raise CannotTrace(f"the network writes in place with {written}")
+        call.operator, call.function = renamed(name, getattr(functional, overload, None) or functional)
+
+    def _of_type(self, ref: Ref, call: Call, fx: FxNode, source: FxNode) -> Ref:
+        """What a write in place leaves: numbers of the type that was there, whatever the operator itself gives."""
+        before = value_of(source).dtype
+
+        def like(node: FxNode) -> Any:
+            value = value_of(node)
+            is_tensor = isinstance(value, torch.Tensor)
+            return torch.empty((1,) * value.ndim, dtype=value.dtype, device="meta") if is_tensor else value
+
+        args, kwargs = map_arg(arguments_of(fx), like)
+        try:
+            given = call.function(*args, **kwargs).dtype
+        except Exception:  # shapes of one say nothing of it; then neither does its type
+            return ref
+        if given == before:
+            return ref
+        cast = replace(
+            call,
+            index=len(self.nodes),
+            operator="to",
+            function=aten.to.dtype,
+            args=(ref, before),
+            kwargs={},
+            input_refs=(ref.index,),
+            dtype=before,
+            keeps_type=False,
+        )
+        return self._add(classify(cast))
+
+    def _pooled_with_indices(self, call: Call, fx: FxNode) -> tuple[Ref, Ref | None]:
+        """A maximum pooling, and the places of its maxima where they are read: on whole pictures."""
+        with_indices, function = call.operator, call.function
+        call.operator, call.function = "max_pool2d", aten.max_pool2d.default
+        pooled = self._add(classify(call))
+        self.graph_names[pooled.index] = fx.name
+        if not any(use.users for use in fx.users if use.target is operator.getitem and use.args[1] == 1):
+            return pooled, None
+        both = replace(call, index=len(self.nodes), operator=with_indices, function=function)
+        ref = self._add(both.node(Rule.DENSE, reason="gives places in the whole picture", fresh=True))
+        places = replace(both, index=len(self.nodes), operator="getitem", function=operator.getitem, args=(ref, 1))
+        places.input_refs = (ref.index,)
+        return pooled, self._add(classify(places))
 
     def _redirect(self, source: FxNode, ref: Ref) -> None:
         """After a write in place the old name stands for the new value too."""
@@ -158,20 +241,29 @@ class Importer:
                 self.value[fx] = ref
 
     def _as_call(self, fx: FxNode, name: str) -> Call:
-        args = tuple(self._template(arg) for arg in fx.args)
-        kwargs = {key: self._template(value) for key, value in fx.kwargs.items() if value is not None}
-        refs = tuple(dict.fromkeys(refs_in((args, tuple(kwargs.values())))))
+        given, named = arguments_of(fx)
+        args, kwargs = tuple(map(self._template, given)), {key: self._template(value) for key, value in named.items()}
+        name, function = renamed(name, fx.target)  # type: ignore[arg-type]  # call_function nodes hold callables
+        if name in _RESHAPES and fx not in self.literal:
+            function = _RESHAPES[name]
+        if name == "div" and kwargs.get("rounding_mode", "") is None:  # a plain quotient
+            kwargs, function = {}, aten.div.Tensor
+        value = value_of(fx)
+        first = value_of(fx.args[0]) if fx.args and isinstance(fx.args[0], FxNode) else None
+        dtype = value.dtype if isinstance(value, torch.Tensor) else None
         return Call(
             index=len(self.nodes),
             name=module_path(fx) or fx.name,
             operator=name,
-            function=fx.target,  # type: ignore[arg-type]  # call_function nodes hold callables
+            function=function,
             args=args,
             kwargs=kwargs,
             shape=shape_for_one(fx),
             batch_dim=batch_dim(fx),
             nodes=self.nodes,
-            input_refs=refs,
+            input_refs=tuple(dict.fromkeys(refs_in((args, tuple(kwargs.values()))))),
+            dtype=dtype,
+            keeps_type=not isinstance(first, torch.Tensor) or first.dtype == dtype,
         )
 
     def _computed(self, call: Call, fx: FxNode) -> torch.Tensor | None:
@@ -182,13 +274,13 @@ class Importer:
         """
         sources = [self.nodes[ref] for ref in call.input_refs]
         shape = getattr(fx.meta.get("val"), "shape", None)
-        if not sources or shape is None or not all(isinstance(size, int) for size in shape):
+        if shape is None or not all(isinstance(size, int) for size in shape):
             return None
         known = {node.index: node.constant for node in sources if node.constant is not None}
         random = torch.Tag.nondeterministic_seeded in getattr(fx.target, "tags", ())
-        if len(known) < len(sources) or random or call.operator.endswith("_"):
+        if len(known) < len(sources) or random:
             return None
-        if math.prod(shape) > max(_SMALL, *(_GROWTH * each.numel() for each in known.values())):
+        if math.prod(shape) > max([_SMALL, *(_GROWTH * each.numel() for each in known.values())]):
             return None
         if has_extent((*call.args, *call.kwargs.values())):
             return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
 
 import torch
 
@@ -14,11 +14,11 @@ from kryptondb.network.node import Axes, Node, Ref, Rule
 def mean(call: Call) -> Node:
     """`aten.mean(x, dims, keepdim)`: over the whole picture a running sum."""
     source = call.source()
-    dims, keepdim = call.arg(1), call.arg(2, False, "keepdim")
-    if source is None or source.axes is None or not dims:
+    dims, keepdim = call.named("dim"), call.named("keepdim", False)
+    if source is None or source.axes is None or dims is None or dims == []:
         return dense(call, "a mean over everything")
     ndim = len(source.shape)
-    over = {d % ndim for d in dims}
+    over = {d % ndim for d in ([dims] if isinstance(dims, int) else dims)}
     if over == {source.axes.y, source.axes.x} and source.axes.batch == 0:
         return call.node(Rule.AVERAGE, fresh=True)
     if over & {source.axes.batch, source.axes.y, source.axes.x}:
@@ -29,7 +29,7 @@ def mean(call: Call) -> Node:
 def reduction(call: Call) -> Node:
     """A sum, maximum or the like over dimensions that are all channels."""
     source = call.source()
-    dims, keepdim = call.arg(1), call.arg(2, False, "keepdim")
+    dims, keepdim = call.named("dim"), call.named("keepdim", False)
     if source is None or source.axes is None or dims is None or dims == []:
         return dense(call, "reduces the whole picture")
     ndim = len(source.shape)
@@ -49,17 +49,17 @@ def _reduce(call: Call, source: Node, over: set[int], keepdim: bool) -> Node:
     return call.node(Rule.LOCAL, axes=axes, fresh=True)
 
 
-def pointwise(call: Call, in_place: Callable[..., Any] | None = None) -> Node:
-    """An operator of one picture and numbers."""
+def same_memory(call: Call) -> Node:
+    """`contiguous`, `to` and the like: the same values, perhaps in the same memory."""
     source = call.source()
-    others = [call.nodes[index] for index in call.input_refs if source is None or index != source.index]
     if source is None or source.axes is None:
-        reason = "its input is not a picture any more"
-        may_write = source is not None and is_floating(source)
-        return call.node(Rule.DENSE, reason=reason, in_place=in_place if may_write else None, fresh=True)
-    if any(other.shape != () or other.constant is None for other in others):
-        return dense(call, "puts several tensors together place by place")
-    return call.node(Rule.LOCAL, axes=source.axes, in_place=in_place, fresh=True)
+        return dense(call, "its input is not a picture any more")
+    return call.node(Rule.LOCAL, axes=source.axes)
+
+
+def whole_picture(call: Call) -> Node:
+    """An operator that the algebra has no regions for."""
+    return dense(call, f"{call.operator} is no operator of the algebra")
 
 
 def _over_channels(call: Call, dims: Sequence[int], flops: float = 0.0) -> Node:
@@ -78,10 +78,7 @@ def linear(call: Call) -> Node:
     source, weight = call.source(), call.source(1)
     if source is None or weight is None or weight.constant is None:
         return dense(call, "its weights are computed from the image")
-    elements = 1
-    for size in source.shape:
-        elements *= size
-    return _over_channels(call, [-1], flops=2.0 * elements * weight.shape[0])
+    return _over_channels(call, [-1], flops=2.0 * math.prod(source.shape) * weight.shape[0])
 
 
 def layer_norm(call: Call) -> Node:
@@ -110,13 +107,21 @@ def prelu(call: Call) -> Node:
     return call.node(Rule.LOCAL, axes=source.axes, fresh=True)
 
 
-def binary(call: Call, in_place: Callable[..., Any] | None = None) -> Node:
-    """Arithmetic between two values: with a number or channel constants local, between branches a merge."""
-    left, right = call.source(0), call.source(1)
-    operands = [node for node in (left, right) if node is not None and node.shape != ()]
+def matrix_product(call: Call) -> Node:
+    """`aten.matmul(x, weight)` with a constant matrix: over the last dimension, as a linear layer."""
+    source, weight = call.source(), call.source(1)
+    if source is None or weight is None or weight.constant is None or len(weight.shape) != 2 or len(source.shape) < 2:
+        return dense(call, "multiplies matrices that are computed from the image")
+    elements = math.prod(source.shape)
+    return _over_channels(call, [-1], flops=2.0 * elements * weight.shape[1])
+
+
+def elementwise(call: Call) -> Node:
+    """An operator of every number by itself: of a picture, numbers and channel constants local, of branches a merge."""
+    operands = [call.nodes[index] for index in call.input_refs if call.nodes[index].shape != ()]
     pictures = [node for node in operands if node.axes is not None]
     if not pictures:
-        return _dense_arithmetic(call, "its input is not a picture any more", in_place)
+        return _dense_arithmetic(call, "its input is not a picture any more")
     ndim = len(call.shape)
     shifted = {node.index: _broadcast(node, ndim) for node in pictures}
     axes = next(iter(shifted.values()))
@@ -133,18 +138,17 @@ def binary(call: Call, in_place: Callable[..., Any] | None = None) -> Node:
             return dense(call, "joins the picture with values that differ from place to place and have no region")
         if node.axes is None and node.rule is not Rule.CONSTANT:
             reason = f"scales every place by {node.name or node.operator}, which changes with any of them"
-            return _dense_arithmetic(call, reason, in_place)
+            return _dense_arithmetic(call, reason)
+    left, in_place = call.source(), call.in_place
     if left is None or left.axes is None or left.shape != call.shape:
         in_place = None
-    rule = Rule.MERGE if len(pictures) > 1 and left is not right else Rule.LOCAL
-    return call.node(
-        rule, axes=axes, in_place=in_place if rule is Rule.LOCAL or len(pictures) == 2 else None, fresh=True
-    )
+    rule = Rule.MERGE if len(pictures) > 1 else Rule.LOCAL
+    return call.node(rule, axes=axes, in_place=in_place, fresh=True)
 
 
-def _dense_arithmetic(call: Call, reason: str, in_place: Callable[..., Any] | None) -> Node:
+def _dense_arithmetic(call: Call, reason: str) -> Node:
     """Arithmetic on whole values, written over the operand that has the result's shape (a gate's is the second)."""
-    left, right = call.source(0), call.source(1)
+    left, right, in_place = call.source(0), call.source(1), call.in_place
     if in_place is torch.ops.aten.mul_ and right is not None and (left is None or left.shape != call.shape):
         call.args = (call.args[1], call.args[0], *call.args[2:])
         left = right

@@ -10,7 +10,8 @@ import torch
 from kryptondb.executor.operators.base import Base, Clamped, elements_of, tables_of, used_as_they_are
 from kryptondb.executor.operators.regions_on_tensors import Table
 from kryptondb.network import Network, Node, Rule
-from kryptondb.network.differences import Bounds, effects_of
+from kryptondb.network.differences import effects_of
+from kryptondb.network.operators import Bounds
 
 
 def materialize_for_differences(network: Network, image: torch.Tensor, dtype: torch.dtype) -> Base:

@@ -87,11 +87,17 @@ class DifferenceRun(TileRun):
 
     def _whole_value(self, index: int) -> torch.Tensor:
         """A region as the occluded image has it, in the base's precision."""
-        return self._joined(index, self._old(index, self.base.tables[index]) + self._split(index, self.values[index]))
+        old, difference = self._old(index, self.base.tables[index]), self._split(index, self.values[index])
+        if old.dtype == torch.bool:
+            return self._joined(index, (old + difference) != 0)
+        return self._joined(index, old + difference)
 
     def _less_base(self, index: int, value: torch.Tensor) -> torch.Tensor:
         """What differs from the base in a region, rounded."""
-        difference = self._split(index, value) - self._old(index, self.base.tables[index])
+        old, new = self._old(index, self.base.tables[index]), self._split(index, value)
+        if old.dtype == torch.bool:
+            old, new = old.to(self.rounded.dtype), new.to(self.rounded.dtype)
+        difference = new - old
         return self._joined(index, difference.to(self.rounded.dtype))
 
     def _clamp(self, node: Node) -> torch.Tensor:

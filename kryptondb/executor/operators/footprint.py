@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kryptondb.network import Network, Node, Rule
-from kryptondb.network.aliases import VIEWS
+from kryptondb.network.aliases import shares_memory
 
 
 def guessed_elements(network: Network) -> int:
@@ -26,4 +26,4 @@ def value_elements(node: Node) -> int:
 
 def is_free(node: Node) -> bool:
     """Whether a node moves nothing: its value looks into its input's memory."""
-    return node.operator in VIEWS and not node.fresh
+    return shares_memory(node.function) and not node.fresh

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from kryptondb.network import Network, Node, Rule
-from kryptondb.network.aliases import VIEWS
+from kryptondb.network.aliases import shares_memory
 from kryptondb.network.node import Ref
 
 
@@ -58,7 +58,7 @@ def is_view(network: Network, node: Node, source: int) -> bool:
     """Whether a node's value looks into its input's memory; flattening a picture copies, for channels come last."""
     picture = network.nodes[source]
     flattened = node.axes is None and picture.axes is not None and picture.height * picture.width > 1
-    return node.operator in VIEWS and not node.fresh and not flattened
+    return shares_memory(node.function) and not node.fresh and not flattened
 
 
 def scratch_bytes(network: Network, node: Node) -> int:

@@ -1,0 +1,293 @@
+"""The table of ATen operators: what each does to regions, to differences and to numbers, under all of its names.
+
+A row's rule is a function `call -> Node`. One that finds a case that the algebra does not cover gives a dense node with
+the reason: the operator then runs on whole pictures, correctly and without speed-up. So does an operator without a row.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kryptondb.network import channel_moves as moves
+from kryptondb.network import local_operators as local
+from kryptondb.network import magnitudes as bounds
+from kryptondb.network import pointwise_operators as pointwise
+from kryptondb.network.call import Call, dense
+from kryptondb.network.magnitudes import Bound
+from kryptondb.network.node import Node, Rule
+
+aten = torch.ops.aten
+
+Bounds = tuple[float, float]
+Numbers = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One ATen operator.
+
+    Attributes:
+        name: without its overload.
+        rule: makes a node of a call.
+        aliases: torch's other names of it, with the same arguments in the same places.
+        writes_over: whether `name_` may write the result over the first argument, where that is the operator's own.
+        linear: the rules under which it makes differences of differences, without what only shifts values.
+        shifts: the places of constants that only move its output or input, such as biases.
+        clamp: its bounds, from its numbers, where it clamps every number by itself.
+        fusion: oneDNN's name of the activation, and the numbers that it takes where none are given.
+        hides: whether oneDNN makes a number of NaN in it.
+        bound: how large its numbers can be; None where nothing is known.
+        identity: whether it gives its first argument itself, where that is of the result's type and device.
+    """
+
+    name: str
+    rule: Callable[[Call], Node]
+    aliases: tuple[str, ...] = ()
+    writes_over: bool = False
+    linear: tuple[Rule, ...] = ()
+    shifts: tuple[int, ...] = ()
+    clamp: Callable[[Numbers], Bounds | None] | None = None
+    fusion: tuple[str, tuple[float, ...]] | None = None
+    hides: bool = False
+    bound: Bound | None = None
+    identity: bool = False
+
+    @property
+    def in_place(self) -> Callable[..., Any] | None:
+        """The same, written over the first argument; None where it has no such form."""
+        return getattr(aten, f"{self.name}_", None) if self.writes_over else None
+
+
+def _rows(names: str, rule: Callable[[Call], Node], **more: Any) -> list[Operator]:
+    """A row for each name; `name=other,another` gives aliases."""
+    entries = (entry.partition("=") for entry in names.split())
+    return [Operator(name, rule, tuple(filter(None, aliases.split(","))), **more) for name, _, aliases in entries]
+
+
+def _between(numbers: Numbers) -> Bounds | None:
+    low, high = [*numbers, None, None][:2]
+    found = -math.inf if low is None else low, math.inf if high is None else high
+    return found if found[0] <= found[1] else None
+
+
+def _hardtanh(numbers: Numbers) -> Bounds | None:
+    low, high = [*numbers, None, None][:2]
+    return -1.0 if low is None else low, 1.0 if high is None else high
+
+
+def _from(numbers: Numbers) -> Bounds | None:
+    return None if not numbers or numbers[0] is None else (numbers[0], math.inf)
+
+
+def _up_to(numbers: Numbers) -> Bounds | None:
+    return None if not numbers or numbers[0] is None else (-math.inf, numbers[0])
+
+
+def _clamping(name: str, clamp: Callable[[Numbers], Bounds | None], **more: Any) -> Operator:
+    """A row of an operator that clamps."""
+
+    def bound(node: Node, given: bounds.Given) -> float:
+        limits = clamp(clamp_numbers(node) or ()) if clamp_numbers(node) is not None else None
+        if limits is None:
+            return math.inf
+        return max((abs(each) if math.isfinite(each) else given.of(node.args[0])) for each in limits)
+
+    return Operator(name, pointwise.elementwise, clamp=clamp, writes_over=True, bound=bound, **more)
+
+
+def clamp_numbers(node: Node) -> list[float | None] | None:
+    """What an operator that clamps is given behind its first argument; None where those are not numbers."""
+    numbers = node.args[1:]
+    if node.kwargs or not all(number is None or isinstance(number, (int, float)) for number in numbers):
+        return None
+    return [None if number is None else float(number) for number in numbers]
+
+
+_ROWS: tuple[Operator, ...] = (
+    # Windows
+    Operator("conv2d", local.convolution_2d, linear=(Rule.WINDOW,), shifts=(2,), bound=bounds.weighted),
+    Operator("convolution", local.convolution, linear=(Rule.WINDOW,), shifts=(2,), bound=bounds.weighted),
+    Operator("max_pool2d", local.max_pool, bound=bounds.pooled),
+    Operator("avg_pool2d", local.average_pool, linear=(Rule.WINDOW,), bound=bounds.averaged),
+    Operator(
+        "adaptive_avg_pool2d",
+        local.adaptive_average_pool,
+        ("_adaptive_avg_pool2d",),
+        linear=(Rule.WINDOW,),
+        bound=bounds.same,
+    ),
+    *_rows("pad constant_pad_nd", local.pad, linear=(Rule.WINDOW,), bound=bounds.padded),
+    Operator("slice", local.take_slice, linear=(Rule.WINDOW, Rule.LOCAL), bound=bounds.same),
+    # Reductions
+    Operator("mean", pointwise.mean, bound=bounds.same),
+    Operator("sum", pointwise.reduction, bound=bounds.summed),
+    *_rows("amax amin", pointwise.reduction, bound=bounds.same),
+    *_rows("prod var std norm linalg_vector_norm logsumexp=special_logsumexp all any", pointwise.reduction),
+    # Along channels
+    Operator("linear", pointwise.linear, linear=(Rule.LOCAL,), shifts=(2,), bound=bounds.weighted),
+    Operator("matmul", pointwise.matrix_product, ("linalg_matmul",)),
+    Operator("layer_norm", pointwise.layer_norm, bound=bounds.standardized),
+    Operator("rms_norm", pointwise.layer_norm),
+    *_rows("softmax=_softmax,special_softmax", pointwise.along_one_dimension, bound=bounds.at_most(1.0)),
+    *_rows("log_softmax=_log_softmax,special_log_softmax", pointwise.along_one_dimension),
+    Operator("glu", pointwise.along_one_dimension, bound=bounds.same),
+    *_rows("cumsum cumprod logcumsumexp", pointwise.along_one_dimension),
+    Operator("batch_norm", pointwise.batch_norm, linear=(Rule.LOCAL,), shifts=(2, 3), bound=bounds.normalized),
+    Operator("prelu", pointwise.prelu, bound=bounds.rectified),
+    # Several values, place by place
+    *_rows("add sub=subtract", pointwise.elementwise, writes_over=True, linear=(Rule.MERGE,), bound=bounds.total),
+    Operator("mul", pointwise.elementwise, ("multiply",), writes_over=True, linear=(Rule.LOCAL,), bound=bounds.product),
+    Operator(
+        "div",
+        pointwise.elementwise,
+        ("divide", "true_divide"),
+        writes_over=True,
+        linear=(Rule.LOCAL,),
+        bound=bounds.quotient,
+    ),
+    Operator("rsub", pointwise.elementwise, bound=bounds.total),
+    *_rows("maximum minimum fmax fmin", pointwise.elementwise, bound=bounds.any_of),
+    *_rows(
+        """floor_divide remainder fmod pow float_power atan2=arctan2 hypot xlogy=special_xlogy special_xlog1py copysign
+        logaddexp logaddexp2 heaviside nextafter gt=greater ge=greater_equal lt=less le=less_equal eq ne=not_equal
+        logical_and logical_or logical_xor bitwise_and=__and__ bitwise_or=__or__ bitwise_xor=__xor__ where lerp addcmul
+        addcdiv masked_fill isclose ldexp""",
+        pointwise.elementwise,
+    ),
+    Operator("cat", pointwise.concatenate, ("concat", "concatenate"), linear=(Rule.MERGE,), bound=bounds.same),
+    Operator("stack", pointwise.stack, linear=(Rule.MERGE,), bound=bounds.same),
+    # Clamps
+    _clamping("relu", lambda numbers: (0.0, math.inf), fusion=("relu", ()), hides=True),
+    _clamping("relu6", lambda numbers: (0.0, 6.0), fusion=("hardtanh", (0.0, 6.0)), hides=True),
+    _clamping("hardtanh", _hardtanh, fusion=("hardtanh", (-1.0, 1.0)), hides=True),
+    _clamping("clamp", _between, aliases=("clip",)),
+    _clamping("clamp_min", _from),
+    _clamping("clamp_max", _up_to),
+    # Other operators of every number by itself
+    Operator("silu", pointwise.elementwise, writes_over=True, fusion=("swish", ()), bound=bounds.same),
+    Operator("hardswish", pointwise.elementwise, writes_over=True, fusion=("hardswish", ()), bound=bounds.same),
+    Operator(
+        "sigmoid",
+        pointwise.elementwise,
+        ("special_expit",),
+        writes_over=True,
+        fusion=("sigmoid", ()),
+        bound=bounds.at_most(1.0),
+    ),
+    Operator("tanh", pointwise.elementwise, writes_over=True, fusion=("tanh", ()), bound=bounds.at_most(1.0)),
+    Operator(
+        "leaky_relu", pointwise.elementwise, writes_over=True, fusion=("leaky_relu", (0.01,)), bound=bounds.rectified
+    ),
+    Operator("neg", pointwise.elementwise, ("negative",), writes_over=True, linear=(Rule.LOCAL,), bound=bounds.same),
+    *_rows("abs=absolute mish", pointwise.elementwise, writes_over=True, bound=bounds.same),
+    *_rows("elu celu selu", pointwise.elementwise, writes_over=True, bound=bounds.exponential),
+    *_rows("hardsigmoid erf=special_erf sin cos", pointwise.elementwise, writes_over=True, bound=bounds.at_most(1.0)),
+    *_rows("floor ceil round=special_round trunc=fix", pointwise.elementwise, writes_over=True, bound=bounds.next_to),
+    *_rows(
+        """exp log sqrt rsqrt square reciprocal exp2=special_exp2 expm1=special_expm1 log2 log10 log1p=special_log1p
+        erfc=special_erfc frac sgn tan sinh cosh asin=arcsin acos=arccos atan=arctan asinh=arcsinh acosh=arccosh
+        atanh=arctanh sinc=special_sinc logit=special_logit lgamma=special_gammaln digamma=special_digamma,special_psi
+        i0=special_i0 deg2rad rad2deg nan_to_num""",
+        pointwise.elementwise,
+        writes_over=True,
+    ),
+    *_rows("gelu tanhshrink hardshrink softshrink", pointwise.elementwise, bound=bounds.same),
+    *_rows("sign softsign", pointwise.elementwise, bound=bounds.at_most(1.0)),
+    *_rows(
+        """softplus log_sigmoid threshold rrelu_with_noise isnan isinf isfinite isposinf isneginf signbit logical_not
+        bitwise_not special_log_ndtr special_ndtr special_ndtri special_entr special_i0e special_i1 special_i1e
+        special_erfcx erfinv=special_erfinv ones_like zeros_like full_like""",
+        pointwise.elementwise,
+    ),
+    # The same numbers in another memory, or of another type
+    *_rows("clone", pointwise.elementwise, linear=(Rule.LOCAL,), bound=bounds.same),
+    *_rows("contiguous", pointwise.same_memory, linear=(Rule.LOCAL,), bound=bounds.same),
+    *_rows(
+        "alias detach lift_fresh positive resolve_conj resolve_neg",
+        pointwise.same_memory,
+        linear=(Rule.LOCAL,),
+        bound=bounds.same,
+        identity=True,
+    ),
+    *_rows("to type_as", pointwise.same_memory, identity=True),
+    Operator("_to_copy", pointwise.elementwise),
+    Operator("view_dtype", pointwise.same_memory),
+    # Channels and dimensions moved
+    Operator("select", moves.select, linear=(Rule.LOCAL,), bound=bounds.same),
+    Operator("unsqueeze", moves.unsqueeze, linear=(Rule.LOCAL,), bound=bounds.same),
+    Operator("permute", moves.permute, linear=(Rule.LOCAL,), bound=bounds.same),
+    Operator("transpose", moves.permute, ("swapaxes", "swapdims"), linear=(Rule.LOCAL,), bound=bounds.same),
+    Operator("movedim", moves.permute, ("moveaxis",), linear=(Rule.LOCAL,), bound=bounds.same),
+    *_rows(
+        "view=_unsafe_view reshape flatten unflatten squeeze view_as reshape_as",
+        moves.reshape,
+        linear=(Rule.LOCAL,),
+        bound=bounds.same,
+    ),
+    *_rows("expand=broadcast_to expand_as", moves.expand, bound=bounds.same),
+    *_rows("flip roll index_select", moves.along_channels, bound=bounds.same),
+    *_rows("channel_shuffle native_channel_shuffle", moves.channel_shuffle, bound=bounds.same),
+    # What only the whole picture tells, but no number larger than it has
+    *_rows(
+        "upsample_nearest2d upsample_bilinear2d _upsample_nearest_exact2d pixel_shuffle repeat tile",
+        pointwise.whole_picture,
+        bound=bounds.same,
+    ),
+)
+
+#: Every row under every name of its operator.
+OPERATORS: dict[str, Operator] = {name: row for row in _ROWS for name in (row.name, *row.aliases)}
+
+#: Overloads that are other operators: torch calls several by one name.
+_OVERLOADS = {
+    ("max", "other"): "maximum",
+    ("min", "other"): "minimum",
+    ("view", "dtype"): "view_dtype",
+}
+
+
+def renamed(name: str, function: Callable[..., Any]) -> tuple[str, Callable[..., Any]]:
+    """An operator's own name, and its function under that: of torch's other names, `subtract` for one.
+
+    Args:
+        name: as the exported graph has it, without a `_` at its end.
+    """
+    overload = str(getattr(function, "_overloadname", ""))
+    row = OPERATORS.get(_OVERLOADS.get((name, overload), name))
+    if row is None or row.name == name:
+        return name, function
+    packet = getattr(aten, row.name, None)
+    # The overload may have another name too, such as that of the maximum of two.
+    twin = getattr(packet, overload, None) or (getattr(packet, "default", None) if overload == "other" else None)
+    return row.name, twin or function
+
+
+def row_of(node: Node) -> Operator | None:
+    """The row of a node's operator."""
+    return OPERATORS.get(node.operator)
+
+
+def classify(call: Call) -> Node:
+    """The node of one call."""
+    if call.function is operator.getitem:
+        return dense(call, "takes one of several results")
+    row = OPERATORS.get(call.operator)
+    if row is None:
+        return dense(call, f"{call.operator} is no operator of the algebra")
+    call.in_place = row.in_place if call.keeps_type else None
+    node = row.rule(call)
+    if node.axes is not None and 0 in node.shape:
+        return dense(call, "leaves nothing of the picture")
+    if (
+        node.axes is not None
+        and call.dtype is not None
+        and not (call.dtype.is_floating_point or call.dtype == torch.bool)
+    ):
+        return dense(call, f"gives numbers of type {str(call.dtype).removeprefix('torch.')}")
+    return node
