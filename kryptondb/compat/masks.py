@@ -48,7 +48,7 @@ def hiding(mode: Mode, x: torch.Tensor, mask: Sequence[int]) -> Hide:
         kept = (1.0 - gaussian_kernel(mask)).to(x)
         return lambda hidden: hidden * kept
     level = float(x.mean()) if mode == "mean_img" else float(mode)
-    return lambda hidden: torch.full_like(hidden, level)
+    return lambda hidden: hidden * 0.0 + level  # as MONAI has it: what is not finite stays so
 
 
 def weights_of(mode: Mode, mask: Sequence[int]) -> torch.Tensor:

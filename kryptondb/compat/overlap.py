@@ -31,10 +31,18 @@ def blended(
         [C, *sizes], of the scores' type.
     """
     found = scores.new_empty((len(scores), *sizes))
-    weights = weights.to(scores)
+    weights, finite = weights.to(scores), scores.isfinite()
+    numbers, odd = scores, []
+    if not bool(finite.all()):
+        numbers = torch.where(finite, scores, 0.0)
+        kinds = ((math.nan, scores.isnan()), (math.inf, scores == math.inf), (-math.inf, scores == -math.inf))
+        odd = [(number, windows.to(scores)) for number, windows in kinds]
     for top, bottom, windows in _bands(starts, weights.shape, sizes):
         shares = _shares(starts, weights, sizes, (top, bottom), windows).flatten(len(starts)).flatten(0, -2)
-        band = scores[:, windows].flatten(1) @ (shares / shares.sum(0))
+        band = numbers[:, windows].flatten(1) @ (shares / shares.sum(0))
+        for number, windows_of_it in odd:  # elsewhere a window counts nothing, and nothing times infinity is NaN
+            reached = windows_of_it[:, windows].flatten(1) @ (shares > 0).to(scores) > 0
+            band = band + torch.where(reached, number, 0.0)
         found[:, top:bottom] = band.reshape(len(scores), bottom - top, *sizes[1:])
     return found
 

@@ -112,11 +112,13 @@ def is_image(images: torch.Tensor) -> bool:
 
 
 def agree(one: torch.Tensor, other: torch.Tensor, part: float = _AGREEING) -> bool:
-    """Whether two outputs are the same up to rounding: a part of the largest number."""
+    """Whether two outputs are the same, NaN and infinity too, up to rounding: a part of the largest number."""
     if one.shape != other.shape:
         return False
     one, other = one.double(), other.double()
-    return bool(((one - other).abs() <= part * max(1e-6, float(other.abs().max()))).all())
+    finite = other[other.isfinite()]
+    largest = float(finite.abs().max()) if len(finite) else 0.0
+    return torch.allclose(one, other, rtol=0.0, atol=part * max(1e-6, largest), equal_nan=True)
 
 
 def _traced(forward: Callable[..., Any], modules: list[torch.nn.Module], pair: torch.Tensor) -> Traced | str:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from kryptondb.network.aliases import writes_in_place
+from kryptondb.network.magnitudes import is_tame
 from kryptondb.network.node import Node, Ref
 from kryptondb.network.operators import OPERATORS, row_of
 
@@ -52,13 +54,18 @@ class Fusion:
         return output
 
 
-def find_fusions(nodes: Sequence[Node], readers: Sequence[Sequence[int]], output: int) -> dict[int, Fusion]:
+def find_fusions(
+    nodes: Sequence[Node], readers: Sequence[Sequence[int]], output: int, head: int | None
+) -> dict[int, Fusion]:
     """The fusions of a network where it is now, under both nodes of each; none where torch cannot fuse.
 
     Args:
         readers: for each node, those that read it.
         output: the node whose value is the network's.
+        head: where its head begins: images that need to run again are marked with NaN there, which must not disappear.
     """
+    if any(writes_in_place(node.operator) for node in nodes):  # numbers may change behind the back of their node
+        head = -1
     fusions: dict[int, Fusion] = {}
     if not can_fuse() or not torch.backends.mkldnn.enabled:
         return fusions
@@ -67,6 +74,8 @@ def find_fusions(nodes: Sequence[Node], readers: Sequence[Sequence[int]], output
         if convolution is not None:
             row = OPERATORS[activation.operator]
             assert row.fusion is not None
+            if row.hides and head is not None and convolution.index > head:
+                continue
             name, defaults = row.fusion
             given = activation.args[1:]
             numbers = (*map(float, given), *defaults[len(given) :])
@@ -101,7 +110,7 @@ def _taken_in_by(nodes: Sequence[Node], readers: Sequence[Sequence[int]], output
     constants = [nodes[each.index].constant for each in convolution.args[1:3] if isinstance(each, Ref)]
     fits = all(each is not None and each.dtype == torch.float32 and each.device.type == "cpu" for each in constants)
     weight = constants[0] if constants and fits else None
-    return convolution if weight is not None and weight.ndim == 4 else None
+    return convolution if weight is not None and weight.ndim == 4 and is_tame(*constants) else None
 
 
 def can_fuse() -> bool:

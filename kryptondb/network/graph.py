@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 
+from kryptondb.network.finite import Watch, hiding, watched
 from kryptondb.network.fused import Fusion, find_fusions
 from kryptondb.network.node import Node, Ref, Rule, bind, has_extent
 
@@ -55,6 +56,11 @@ class Network:
     @cached_property
     def kept(self) -> dict[tuple[Any, ...], Any]:
         """What functions have found out about it, by question: see `kept_with_network`."""
+        return {}
+
+    @cached_property
+    def watches(self) -> dict[tuple[frozenset[int], bool], frozenset[int]]:
+        """Which nodes are watched for numbers that are not finite: see `finite.watched`."""
         return {}
 
     def forget(self) -> None:
@@ -163,7 +169,7 @@ class Network:
     @cached_property
     def fusions(self) -> Mapping[int, Fusion]:
         """Convolutions that take in the activation behind them, by both nodes: on a CPU in float32."""
-        return find_fusions(self.nodes, self.readers, self.output)
+        return find_fusions(self.nodes, self.readers, self.output, self.head)
 
     def fused(self, node: Node, apart: Container[int] = ()) -> Fusion | None:
         """The fusion that a node runs in, None where it runs as it stands; `apart`: convolutions that run unfused."""
@@ -211,6 +217,8 @@ class Network:
         keep: Iterable[int] = (),
         before: Callable[[int], None] | None = None,
         planar: Container[int] = (),
+        watch: Watch | None = None,
+        plain: bool = False,
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
         """Full inference.
 
@@ -221,6 +229,8 @@ class Network:
             planar: convolutions that read pictures and weights channel by channel, not with the channels last. On a CPU
                 that takes longer, for they are copied, and rounds less, for sums are made of shorter ones: a fifth of
                 the error where 512 channels are summed up.
+            watch: what is to look at some nodes' values as well; it tells afterwards whether they are ordinary numbers.
+            plain: whether every operator runs by itself, as torch runs it; else only where numbers are not finite.
 
         Returns:
             The scores [n, classes] and the kept values by node index.
@@ -229,8 +239,31 @@ class Network:
             assert self.module is not None  # files hold traced networks only
             # It was written for pictures as everybody has them, channel by channel: `.view` needs them so.
             return self.module(images.contiguous()), {}
+        delicate = hiding(self)
+        own = Watch(watched(self, delicate, False) if delicate else delicate)
+        if not plain:
+            watches = (own,) if watch is None else (own, watch)
+            found = self._run(images, set(keep), before, planar, watches)
+            if own.is_sound:
+                return found
+            del found
+        if watch is not None:
+            watch.sound = None
+        # Sums that overflow depend on their order: convolutions read channel by channel, as torch's own do.
+        planar = {node.index for node in self.nodes if node.function is torch.ops.aten.conv2d.default}
+        return self._run(images, set(keep), before, planar, () if watch is None else (watch,), fuse=False)
+
+    def _run(
+        self,
+        images: torch.Tensor,
+        wanted: set[int],
+        before: Callable[[int], None] | None,
+        planar: Container[int],
+        watches: Sequence[Watch],
+        fuse: bool = True,
+    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
         batch = images.shape[0]
-        wanted = set(keep)
+        apart = wanted if fuse else {*wanted, *(each.convolution for each in self.fusions.values())}
         values: dict[int, Any] = {}
         kept: dict[int, torch.Tensor] = {}
         for node in self.nodes:
@@ -238,10 +271,12 @@ class Network:
                 before(node.index)
             if node.index in planar:
                 read = {index: values[index].contiguous() for index in node.inputs}
-                value = self.run_node(node, read, images, batch, wanted)
+                value = self.run_node(node, read, images, batch, wanted, apart)
                 values[node.index] = value.contiguous(memory_format=torch.channels_last)
             else:
-                values[node.index] = self.run_node(node, values, images, batch, wanted)
+                values[node.index] = self.run_node(node, values, images, batch, wanted, apart)
+            for watch in watches:
+                watch.see(node.index, values[node.index])
             if node.index in wanted:
                 kept[node.index] = values[node.index]
             for index in node.inputs:
@@ -250,15 +285,26 @@ class Network:
         return values[self.output], kept
 
     def run_node(
-        self, node: Node, values: Mapping[int, Any], images: torch.Tensor, batch: int, wanted: set[int] | None = None
+        self,
+        node: Node,
+        values: Mapping[int, Any],
+        images: torch.Tensor,
+        batch: int,
+        wanted: set[int] | None = None,
+        apart: Container[int] | None = None,
     ) -> Any:
-        """One node on whole values; `values` holds what it reads. Writes over its input where nothing else needs it."""
+        """One node on whole values; `values` holds what it reads. Writes over its input where nothing else needs it.
+
+        Args:
+            wanted: nodes whose values are never written over.
+            apart: convolutions that run without their activations; those that are wanted by default.
+        """
         if node.rule is Rule.INPUT:
             return images
         if node.rule is Rule.CONSTANT:
             return node.constant
         assert node.function is not None
-        function, fusion = node.function, self.fused(node, wanted or ())
+        function, fusion = node.function, self.fused(node, (wanted or ()) if apart is None else apart)
         if fusion is not None:
             function = fusion.function(node.index)
         elif node.in_place is not None and self.may_write(node, wanted):

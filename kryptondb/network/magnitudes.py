@@ -17,6 +17,8 @@ from kryptondb.network.node import Node, Ref
 #: Gives the largest magnitude of a node's numbers; infinity where nothing is known.
 Bound = Callable[[Node, "Given"], float]
 
+#: Weights of ordinary size: with them no magnitude in question overflows within a layer.
+TAME = 1e12
 _LARGEST_SQUARE = 1e15  # of numbers beyond, sums of squares may overflow
 
 
@@ -70,8 +72,16 @@ def weight_sum(weight: torch.Tensor) -> float:
     """The largest sum of magnitudes that makes an output of weights [out, ...]; infinity for weights not finite."""
     if weight.is_complex() or weight.numel() == 0:
         return math.inf
-    found = float(weight.detach().flatten(1).abs().sum(1).amax())
+    rest = tuple(range(1, weight.ndim))
+    found = float(torch.linalg.vector_norm(weight, 1, rest, dtype=torch.float32).amax()) if rest else largest(weight)
     return found if math.isfinite(found) else math.inf
+
+
+def is_tame(weight: torch.Tensor | None, bias: torch.Tensor | None = None) -> bool:
+    """Whether the weights of a layer are finite and of ordinary size."""
+    if weight is None:
+        return False
+    return weight_sum(weight) <= TAME and (bias is None or largest(bias) <= TAME)
 
 
 def argument(node: Node, place: int, default: Any = None, name: str = "") -> Any:

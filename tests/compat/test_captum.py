@@ -31,7 +31,7 @@ def same(forward: Callable[..., Any], inputs: Any, *args: Any, **kwargs: Any) ->
     for mine, theirs in zip(*((each if isinstance(each, tuple) else (each,)) for each in (ours, peer)), strict=True):
         assert mine.shape == theirs.shape
         assert mine.dtype == theirs.dtype
-        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5, equal_nan=True)
     return occlusion.explanation
 
 
@@ -51,6 +51,26 @@ class TestTheTracedNetwork:
         self, network: nn.Module, window: Any, strides: Any, baselines: Any
     ) -> None:
         same(network, IMAGES, window, strides=strides, baselines=baselines, target=[1, 3])
+
+    @pytest.mark.parametrize("baseline", [float("nan"), float("inf"), -1e38], ids=str)
+    @pytest.mark.parametrize("strides", [(3, 5, 6), (3, 2, 4)], ids=["apart", "overlapping"])
+    def test_agrees_for_baselines_that_are_not_finite_or_become_so(
+        self, network: nn.Module, baseline: float, strides: Any
+    ) -> None:
+        partly = IMAGES.clone()
+        partly[:, :, 3, 4] = baseline
+        same(network, IMAGES, (3, 5, 6), strides=strides, baselines=partly, target=1)
+
+    def test_agrees_for_an_input_that_is_not_finite(self, network: nn.Module) -> None:
+        partly = IMAGES.clone()
+        partly[0, 0, 3, 4] = float("nan")
+        same(network, partly, (3, 5, 6), strides=(3, 2, 4), target=1)
+
+    def test_flattens_by_a_view(self) -> None:
+        torch.manual_seed(0)
+        convolution, last = nn.Conv2d(3, 4, 3), nn.Linear(4 * 15 * 20, 3)
+        explanation = same(lambda x: last(convolution(x).relu().view(x.size(0), -1)), IMAGES, (3, 5, 6), target=1)
+        assert explanation.startswith(("incremental inference", "full inference of the traced network"))
 
     @pytest.mark.parametrize("target", [2, (2,), torch.tensor(2), torch.tensor([4, 0]), [4, 0], [(4,), (0,)], None])
     def test_agrees_for_every_form_of_target(self, network: nn.Module, target: Any) -> None:

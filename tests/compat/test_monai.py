@@ -39,7 +39,7 @@ def same(module: nn.Module, x: torch.Tensor, b_box: Any = None, /, call: Any = N
     peer, peer_classes = visualize.OcclusionSensitivity(module, **options)(x, b_box=b_box, **(call or {}))
     assert ours.shape == peer.shape
     assert ours.dtype == peer.dtype
-    torch.testing.assert_close(ours, peer.as_tensor(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(ours, peer.as_tensor(), atol=1e-6, rtol=1e-5, equal_nan=True)
     assert torch.equal(classes, peer_classes.as_tensor())
     return sensitivity.explanation
 
@@ -54,6 +54,12 @@ class TestTheTracedNetwork:
     @pytest.mark.parametrize("overlap", [0.0, 0.3, (0.6, 0.9)], ids=str)
     def test_agrees_for_every_overlap(self, network: nn.Module, overlap: Any) -> None:
         assert "inference" in same(network, IMAGE, overlap=overlap)
+
+    @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -1e38], ids=str)
+    def test_agrees_for_an_image_that_is_not_finite_or_becomes_so(self, network: nn.Module, odd: float) -> None:
+        image = IMAGE.clone()
+        image[0, :, 3, 4] = odd
+        same(network, image, mode=0.4, overlap=(0.0, 0.6), activate=False)
 
     @pytest.mark.parametrize("activate", [True, False, torch.sigmoid], ids=["on", "off", "sigmoid"])
     def test_agrees_for_every_activation(self, network: nn.Module, activate: Any) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from kryptondb.executor.operators.regions_on_tensors import Table
 from kryptondb.network import Network, Rule
+from kryptondb.network.finite import Watch, hiding, watched
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +42,16 @@ class Base:
         values: values that are used as they are: means, and what does not depend on the image.
         output: the network's scores, [1, classes].
         clamps: of runs whose regions are differences: what each clamp reads, by node.
+        watched: the nodes whose regions are looked at for numbers that are not finite.
+        sound: whether there are none in the base. If there are, sums and differences with it mean nothing.
     """
 
     tables: dict[int, Table]
     values: dict[int, torch.Tensor]
     output: torch.Tensor
     clamps: dict[int, Clamped] = field(default_factory=dict)
+    watched: frozenset[int] = frozenset()
+    sound: bool = True
 
     @property
     def main_memory(self) -> int:
@@ -79,11 +84,13 @@ def materialize(network: Network, image: torch.Tensor, differences: Iterable[int
 
     What a convolution from differences adds to is computed in the way that rounds least: all cells inherit its errors.
     """
-    differences = set(differences)
+    differences = frozenset(differences)
     tables = read_nodes(network, differences)
     plain = used_as_they_are(network)
-    output, kept = network.run(image, keep=set(tables) | plain, planar=differences)
-    return Base(tables_of(network, tables, kept, plain), {index: kept[index] for index in plain}, output)
+    watch = Watch(watched(network, hiding(network) | differences, True))
+    output, kept = network.run(image, keep=set(tables) | plain, planar=differences, watch=watch)
+    held = {index: kept[index] for index in plain}
+    return Base(tables_of(network, tables, kept, plain), held, output, watched=watch.nodes, sound=watch.is_sound)
 
 
 def base_bytes(network: Network, element_bytes: int, differences: Iterable[int] = ()) -> int:

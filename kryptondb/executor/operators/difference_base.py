@@ -11,6 +11,7 @@ from kryptondb.executor.operators.base import Base, Clamped, elements_of, tables
 from kryptondb.executor.operators.regions_on_tensors import Table
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.differences import effects_of
+from kryptondb.network.finite import Watch, hiding, watched
 from kryptondb.network.operators import Bounds
 
 
@@ -18,9 +19,12 @@ def materialize_for_differences(network: Network, image: torch.Tensor, dtype: to
     """Runs the unoccluded image [1, C, H, W] and keeps what a run reads whose regions hold differences in `dtype`."""
     tables, clamps = read_whole_nodes(network), effects_of(network).clamps
     plain = used_as_they_are(network)
-    output, kept = network.run(image, keep=nodes_for_differences(network) | plain)
+    effects = effects_of(network)
+    watch = Watch(watched(network, hiding(network) | effects.linear | effects.whole | frozenset(clamps), True))
+    output, kept = network.run(image, keep=nodes_for_differences(network) | plain, watch=watch)
     clamped = {index: _clamped(network.nodes[index], kept, bounds, dtype) for index, bounds in clamps.items()}
-    return Base(tables_of(network, tables, kept, plain), {index: kept[index] for index in plain}, output, clamped)
+    held = {index: kept[index] for index in plain}
+    return Base(tables_of(network, tables, kept, plain), held, output, clamped, watch.nodes, watch.is_sound)
 
 
 def nodes_for_differences(network: Network) -> set[int]:

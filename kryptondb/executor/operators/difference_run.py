@@ -19,6 +19,7 @@ from kryptondb.executor.operators.regions_on_tensors import Table, by_row_and_co
 from kryptondb.executor.operators.tile_run import TileRun
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.differences import effects_of
+from kryptondb.network.finite import Watch
 from kryptondb.network.fused import Fusion
 from kryptondb.network.node import Ref
 
@@ -47,6 +48,7 @@ class DifferenceRun(TileRun):
     rounded: Network = field(kw_only=True)
 
     def __post_init__(self) -> None:
+        self._watch = Watch(self.base.watched)
         self._reads = DifferenceReads(self.network, self.base, self.extents)
         self._whole_values = _WholeValues(self.network, self.base, self.extents)
         self._constants = _constants_of(self.rounded)

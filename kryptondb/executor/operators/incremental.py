@@ -22,6 +22,7 @@ from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.difference_base import materialize_for_differences
 from kryptondb.executor.operators.difference_costs import difference_seconds
 from kryptondb.executor.operators.difference_run import DifferenceRun
+from kryptondb.executor.operators.full import Full, occluded
 from kryptondb.executor.operators.layer_costs import (
     choose_blocks,
     node_seconds,
@@ -49,6 +50,7 @@ _TILES_OF_A_WORKER = 2
 _AS_FAST = 1.03  # estimates that differ less are equal, and memory decides
 _PASSES_TO_RECORD = 4  # two to warm up, the recording, and making a graph of it
 _CALLS_OF_A_REPLAY = 8  # inputs are copied, the graph is launched, its output is copied
+_BATCH_BESIDE_TILES = 4  # whole images at once where tiles cannot answer: about what a tile holds
 _Group = tuple[Tile, ...]
 _Kind = TypeVar("_Kind", bound="Incremental")
 
@@ -236,6 +238,9 @@ class Incremental:
         """Yields a block of cells a tile, or a few tiles where they share a head; `prepare` comes first."""
         network, grid, base = context.network, context.grid, context.base
         assert base is not None
+        if not base.sound:  # nothing can be told from what changes in it
+            yield from Full(_BATCH_BESIDE_TILES).run(context)
+            return
         tiling = Tiling.of(network, grid, context.mask, self.tile, self.uniform, self._cap(), self.workers)
         layers = prepared_layers(network, self.blocks, context.layers_beside)
         trim()  # the base and the weights are there to stay, what they were made of is not
@@ -284,6 +289,7 @@ class Incremental:
                     output = self.tile_run(network, base, geometry, layers).run_head(head, output)
                 places = [tile.asked.positions() for tile in group]
                 rows, cols = (np.concatenate(index).astype(np.int32) for index in zip(*places, strict=True))
+                output = in_full_where_nan(context, output, rows, cols)
                 return Scores(rows, cols, context.read(output), tiling.extents.regions.free(rows, cols))
 
             yield from shrinking(groups, compute, _halves)
@@ -331,6 +337,21 @@ class Incremental:
         groups = [sum(tile.size for tile in group) for group in self._groups(tiling.tiles)]
         head = self._shared_head(tiling.network)
         return incremental_footprint(tiling, self.blocks, element_bytes, groups, head, self.workers, self.rounded)
+
+
+def in_full_where_nan(context: Context, output: torch.Tensor, rows: np.ndarray, cols: np.ndarray) -> torch.Tensor:
+    """A network's scores [n, classes] of some cells; those that hold NaN by full inference: they may not be right."""
+    lost = np.flatnonzero(output.isnan().any(1).cpu().numpy())
+    if not len(lost):
+        return output
+    output, grid = output.clone(), context.grid
+    for start in range(0, len(lost), _BATCH_BESIDE_TILES):
+        part = lost[start : start + _BATCH_BESIDE_TILES]
+        ys, xs = grid.ys[rows[part]], grid.xs[cols[part]]
+        scores, _ = context.network.run(occluded(context.image, context.patches(ys, xs), ys, xs), plain=True)
+        context.flops += context.network.flops * len(part)
+        output[torch.from_numpy(part).to(output.device)] = scores.to(output.dtype)
+    return output
 
 
 def prepare_base(context: Context, differences: Iterable[int]) -> torch.Tensor:

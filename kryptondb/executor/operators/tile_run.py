@@ -16,6 +16,7 @@ from kryptondb.executor.operators.reads import HostReads, Reads
 from kryptondb.executor.operators.regions_on_tensors import by_row_and_column, from_locations, lay_over, to_locations
 from kryptondb.executor.operators.tiles import TileExtents
 from kryptondb.network import Network, Node, Rule
+from kryptondb.network.finite import Watch
 from kryptondb.network.fused import Fusion
 from kryptondb.network.node import Ref, bind
 
@@ -47,16 +48,22 @@ class TileRun:
     reads: Reads | None = None
 
     def __post_init__(self) -> None:
+        self._watch = Watch(self.base.watched)
         self._reads: Reads = self.reads or HostReads(self.network, self.base, self.extents)
 
     def run(self, patches: torch.Tensor, last: int | None = None) -> torch.Tensor:
-        """Patches [n, C, h, w] -> the network's scores [n, classes], or the value of the node `last`."""
+        """Patches [n, C, h, w] -> the network's scores [n, classes], or the value of the node `last`.
+
+        All NaN where numbers came up that are not finite or out of the ordinary: what is fast does not hold for them.
+        """
         batch = patches.shape[0]
         last = self.network.output if last is None else last
         for node in self.network.nodes[: last + 1]:
             if self.before is not None:
                 self.before(node.index)
             self.values[node.index] = self._node(node, patches, batch)
+            if self.network.varying[node.index]:
+                self._watch.see(node.index, self.values[node.index])
             if self._spans_all(node):
                 self.whole.add(node.index)
             for index in node.inputs:
@@ -66,7 +73,7 @@ class TileRun:
         output: torch.Tensor = self.values[last]
         if output.shape[0] != batch:  # scores that no pixel changes
             output = output.expand(batch, *output.shape[1:])
-        return output
+        return self._watch.marked(output)
 
     def run_head(self, first: int, value: torch.Tensor) -> torch.Tensor:
         """The head, on any images: from the value of the node `first`, [n, numbers], to the scores [n, classes]."""
