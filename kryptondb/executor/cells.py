@@ -13,6 +13,9 @@ import pyarrow as pa
 
 from kryptondb.executor.pieces import BATCH_ROWS, ImageAnswer, Scores
 from kryptondb.network import Grid
+from kryptondb.optimizer.workload import Runs, mask_of_runs
+
+_AHEAD = 4096  # positions that are looked at together for the next in order
 
 #: LANGUAGE.md's columns. `label` is NULL where the model has no label for the class; nothing else can be.
 CELLS = pa.schema(
@@ -52,38 +55,92 @@ def cell_batches(
     exact = np.broadcast_to(scores.exact, scores.rows.shape)
     for first in range(0, len(scores.rows), step):
         part = slice(first, first + step)
-        yield _cells(image, scores.rows[part], scores.cols[part], scores.scores[part], exact[part], grid)
+        n = len(scores.rows[part])
+        row, col = np.tile(scores.rows[part], k), np.tile(scores.cols[part], k)
+        values = np.asarray(scores.scores[part], dtype=np.float64).T.ravel()
+        yield _cells(image, np.repeat(np.arange(k), n), row, col, values, np.tile(exact[part], k), grid)
+
+
+class InOrder:
+    """The cells of one image by class, in the order the classes were asked for, then row, then column.
+
+    Tiles come in any order. Holds the scores until their turn, 8 bytes for each position and class.
+    """
+
+    def __init__(self, image: ImageAnswer, grid: Grid, runs: Runs | None, rows: int = BATCH_ROWS) -> None:
+        """
+        Args:
+            runs: the grid's cells that are computed, None for all.
+            rows: the most of a batch.
+        """
+        self._image, self._grid, self._rows = image, grid, rows
+        self._positions = None if runs is None else np.flatnonzero(mask_of_runs(runs, grid.rows, grid.cols))
+        n = grid.size if self._positions is None else len(self._positions)
+        self._scores = np.empty((len(image.run.classes), n))
+        self._exact, self._known = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        self._ready = self._given = 0
+
+    def add(self, tile: Scores) -> Iterator[pa.RecordBatch]:
+        """Takes in some cells; those of the first class that are next in order come out."""
+        if not len(self._scores):
+            return
+        at = tile.rows.astype(np.int64) * self._grid.cols + tile.cols
+        if self._positions is not None:
+            at = np.searchsorted(self._positions, at)
+        self._scores[:, at], self._exact[at], self._known[at] = tile.scores.T, tile.exact, True
+        while self._ready < len(self._known):
+            ahead = self._known[self._ready : self._ready + _AHEAD]
+            whole = bool(ahead.all())
+            self._ready += len(ahead) if whole else int(ahead.argmin())
+            if not whole:
+                break
+        yield from self._batches(self._ready)
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        """All other cells that were taken in, once no more come."""
+        yield from self._batches(self._scores.size)
+
+    def _batches(self, end: int) -> Iterator[pa.RecordBatch]:
+        """The cells from the last one given up to one, numbered class by class."""
+        n = len(self._known)
+        while self._given < end:
+            number = np.arange(self._given, min(end, self._given + self._rows))
+            self._given += len(number)
+            kind, at = number // n, number % n
+            if self._ready < n:  # a run that ended early
+                kind, at = kind[self._known[at]], at[self._known[at]]
+            row, col = np.divmod(at if self._positions is None else self._positions[at], self._grid.cols)
+            yield _cells(self._image, kind, row, col, self._scores[kind, at], self._exact[at], self._grid)
 
 
 def _cells(
     image: ImageAnswer,
+    kind: np.ndarray,
     rows: np.ndarray,
     cols: np.ndarray,
     scores: np.ndarray,
     exact: np.ndarray,
     grid: Grid,
 ) -> pa.RecordBatch:
-    """One batch: rows and cols int32 [n], scores float64 [n, k], exact boolean [n] -> n * k rows."""
-    n, k = scores.shape
+    """One batch of n rows, from the place of each one's class, its row and column, score and exactness, all [n]."""
     classes = np.asarray(image.run.classes, dtype=np.int32)
     base = np.asarray(image.run.base, dtype=np.float64)
-    by_class = np.ascontiguousarray(np.asarray(scores, dtype=np.float64).T)  # [k, n]
-    row, col = np.tile(rows.astype(np.int32), k), np.tile(cols.astype(np.int32), k)
+    row, col = rows.astype(np.int32), cols.astype(np.int32)
     labels = labels_of(image.labels, image.run.classes)
     columns = [
-        pa.repeat(pa.scalar(image.name, pa.string()), n * k),
-        pa.array(np.repeat(classes, n)),
-        labels.take(pa.array(np.repeat(np.arange(k), n))),
+        pa.repeat(pa.scalar(image.name, pa.string()), len(kind)),
+        pa.array(classes[kind]),
+        labels.take(pa.array(kind)),
         pa.array(row),
         pa.array(col),
         pa.array(grid.tops.astype(np.int32)[row]),
         pa.array(grid.lefts.astype(np.int32)[col]),
         pa.array(grid.heights.astype(np.int32)[row]),
         pa.array(grid.widths.astype(np.int32)[col]),
-        pa.array(np.repeat(base.astype(np.float32), n)),
-        pa.array(by_class.astype(np.float32).ravel()),
-        pa.array((base[:, None] - by_class).astype(np.float32).ravel()),
-        pa.array(np.tile(exact, k)),
+        pa.array(base.astype(np.float32)[kind]),
+        pa.array(scores.astype(np.float32)),
+        pa.array((base[kind] - scores).astype(np.float32)),
+        pa.array(exact),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=CELLS)
 

@@ -12,7 +12,7 @@ from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import heap
 from kryptondb.executor.ahead import taking_turns
 from kryptondb.executor.asking import asking, load_picture
-from kryptondb.executor.cells import CELLS, cell_batches
+from kryptondb.executor.cells import CELLS, InOrder, cell_batches
 from kryptondb.executor.expressions import compile_predicate
 from kryptondb.executor.heatmaps import likeliest
 from kryptondb.executor.outcome import Outcome
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _IMAGE = pa.schema([pa.field("image", pa.string(), nullable=False)])
 
 
-def cells(node: Occlude, run: Run) -> Stage:
-    """The experiment's cells, image by image.
+def cells(node: Occlude, run: Run, in_order: bool = True) -> Stage:
+    """The experiment's cells, image by image; `in_order` by class, row and column, else as they are computed.
 
     A picture that cannot be read is noted in `run.errors`, unless it is the only one asked for or `on_error` is 'stop':
     then its ImageError is raised. A picture that the plan's image filter excludes is not opened. Where the plan looks
@@ -73,7 +73,7 @@ def cells(node: Occlude, run: Run) -> Stage:
                 if run.seen is not None:
                     run.seen[source.name] = Seen(source, likeliest(answer.run.prediction, answer.labels))
                 with _share(answer, run, total - asked.number + 1):
-                    yield from _pieces(node, answer, asked, turns.look_ahead)
+                    yield from _pieces(node, answer, asked, turns.look_ahead, in_order)
                 del answer  # its base goes before another comes
                 if run.finished is not None:
                     run.finished(source)
@@ -140,14 +140,15 @@ class _Asked:
 
 
 def _pieces(
-    node: Occlude, image: ImageAnswer, asked: _Asked, begun: Callable[[], None]
+    node: Occlude, image: ImageAnswer, asked: _Asked, begun: Callable[[], None], in_order: bool
 ) -> Generator[Piece, None, None]:
-    """The cells of one image by tiles, and an empty last piece. Keeps the run's stats and tells its progress.
+    """The cells of one image, and an empty last piece. Keeps the run's stats and tells its progress.
 
     Calls `begun` once the image's run has looked at the memory and nothing keeps others from using some.
     """
     run, meter = asked.run, asked.meter
     counted, done = 0.0, 0
+    ordered = InOrder(image, node.grid, node.runs) if in_order else None
     tiles: Iterator[Scores] = iter(image.run)
     try:
         begun()
@@ -163,7 +164,7 @@ def _pieces(
                 run.stats.positions += len(tile.rows)
             counted = _count(image.run, counted, meter, run)
             run.tell(Progress(image.name, done, node.positions, asked.number, node.input.count))
-            for batch in cell_batches(image, tile, node.grid):
+            for batch in ordered.add(tile) if ordered is not None else cell_batches(image, tile, node.grid):
                 yield Piece(batch, image)
         _count(image.run, counted, meter, run)
     finally:
@@ -172,6 +173,8 @@ def _pieces(
             close()
         for phase, seconds in image.run.spent.items():
             run.stats.phases[phase] = run.stats.phases.get(phase, 0.0) + seconds
+    for batch in ordered.rest() if ordered is not None else ():
+        yield Piece(batch, image)
     yield Piece(empty_batch(CELLS), image, last=True)
 
 

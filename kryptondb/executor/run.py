@@ -227,22 +227,22 @@ class Execution:
                 yield pa.RecordBatch.from_arrays(one_batch(table).columns, schema=self.schema)
 
 
-def _stage(node: PlanNode, run: Run) -> Stage:
-    """The stage of a node, on top of the stages of all below it."""
+def _stage(node: PlanNode, run: Run, in_order: bool = True) -> Stage:
+    """The stage of a node, on top of the stages of all below it; a map takes its cells in any order."""
     if isinstance(node, Occlude):
-        return cells(node, run)
+        return cells(node, run, in_order)
     if isinstance(node, Redundancy):
         return redundancy_rows(node, run.models)
     if isinstance(node, Filter):
-        return filtered(_stage(node.input, run), node.predicate)
+        return filtered(_stage(node.input, run, in_order), node.predicate)
     if isinstance(node, Aggregate):
         keys = [(key, column_name(key)) for key in node.keys]
         return aggregated(_stage(node.input, run), keys, node.aggregates)
     if isinstance(node, HeatMaps):
         grid = next(found.grid for found in node.walk() if isinstance(found, Occlude))
-        return heat_maps(_stage(node.input, run), grid, node.columns)
+        return heat_maps(_stage(node.input, run, in_order=False), grid, node.columns)
     if isinstance(node, Predictions):
-        return predictions(_stage(node.input, run))
+        return predictions(_stage(node.input, run, in_order=False))
     if isinstance(node, Project):
         return projected(_stage(node.input, run), node.items)
     if isinstance(node, Sort):

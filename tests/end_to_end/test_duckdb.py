@@ -225,7 +225,8 @@ def grouped_queries(draw: st.DrawFn) -> str:
     """Groups, picked by HAVING, in a complete order."""
     key = st.one_of(st.sampled_from(["label", "image", "y", "class"]), whole(1).map("({}) + 0".format))
     keys = draw(st.lists(key, max_size=2, unique=True))
-    names = draw(st.lists(st.sampled_from(["n", "m", "y"]), min_size=1, max_size=2, unique=True))
+    aliases = ["n", "m"] if "y" in keys else ["n", "m", "y"]
+    names = draw(st.lists(st.sampled_from(aliases), min_size=1, max_size=2, unique=True))
     picked = [f"{draw(st.sampled_from(CALLS))} AS {name}" for name in names]
     rest = draw(st.sampled_from(HAVINGS))
     if keys:

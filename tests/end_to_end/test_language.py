@@ -356,3 +356,38 @@ def test_a_dicom_file_without_a_picture_is_refused_by_name(db, tmp_path):
 def test_a_full_disk_is_told_in_a_sentence(capsys):
     assert main(["-o", "/dev/full", "-c", "SHOW SETTINGS"]) == 1
     assert capsys.readouterr().err == "cannot write the output: No space left on device\n"
+
+
+ORDERED = "SELECT image, class, row, col, drop FROM occlude(net, ?, patch => 8, class => (2, 0, 1)) "
+
+
+@pytest.mark.parametrize(
+    "hints",
+    [
+        *(
+            "",
+            "USING operator => 'full', batch => 5",
+            "USING operator => 'incremental', batch => 3",
+            "USING tau => 0.5",
+        ),
+        *("USING operator => 'drill-down', step => 2", "USING operator => 'refined', tau => 0.4"),
+        *("WITH TIME <= 60 SECONDS USING operator => 'anytime'", "WHERE row > 1 AND (col < 5 OR row = 3)"),
+        "WHERE row <> 2 AND col > 1 USING operator => 'incremental', batch => 2",
+    ],
+)
+def test_without_order_by_cells_come_by_image_class_row_and_column(db, hints):
+    pictures = [PICTURE, PICTURE[::-1].copy(), PICTURE[:, ::-1].copy()]
+    cells = db.sql(ORDERED + hints, [pictures]).arrow().to_pylist()
+    names = list(dict.fromkeys(cell["image"] for cell in cells))
+    keys = [(names.index(c["image"]), (2, 0, 1).index(c["class"]), c["row"], c["col"]) for c in cells]
+    assert len(names) == 3 and keys == sorted(keys) and len(set(keys)) == len(keys)
+    where = hints.partition("USING")[0] if hints.startswith("WHERE") else ""
+    groups = db.sql(
+        f"SELECT class, row FROM occlude(net, ?, patch => 8, class => (2, 0, 1)) {where} GROUP BY class, row",
+        [pictures],
+    )
+    assert [(g["class"], g["row"]) for g in groups.arrow().to_pylist()] == list(
+        dict.fromkeys((c["class"], c["row"]) for c in cells)
+    )
+    first = db.sql(f"{ORDERED}{where} LIMIT 7 OFFSET 3", [pictures]).arrow().to_pylist()
+    assert [(c["class"], c["row"], c["col"]) for c in first] == [(c["class"], c["row"], c["col"]) for c in cells[3:10]]

@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from kryptondb.executor.cells import CELLS, cell_batches
+from kryptondb.executor.cells import CELLS, InOrder, cell_batches
 from kryptondb.executor.heatmaps import PREDICTION, prediction_rows
 from kryptondb.executor.pieces import ImageAnswer
 from kryptondb.network import Grid
 from kryptondb.optimizer import physical as p
+from kryptondb.optimizer.workload import mask_of_runs
 from tests.executor.fakes import (
+    LABELS,
     FakeExperiment,
     FakeModel,
     FakeModels,
@@ -85,6 +89,42 @@ def test_a_large_tile_comes_in_small_batches_that_are_the_same_cells() -> None:
     assert [part.num_rows for part in parts] == [12, 12, 12, 4]
     keys = [("class", "ascending"), ("row", "ascending")]
     assert pa.Table.from_batches(parts).sort_by(keys).equals(pa.Table.from_batches([whole]).sort_by(keys))
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), some=st.booleans(), k=st.integers(0, 3), rows=st.integers(1, 30))
+def test_tiles_in_any_order_come_out_by_class_row_and_column(
+    data: st.DataObject, some: bool, k: int, rows: int
+) -> None:
+    runs = ((0, 1, 2), (2, 0, 3), (4, 2, 2)) if some else None
+    node = occlude("x", grid=(5, 4), runs=runs, classes=p.ClassChoice("list", indices=(2, 0, 3)[:k]))
+    image = ImageAnswer("x", FakeRun("x", node, [], {}), LABELS)
+    places = np.argwhere(mask_of_runs(runs, 5, 4)).astype(np.int32)
+    shuffled = places[data.draw(st.permutations(range(len(places))))]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(places)), max_size=4)))
+    left_out = data.draw(st.sampled_from([0, 0, 1, 3]))
+    ordered = InOrder(image, node.grid, runs, rows=rows)
+    found: list[pa.RecordBatch] = []
+    taken = shuffled[: len(places) - left_out]
+    for part in np.split(taken, [cut for cut in cuts if cut <= len(taken)]):
+        at = part[:, :1] * 10 + part[:, 1:]
+        scores = at + 100.0 * np.array([image.run.classes], dtype=float).reshape(1, k)
+        found += ordered.add(Tile(part[:, 0], part[:, 1], scores, exact=part[:, 1] % 2 == 0))
+    found += ordered.rest()
+    cells = pa.Table.from_batches(found, schema=CELLS)
+    expected = [(c, row, col) for c in image.run.classes for row, col in sorted(map(tuple, taken.tolist()))]
+    assert list(zip(*(cells[name].to_pylist() for name in ("class", "row", "col")), strict=True)) == expected
+    assert cells["score"].to_pylist() == [row * 10 + col + 100 * c for c, row, col in expected]
+    assert cells["exact"].to_pylist() == [col % 2 == 0 for _, _, col in expected]
+    assert all(batch.num_rows <= rows for batch in found)
+
+
+def test_what_comes_first_in_order_does_not_wait_for_the_rest() -> None:
+    node = occlude("x", classes=p.ClassChoice("all"))
+    ordered = InOrder(ImageAnswer("x", FakeRun("x", node, [], {}), LABELS), node.grid, None)
+    counts = [sum(batch.num_rows for batch in ordered.add(tile)) for tile in FakeRun("x", node, [], {})]
+    assert counts == [4, 4, 4]
+    assert sum(batch.num_rows for batch in ordered.rest()) == 36
 
 
 def test_a_class_without_a_label_has_a_null_one(picture: str) -> None:
