@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -33,22 +34,33 @@ class Pictures:
     def __init__(self, models: ModelStore, plan: PhysicalPlan, bindings: Mapping[str, object]) -> None:
         self._models = models
         self._plan = plan
+        from kryptondb.executor.asking import Looks
+
         self._bindings = bindings
+        self.looks = Looks()
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the query's rows are drawn over its pictures."""
+        from kryptondb.optimizer.physical import HeatMaps
+
+        return self._plan.occlude is not None and any(isinstance(node, HeatMaps) for node in self._plan.root.walk())
 
     def png(self, row: Mapping[str, Any], heatmap: np.ndarray) -> bytes | None:
-        """The heat map over its picture as a PNG file's bytes; None when the picture cannot be opened any more."""
+        """The heat map over its picture as a PNG file's bytes; None for a row without a picture.
+
+        Raises:
+            Error: the picture or the model is not there any more, or is another one.
+        """
         from kryptondb.images.render import overlay
 
         occlude = self._plan.occlude
         if occlude is None or "image" not in row:
             return None
-        try:
-            picture = self._picture(str(row["image"]))
-            if picture is None:
-                return None
-            preprocess = self._models.get(occlude.model).preprocess
-        except Error:
+        picture = self._picture(str(row["image"]))
+        if picture is None:
             return None
+        preprocess = self._models.get(occlude.model).preprocess
         title = str(row.get("label") or f"class {row.get('class')}")
         if row.get("base") is not None:
             title += f"  {row['base']:.3f}"
@@ -65,7 +77,7 @@ class Pictures:
         spec = self._bindings[images.binding] if images.binding is not None else images.spec
         for source in find_images(list(spec) if isinstance(spec, tuple) else spec, images.window, images.axes):
             if source.name == name:
-                return source.load()
+                return self.looks.load_again(source)
         return None
 
 
@@ -93,8 +105,9 @@ def first_picture(result: Answer) -> bytes | None:
     if result.message is not None or result.pictures is None:
         return None
     for row, heatmap in _maps(result, 1):
-        png: bytes | None = result.pictures.png(row, heatmap)
-        return png
+        with suppress(Error):
+            png: bytes | None = result.pictures.png(row, heatmap)
+            return png
     return None
 
 
@@ -115,10 +128,13 @@ def _figure(result: Answer, row: dict[str, Any], heatmap: np.ndarray) -> str:
     from kryptondb.display import caption, made
     from kryptondb.values import shown
 
-    png = result.pictures.png(row, heatmap) if result.pictures is not None else None
-    picture = (
-        f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" style="max-width: 100%">' if png else ""
-    )
+    picture = ""
+    try:
+        png = result.pictures.png(row, heatmap) if result.pictures is not None else None
+        if png:
+            picture = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" style="max-width: 100%">'
+    except Error as error:
+        picture = f"<p>{escape(error.message)}</p>"
     told = escape(caption(row, heatmap, result.plan, None, made(result.schema, row.get("image"), result.plan)))
     if row.get("prediction"):
         told += f"<br>predicted {escape(shown(row['prediction']))}"

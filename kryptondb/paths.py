@@ -14,6 +14,11 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def cut_name(name: str, most: int) -> str:
+    """The name of a file, or its beginning where it is longer than so many bytes: systems take 255."""
+    return os.fsencode(name)[:most].decode(errors="ignore") if len(os.fsencode(name)) > most else name
+
+
 def unusable(path: str | Path) -> str | None:
     """Why no file can have this path; None where one can. The system would raise a ValueError, not an OSError."""
     text = os.fspath(path)

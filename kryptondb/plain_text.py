@@ -7,6 +7,7 @@ like another.
 
 from __future__ import annotations
 
+import os
 import re
 
 #: How much of one thing a message quotes, and how long a message may be at most.
@@ -19,6 +20,7 @@ _UNSAFE = re.compile(
     "\ufffe\uffff\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED = (0xDC80, 0xDCFF)  # how Python holds the bytes of a path that are not UTF-8
 _LONG = re.compile(rf"[^\s]{{{QUOTED + 1},}}|(?<=\")[^\"]{{{QUOTED + 1},}}(?=\")|(?<=')[^']{{{QUOTED + 1},}}(?=')")
 
@@ -26,6 +28,14 @@ _LONG = re.compile(rf"[^\s]{{{QUOTED + 1},}}|(?<=\")[^\"]{{{QUOTED + 1},}}(?=\")
 def plain(text: str) -> str:
     r"""The text with its lines kept and everything else that is unsafe written out; a tab becomes a space."""
     return _UNSAFE.sub(_written, text.replace("\r\n", "\n").replace("\t", " "))
+
+
+def printable(text: str | bytes | os.PathLike[str]) -> str:
+    r"""A path, or any text, as UTF-8 can have it: bytes that are not UTF-8, and lone surrogates, are written out."""
+    text = os.fspath(text)
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    return text if text.isascii() else _SURROGATE.sub(_written, text)
 
 
 def plain_line(text: str) -> str:

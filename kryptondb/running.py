@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from kryptondb.catalog import ModelStore, Settings
     from kryptondb.executor import Execution, ImageFailure, Progress, Stats
+    from kryptondb.executor.asking import Looks
     from kryptondb.executor.profiling import Sample
     from kryptondb.images.picture import Picture
     from kryptondb.optimizer.cost import Rates
@@ -41,7 +42,9 @@ class Owner(Protocol):
 class Watched:
     """An execution with the session's threads, and with a progress line that goes away whenever rows come out."""
 
-    def __init__(self, session: Owner, plan: PhysicalPlan, bindings: Mapping[str, object]) -> None:
+    def __init__(
+        self, session: Owner, plan: PhysicalPlan, bindings: Mapping[str, object], looks: Looks | None = None
+    ) -> None:
         from kryptondb.executor import execute
 
         self._session = session
@@ -55,6 +58,8 @@ class Watched:
             progress=self._progress,
             laboratory=self,
         )
+        if looks is not None:
+            self.execution.keep_looks(looks)
 
     @property
     def schema(self) -> pa.Schema:

@@ -281,7 +281,8 @@ class Session:
     def _select(self, select: Select, bindings: Mapping[str, object]) -> Result:
         plan = self._plan(select, bindings)
         pictures = Pictures(self.models, plan, bindings)
-        return Result(lambda: Watched(self, plan, bindings), plan=plan, pictures=pictures)
+        looks = pictures.looks if pictures.drawn else None
+        return Result(lambda: Watched(self, plan, bindings, looks), plan=plan, pictures=pictures)
 
     def _explain(self, explain: Explain, bindings: Mapping[str, object]) -> Result:
         from kryptondb import optimizer

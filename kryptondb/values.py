@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.errors import ExecutionError
-from kryptondb.plain_text import plain_line
+from kryptondb.plain_text import plain_line, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +132,7 @@ def table_of(names: Sequence[str], rows: Sequence[Sequence[object]]) -> pa.Table
 
     columns = []
     for index in range(len(names)):
-        column = pa.array([row[index] for row in rows])
+        values = (row[index] for row in rows)
+        column = pa.array([printable(value) if isinstance(value, str) else value for value in values])
         columns.append(column.cast(pa.string()) if pa.types.is_null(column.type) else column)
     return pa.Table.from_arrays(columns, names=list(names))

@@ -35,6 +35,7 @@ from kryptondb.errors import (
     one_line,
     warn,
 )
+from kryptondb.plain_text import printable
 from kryptondb.torch_state import building
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class ModelStore:
 
         if not isinstance(module, torch.nn.Module):
             raise ModelError(f"register takes a torch.nn.Module, not {type(module).__name__}")
+        name = printable(name)
         record = self._catalog.model(name)
         if record:
             raise name_taken(record.name)

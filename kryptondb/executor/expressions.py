@@ -36,7 +36,7 @@ from kryptondb.grammar.statements import (
     Unary,
 )
 from kryptondb.grammar.tree import walk
-from kryptondb.optimizer.expressions import arrow_pattern
+from kryptondb.optimizer.expressions import like_regex
 
 AGGREGATES = frozenset({"min", "max", "avg", "sum", "count"})
 _NULL = pa.null()
@@ -332,10 +332,10 @@ class _Compiler:
         constants = isinstance(node.pattern, Literal) and isinstance(node.pattern.value, (str, type(None)))
         if value.type not in (pa.string(), _NULL) or not constants:
             raise BindError(f"LIKE takes a string and a pattern in quotes: {node}", position=node.position)
-        pattern = arrow_pattern(node)
+        pattern = like_regex(node)
         if pattern is None:
             return Typed(pc.scalar(pa.scalar(None, _BOOL)), _BOOL)
-        found = pc.match_like(value.cast(pa.string()), pattern=pattern, ignore_case=node.any_case)
+        found = pc.match_substring_regex(value.cast(pa.string()), pattern=pattern, ignore_case=node.any_case)
         return Typed(pc.invert(found) if node.negated else found, _BOOL)
 
     def _call(self, node: Call) -> Typed:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,9 @@ from kryptondb.errors import BindError
 from kryptondb.executor.run import Execution
 from kryptondb.images.part import split_fragment
 from kryptondb.optimizer.physical import HeatMaps, PhysicalPlan, Project, Sort
+from kryptondb.paths import cut_name
+
+_LONGEST = 200  # bytes of a file's name that are a picture's: beside them stand the class, a number and the ending
 
 #: The columns that a picture is made of, besides the heat map.
 _NEEDED = ("image", "class", "label", "base")
@@ -87,9 +90,9 @@ class Names:
     def of(self, heatmap: Map) -> str:
         """`cat-281.png` for the class 281 of `pets/cat.jpg`, `ct-frame-3-281.png` for that of `ct.dcm#frame=3`."""
         path, part = split_fragment(heatmap.image)
-        last = Path(re.split(r"[/\\]", path)[-1])
-        stem: str = re.sub(r"[^\w.]+", "-", f"{last.stem}-{part}").strip("-.")[:100] or "image"
-        name = f"{stem}-{heatmap.index}"
+        last = PurePath(path)
+        stem: str = re.sub(r"[^\w.]+", "-", f"{last.stem}-{part}").strip("-.") or "image"
+        name = f"{cut_name(stem, _LONGEST)}-{heatmap.index}"
         again = 1
         while (name if again == 1 else f"{name}-{again}").casefold() in self._given:
             again += 1

@@ -11,7 +11,7 @@ import pyarrow as pa
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import heap
 from kryptondb.executor.ahead import taking_turns
-from kryptondb.executor.asking import asking, load_picture
+from kryptondb.executor.asking import asking
 from kryptondb.executor.cells import CELLS, InOrder, cell_batches
 from kryptondb.executor.expressions import compile_predicate
 from kryptondb.executor.heatmaps import likeliest
@@ -107,7 +107,7 @@ class _Asked:
         known = self._known.pop(id(source), None)
         if known is not None:
             return known
-        picture = load_picture(source)
+        picture = self.run.load(source)
         runner = self._set_up()
         with asking(source.name):
             return ImageAnswer(source.name, runner.run(picture), self._labels)

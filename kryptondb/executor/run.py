@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.aggregates import aggregated
-from kryptondb.executor.asking import load_picture
+from kryptondb.executor.asking import Looks
 from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.heatmaps import heat_maps, predictions
 from kryptondb.executor.metadata import with_metadata
@@ -153,8 +153,14 @@ class Execution:
                 self._rows.close()
 
     def keep_sources(self) -> None:
-        """Remembers each picture's source and prediction, for the two below. Call before the first batch."""
+        """Remembers each picture's source and prediction, for those below. Call before the first batch."""
         self._run.seen = {}
+        self._run.looks = Looks()
+
+    def keep_looks(self, looks: Looks) -> None:
+        """Notes what each picture was, for whoever opens it again later. Call before the first batch."""
+        looks.begin()
+        self._run.looks = looks
 
     def resume(self, skip: Callable[[ImageSource], bool], finished: Callable[[ImageSource], None]) -> None:
         """Leaves out the images that `skip` says, and tells of each other one when its rows have all been taken.
@@ -167,9 +173,9 @@ class Execution:
         """Opens a picture again, by the name it has in the `image` column.
 
         Raises:
-            ImageError: it cannot be read any more.
+            ImageError: it cannot be read any more, or is another picture.
         """
-        return load_picture(self._seen(name).source)
+        return self._looks.load_again(self._seen(name).source)
 
     def quality(self, name: str) -> str:
         """Whether the answer about a picture is 'exact' or 'approximate'."""
@@ -179,8 +185,8 @@ class Execution:
         return self.plan.quality.kind if outcome is None else outcome.of(name)
 
     def file(self, name: str) -> Path | None:
-        """The file that a picture is in; None for an array."""
-        return self._seen(name).source.file
+        """The file that a picture is in; None for an array. Raises ImageError where it was written to meanwhile."""
+        return self._looks.file(self._seen(name).source)
 
     def prediction(self, name: str) -> list[tuple[int, str | None, float]]:
         """A picture's most probable classes, as PREDICTION lists them: class, label, probability."""
@@ -200,6 +206,11 @@ class Execution:
             self._run.errors.append(ImageFailure(name, error.message))
             self.stats.images -= opened
             self.stats.failed += 1
+
+    @property
+    def _looks(self) -> Looks:
+        assert self._run.looks is not None, "sources are kept together with what they were"
+        return self._run.looks
 
     def _seen(self, name: str) -> Seen:
         seen = self._run.seen or {}

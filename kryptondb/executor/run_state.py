@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from kryptondb.errors import ExecutionError, ImageError, NondeterministicModel, warn
+from kryptondb.executor.asking import Looks, load_picture
 from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.outcome import Outcome
 from kryptondb.executor.pieces import ImageRun
@@ -61,6 +62,7 @@ class Run:
 
     Attributes:
         seen: pictures by name, when they are to be opened again.
+        looks: what they were then.
         deadline: of a plan that runs until a time is over.
         laboratory: of a batch that may tune itself; without one it runs exactly.
         outcome: what came of tuning, once that is over.
@@ -78,6 +80,7 @@ class Run:
     stats: Stats = field(default_factory=Stats)
     errors: list[ImageFailure] = field(default_factory=list)
     seen: dict[str, Seen] | None = None
+    looks: Looks | None = None
     stopped: bool = False
     deadline: Deadline | None = None
     laboratory: Laboratory | None = None
@@ -86,6 +89,10 @@ class Run:
     finished: Callable[[ImageSource], None] | None = None
     unsteady: str | None = None
     looks_ahead: bool = True
+
+    def load(self, source: ImageSource) -> Picture:
+        """Opens a picture, and remembers what it was where it is drawn later. Raises ImageError."""
+        return load_picture(source) if self.looks is None else self.looks.load(source)
 
     def leave_out(self, name: str, error: ImageError, *, single: bool = False) -> None:
         """Notes a picture that cannot be read; raises its error where it is the only one, or where the run stops."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kryptondb.errors import ImageError
-from kryptondb.executor.asking import load_picture
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.operators import OPERATORS
 from kryptondb.executor.outcome import Outcome
@@ -92,7 +91,7 @@ def draw(
             run.tell(Progress(name, done, total, len(drawn.samples) + 1, count))
 
         try:
-            picture = load_picture(source)
+            picture = run.load(source)
             sample = profiler.measure(picture, drawn.recipes, progress)
         except ImageError as error:
             drawn.failed.add(id(source))

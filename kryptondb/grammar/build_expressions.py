@@ -17,6 +17,7 @@ from kryptondb.errors import ParseError, Position, did_you_mean
 from kryptondb.grammar import statements as s
 from kryptondb.grammar.scanner import Places
 from kryptondb.grammar.words import AGGREGATES, FUNCTIONS, MAX_ITEMS, MISSING, TABLE_FILES, TYPES
+from kryptondb.plain_text import printable
 
 LARGEST_INTEGER = 2**63 - 1
 
@@ -107,7 +108,7 @@ class ExpressionBuilder(Transformer_NonRecursive[lark.Token, Any]):
         text = token[1:-1].replace('""', '"')
         if not text:
             raise self._error("a name cannot be empty", self._token(token))
-        return Word(text, self._at(meta))
+        return Word(printable(text), self._at(meta))
 
     copy_name = name
 

@@ -20,6 +20,8 @@ from kryptondb.images.picture import PIXEL_LIMIT, Picture
 
 Floats = NDArray[np.float32]
 
+#: A level, a colour or the opacity of each colour in a palette.
+Key = int | tuple[int, ...] | bytes | None
 MAX_CHANNELS = 64  # of an array
 GREY_ONLY = "a window applies to grey samples, and this picture has colours or transparency"
 _GIVE_A_WINDOW = "give window => (center, width)"
@@ -62,10 +64,12 @@ def from_array(source: object, name: str, window: Window | None = None, axes: st
     if isinstance(source, Image.Image):
         check_size(name, source.height, source.width)
         try:
-            pixels = upright(source, from_pil(source, window))
-        except ValueError as error:
+            pixels = upright(source, from_pil(source, window, transparent(source)))
+        except Meaningless as error:
             raise ImageError(f"{name}: {error}") from None
-        except OSError as error:  # an image that was opened but not read yet, from a file that is damaged
+        except MemoryError:
+            raise
+        except Exception as error:  # of a file that is damaged and was not read yet, or changed by hand
             raise ImageError(f"{name}: cannot be decoded: {error}") from error
     elif is_array(source):
         try:
@@ -120,10 +124,51 @@ def in_bands(image: Image.Image, channels: int, convert: Callable[[Image.Image],
     return pixels
 
 
-def from_pil(image: Image.Image, window: Window | None = None) -> Floats:
-    """H x W x C float32 in 0..1, C 1 or 3, for a PIL image of any mode. Meaningless names what is no picture."""
+def raw_mode(image: Image.Image) -> str:
+    """How the samples of a file that is opened but not loaded yet lie in it; '' where that is not one way."""
+    tiles = getattr(image, "tile", None) or []
+    modes = {tile.args if isinstance(tile.args, str) else tile.args[0] for tile in tiles if tile.args}
+    found = modes.pop() if len(modes) == 1 else ""
+    return found if isinstance(found, str) else ""
+
+
+def transparent(image: Image.Image) -> Key:
+    """The level or colour that stands for transparent, in the units of Pillow's samples; None where none does.
+
+    Of a PNG of 2 or 4 bits Pillow scales the samples and not this level: only before it is loaded can that be told.
+
+    Raises:
+        Meaningless: it is of another kind than the image's mode takes.
+    """
+    value = image.info.get("transparency")
     mode = image.mode
-    clear = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    if value is None or mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        return None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if mode in ("1", "L") and whole:
+        top = {"1": 1, "L;2": 3, "L;4": 15}.get(raw_mode(image) or mode, 255)
+        return (int(value) & top) * (255 // top)  # of PNG's 16 bits the lower ones count
+    if mode.startswith("I;16") and whole:
+        return int(value) & 0xFFFF
+    if mode == "RGB" and isinstance(value, tuple) and len(value) == 3 and all(isinstance(each, int) for each in value):
+        return tuple(each & 0xFF for each in value)
+    if mode == "P" and (isinstance(value, bytes) or (whole and 0 <= value < 256)):
+        return value if isinstance(value, bytes) else int(value)
+    if mode not in ("1", "L", "RGB", "P") and not mode.startswith("I;16"):
+        return None  # such images have none
+    raise Meaningless(
+        f"its transparency is {type(value).__name__} {value!r:.40}, which an image of mode {mode} has not"
+    )
+
+
+def from_pil(image: Image.Image, window: Window | None = None, key: Key = None) -> Floats:
+    """H x W x C float32 in 0..1, C 1 or 3, for a PIL image of any mode. Meaningless names what is no picture.
+
+    Args:
+        key: what `transparent` gives.
+    """
+    mode = image.mode
+    clear = mode in ("LA", "La", "PA", "RGBA", "RGBa") or key is not None
     if window is not None:
         if clear or not (mode in ("1", "L", "I", "F") or mode.startswith("I;16")):
             raise Meaningless(GREY_ONLY)
@@ -133,17 +178,19 @@ def from_pil(image: Image.Image, window: Window | None = None) -> Floats:
     if mode == "LAB":
         raise Meaningless("CIELAB colour is not supported; store the picture as RGB")
     grey = mode in ("1", "L", "LA", "La", "F") or mode.startswith("I;16")
-    return in_bands(image, 1 if grey else 3, lambda band: _band_from_pil(band, clear, grey))
+    return in_bands(image, 1 if grey else 3, lambda band: _band_from_pil(band, clear, grey, key))
 
 
-def _band_from_pil(image: Image.Image, clear: bool, grey: bool) -> Floats:
-    if image.mode.startswith("I;16"):
-        samples = np.asarray(image)
-        level = image.info.get("transparency")
-        levels = scaled(samples[:, :, None], 65535)
-        return over_white(levels, samples != level) if isinstance(level, int) else levels
+def _band_from_pil(image: Image.Image, clear: bool, grey: bool, key: Key) -> Floats:
     if image.mode == "F":
         return unit_floats(np.asarray(image)[:, :, None])
+    if isinstance(key, (int, tuple)) and image.mode != "P":
+        samples = np.asarray(image.convert("L") if image.mode == "1" else image)
+        samples = samples[:, :, None] if samples.ndim == 2 else samples
+        top = 65535 if image.mode.startswith("I;16") else 255
+        return over_white(scaled(samples, top), (samples != np.asarray(key)).any(axis=2))
+    if image.mode.startswith("I;16"):
+        return scaled(np.asarray(image)[:, :, None], 65535)
     if clear:
         pixels = scaled(np.asarray(image.convert("LA" if grey else "RGBA")), 255)
         return over_white(pixels[:, :, :-1], pixels[:, :, -1])
@@ -168,6 +215,12 @@ def over_white(pixels: Floats, alpha: NDArray[np.float32] | NDArray[np.bool_]) -
     return composited
 
 
+def premultiplied_over_white(pixels: Floats, alpha: NDArray[np.float32]) -> Floats:
+    """`pixels` [H, W, C] that are multiplied by `alpha` [H, W] already, on a white page."""
+    composited: Floats = np.minimum(pixels + (1 - alpha[:, :, None]), np.float32(1))
+    return composited
+
+
 def unit_floats(pixels: NDArray[np.floating]) -> Floats:
     """The same samples as float32; Meaningless where they do not lie in 0..1."""
     low, high = float(pixels.min()), float(pixels.max())
@@ -188,18 +241,15 @@ def _through(samples: NDArray[np.generic], window: Window) -> Floats:
         raise Meaningless(str(error)) from None
 
 
-def from_samples(samples: NDArray[np.generic], window: Window | None = None) -> Floats:
-    """H x W x C samples, C 1 to 4, as a picture's pixels: H x W x 1 or 3. Meaningless without a known range."""
-    pixels = _levels(samples, window)
-    return over_white(pixels[:, :, :-1], pixels[:, :, -1]) if pixels.shape[2] in (2, 4) else pixels
+def levels(samples: NDArray[np.generic], window: Window | None) -> Floats:
+    """Samples [...] as levels in 0..1, every channel as it is given; through a window [H, W, 1] alone.
 
-
-def _levels(samples: NDArray[np.generic], window: Window | None) -> Floats:
-    """The same, every channel as it is given: H x W x C in 0..1."""
-    kind, channels = samples.dtype.kind, samples.shape[2]
+    Meaningless without a known range.
+    """
+    kind = samples.dtype.kind
     if window is not None:
         has_range = kind in "bu" and samples.dtype.itemsize <= 2
-        if channels in (2, 4) or (channels != 1 and has_range):
+        if samples.shape[2] in (2, 4) or (samples.shape[2] != 1 and has_range):
             raise Meaningless(GREY_ONLY)
         if kind not in "buif":
             raise Meaningless(f"{samples.dtype} samples are no levels of grey")
@@ -231,7 +281,7 @@ def _from_ndarray(
     check_size(name, array.shape[0], array.shape[1])
     if not 1 <= array.shape[2] <= MAX_CHANNELS:
         raise ValueError(f"a picture is an H x W or H x W x C array, not {shape}; C is 1 to {MAX_CHANNELS}")
-    pixels = _levels(array, window)
+    pixels = levels(array, window)
     if pixels.shape[2] in (2, 4):
         return over_white(pixels[:, :, :-1], pixels[:, :, -1]), pixels
     if pixels.shape[2] > 4:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from kryptondb.errors import ImageError
 from kryptondb.files.regular import NotRegular, open_regular
-from kryptondb.images.picture import printable
+from kryptondb.plain_text import printable
 
 MAX_PICTURE_BYTES = 1 << 40  # a volume or whole slide may be large; what is read of it is bounded by its reader
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +10,6 @@ from numpy.typing import NDArray
 # The most pixels a picture may have: a size above it is refused before anything is allocated. As float32 RGB a picture
 # of this size takes about 1 GB; the largest radiographs and mammographs have a quarter of it.
 PIXEL_LIMIT = 80_000_000
-
-
-def printable(path: str | Path) -> str:
-    """A path as text that any terminal and any table takes: bytes in it that are not UTF-8 become question marks."""
-    return os.fspath(path).encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ it has no mode for are left to `tiff`.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from dataclasses import dataclass
 
@@ -22,13 +23,18 @@ from kryptondb.images import tiff
 from kryptondb.images.arrays import (
     GREY_ONLY,
     Floats,
+    Key,
     Meaningless,
     bands,
     check_size,
     from_pil,
     in_bands,
+    levels,
     over_white,
+    premultiplied_over_white,
+    raw_mode,
     scaled,
+    transparent,
     upright,
 )
 from kryptondb.images.content import Content
@@ -39,8 +45,12 @@ from kryptondb.images.picture import PIXEL_LIMIT
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH, _PLANAR = 258, 262, 322, 323, 284
-_SAMPLE_FORMAT, _SIGNED = 339, 2
+_BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _PLANAR, _PREDICTOR = 258, 259, 262, 266, 284, 317
+_TILE_WIDTH, _TILE_LENGTH, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _SUBSAMPLING = 322, 323, 338, 339, 530
+_YCBCR = 6
+_SIGNED = 2  # a SampleFormat
+_FLOATING_POINT = 3  # a Predictor
+_GREY = re.compile(r"(?:L|1)(?:;([248]?)(I?)R?)?")  # raw modes of up to 8 bits: bits, white at zero
 
 # A program without logging of its own would see Pillow's notes on damaged TIFFs on stderr; the ImageError says it all.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -70,10 +80,12 @@ def read(content: Content, part: Part, window: Window | None) -> Floats:
             wide = _wide_layout(image)
             if _needs_tiff(image, wide):
                 return tiff.read(content, part, window)
+            _refuse_what_pillow_mistakes(image)
             if wide is not None:
                 return upright(image, _read_wide(content, part, image, wide, window))
+            raw, key = raw_mode(image), transparent(image)
             image.load()
-            return upright(image, _levels(image, window))
+            return upright(image, _levels(image, raw, key, window))
 
 
 def _go_to(image: ImageFile.ImageFile, part: Part) -> bool:
@@ -94,27 +106,73 @@ def _check_declared_size(name: str, image: Image.Image) -> None:
             raise ImageError(f"{name}: damaged TIFF: tiles of {sides[1]} x {sides[0]} pixels")
 
 
-def _is_deep(image: TiffImagePlugin.TiffImageFile) -> bool:
-    return int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))) > 8
-
-
 def _needs_tiff(image: Image.Image, wide: _Wide | None) -> bool:
-    """Whether a TIFF has samples that Pillow would cut short: whole numbers of 32 bits or with a sign, planes of 16."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile) or wide is not None:
+    """Whether `tiff` reads a TIFF: samples of whole bytes that it can unpack, and those that Pillow would cut short."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
-    signed: bool = _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ())
-    return image.mode == "I" or signed or (_is_deep(image) and not image.mode.startswith(("I", "F")))
+    tags = image.tag_v2
+    bits = tags.get(_BITS_PER_SAMPLE, (1,))
+    if (
+        tags.get(_COMPRESSION, tiff.NONE) in tiff.COMPRESSIONS
+        and tags.get(_PHOTOMETRIC) in tiff.PHOTOMETRICS
+        and all(number % 8 == 0 for number in bits)
+        and tags.get(_FILL_ORDER, 1) == 1
+        and not (image.mode == "F" and tags.get(_PREDICTOR) == _FLOATING_POINT)
+    ):
+        return True
+    if wide is not None:
+        return False
+    opaque = image.mode == "RGB" or tags.get(_EXTRA_SAMPLES) is not None
+    if tags.get(_PLANAR, 1) != 1 and not (opaque and image.mode in ("RGB", "RGBA")) and image.mode != "CMYK":
+        return True  # planes that libtiff unpacks and Pillow puts together as if they were pixels
+    signed: bool = _SIGNED in tags.get(_SAMPLE_FORMAT, ())
+    return image.mode == "I" or signed or (max(bits) > 8 and not image.mode.startswith(("I", "F")))
 
 
-def _levels(image: Image.Image, window: Window | None) -> Floats:
-    """Of greyscale TIFF of more than 8 bits Pillow leaves 12-bit samples at 0..4095, and white-is-zero as it is."""
-    pixels = from_pil(image, window)
-    if not isinstance(image, TiffImagePlugin.TiffImageFile) or not image.mode.startswith("I;16"):
+def _levels(image: Image.Image, raw: str, key: Key, window: Window | None) -> Floats:
+    """What a loaded image shows. Some grey samples Pillow leaves as they are stored, others it makes 0..255.
+
+    Args:
+        raw: Pillow's raw mode, which says how samples lie in the file: 'L;4I' for 4 bits, white at zero.
+        key: what stands for transparent.
+    """
+    depth = _GREY.fullmatch(raw)
+    if window is not None and depth is not None and key is None:
+        top = 2 ** int(depth[1] or ("1" if raw[0] == "1" else "8")) - 1
+        return _windowed(image, top, inverted=bool(depth[2]), window=window)
+    pixels = from_pil(image, window, key)
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or not image.mode.startswith(("I;16", "F")):
         return pixels
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]
-    if bits < 16 and window is None:
+    if bits < 16 and window is None:  # Pillow leaves 12-bit samples at 0..4095
         pixels *= np.float32(65535 / (2**bits - 1))
-    return np.float32(1) - pixels if image.tag_v2.get(_PHOTOMETRIC) == 0 else pixels
+    return np.float32(1) - pixels if image.tag_v2.get(_PHOTOMETRIC) == tiff.WHITE_IS_ZERO else pixels
+
+
+def _windowed(image: Image.Image, top: int, *, inverted: bool, window: Window) -> Floats:
+    """Grey of 1 to 8 bits, which Pillow makes 0..255 with white the most, through a window in the file's own units."""
+
+    def convert(band: Image.Image) -> Floats:
+        samples = np.asarray(band.convert("L"))[:, :, None] // (255 // top)
+        seen = levels(top - samples if inverted else samples, window)
+        return np.float32(1) - seen if inverted else seen
+
+    return in_bands(image, 1, convert)
+
+
+def _refuse_what_pillow_mistakes(image: ImageFile.ImageFile) -> None:
+    """Meaningless for TIFF samples that Pillow unpacks as others; mends those that it only swaps."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    tags = image.tag_v2
+    compression = tags.get(_COMPRESSION, tiff.NONE)
+    subsampled = tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1)
+    if tags.get(_PHOTOMETRIC) == _YCBCR and compression in (tiff.NONE, tiff.PACKBITS) and subsampled:
+        raise Meaningless("subsampled YCbCr is not supported without compression; store the picture as RGB")
+    if image.mode == "F" and any(tile.codec_name == "libtiff" for tile in image.tile):
+        _use_raw_mode(image, "F;32NF")  # libtiff has put the bytes in this machine's order already
+    if raw_mode(image) == "L;IR":
+        raise Meaningless("8-bit samples with their bits in reverse order and white at zero are not supported")
 
 
 @dataclass(frozen=True)
@@ -131,8 +189,7 @@ class _Wide:
 
 def _wide_layout(image: ImageFile.ImageFile) -> _Wide | None:
     """How the 16-bit colour of a page just turned to is stored; None where Pillow cannot unpack it as such."""
-    raw_modes = {tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile if tile.args}
-    raw = raw_modes.pop() if len(raw_modes) == 1 else ""
+    raw = raw_mode(image)
     if raw == "LA;16B":
         return _Wide("RGBA", None)
     base, _, order = raw.partition(";16")
@@ -178,16 +235,16 @@ def _colour(samples: NDArray[np.uint16], key: object, premultiplied: bool) -> Fl
             return pixels
         return over_white(pixels, (samples != np.asarray(key, dtype=np.uint16)).any(axis=2))
     colour, alpha = pixels[:, :, :-1], pixels[:, :, -1]
-    if premultiplied:
-        composited: Floats = np.minimum(colour + (1 - alpha[:, :, None]), np.float32(1))
-        return composited
-    return over_white(colour, alpha)
+    return premultiplied_over_white(colour, alpha) if premultiplied else over_white(colour, alpha)
 
 
-def _load_as(image: ImageFile.ImageFile, raw_mode: str) -> None:
-    """Loads a page that was just turned to, its data unpacked as `raw_mode`."""
-    image.tile = [
-        tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
-        for tile in image.tile
-    ]
+def _load_as(image: ImageFile.ImageFile, mode: str) -> None:
+    """Loads a page that was just turned to, its data unpacked as a raw mode."""
+    _use_raw_mode(image, mode)
     image.load()
+
+
+def _use_raw_mode(image: ImageFile.ImageFile, mode: str) -> None:
+    image.tile = [
+        tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode) for tile in image.tile
+    ]

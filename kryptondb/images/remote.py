@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from kryptondb.errors import ImageError
 from kryptondb.images.content import BytesContent, suffix_of
+from kryptondb.plain_text import printable
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -49,7 +50,7 @@ def is_several(address: str) -> bool:
 
 def shown(address: str) -> str:
     """The address as it is named in answers and messages: without a user and password."""
-    return re.sub(r"://[^/@]*@", "://", address)
+    return printable(re.sub(r"://[^/@]*@", "://", address))
 
 
 def find(address: str, suffixes: frozenset[str]) -> Iterator[str]:

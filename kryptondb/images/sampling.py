@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from kryptondb.images.picture import Picture
     from kryptondb.images.sources import ImageSource
@@ -19,5 +21,5 @@ def sampling_order(sources: Iterable[ImageSource]) -> list[ImageSource]:
 def content_hash(picture: Picture) -> str:
     """sha256 in hex of what the picture shows, whatever its name."""
     digest = hashlib.sha256(repr(picture.pixels.shape).encode())
-    digest.update(picture.pixels.tobytes())
+    digest.update(np.ascontiguousarray(picture.pixels).data)
     return digest.hexdigest()

@@ -41,6 +41,9 @@ _KEPT = (
     *("AdditionalPatientHistory", "PatientState", "LossyImageCompression", "LossyImageCompressionRatio"),
     *("LossyImageCompressionMethod", "Laterality", "ImageLaterality", "BodyPartExamined"),
 )
+#: What the pixels show of the patient, which the figure shows too: nothing that is drawn over them adds to it. Where
+#: the source does not say, it is not known, and neither YES nor NO is written.
+_SHOWN = ("BurnedInAnnotation", "RecognizableVisualFeatures")
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet")
 #: There even where the source says nothing: attributes of type 2.
 _EMPTY = (
@@ -86,7 +89,7 @@ def origin_of(name: str, file: Path | None) -> Origin:
         ExecutionError: pydicom is not installed.
     """
     pydicom = _pydicom()
-    wanted = [*_KEPT, *_REFERENCES]
+    wanted = [*_KEPT, *_SHOWN, *_REFERENCES]
     try:
         if file is None:
             raise FileNotFoundError
@@ -106,7 +109,7 @@ def origin_of(name: str, file: Path | None) -> Origin:
     missing = [key for key in ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID") if not attributes.get(key)]
     if missing:
         raise ImageError(f"{name}: its DICOM header has no {missing[0]} to refer to")
-    frame = re.search(r"#(?:.*&)?frame=(\d{1,9})(?:&|$)", name)
+    frame = re.search(r"#(?:.*&)?frame=(\d{1,9})(?:&| |$)", name)  # a space before a number: `ct.dcm#frame=3 (2)`
     return Origin(attributes, int(frame[1]) if frame else None)
 
 
@@ -161,6 +164,10 @@ def _keep(dataset: Dataset, source: Dataset) -> None:
     for element in source:
         if element.keyword in _KEPT:
             setattr(dataset, element.keyword, _plain(element.value, str(element.VR)))
+    for keyword in _SHOWN:
+        said = str(source.get(keyword) or "").strip().upper()
+        if said in ("YES", "NO"):
+            setattr(dataset, keyword, said)
     if str(dataset.get("BodyPartExamined", "")).strip().upper() in _UNPAIRED:
         dataset.pop("Laterality", None)  # which must not be said of it, even as unknown
     elif "Laterality" not in dataset and "ImageLaterality" not in dataset:
@@ -214,7 +221,6 @@ def _refer(dataset: Dataset, origin: Origin) -> None:
     dataset.SourceImageSequence = [instance]
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     dataset.DerivationDescription = "Occlusion heat map drawn over the source image; not for diagnosis by itself"
-    dataset.BurnedInAnnotation = "NO"  # nothing in the figure tells who the patient is
     dataset.PatientOrientation = None
 
 

@@ -25,21 +25,26 @@ from kryptondb.images.folders import Found, Unreadable, exists, is_folder, is_pi
 from kryptondb.images.foreign_arrays import is_array, pictures_in
 from kryptondb.images.levels import Window
 from kryptondb.images.part import WHOLE, Part, split_fragment
-from kryptondb.images.picture import Picture, printable
+from kryptondb.images.picture import Picture
 from kryptondb.images.samples import PREFIX, sample_path
 from kryptondb.paths import expanded
+from kryptondb.plain_text import printable
 
 
 @dataclass(frozen=True)
 class ImageSource:
     """A picture that can be had: `load()` decodes it, and raises ImageError where it cannot be.
 
-    `file` is the file of this machine that it is in; None for an array, and for what cannot be found.
+    Attributes:
+        name: what it is called wherever it is shown. No other picture of a query has the same.
+        file: the file of this machine that it is in; None for an array, and for what cannot be found.
+        key: what tells it from another picture of its name: the same for one that is given twice.
     """
 
     name: str
     load: Callable[[], Picture]
     file: Path | None = None
+    key: str = ""
 
 
 def find_images(spec: object, window: Window | None = None, axes: str | None = None) -> Iterator[ImageSource]:
@@ -62,8 +67,36 @@ def find_images(spec: object, window: Window | None = None, axes: str | None = N
     if isinstance(spec, (list, tuple)):
         if not spec:
             raise ImageError("the list of images is empty")
-        return _from_list(spec, window, axes)
-    return _find_one(spec, "image", window, axes)
+        return _named_apart(_from_list(spec, window, axes))
+    return _named_apart(_find_one(spec, "image", window, axes), several=_is_several(spec))
+
+
+def _named_apart(sources: Iterator[ImageSource], *, several: bool = True) -> Iterator[ImageSource]:
+    r"""The same sources; one that has the name of another picture before it gets a number: `cat (2)`.
+
+    That befalls `sample:cat` beside a file `cat`, images of PIL that were opened from one file and changed, addresses
+    that differ in what is not shown, and names with bytes that are not UTF-8 beside others that are spelled so.
+
+    Args:
+        several: whether all names have to be remembered. In a folder only those with a backslash can be equal.
+    """
+    keys: dict[str, str] = {}
+    for source in sources:
+        if not several and "\\" not in source.name:
+            yield source
+            continue
+        name, number = source.name, 1
+        while keys.setdefault(name, source.key) != source.key:
+            number += 1
+            name = f"{source.name} ({number})"
+        yield source if number == 1 else replace(source, name=name)
+
+
+def _is_several(spec: object) -> bool:
+    """Whether pictures in `spec` are named by others than the system: a table of paths, or a folder elsewhere."""
+    if not isinstance(spec, (str, Path)):
+        return False
+    return remote.is_remote(str(spec)) or table_files.is_table(*_split(str(spec)))
 
 
 def is_single(spec: object) -> bool:
@@ -157,13 +190,13 @@ def _find_one(spec: object, name: str, window: Window | None, axes: str | None) 
     if isinstance(spec, (str, Path)):
         return _find_path(str(spec), window)
     if isinstance(spec, Image.Image):
-        name = _filename(spec) or name
-        return iter([ImageSource(name, lambda: from_array(spec, name, window))])
+        name = printable(_filename(spec)) or name
+        return iter([ImageSource(name, lambda: from_array(spec, name, window), key=f"object {id(spec)}")])
     if is_array(spec):
         batch = pictures_in(spec)
         if batch is not None:
             return _from_list(batch, window, axes, name)
-        return iter([ImageSource(name, lambda: from_array(spec, name, window, axes))])
+        return iter([ImageSource(name, lambda: from_array(spec, name, window, axes), key=f"object {id(spec)}")])
     raise ImageError(
         f"images cannot be a value of type {type(spec).__name__}",
         hint="Give a path, a glob, a folder, 'sample:NAME', an array, a PIL image, or a list of these.",
@@ -173,7 +206,7 @@ def _find_one(spec: object, name: str, window: Window | None, axes: str | None) 
 def _filename(image: Image.Image) -> str:
     """The file that a PIL image was opened from, '' where there is none."""
     filename = getattr(image, "filename", "")
-    return filename if isinstance(filename, str) else ""
+    return os.fsdecode(filename) if isinstance(filename, (str, bytes)) else ""
 
 
 def _from_list(
@@ -186,21 +219,21 @@ def _from_list(
         try:
             yield from _find_one(spec, name, window, axes)
         except ImageError as error:
-            yield _failing(printable(spec) if isinstance(spec, (str, Path)) else name, error)
+            yield _failing(str(spec) if isinstance(spec, (str, Path)) else name, error)
 
 
-def _failing(name: str, error: ImageError) -> ImageSource:
+def _failing(text: str, error: ImageError) -> ImageSource:
     """A source in the place of one that could not be found."""
 
     def load() -> Picture:
         raise error
 
-    return ImageSource(name, load)
+    return ImageSource(printable(text), load, key=text)
 
 
 def _file(path: Path, part: Part, window: Window | None) -> ImageSource:
-    name = printable(path)
-    return ImageSource(f"{name}#{part}" if part.given() else name, lambda: decode(path, part, window), path)
+    key = f"{path}#{part}" if part.given() else str(path)
+    return ImageSource(printable(key), lambda: decode(path, part, window), path, key)
 
 
 def _found(found: Found, part: Part, window: Window | None) -> ImageSource:
@@ -237,7 +270,7 @@ def _sample(text: str, window: Window | None) -> ImageSource:
     part = Part.parse(fragment, name) if fragment else WHOLE
     sample = sample_path(path)
     content = FileContent(sample, path)
-    return ImageSource(name, lambda: replace(decode(content, part, window), name=name), sample)
+    return ImageSource(name, lambda: replace(decode(content, part, window), name=name), sample, f"sample {name}")
 
 
 def _find_address(text: str, window: Window | None) -> Iterator[ImageSource]:
@@ -249,7 +282,7 @@ def _find_address(text: str, window: Window | None) -> Iterator[ImageSource]:
     def source(each: str) -> ImageSource:
         name = remote.shown(each)
         named = f"{name}#{part}" if part.given() else name
-        return ImageSource(named, lambda: decode(remote.fetch(each), part, window))
+        return ImageSource(named, lambda: decode(remote.fetch(each), part, window), key=f"{each}#{part}")
 
     if not remote.is_several(address):
         return iter([source(address)])
@@ -265,11 +298,12 @@ def _find_in_table(path: Path, fragment: str, window: Window | None) -> Iterator
             return _failing(cell.name, cell.error)
         if isinstance(cell, table_files.Row):
             name = cell.name
-            return ImageSource(name, lambda: decode(BytesContent(table.picture(cell), name), WHOLE, window))
+            key = f"{path}#row={cell.index}"
+            return ImageSource(name, lambda: decode(BytesContent(table.picture(cell), name), WHOLE, window), key=key)
         try:
             return _named(cell, window)
         except ImageError as error:
-            return _failing(printable(cell), error)
+            return _failing(cell, error)
 
     return _not_empty(map(source, table.cells()), f"{printable(path)}: a table without a row", None)
 

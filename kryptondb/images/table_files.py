@@ -24,7 +24,7 @@ from kryptondb.errors import ImageError, did_you_mean
 from kryptondb.images import remote, table_rows, table_sizes
 from kryptondb.images.content import file_content, suffix_of
 from kryptondb.images.folders import Unreadable, is_folder
-from kryptondb.images.picture import printable
+from kryptondb.plain_text import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa

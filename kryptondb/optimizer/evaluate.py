@@ -39,7 +39,7 @@ from kryptondb.grammar.statements import (
     Literal,
     Unary,
 )
-from kryptondb.optimizer.expressions import arrow_pattern, conjunction, conjuncts
+from kryptondb.optimizer.expressions import conjunction, conjuncts, like_regex
 
 Array = np.ndarray[Any, Any]
 
@@ -213,7 +213,7 @@ class _Evaluator:
         return found
 
     def _like(self, like: Like) -> Truth:
-        pattern = arrow_pattern(like)
+        pattern = like_regex(like)
         if pattern is None:
             return self._nothing()
         value = self.values(like.value)
@@ -224,7 +224,7 @@ class _Evaluator:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        found = pc.match_like(pa.array(value.data, pa.string()), pattern=pattern, ignore_case=like.any_case)
+        found = pc.match_substring_regex(pa.array(value.data, pa.string()), pattern=pattern, ignore_case=like.any_case)
         known = self._known(np.asarray(found), value.null)
         return ~known if like.negated else known
 

@@ -12,6 +12,7 @@ from kryptondb.optimizer.cost import Cost
 from kryptondb.optimizer.physical import Images, Occlude, PhysicalPlan, Quality, Rejected, to_json
 from kryptondb.optimizer.tree import PlanNode, branches
 from kryptondb.optimizer.units import bytes_text, gflop_text, seconds_text
+from kryptondb.plain_text import plain_json
 
 WIDTH = 100
 MARGIN = 12
@@ -127,7 +128,7 @@ def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned:
     if tuned is not None:
         story["tuned"] = json.loads(tuned.text())
     story["plan"] = json.loads(to_json(plan))
-    return json.dumps(story, indent=2, ensure_ascii=False)
+    return plain_json(json.dumps(story, indent=2, ensure_ascii=False))
 
 
 # The tree

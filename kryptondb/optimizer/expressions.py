@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable
 
 from kryptondb.grammar.statements import Binary, Call, Column, Expression, Like, Literal, Node
@@ -40,10 +41,11 @@ def conjunction(predicates: Iterable[Expression]) -> Expression | None:
     return joined
 
 
-def arrow_pattern(like: Like) -> str | None:
-    """The pattern of a LIKE as Arrow reads it, where a backslash escapes; None for NULL, which matches nothing.
+def like_regex(like: Like) -> str | None:
+    r"""The pattern of a LIKE as a regular expression of Arrow's; None for NULL, which matches nothing.
 
-    Arrow matches in time that is linear in the text, whatever the pattern.
+    Arrow's own `match_like` takes a backslash for an escape, and still looks for both of '%\\x%'. Its regular
+    expressions match in time that is linear in the text, whatever the pattern.
     """
     pattern, escape = (part.value if isinstance(part, Literal) else None for part in (like.pattern, like.escape))
     if not isinstance(pattern, str) or (like.escape is not None and not isinstance(escape, str)):
@@ -51,11 +53,11 @@ def arrow_pattern(like: Like) -> str | None:
     pieces: list[str] = []
     characters = iter(pattern)
     for character in characters:
-        escaped = character == escape
-        if escaped:
-            character = next(characters, "")
-        pieces.append("\\" + character if character == "\\" or (escaped and character in "%_") else character)
-    return "".join(pieces)
+        wild = {"%": ".*", "_": "."}.get(character)
+        if character == escape:
+            character, wild = next(characters, ""), None
+        pieces.append(re.escape(character) if wild is None else wild)
+    return rf"(?s)\A{''.join(pieces)}\z"
 
 
 def columns_of(expression: Expression) -> frozenset[str]:

@@ -24,6 +24,7 @@ from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.within import Within
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
+from kryptondb.plain_text import printable
 
 if TYPE_CHECKING:
     from kryptondb.network import Network
@@ -98,7 +99,7 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
         rejected=choice.rejected,
         quality=quality,
         reason=choice.reason,
-        statement=str(plan.statement),
+        statement=printable(str(plan.statement)),
         schema=root.columns,
     )
 

@@ -9,13 +9,15 @@ from typing import Any
 
 from kryptondb.errors import Error, PlanError, did_you_mean
 from kryptondb.grammar.statements import Expression
+from kryptondb.plain_text import plain_json
 
 VERSION = 1
 
 
 def encode(plan: Any, classes: Sequence[type[Any]]) -> str:
     """A dataclass of plain data, of dataclasses in `classes`, of expressions and of operators, as JSON text."""
-    return json.dumps({"kryptondb_plan": VERSION, **_encode(plan, frozenset(classes))}, indent=1, ensure_ascii=False)
+    text = json.dumps({"kryptondb_plan": VERSION, **_encode(plan, frozenset(classes))}, indent=1, ensure_ascii=False)
+    return plain_json(text)  # paths may hold bytes that are not UTF-8
 
 
 def decode(text: str, expected: type[Any], classes: Sequence[type[Any]], operators: Sequence[type[Any]]) -> Any:

@@ -150,6 +150,19 @@ def test_what_every_secondary_capture_must_have_is_there(tmp_path: Path) -> None
         assert keyword in made, keyword
 
 
+@pytest.mark.parametrize("keyword", ["BurnedInAnnotation", "RecognizableVisualFeatures"])
+@pytest.mark.parametrize(
+    ("said", "expected"), [("YES", "YES"), ("NO", "NO"), ("yes ", "YES"), (None, None), ("", None), ("MAYBE", None)]
+)
+def test_what_the_pixels_show_of_the_patient_is_said_as_the_source_says_it(
+    keyword: str, said: str | None, expected: str | None, tmp_path: Path
+) -> None:
+    made = capture(source(tmp_path / "in.dcm", **{keyword: said}))
+    assert made.get(keyword) == expected
+    other = ({"BurnedInAnnotation", "RecognizableVisualFeatures"} - {keyword}).pop()
+    assert other not in made
+
+
 @pytest.mark.parametrize("attributes", [{"PatientBirthDate": "sixty-one"}, {"PatientName": "Secret^" * 20}])
 def test_no_warning_tells_what_the_file_says_of_the_patient(tmp_path: Path, attributes: dict[str, str]) -> None:
     path = source(tmp_path / "in.dcm", **attributes)

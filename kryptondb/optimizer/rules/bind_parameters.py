@@ -10,6 +10,7 @@ from typing import Any
 
 from kryptondb.errors import BindError, did_you_mean
 from kryptondb.grammar.statements import Expression, In, ListLiteral, Literal, Node, Parameter, Select
+from kryptondb.plain_text import printable
 
 #: Values of one list for IN: the statement that says so is still one that can be parsed.
 MAX_LIST = 20_000
@@ -28,7 +29,21 @@ def bind_parameters(select: Select, bindings: Mapping[str, Any]) -> Select:
     pictures = select.source.arguments[1:2] if select.source.function == "occlude" else ()
     bound = _Binder(bindings, frozenset(id(argument) for argument in pictures)).bind(select)
     assert isinstance(bound, Select)
-    return bound
+    compared = {field.name for field in dataclasses.fields(bound)} - {"source"}  # whose paths stay as they are
+    return dataclasses.replace(bound, **{name: _printable(getattr(bound, name)) for name in compared})
+
+
+def _printable(value: Any) -> Any:
+    """The same expressions with text as names of pictures, labels and columns are written."""
+    if isinstance(value, tuple):
+        return tuple(map(_printable, value))
+    if isinstance(value, Literal) and isinstance(value.value, str):
+        return dataclasses.replace(value, value=printable(value.value))
+    if not isinstance(value, Node):
+        return value
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    changed = {name: _printable(old) for name, old in fields.items() if isinstance(old, (Node, tuple))}
+    return dataclasses.replace(value, **changed) if changed else value
 
 
 def parameter_key(parameter: Parameter) -> str:

@@ -12,6 +12,7 @@ from kryptondb.optimizer.logical import LogicalPlan, Occlusion
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.values import whole
+from kryptondb.plain_text import printable
 
 
 def resolve_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
@@ -68,6 +69,7 @@ def _index(value: Expression, model: str, classes: int, labels: Sequence[str]) -
 
 
 def _labelled(label: str, value: Expression, model: str, labels: Sequence[str]) -> int:
+    label = printable(label)  # as the model's are
     for same in (_exactly, _folded, _synonym):  # the first way in which any label matches
         found = [index for index, known in enumerate(labels) if same(label, known)]
         if len(found) == 1:
