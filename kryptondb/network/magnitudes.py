@@ -73,7 +73,8 @@ def weight_sum(weight: torch.Tensor) -> float:
     if weight.is_complex() or weight.numel() == 0:
         return math.inf
     rest = tuple(range(1, weight.ndim))
-    found = float(torch.linalg.vector_norm(weight, 1, rest, dtype=torch.float32).amax()) if rest else largest(weight)
+    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32  # half precision would overflow
+    found = float(torch.linalg.vector_norm(weight, 1, rest, dtype=dtype).amax()) if rest else largest(weight)
     return found if math.isfinite(found) else math.inf
 
 
