@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kryptondb.ending import Ended, told_to_end
-from kryptondb.errors import Error, ExecutionError, NondeterministicModel, ParseError
+from kryptondb.errors import Error, ExecutionError, NondeterministicModel, ParseError, SkippedImages
 from kryptondb.formulas import FORMULAS
 from kryptondb.plain_text import message_line, plain
 from kryptondb.writers import FORMATS, SUFFIXES
@@ -165,6 +165,8 @@ def _main(argv: Sequence[str] | None) -> int:
         warnings.showwarning = lambda message, *_, **__: print(
             f"warning: {message_line(str(message))}", file=sys.stderr
         )
+
+    warnings.simplefilter("ignore", SkippedImages)  # they are listed at the end
 
     if not sources and sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
         if chosen.output:

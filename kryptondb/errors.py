@@ -8,10 +8,12 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kryptondb.plain_text import QUOTED, covered, message_line
+from kryptondb.plain_text import QUOTED, covered, message_line, plain_line, shortened
 
 #: How much of a line a message shows.
 _LINE = 120
+#: How many images a warning names.
+_NAMED = 20
 
 
 @dataclass(frozen=True, order=True)
@@ -132,17 +134,31 @@ class CatalogError(Error):
 class NondeterministicModel(UserWarning):
     """A model answers one picture in two ways: what is said of it is approximate."""
 
+    def __init__(self, model: str, why: str) -> None:
+        super().__init__(message_line(f'model "{model}": answers are approximate: {why}'))
+
 
 class SkippedImages(UserWarning):
-    """A result lacks the images that could not be read."""
+    """A result lacks the images that could not be read.
+
+    Attributes:
+        images: their names.
+    """
+
+    def __init__(self, images: Iterable[str]) -> None:
+        self.images = tuple(images)
+        shown = ", ".join(shortened(name) for name in self.images[:_NAMED])
+        more = f" and {len(self.images) - _NAMED:,} more" if len(self.images) > _NAMED else ""
+        count = "1 image" if len(self.images) == 1 else f"{len(self.images):,} images"
+        super().__init__(plain_line(f"{count} skipped: {shown}{more}; result.errors says why"))
 
 
-def warn(message: str, category: type[Warning]) -> None:
+def warn(warning: Warning) -> None:
     """Warns at the line of the user's code that led here."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "kryptondb":
         frame, level = frame.f_back, level + 1
-    warnings.warn(message_line(message), category, stacklevel=level)
+    warnings.warn(warning, stacklevel=level)
 
 
 def one_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kryptondb.errors import BindError
+from kryptondb.errors import BindError, SkippedImages, warn
 from kryptondb.failures import Failures
 from kryptondb.plain_text import plain, plain_line
 
@@ -96,6 +96,7 @@ class Result:
         self._start = start
         self._run: Run | None = None
         self._consumed = False
+        self._warned = False
         self._table: pa.Table | None = None
         self.plan = plan
         self.message = None if message is None else plain(message)
@@ -114,6 +115,7 @@ class Result:
         """The result of a statement that has run already, with its stats and errors."""
         result = cls(lambda: rows, **details)
         result._run, result._consumed = rows, True
+        result._warn()
         return result
 
     @property
@@ -161,6 +163,7 @@ class Result:
         self._consumed = True
         try:
             yield from run.batches()
+            self._warn()
         finally:
             run.close()
 
@@ -186,8 +189,29 @@ class Result:
             frame.insert(table.column_names.index(name), name, _objects(values))
         return frame
 
-    def heatmaps(self) -> np.ndarray:
+    @property
+    def names(self) -> list[tuple[str, int]]:
+        """The image and the class of each map, in the order of `heatmaps()`.
+
+        Raises:
+            BindError: the statement selected no image or no class.
+        """
+        missing = [column for column in ("image", "class") if column not in self.schema.names]
+        if missing:
+            raise BindError(
+                f"this result has no column {' and no '.join(missing)}",
+                hint="SELECT HEATMAP FROM occlude(...) gives image, class and map.",
+            )
+        table = self.arrow()
+        return list(zip(table["image"].to_pylist(), table["class"].to_pylist(), strict=True))
+
+    def heatmaps(self, skipped: str = "drop") -> np.ndarray:
         """The heat maps as one numpy array, n x rows x cols, float32, NaN where a predicate excluded the cell.
+
+        Args:
+            skipped: what stands for an image that could not be read: with 'drop' nothing, with 'nan' as many maps of
+                NaN as classes were asked for (one with ALL), where its turn was; behind all others where the rows are
+                in another order than the images.
 
         Raises:
             BindError: the statement selected no HEATMAP.
@@ -195,6 +219,9 @@ class Result:
         import numpy as np
 
         from kryptondb.values import is_tensor, tensors
+
+        if skipped not in ("drop", "nan"):
+            raise BindError(f"skipped cannot be {skipped!r}", hint="It is 'drop' or 'nan'.")
 
         named = [field for field in self.schema if is_tensor(field.type)]
         if not named:
@@ -204,7 +231,27 @@ class Result:
             )
         field = named[0]
         chunks = [tensors(chunk) for chunk in self.arrow().column(field.name).chunks]
-        return np.concatenate(chunks) if chunks else np.empty((0, *field.type.shape), dtype=np.float32)
+        maps = np.concatenate(chunks) if chunks else np.empty((0, *field.type.shape), dtype=np.float32)
+        return maps if skipped == "drop" or not self.errors else self._with_skipped(maps)
+
+    def _with_skipped(self, maps: np.ndarray) -> np.ndarray:
+        """The maps with those of skipped images, which are NaN, in their places."""
+        import numpy as np
+
+        from kryptondb.optimizer.physical import Sort
+
+        assert self.plan is not None and self.plan.occlude is not None  # only pictures are skipped
+        choice = self.plan.occlude.classes
+        count = 1 if choice.kind == "all" else choice.count(self.plan.occlude.class_count)
+        images = self.arrow()["image"].to_pylist() if "image" in self.schema.names else []
+        begins = [row for row, image in enumerate(images) if row == 0 or image != images[row - 1]]
+        if any(isinstance(node, Sort) for node in self.plan.root.walk()):
+            begins = []
+        places = [
+            begins[failure.before] if failure.before is not None and failure.before < len(begins) else len(maps)
+            for failure in self.errors
+        ]
+        return np.insert(maps, np.repeat(places, count).astype(np.intp), np.nan, axis=0)
 
     def show(self) -> None:
         """Prints the result, heat maps in colour on a terminal, and the images that were left out."""
@@ -213,6 +260,7 @@ class Result:
         from kryptondb.display import failures_text, show
         from kryptondb.screen import Terminal
 
+        self._warned = True  # they are listed below
         show(self, sys.stdout, Terminal.of(sys.stdout), max_rows=40)
         if self.so_far is not None and self.so_far.errors:
             print(failures_text(self.so_far.errors))
@@ -258,6 +306,7 @@ class Result:
         printer.text(text.getvalue().rstrip("\n"))
 
     def _repr_html_(self) -> str:
+        self._warned = True  # it lists what was skipped
         from kryptondb.notebook import html
 
         return html(self)
@@ -266,6 +315,12 @@ class Result:
         from kryptondb.notebook import first_picture
 
         return first_picture(self)
+
+    def _warn(self) -> None:
+        """Warns once of the images that were skipped."""
+        if self._run is not None and self._run.errors and not self._warned:
+            self._warned = True
+            warn(SkippedImages(failure.image for failure in self._run.errors))
 
     def _current(self) -> Run:
         if self._run is None:

@@ -10,7 +10,11 @@ import pyarrow as pa
 import pytest
 
 import kryptondb
+from kryptondb.errors import SkippedImages
+from kryptondb.executor.stats import ImageFailure
 from kryptondb.result import Result
+
+BROKEN = ImageFailure("broken.png", "no picture")
 
 
 @dataclass
@@ -110,9 +114,10 @@ def test_any_reader_of_the_arrow_protocol_takes_a_result():
 
 def test_errors_and_stats_read_a_result_that_nobody_has_read():
     log: list[str] = []
-    result = Result(lambda: FakeRun(NUMBERS, log, errors=("broken.png",), stats="seconds"))
+    result = Result(lambda: FakeRun(NUMBERS, log, errors=(BROKEN,), stats="seconds"))
     assert result.so_far is None
-    assert result.errors == ["broken.png"]
+    with pytest.warns(SkippedImages, match="broken.png"):
+        assert result.errors == [BROKEN]
     assert result.stats == "seconds"
     assert log.count("run") == 1
 

@@ -172,7 +172,7 @@ class ModelStore:
 
                 network = trace(model.module, model.input_shape, model.activation)
                 if network.unsteady is not None:
-                    warn(f'model "{model.name}": answers are approximate: {network.unsteady}', NondeterministicModel)
+                    warn(NondeterministicModel(model.name, network.unsteady))
                 if cache is not None:
                     cache.write(model.fingerprint, network)
             self._networks[model.fingerprint] = network

@@ -97,7 +97,7 @@ class Run:
     def leave_out(self, name: str, error: ImageError, *, single: bool = False) -> None:
         """Notes a picture that cannot be read; raises its error where it is the only one, or where the run stops."""
         self.stats.failed += 1
-        self.errors.append(ImageFailure(name, error.message))
+        self.errors.append(ImageFailure(name, error.message, self.stats.images))
         if single or self.on_error == "stop":
             raise error
 
@@ -105,7 +105,7 @@ class Run:
         """Notes that the model answered one picture in two ways; warns of it once."""
         if self.unsteady is None:
             self.unsteady = why
-            warn(f'model "{model}": answers are approximate: {why}', NondeterministicModel)
+            warn(NondeterministicModel(model, why))
 
     def go_on(self) -> None:
         """Raises ExecutionError where the run was closed meanwhile."""

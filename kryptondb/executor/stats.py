@@ -56,10 +56,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class ImageFailure:
-    """A picture that was left out, and why."""
+    """A picture that was left out, and why.
+
+    Attributes:
+        before: how many pictures had been asked about by then; None where that is not known.
+    """
 
     image: str
     message: str
+    before: int | None = None
 
 
 class MemoryMeter:
