@@ -286,6 +286,7 @@ class Session:
 
     def _explain(self, explain: Explain, bindings: Mapping[str, object]) -> Result:
         from kryptondb import optimizer
+        from kryptondb.executor.occlusion import count_named
 
         plan = self._plan(explain.select, bindings)
         run = Watched(self, plan, bindings) if explain.analyze else None
@@ -294,7 +295,8 @@ class Session:
         as_json = explain.format.casefold() == "json"
         render = optimizer.explain_json if as_json else optimizer.explain
         stats, tuned = (None, None) if run is None else (run.stats, run.execution.outcome)
-        text = render(plan, analyzed=stats, tuned=tuned)
+        counted = count_named(plan.occlude) if run is None and plan.occlude is not None else None
+        text = render(plan, analyzed=stats, tuned=tuned, images=counted)
         rows = Rows(table_of(("plan",), [(text,)]), run.stats if run else None, run.errors if run else ())
         return Result.of_run(rows, plan=plan, message=text, document=text if as_json else None)
 

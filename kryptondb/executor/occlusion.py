@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +17,7 @@ from kryptondb.executor.expressions import compile_predicate
 from kryptondb.executor.heatmaps import likeliest
 from kryptondb.executor.outcome import Outcome
 from kryptondb.executor.pieces import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch
-from kryptondb.executor.relational import matches
+from kryptondb.executor.relational import matching
 from kryptondb.executor.run_state import Run, Runner, Seen
 from kryptondb.executor.stats import MemoryMeter, Progress
 from kryptondb.optimizer.physical import Images, Occlude
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kryptondb.catalog import Model, ModelStore
     from kryptondb.executor.experiment import Experiment
     from kryptondb.executor.operators import AnyOperator
+    from kryptondb.images.counting import ImageCount
     from kryptondb.images.sources import ImageSource
     from kryptondb.optimizer.tuning import Tuning
 
@@ -48,7 +49,7 @@ def cells(node: Occlude, run: Run, in_order: bool = True) -> Stage:
         total = 0
 
         def wanted(source: ImageSource) -> bool:
-            asked_for = predicate is None or matches(predicate, _image_row(source.name))
+            asked_for = predicate is None or matching(predicate, _image_row(source.name)) > 0
             return asked_for and (run.skip is None or not run.skip(source))
 
         if run.deadline is not None:  # which all pictures share: their number has to be known
@@ -205,6 +206,22 @@ def _sources(images: Images, bindings: Mapping[str, object]) -> Iterator[ImageSo
     from kryptondb.images.sources import find_images
 
     return iter(find_images(named_images(images, bindings), images.window, images.axes))
+
+
+def count_named(node: Occlude) -> ImageCount | None:
+    """How many pictures a plan's paths name, as far as that is found out at once; None where it is not."""
+    from kryptondb.images.counting import count_images
+
+    if node.input.spec is None:
+        return None
+    if node.image_filter is None:
+        return count_images(node.input.spec)
+    predicate = compile_predicate(node.image_filter, _IMAGE)
+
+    def kept(names: Sequence[str]) -> int:
+        return matching(predicate, pa.RecordBatch.from_arrays([pa.array(names, pa.string())], schema=_IMAGE))
+
+    return count_images(node.input.spec, kept)
 
 
 def _is_single(images: Images, bindings: Mapping[str, object]) -> bool:

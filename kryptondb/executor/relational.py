@@ -154,7 +154,7 @@ def _key_type(item: Typed) -> pa.DataType:
     return pa.bool_() if item.type == pa.null() else item.type
 
 
-def matches(predicate: pc.Expression, batch: pa.RecordBatch) -> bool:
-    """Whether the predicate is true for any row of the batch."""
+def matching(predicate: pc.Expression, batch: pa.RecordBatch) -> int:
+    """For how many rows of the batch the predicate is true."""
     table = run_node(pa.Table.from_batches([batch]), "filter", acero.FilterNodeOptions(predicate))
-    return bool(table.num_rows)
+    return int(table.num_rows)

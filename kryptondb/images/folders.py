@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kryptondb.errors import ImageError
@@ -76,13 +77,14 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _entries(folder: Path, above: Ancestors) -> Iterator[_Entry | Unreadable]:
-    """What one directory holds, in name order; one failing source for a folder that cannot be read."""
+def _entries(folder: Path, above: Ancestors, in_order: bool = True) -> Iterator[_Entry | Unreadable]:
+    """What one directory holds, in name order or any; one failing source for a folder that cannot be read."""
     try:
         identity = _identity(folder)
         if identity in above:
             return
-        paths = sorted(folder.iterdir(), key=lambda path: path.name)
+        found = folder.iterdir()
+        paths = sorted(found, key=lambda path: path.name) if in_order else found
     except OSError as error:
         shown = printable(folder)
         yield Unreadable(shown, ImageError(f"{shown}: {(error.strerror or str(error)).lower()}"))
@@ -91,15 +93,16 @@ def _entries(folder: Path, above: Ancestors) -> Iterator[_Entry | Unreadable]:
         yield _Entry(path, is_folder(path), (*above, identity))
 
 
-def walk(folder: Path, above: Ancestors) -> Iterator[Found]:
-    """Every picture under `folder`, at all depths, files and folders in one name order."""
-    for entry in _entries(folder, above):
+def walk(folder: Path, above: Ancestors, in_order: bool = True) -> Iterator[Found]:
+    """Every picture under `folder`, at all depths, files and folders in one name order, or in any."""
+    listed = _entries if in_order else partial(_entries, in_order=False)
+    for entry in listed(folder, above):
         if isinstance(entry, Unreadable):
             yield entry
         elif entry.hidden:
             continue
         elif entry.is_folder:
-            yield from walk(entry.path, entry.above)
+            yield from walk(entry.path, entry.above, in_order)
         elif is_picture(entry.path):
             yield entry.path
 

@@ -60,6 +60,18 @@ class Measured(Protocol):
         """Seconds of each phase, of all images."""
 
 
+class Named(Protocol):
+    """How many images a query's paths name: `images.counting.ImageCount` has it."""
+
+    @property
+    def count(self) -> int:
+        """How many were counted."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are no more."""
+
+
 class Tuned(Protocol):
     """What came of a batch that was to tune itself: the executor's `Outcome` has it."""
 
@@ -83,22 +95,27 @@ class Tuned(Protocol):
         """All of it as JSON, as it stands in an answer's metadata."""
 
 
-def explain(plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned: Tuned | None = None) -> str:
+def explain(
+    plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned: Tuned | None = None, images: Named | None = None
+) -> str:
     """A plan's story as plain text, made for a terminal of 100 columns.
 
     The tree comes first, with what each step costs for one image; then, with `analyzed`, what was estimated beside what
-    was measured; then the experiment, the quality, what came of tuning with `tuned`, the reason, and what was rejected.
+    was measured; then the experiment, with how many `images` were counted, the quality, what came of tuning with
+    `tuned`, the reason, and what was rejected.
     """
     parts = [_tree(plan)]
     if analyzed is not None:
         parts.append(_measurements(plan, analyzed, tuned))
-    parts.append("\n".join(_story(plan, tuned)))
+    parts.append("\n".join(_story(plan, tuned, images)))
     return "\n\n".join(parts)
 
 
-def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned: Tuned | None = None) -> str:
-    """The same as JSON: `plan` is the physical plan, as `from_json` reads it; `measured` comes with `analyzed`, and
-    `tuned` where the batch was to tune itself.
+def explain_json(
+    plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned: Tuned | None = None, images: Named | None = None
+) -> str:
+    """The same as JSON: `plan` is the physical plan, as `from_json` reads it; `measured` comes with `analyzed`,
+    `tuned` where the batch was to tune itself, and `images` where they were counted.
     """
     occlude = plan.occlude
     story: dict[str, Any] = {
@@ -122,6 +139,8 @@ def explain_json(plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned:
         }
         for loser in plan.rejected
     ]
+    if images is not None:
+        story["images"] = {"count": images.count, "complete": images.complete}
     if analyzed is not None:
         names = ("seconds", "flops", "positions", "images", "failed", "peak_memory", "query_memory", "rows", "phases")
         story["measured"] = {name: getattr(analyzed, name) for name in names}
@@ -177,14 +196,14 @@ def _cost_texts(cost: Cost | None) -> tuple[str, str, str]:
 # The story
 
 
-def _story(plan: PhysicalPlan, tuned: Tuned | None) -> Iterable[str]:
+def _story(plan: PhysicalPlan, tuned: Tuned | None, images: Named | None) -> Iterable[str]:
     occlude = plan.occlude
     if occlude is not None:
         yield from _entry("experiment", _experiment(occlude))
         yield from _entry("positions", _positions(occlude))
         yield from _entry("model", _model(occlude))
         if occlude.input.count != 1:
-            yield from _entry("images", "; ".join((_how_many(occlude), _ahead(occlude))))
+            yield from _entry("images", "; ".join((_how_many(occlude, images), _ahead(occlude))))
         yield from _entry("dense tail", occlude.tail or "none: no operator needs the whole picture")
     yield from _entry("quality", _quality(plan.quality if tuned is None else replace(plan.quality, kind=tuned.kind)))
     if tuned is not None:
@@ -213,15 +232,19 @@ def _model(occlude: Occlude) -> str:
     return f"{occlude.model}, {shape}, {occlude.precision} on {occlude.device}, {limit}"
 
 
-def _how_many(occlude: Occlude) -> str:
+def _how_many(occlude: Occlude, images: Named | None) -> str:
     """How many images there are and how long all take; what the tree says is for one."""
-    count = occlude.input.count
-    if count is None or occlude.image_filter is not None:
+    count = occlude.input.count if occlude.image_filter is None else None
+    complete = True
+    if count is None and images is not None:
+        count, complete = images.count, images.complete
+    if count is None:
         return "as many as are found, and estimates are for one"
+    found = f"{count:,}" if complete else f"at least {count:,}"
     if occlude.cost is None:
-        return f"{count:,}"
+        return found
     seconds = occlude.cost.seconds * count if occlude.tuning is None else occlude.tuning.seconds(count)
-    return f"{count:,}, about {seconds_text(seconds)} in all"
+    return f"{found}, about {seconds_text(seconds)} {'in all' if complete else 'or more in all'}"
 
 
 def _ahead(occlude: Occlude) -> str:

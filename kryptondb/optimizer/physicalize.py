@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kryptondb.errors import BindError, ImageError, PlanError
+from kryptondb.errors import BindError, PlanError
 from kryptondb.grammar.statements import Promise
 from kryptondb.optimizer.approximations import Asked
 from kryptondb.optimizer.choose import Choice, choose
@@ -188,13 +187,13 @@ def _within(promise: Promise | None, table: Occlusion) -> Within | None:
 
 
 def _images(table: Occlusion) -> int | None:
-    """How many images there are, which a folder is looked through for; None where only the run finds out."""
+    """How many images there are, at least where a folder holds very many; None where only the run finds out."""
     images, spec = table.input.count, table.input.spec
     if images is None and table.image_filter is None and spec is not None:
-        from kryptondb.images.sources import find_images
+        from kryptondb.images.counting import count_images
 
-        with suppress(ImageError):  # which is raised again when the images are opened
-            return sum(1 for _ in find_images(list(spec) if isinstance(spec, tuple) else spec, table.input.window))
+        found = count_images(spec, addresses=True)
+        return found.count if found is not None else None
     return images
 
 
