@@ -94,7 +94,7 @@ def breakdown(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     ceiling = best([before, measure_ceiling(options.device)[0]])
 
     tilings = [tiling_of(network, grid, band, plan.tile, plan.uniform) for band in chosen]
-    positions = sum(int(tiling.positions.sum()) for tiling in tilings)
+    positions = sum(int(tiling.total(tiling.positions)) for tiling in tilings)
     whole = tiling_of(network, grid, None, plan.tile, plan.uniform)
     layers = layers_of(plan, whole, tilings, stopwatch.nodes, ceiling, rates, workload().fusions)
     base = whole_seconds(network, 1, rates, ELEMENT_BYTES, workload().fusions)

@@ -12,6 +12,7 @@ from kryptondb.executor.convolutions.algorithms import transformable
 from kryptondb.executor.convolutions.winograd import blocks_of
 from kryptondb.executor.operators import Incremental
 from kryptondb.executor.operators.layer_costs import node_seconds
+from kryptondb.executor.operators.tiles import Tile
 from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.fused import Fusion
@@ -64,18 +65,18 @@ def layers_of(
         fusions: activations that run inside their convolutions.
     """
     network = whole.network
-    positions = sum(int(tiling.positions.sum()) for tiling in measured)
+    positions = sum(int(tiling.total(tiling.positions)) for tiling in measured)
     estimates = dict.fromkeys(range(len(network.nodes)), 0.0)
     for tiling in measured:
         for node, expected in node_seconds(tiling, plan.blocks, rates, ELEMENT_BYTES, plan.workers, fusions):
             estimates[node.index] += expected
-    heights, widths = (sizes[:, _middle(whole)] for sizes in whole.sizes)
+    heights, widths = whole.extents.sizes(_middle(whole))
     layers = []
     for node in network.nodes:
         if node.rule is Rule.CONSTANT:
             continue
         index = node.index
-        operations = node.flops * sum(float(tiling.locations(index).sum()) for tiling in measured)
+        operations = node.flops * sum(tiling.total(tiling.locations(index)) for tiling in measured)
         bound = operations / ceiling.direct
         if index in plan.blocks:
             products = sum(products_of(tiling, node, plan.blocks[index]) for tiling in measured)
@@ -101,16 +102,16 @@ def products_of(tiling: Tiling, node: Node, block: tuple[int, int]) -> float:
     """Operations of the matrix products that a convolution from differences takes over all tiles."""
     shape = transformable(tiling.network, node)
     assert shape is not None
-    heights, widths = (sizes[node.inputs[0]] for sizes in tiling.sizes)
+    heights, widths = tiling.region(node.inputs[0])
     blocks = blocks_of(heights, block[0]) * blocks_of(widths, block[1]) * tiling.positions
     points = np.prod([cells + taps - 1 for cells, taps in zip(block, shape.kernel, strict=True)])
-    return float(blocks.sum() * points * 2.0 * shape.in_channels * shape.out_channels)
+    return float(tiling.total(blocks) * points * 2.0 * shape.in_channels * shape.out_channels)
 
 
-def _middle(tiling: Tiling) -> int:
+def _middle(tiling: Tiling) -> Tile:
     """The tile that holds the middle of the grid."""
-    row, col = (size // 2 for size in tiling.mask.shape)
-    return next(number for number, tile in enumerate(tiling.tiles) if row in tile.rows and col in tile.cols)
+    grid = tiling.extents.regions.grid
+    return next(tile for tile in tiling.tiles if grid.rows // 2 in tile.rows and grid.cols // 2 in tile.cols)
 
 
 def _shape(network: Network, node: Node) -> str:

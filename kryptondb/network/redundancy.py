@@ -65,14 +65,12 @@ def whole_grid_ratio(network: Network, grid: Grid) -> float:
 
 
 def _costs(node: Node, located: Regions, centre: tuple[int, int]) -> tuple[float, float, float, float]:
-    locations = located.locations(node)
-    y, x = located.y[node.index], located.x[node.index]
-    largest = node.height * node.width if y is None or x is None else int(y.sizes.max()) * int(x.sizes.max())
+    heights, widths = located.sizes(node)
     return (
         node.total_flops,
-        node.flops * float(locations.mean()),
-        node.flops * largest,
-        node.flops * float(locations[centre]),
+        node.flops * float(heights.mean()) * float(widths.mean()),
+        node.flops * int(heights.max()) * int(widths.max()),
+        node.flops * int(heights[centre[0]]) * int(widths[centre[1]]),
     )
 
 

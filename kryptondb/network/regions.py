@@ -81,13 +81,12 @@ class Regions:
         uncut: np.ndarray = self.free_y[rows] & self.free_x[cols]
         return uncut
 
-    def locations(self, node: Node) -> np.ndarray:
-        """How many locations of a node each position recomputes, int64 [rows, cols]."""
+    def sizes(self, node: Node) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of a node that each row of positions recomputes, and columns by column; int64 [rows] and [cols]."""
         y, x = self.y[node.index], self.x[node.index]
         if y is None or x is None:
-            return np.full((self.grid.rows, self.grid.cols), node.height * node.width, dtype=np.int64)
-        locations: np.ndarray = y.sizes[:, None] * x.sizes[None, :]
-        return locations
+            return np.full(self.grid.rows, node.height), np.full(self.grid.cols, node.width)
+        return y.sizes, x.sizes
 
 
 def regions(network: Network, grid: Grid, cap: Cap | None = None) -> Regions:

@@ -70,7 +70,7 @@ class Workload:
     @cached_property
     def positions(self) -> int:
         """How many cells to compute."""
-        return int(self.mask.sum())
+        return self.grid.size if self.runs is None else sum(last - first + 1 for _, first, last in self.runs)
 
     @property
     def fusions(self) -> Mapping[int, Fusion]:

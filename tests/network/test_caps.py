@@ -132,7 +132,10 @@ RATIOS = {"vgg16": [9.14, 9.78, 10.93, 15.10, 24.05], "resnet18": [2.83, 4.16, 5
 
 def ratio(network: Network, cap: Cap) -> float:
     located = regions(network, Grid(224, 224, (16, 16), (4, 4)), cap)
-    return network.flops / sum(node.flops * float(located.locations(node).mean()) for node in network.nodes)
+    sizes = {node.index: located.sizes(node) for node in network.nodes}
+    return network.flops / sum(
+        node.flops * float(sizes[node.index][0].mean() * sizes[node.index][1].mean()) for node in network.nodes
+    )
 
 
 @pytest.mark.parametrize("name", RATIOS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +84,7 @@ def incremental_footprint(
     tiling: Tiling,
     blocks: Blocks,
     element_bytes: int,
-    groups: Sequence[int],
+    together: int,
     head: int | None,
     workers: int,
     rounded: bool = False,
@@ -93,7 +92,7 @@ def incremental_footprint(
     """Of tiles, as many side by side as there are workers.
 
     Args:
-        groups: positions that run through the head together.
+        together: the most positions that run through the head together.
         head: the node that the head begins behind; None where every tile runs to the end.
         rounded: whether regions are differences of `element_bytes`, beside a base in float32.
     """
@@ -110,14 +109,13 @@ def incremental_footprint(
     needed = np.zeros(len(network.nodes), dtype=np.int64)
     workspace: dict[str, int] = {}
     tiles = 0
-    for tile in _largest_tiles(tiling):
-        memory = memory_of(network, tiling.extents.of(tiling.tiles[tile]), blocks, element_bytes)
+    for tile in tiling.largest():
+        memory = memory_of(network, tiling.extents.of(tile), blocks, element_bytes)
         tiles = max(tiles, memory.run(network.output if head is None else head))
         needed = np.maximum(needed, memory.needed)
         for name, size in memory.workspace.items():
             workspace[name] = max(workspace.get(name, 0), size)
     heads = waiting = 0
-    together = max(groups, default=0)
     if head is not None:
         vector = network.nodes[head].channels * vectors
         behind = (node for node in network.nodes[head + 1 :] if network.varying[node.index])
@@ -130,14 +128,3 @@ def incremental_footprint(
     return Footprint(
         alive, tuple((workers * needed).tolist()), full + kept
     )  # each may be about to take as much at once
-
-
-def _largest_tiles(tiling: Tiling, count: int = 3) -> list[int]:
-    """Some of each size of tile that hold most, the largest first."""
-    if not tiling.tiles:
-        return []
-    heights, widths = tiling.sizes
-    channels = np.array([node.channels for node in tiling.network.nodes])
-    held = channels @ (heights * widths * tiling.positions)
-    _, first = np.unique(held, return_index=True)
-    return [int(index) for index in first[::-1][:count]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from kryptondb.executor.operators.difference_base import tables_of_clamp
 from kryptondb.executor.operators.overheads import cell_steps
 from kryptondb.executor.operators.tilings import Tiling
@@ -25,7 +23,6 @@ def difference_seconds(tiling: Tiling, rates: Rates, element_bytes: int, sharing
     """
     network = tiling.network
     effects, steps = effects_of(network), cell_steps(network)
-    heights, widths = tiling.sizes
     stride = tiling.extents.regions.grid.stride
     seconds = 0.0
     for node in network.nodes:
@@ -33,18 +30,19 @@ def difference_seconds(tiling: Tiling, rates: Rates, element_bytes: int, sharing
         if index in effects.clamps:
             tables = tables_of_clamp(effects.clamps[index])
             even = all(along % step == 0 for along, step in zip(stride, steps[index], strict=True))
-            gathered = ((heights[index] != node.height) | (widths[index] != node.width)) & (not even)
+            height, width = tiling.region(index)
+            gathered = ((height != node.height) | (width != node.width)) & (not even)
             # Each table is read beside the value; where regions do not lie evenly spaced it is gathered first.
             moved = element_bytes * node.channels * tiling.locations(index) * tables * (1.0 + 2.0 * gathered)
             calls = tables * len(tiling.tiles)
-            seconds += float(rates.moving(moved, sharing).sum()) + calls * rates.seconds_per_call
-            seconds += tables * int(np.count_nonzero(gathered)) * rates.seconds_per_gather
+            seconds += tiling.total(rates.moving(moved, sharing)) + calls * rates.seconds_per_call
+            seconds += tables * tiling.total(gathered) * rates.seconds_per_gather
         elif index in effects.whole:
             elements = _FOR_OUTPUT * node.channels * tiling.locations(index)
             regions = [network.nodes[source] for source in node.inputs if network.regional[source]]
             for source in regions:
                 elements = elements + _FOR_INPUT * source.channels * tiling.locations(source.index)
-            seconds += float(rates.moving(BASE_BYTES * elements.astype(np.float64), sharing).sum())
+            seconds += tiling.total(rates.moving(BASE_BYTES * elements.astype(float), sharing))
             launched = (1 + len(regions)) * len(tiling.tiles)
             seconds += launched * (rates.seconds_per_call + rates.seconds_per_gather)
     return seconds

@@ -318,7 +318,7 @@ class Incremental:
         """The node that the head begins with where several tiles share it; None where each runs its own."""
         return network.head if self.head else None
 
-    def _groups(self, tiles: tuple[Tile, ...]) -> list[_Group]:
+    def _groups(self, tiles: Iterable[Tile]) -> list[_Group]:
         """Tiles whose heads run together."""
         groups: list[_Group] = []
         waiting: list[Tile] = []
@@ -334,9 +334,9 @@ class Incremental:
         return self._footprint(self._tiling(workload), workload.element_bytes)
 
     def _footprint(self, tiling: Tiling, element_bytes: int) -> Footprint:
-        groups = [sum(tile.size for tile in group) for group in self._groups(tiling.tiles)]
         head = self._shared_head(tiling.network)
-        return incremental_footprint(tiling, self.blocks, element_bytes, groups, head, self.workers, self.rounded)
+        together = tiling.largest_group(self.head, self.workers)
+        return incremental_footprint(tiling, self.blocks, element_bytes, together, head, self.workers, self.rounded)
 
 
 def in_full_where_nan(context: Context, output: torch.Tensor, rows: np.ndarray, cols: np.ndarray) -> torch.Tensor:

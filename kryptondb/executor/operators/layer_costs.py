@@ -94,7 +94,7 @@ def flops_per_second(network: Network, node: Node, rates: Rates) -> float:
 def direct_seconds(tiling: Tiling, node: Node, rates: Rates, element_bytes: int, sharing: int = 1) -> float:
     """Seconds of a node as it stands: its operations, and what it gathers, reads and writes."""
     network = tiling.network
-    computing = node.flops * float(tiling.locations(node.index).sum()) / flops_per_second(network, node, rates)
+    computing = node.flops * tiling.total(tiling.locations(node.index)) / flops_per_second(network, node, rates)
     if node.rule is Rule.INPUT or not network.varying[node.index] or is_free(node):
         return computing
     written = node.channels * tiling.locations(node.index)
@@ -108,8 +108,8 @@ def direct_seconds(tiling: Tiling, node: Node, rates: Rates, element_bytes: int,
         moved = written + 2 * gathered + 2 * read
     else:
         moved = written + read
-    seconds = computing + float(rates.moving(element_bytes * moved, sharing).sum())
-    return seconds + pooling_seconds(node, float(written.sum()), rates, element_bytes)
+    seconds = computing + tiling.total(rates.moving(element_bytes * moved, sharing))
+    return seconds + pooling_seconds(node, tiling.total(written), rates, element_bytes)
 
 
 def pooling_seconds(node: Node, written: float, rates: Rates, element_bytes: int) -> float:
@@ -126,18 +126,18 @@ def winograd_seconds(
 
     Where CALIBRATE has measured the layer, its rate covers products and transforms.
     """
-    heights, widths = (sizes[node.inputs[0]] for sizes in tiling.sizes)
+    heights, widths = tiling.region(node.inputs[0])
     points = [cells + taps - 1 for cells, taps in zip(block, shape.kernel, strict=True)]
     blocks = blocks_of(heights, block[0]) * blocks_of(widths, block[1]) * tiling.positions
-    products = float(blocks.sum()) * points[0] * points[1] * 2.0 * shape.in_channels * shape.out_channels
+    products = tiling.total(blocks) * points[0] * points[1] * 2.0 * shape.in_channels * shape.out_channels
     reached = reach_of(heights, block[0], points[0]) * reach_of(widths, block[1], points[1])
     moved = 2 * (shape.in_channels * heights * widths + shape.out_channels * reached) * tiling.positions
-    seconds = float(rates.moving(element_bytes * moved, sharing).sum())
+    seconds = tiling.total(rates.moving(element_bytes * moved, sharing))
     rate = _measured(rates, shape, block)
     if rate is None:
         transforms = blocks * elements_moved(shape, block)
         weights = 2.0 * points[0] * points[1] * shape.in_channels * shape.out_channels
-        seconds += float(rates.moving(element_bytes * (transforms + weights), sharing).sum())
+        seconds += tiling.total(rates.moving(element_bytes * (transforms + weights), sharing))
     return _COLD * (products / (rate or rates.flops_per_second) + seconds)
 
 

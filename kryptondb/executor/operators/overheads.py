@@ -9,7 +9,7 @@ import numpy as np
 
 from kryptondb.executor.convolutions.algorithms import weight_of
 from kryptondb.executor.operators.layer_costs import Blocks, weight_elements
-from kryptondb.executor.operators.tilings import Tiling, is_completed
+from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.fused import Fusion, hands_on
 from kryptondb.optimizer.cost import Rates
@@ -40,9 +40,10 @@ def overhead_seconds(
     network = tiling.network
     steps = cell_steps(network)
     grid = tiling.extents.regions.grid
-    rows = np.array([len(tile.rows) for tile in tiling.tiles])
-    cols = np.array([len(tile.cols) for tile in tiling.tiles])
-    calls = np.zeros(len(tiling.tiles))
+    examples = [tiling.tiles[number] for number in tiling.examples.tolist()]
+    rows = np.array([len(tile.rows) for tile in examples])
+    cols = np.array([len(tile.cols) for tile in examples])
+    calls = np.zeros(len(examples))
     gathers, overlays = calls.copy(), calls.copy()
     for node in network.nodes:
         if node.rule is Rule.CONSTANT or not network.varying[node.index] or hands_on(fusions, node, blocks):
@@ -54,7 +55,7 @@ def overhead_seconds(
             kinds = [step // math.gcd(step, along) for step, along in zip(steps[node.index], grid.stride, strict=True)]
             groups = np.minimum(rows, kinds[0]) * np.minimum(cols, kinds[1])
             overlays += reads * np.minimum(groups, tiling.positions)
-    totals = (float(each.sum()) for each in (calls, gathers, overlays))
+    totals = (tiling.total(of_kinds) for of_kinds in (calls, gathers, overlays))
     costs = (rates.seconds_per_call, rates.seconds_per_gather, rates.seconds_per_overlay)
     return sum(total * cost for total, cost in zip(totals, costs, strict=True)) / sharing
 
@@ -88,15 +89,14 @@ def _constant_bytes(network: Network, head: int | None) -> int:
 
 
 def _reads(tiling: Tiling, node: Node, blocks: Blocks) -> np.ndarray:
-    """How often each tile gathers rectangles for a node."""
-    heights, widths = tiling.sizes
+    """How often a tile of each kind gathers rectangles for a node, int64 [kinds]."""
     network = tiling.network
     if node.rule is Rule.MERGE and network.regional[node.index]:
         branches = [i for i in node.inputs if network.regional[i]]
-        reads: np.ndarray = np.sum([is_completed(heights, widths, i, node.index) for i in branches], axis=0)
+        reads: np.ndarray = np.sum([tiling.completes(i, node.index) for i in branches], axis=0)
         return reads
     gathers = node.index in blocks or node.rule is Rule.AVERAGE or bool(tiling.gathered(node.index).any())
-    return np.full(len(tiling.tiles), int(gathers))
+    return np.full(len(tiling.counts), int(gathers))
 
 
 def cell_steps(network: Network) -> list[tuple[int, int]]:

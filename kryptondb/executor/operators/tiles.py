@@ -15,6 +15,8 @@ from kryptondb.network.regions import Regions, Spans
 
 #: What a run of rows or columns costs by itself, in positions.
 _COST_OF_A_RUN = 0.5
+#: An axis of more positions is cut with care at both ends alone, where the border cuts regions off: so many positions.
+_LONG, _ENDS = 256, 48
 #: A block of the grid whose tiles fill less of it, in the mean, is none: a tile of few cells costs almost as much.
 _LEAST_FILLED = 0.5
 
@@ -137,6 +139,27 @@ def even(indices: np.ndarray, size: int, multiple: int = 1) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
+class Distinct:
+    """Which columns of a matrix are equal.
+
+    Attributes:
+        class_of: the class of each column, int64 [columns].
+        examples: a column of each class, int64 [classes].
+    """
+
+    class_of: np.ndarray
+    examples: np.ndarray
+
+
+def distinct(columns: np.ndarray) -> Distinct:
+    """Puts equal columns of an int64 matrix into one class."""
+    numbers: dict[bytes, int] = {}
+    lines = np.ascontiguousarray(columns.T)
+    class_of = np.array([numbers.setdefault(line.tobytes(), len(numbers)) for line in lines], dtype=np.int64)
+    return Distinct(class_of, np.unique(class_of, return_index=True)[1])
+
+
+@dataclass(frozen=True, eq=False)
 class Extents:
     """The spans of all nodes of a network over a grid, stacked so that a tile's geometry is one indexing operation.
 
@@ -197,23 +220,57 @@ class Extents:
         """Where each node's region begins by grid row, and by grid column; int64 [nodes, positions] each."""
         return self._y[0], self._x[0]
 
+    @cached_property
+    def mean_sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of each node's region in the mean over all grid rows, and columns; float64 [nodes] each."""
+        return self._y[1].mean(axis=1), self._x[1].mean(axis=1)
+
+    @cached_property
+    def classes(self) -> tuple[Distinct, Distinct]:
+        """Which grid rows have regions of the same sizes in all nodes, and which columns."""
+        return distinct(self._y[1]), distinct(self._x[1])
+
+    def summed(self, indices: np.ndarray, axis: int) -> np.ndarray:
+        """The sizes of each node's region, summed over some rows (axis 0) or columns (1); float64 [nodes]."""
+        classes = self.classes[axis]
+        counts = np.bincount(classes.class_of[indices], minlength=len(classes.examples))
+        found: np.ndarray = (self.position_sizes[axis][:, classes.examples] @ counts).astype(np.float64)
+        return found
+
     def sizes(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of each node's region that a tile has in common, its largest; int64 [nodes] each."""
         return self._y[1][:, tile.rows].max(axis=1), self._x[1][:, tile.cols].max(axis=1)
 
+    def sizes_of_runs(self, runs: Sequence[np.ndarray], axis: int) -> np.ndarray:
+        """Rows (axis 0) or columns (1) of each node's region that each run has in common; int64 [nodes, runs]."""
+        begins = np.cumsum([0, *(len(run) for run in runs[:-1])])
+        largest: np.ndarray = np.maximum.reduceat(self.position_sizes[axis][:, np.concatenate(runs)], begins, axis=1)
+        return largest
+
+    def tile(self, rows: np.ndarray, cols: np.ndarray) -> Tile:
+        """The tile of a run of rows and a run of columns."""
+        return Tile(rows, cols)
+
+    def computed(self, run: np.ndarray, axis: int) -> np.ndarray:
+        """The rows (axis 0) or columns (1) that a tile of this run computes."""
+        return run
+
     def cut(self, indices: np.ndarray, size: int, axis: int) -> list[np.ndarray]:
         """Rows (axis 0) or columns (1) of the grid in runs of at most `size`, so that least work is done twice.
 
-        All of a run take the size of its largest region. A run costs its length times the operations that its sizes
-        take, and a little by itself, for smaller batches run less well. The cheapest cut is found from the front, by
-        dynamic programming.
+        In the middle of a long axis they are of that size. All of a run take the size of its largest region. A run
+        costs its length times the operations that its sizes take, and a little by itself, for smaller batches run less
+        well. The cheapest cut is found from the front, by dynamic programming.
         """
+        if len(indices) > _LONG:
+            middle = (len(indices) - 2 * _ENDS) // size * size
+            first, between, last = np.split(indices, [_ENDS, _ENDS + middle])
+            return [*self.cut(first, size, axis), *between.reshape(-1, size), *self.cut(last, size, axis)]
         count = len(indices)
         if count == 0:
             return []
-        along, across = (self._y[1], self._x[1]) if axis == 0 else (self._x[1], self._y[1])
-        flops = self.operations * across.mean(axis=1)
-        sizes = along[:, indices]
+        flops = self.operations * self.mean_sizes[1 - axis]
+        sizes = self.position_sizes[axis][:, indices]
         by_itself = _COST_OF_A_RUN * float((flops @ sizes).mean())
         best, begin = [0.0], [0]
         for end in range(1, count + 1):

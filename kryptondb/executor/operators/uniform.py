@@ -21,6 +21,8 @@ from kryptondb.network.node import AxisWindow
 
 #: Kinds of rows, and of columns: one for each border and one between them.
 MOST_KINDS = 3
+#: The most sizes of which every pair is compared before they are joined.
+_MOST_COMPARED = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,11 @@ def rounded_up(sizes: np.ndarray, counts: np.ndarray, weights: np.ndarray, most:
     kinds, inverse = np.unique(sizes, axis=0, return_inverse=True)
     inverse = inverse.reshape(-1)
     used = np.bincount(inverse, weights=counts, minlength=len(kinds))
+    if len(kinds) > _MOST_COMPARED:  # every pair is compared: neighbours by work are joined first
+        rank = np.argsort(np.argsort(kinds @ weights, kind="stable"), kind="stable") * _MOST_COMPARED // len(kinds)
+        order = np.argsort(rank, kind="stable")
+        kinds = np.maximum.reduceat(kinds[order], np.searchsorted(rank[order], np.arange(_MOST_COMPARED)), axis=0)
+        used, inverse = np.bincount(rank, weights=used), rank[inverse]
 
     def added(kind: int) -> np.ndarray:
         joined = np.maximum(kinds, kinds[kind])
@@ -166,21 +173,38 @@ class UniformExtents(Extents):
     axes: tuple[AxisKinds, AxisKinds]
 
     @classmethod
-    def rounding(cls, extents: Extents, mask: np.ndarray, shape: tuple[int, int]) -> UniformExtents:
-        """For the cells of a mask, in tiles of at most `shape` rows and columns."""
+    def rounding(cls, extents: Extents, used: Tile, shape: tuple[int, int]) -> UniformExtents:
+        """For cells in these rows and columns, in tiles of at most `shape` rows and columns."""
         flops = extents.operations
         sizes = extents.position_sizes
         axes = [
-            AxisKinds.of(sizes[axis], np.flatnonzero(used), shape[axis], flops * sizes[1 - axis].mean(axis=1))
-            for axis, used in enumerate((mask.any(axis=1), mask.any(axis=0)))
+            AxisKinds.of(sizes[axis], indices, shape[axis], flops * sizes[1 - axis].mean(axis=1))
+            for axis, indices in enumerate((used.rows, used.cols))
         ]
         return cls(extents.regions, (axes[0], axes[1]))
 
     def tiles(self, mask: np.ndarray) -> Iterator[PaddedTile]:
         """Tiles that hold every cell of the mask once, and no other but repetitions."""
-        longest = self.axes[0].longest, self.axes[1].longest
         for tile in crossed(mask, self.axes[0].runs, self.axes[1].runs):
-            yield PaddedTile.of(tile, longest)
+            yield self.tile(tile.rows, tile.cols)
+
+    def cut(self, indices: np.ndarray, size: int, axis: int) -> list[np.ndarray]:
+        """The runs that sizes were rounded up for."""
+        return list(self.axes[axis].runs)
+
+    def tile(self, rows: np.ndarray, cols: np.ndarray) -> PaddedTile:
+        """Some rows and columns, padded."""
+        return PaddedTile.of(Tile(rows, cols), (self.axes[0].longest, self.axes[1].longest))
+
+    def computed(self, run: np.ndarray, axis: int) -> np.ndarray:
+        """A run, padded."""
+        return _padded(run, self.axes[axis].longest)
+
+    def sizes_of_runs(self, runs: Sequence[np.ndarray], axis: int) -> np.ndarray:
+        """Rows or columns of each node's region in tiles of the runs' kinds; int64 [nodes, runs]."""
+        kinds = self.axes[axis]
+        of_runs: np.ndarray = kinds.sizes[:, kinds.kinds[[run[0] for run in runs]]]
+        return of_runs
 
     def sizes(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of each node's region in tiles of this one's kind; int64 [nodes] each."""
