@@ -29,6 +29,7 @@ from kryptondb.grammar.statements import (
 from kryptondb.optimizer import plan
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.physical import Filter, Occlude, PhysicalPlan
+from kryptondb.optimizer.rules import push_region_into_grid
 from kryptondb.optimizer.workload import mask_of_runs
 from tests.optimizer.conftest import Database
 
@@ -73,6 +74,15 @@ def positions(database: Database, where: str) -> int:
 )
 def test_only_cells_that_can_be_kept_are_computed(database: Database, where: str, expected: int) -> None:
     assert positions(database, where) == expected
+
+
+def test_a_condition_on_both_axes_is_evaluated_a_block_of_rows_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_region_into_grid, "_PLACES_AT_ONCE", 2 * COLS + 1)
+    assert positions(database, "abs(y - x) < 4") == 9
+    assert positions(database, "(y < 8 AND x < 8) OR (y >= 40 AND x >= 28)") == 4 + 6
+    assert positions(database, "y < 20 AND y + x >= 0 AND x < 8") == 5 * 2
 
 
 def test_what_is_pushed_leaves_the_filter_and_the_rest_stays(database: Database) -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 
 import numpy as np
 
+from kryptondb.grammar.statements import Expression
+from kryptondb.network import Grid
 from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.evaluate import Array, Values, decide, numbers
+from kryptondb.optimizer.evaluate import Array, Values, numbers, truth
+from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion
 from kryptondb.optimizer.relational import Filter, Predictions
 from kryptondb.optimizer.tree import PlanNode
+
+#: How many cells a condition is evaluated on at once: some ten arrays of float64 are alive meanwhile.
+_PLACES_AT_ONCE = 1 << 20
 
 
 def push_region_into_grid(plan: LogicalPlan, context: Context) -> LogicalPlan:
@@ -30,30 +39,69 @@ def push_region_into_grid(plan: LogicalPlan, context: Context) -> LogicalPlan:
         if not isinstance(node, Filter) or not isinstance(node.input, Occlusion):
             return node
         table = node.input
-        possible, rest = decide(node.predicate, grid_columns(table), table.grid.rows * table.grid.cols)
-        restricted = _restricted(table, possible)
+        parts = [(part, _possible(part, table.grid)) for part in conjuncts(node.predicate)]
+        rest = conjunction(part for part, possible in parts if not possible.decided)
+        restricted = table if table.runs is not None else _restricted(table, [possible.cells for _, possible in parts])
         return restricted if rest is None else Filter(restricted, rest)
 
     return dataclasses.replace(plan, root=plan.root.transform(push))
 
 
-def _restricted(table: Occlusion, wanted: Array) -> Occlusion:
+@dataclass(frozen=True, eq=False)
+class _Possible:
+    """Where a condition can be true.
+
+    Attributes:
+        cells: boolean, [rows, cols], or [rows, 1], [1, cols] and [1, 1] where it is alike along an axis.
+        decided: whether the grid alone decides it, everywhere.
+    """
+
+    cells: Array
+    decided: bool
+
+
+def _possible(condition: Expression, grid: Grid) -> _Possible:
+    """Evaluates a condition on as few places as it needs; on all cells a block of rows at a time."""
+    rows, cols = row_columns(grid), col_columns(grid)
+    read = columns_of(condition)
+    by_row, by_col = not read.isdisjoint(rows), not read.isdisjoint(cols)
+    if not (by_row and by_col):
+        known, shape = (rows, (-1, 1)) if by_row else (cols, (1, -1)) if by_col else ({}, (1, 1))
+        found = truth(condition, known, len(next(iter(known.values())).data) if known else 1)
+        return _Possible(found.true.reshape(shape), found.decided)
+    step = max(1, _PLACES_AT_ONCE // grid.cols)
+    cells, decided = np.empty((grid.rows, grid.cols), dtype=bool), True
+    for first in range(0, grid.rows, step):
+        row, col = (axis.ravel() for axis in np.indices(cells[first : first + step].shape))
+        known = {name: numbers(values.data[first + row]) for name, values in rows.items()}
+        known |= {name: numbers(values.data[col]) for name, values in cols.items()}
+        found = truth(condition, known, len(row))
+        cells[first : first + step] = found.true.reshape(-1, grid.cols)
+        decided = decided and found.decided
+    return _Possible(cells, decided)
+
+
+def _restricted(table: Occlusion, possible: list[Array]) -> Occlusion:
     from kryptondb.optimizer.workload import runs_of_mask
 
-    if table.runs is not None or wanted.all():
+    wanted = reduce(and_, possible)
+    if wanted.all():
         return table
-    return dataclasses.replace(table, runs=runs_of_mask(wanted.reshape(table.grid.rows, table.grid.cols)))
+    rows, cols = table.grid.rows, table.grid.cols
+    if wanted.shape == (rows, cols) and any(cells.shape == (rows, cols) for cells in possible):
+        return dataclasses.replace(table, runs=runs_of_mask(wanted))
+    along_cols = runs_of_mask(np.broadcast_to(wanted.any(axis=0), (1, cols)))
+    along_rows = np.flatnonzero(np.broadcast_to(wanted.any(axis=1), (rows,)))
+    return dataclasses.replace(
+        table, runs=tuple((row, first, last) for row in along_rows.tolist() for _, first, last in along_cols)
+    )
 
 
-def grid_columns(table: Occlusion) -> dict[str, Values]:
-    """What is known of each cell before anything runs, in reading order: arrays [rows * cols]."""
-    grid = table.grid
-    row, col = (axis.ravel() for axis in np.meshgrid(np.arange(grid.rows), np.arange(grid.cols), indexing="ij"))
-    return {
-        "row": numbers(row),
-        "col": numbers(col),
-        "y": numbers(grid.tops[row]),
-        "x": numbers(grid.lefts[col]),
-        "height": numbers(grid.heights[row]),
-        "width": numbers(grid.widths[col]),
-    }
+def row_columns(grid: Grid) -> dict[str, Values]:
+    """What is known of each row of cells before anything runs: arrays [rows]."""
+    return {"row": numbers(np.arange(grid.rows)), "y": numbers(grid.tops), "height": numbers(grid.heights)}
+
+
+def col_columns(grid: Grid) -> dict[str, Values]:
+    """What is known of each column of cells before anything runs: arrays [cols]."""
+    return {"col": numbers(np.arange(grid.cols)), "x": numbers(grid.lefts), "width": numbers(grid.widths)}

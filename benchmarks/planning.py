@@ -1,0 +1,92 @@
+"""How long planning takes on a grid of millions of positions, beside one of 53 x 53 on the same network.
+
+    python -m benchmarks.planning --side 8192
+
+The network's input is large enough for `side` positions a side at stride 1. It lies on torch's meta device: its weights
+and activations would take more memory than most machines have, and planning reads only shapes. Both grids take turns;
+the table has the least CPU seconds of each, their ratio, and how much memory planning the large one added.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+
+import kryptondb.images.torchvision_guard  # noqa: F401  # before torchvision is imported anywhere
+from benchmarks.report import Sheet
+from kryptondb.executor.operators import Full, Incremental
+from kryptondb.network import Grid, Network, trace
+from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.workload import Workload
+
+PATCH = 16
+FEW = 53
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--side", type=int, default=8192, help="positions along each axis of the large grid")
+    parser.add_argument("--network", nargs="+", choices=sorted(NETWORKS), default=sorted(NETWORKS))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args(arguments)
+    rows = [_measured(name, options.side, options.rounds) for name in options.network]
+    columns = ("<network", "nodes", f"{FEW} x {FEW}", f"{options.side:,} x {options.side:,}", "ratio", "memory added")
+    Console().print(Sheet("CPU seconds of planning", columns, rows).printed())
+    return 0
+
+
+def _toy() -> torch.nn.Module:
+    nn = torch.nn
+    return nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
+
+
+def _densenet121() -> torch.nn.Module:
+    from torchvision.models import densenet121
+
+    module: torch.nn.Module = densenet121(weights=None)
+    return module
+
+
+NETWORKS = {"toy": _toy, "densenet121": _densenet121}
+
+
+def _measured(name: str, side: int, rounds: int) -> list[str]:
+    size = side + PATCH - 1
+    with torch.device("meta"):
+        module = NETWORKS[name]().eval()
+    network = trace(module, (3, size, size))
+    seconds: dict[int, list[float]] = {FEW: [], side: []}
+    added = 0
+    for _ in range(rounds):
+        for count, stride in ((FEW, (size - PATCH) // (FEW - 1)), (side, 1)):
+            before = _peak()
+            network.forget()  # nothing is taken over from the round before
+            began = time.process_time()
+            _plan(network, Grid(size, size, (PATCH, PATCH), (stride, stride)))
+            seconds[count].append(time.process_time() - began)
+            if count == side:
+                added = max(added, _peak() - before)
+    few, many = min(seconds[FEW]), min(seconds[side])
+    return [name, str(len(network.nodes)), f"{few:.2f}", f"{many:.2f}", f"{many / few:.1f}", f"{added >> 20} MB"]
+
+
+def _plan(network: Network, grid: Grid) -> None:
+    work = Workload(network, grid, None, 1, "cpu", 1 << 40)
+    for kind in (Incremental, Full):
+        for operator in kind.candidates(work, Rates(), {}):
+            operator.estimate(work, Rates())
+            operator.describe(work)
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
