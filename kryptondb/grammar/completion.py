@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from kryptondb.grammar.engine import accepted
 from kryptondb.grammar.scanner import Token, scan
-from kryptondb.grammar.words import KEYWORDS, MAX_CHARACTERS, MODEL_SOURCES, RESERVED, TABLE_FILES, TABLE_FUNCTIONS
+from kryptondb.grammar.words import (
+    KEYWORDS,
+    MAX_CHARACTERS,
+    MAX_WORDS,
+    MODEL_SOURCES,
+    RESERVED,
+    TABLE_FILES,
+    TABLE_FUNCTIONS,
+)
 
 
 class ContextKind(enum.Enum):
@@ -121,6 +129,8 @@ def _cut(text: str) -> _Cut | None:
             begin, tokens = last.end, []
         elif last.kind != "comment":
             tokens.append(last)
+        if len(tokens) > MAX_WORDS:
+            return None
     if last is not None and last.end == len(text):
         if last.kind == "comment" and (not last.closed or last.text.startswith("--")):
             return None

@@ -177,6 +177,7 @@ def test_a_text_without_end_is_refused_unread() -> None:
         parse(" " * (MAX_CHARACTERS + 1))
     assert expected_words(" " * (MAX_CHARACTERS + 1)) == ()
     assert context("'" * (MAX_CHARACTERS + 1)).kind is ContextKind.NOTHING
+    assert expected_words("SELECT " + "y," * 400_000) == ()
 
 
 @pytest.mark.parametrize("digits", ["9" * 20, "9" * 10_000, "9223372036854775808"])
