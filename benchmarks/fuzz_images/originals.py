@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ class Original:
 
 def originals() -> list[Original]:
     """All of them, in a fixed order. DICOM files come from the packages that are installed."""
-    return [*_pillow(), *_tiff(), *_dicom(), *_nifti(), *_tables()]
+    return [*_pillow(), *_clear_grey(), *_tiff(), *_dicom(), *_nifti(), *_tables()]
 
 
 def _samples(channels: int, top: int = 256) -> np.ndarray:
@@ -67,6 +69,25 @@ def _pillow() -> Iterator[Original]:
         yield Original(format.lower(), f"{mode.replace(';', '')}.{format.lower()}", stream.getvalue())
 
 
+def _clear_grey() -> Iterator[Original]:
+    """PNG of 1, 2, 4 and 16 bits of grey, with a level that is transparent: Pillow writes none."""
+    for depth in (1, 2, 4, 16):
+        samples = _samples(1, 65536) >> (16 - depth)
+        bits = (samples[:, :, None] >> np.arange(depth)[::-1]) & 1
+        rows = np.packbits(bits.reshape(_HEIGHT, -1).astype(np.uint8), axis=1)
+        chunks = (
+            (b"IHDR", struct.pack(">IIBBBBB", _WIDTH, _HEIGHT, depth, 0, 0, 0, 0)),
+            (b"tRNS", b"\x00\x01"),
+            (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+            (b"IEND", b""),
+        )
+        parts = (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+        yield Original("png", f"clear-{depth}.png", b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
 def _tiff() -> Iterator[Original]:
     import tifffile
 
@@ -82,11 +103,23 @@ def _tiff() -> Iterator[Original]:
         ("float32", grey.astype(np.float32) / 65535, {}),
         ("float64", grey / 65535, {"compression": "zlib", "rowsperstrip": 5}),
         ("big", _samples(3), {"photometric": "rgb", "bigtiff": True}),
+        ("white-is-zero", grey, {"photometric": "miniswhite", "byteorder": ">", "compression": "zlib"}),
+        ("two-stains", np.dstack([grey, grey]), {"photometric": "minisblack", "planarconfig": "contig"}),
+        ("premultiplied", _samples(4), {"photometric": "rgb", "extrasamples": ["assocalpha"], "compression": "zlib"}),
+        ("opacity-plane", np.stack([grey, grey]), {"planarconfig": "separate", "extrasamples": ["unassalpha"]}),
+        ("imagej", np.stack([grey] * 3), {"imagej": True}),
     ]
     for name, samples, options in kinds:
         stream = io.BytesIO()
         tifffile.imwrite(stream, samples, **options)
-        yield Original("tiff", f"{name}.tif", stream.getvalue())
+        yield Original("tiff", f"{name}.tif", stream.getvalue(), ("", "page=2") if name == "imagej" else ("",))
+    stack = io.BytesIO()  # as ImageJ writes large ones: one directory
+    tifffile.imwrite(stack, grey, description="ImageJ=1.54f\nimages=3\nslices=3\n", metadata=None)
+    yield Original("tiff", "stack.tif", stack.getvalue() + grey.tobytes() * 2, ("", "page=2", "page=3"))
+    for mode in ("L", "P", "CMYK", "1"):
+        stream = io.BytesIO()
+        Image.fromarray(_samples(3)).convert(mode).save(stream, "TIFF", compression="tiff_lzw")
+        yield Original("tiff", f"lzw-{mode}.tif", stream.getvalue())
     first, second = Image.fromarray(_samples(3)), Image.fromarray(_samples(1))
     for compression in ("tiff_lzw", "jpeg", "packbits", "tiff_adobe_deflate"):
         stream = io.BytesIO()
@@ -96,6 +129,31 @@ def _tiff() -> Iterator[Original]:
 
 def _dicom() -> Iterator[Original]:
     import pydicom
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    bits = np.random.default_rng(1).integers(0, 2, (3, _HEIGHT, _WIDTH))
+    for name, depth, data in (
+        ("bits.dcm", 1, np.packbits(bits.reshape(-1), bitorder="little").tobytes() + b"\0"),
+        ("table.dcm", 8, _samples(1).tobytes() + b"\0"),
+    ):
+        header = Dataset()
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        header.SOPClassUID, header.SOPInstanceUID = pydicom.uid.SecondaryCaptureImageStorage, "1.2.3"
+        header.Rows, header.Columns, header.SamplesPerPixel = _HEIGHT, _WIDTH, 1
+        header.PhotometricInterpretation, header.PixelRepresentation = "MONOCHROME2", 0
+        header.BitsAllocated, header.BitsStored, header.HighBit = depth, depth, depth - 1
+        if depth == 1:
+            header.NumberOfFrames = len(bits)
+        else:
+            table = Dataset()
+            table.add_new("LUTDescriptor", "US", [256, 0, 8])
+            table.add_new("LUTData", "OW", bytes(range(255, -1, -1)))
+            header.VOILUTSequence = [table]
+        header.PixelData = data[: len(data) // 2 * 2]
+        written = io.BytesIO()
+        pydicom.dcmwrite(written, header, enforce_file_format=True)
+        yield Original("dicom", name, written.getvalue(), ("", "frame=2") if depth == 1 else ("",))
 
     folders = [Path(pydicom.__file__).parent / "data" / "test_files"]
     try:
@@ -151,3 +209,10 @@ def _tables() -> Iterator[Original]:
         with pa.ipc.new_file(written, table.schema) as writer:
             writer.write_table(table, max_chunksize=2)
         yield Original("table", f"{name}.arrow", written.getvalue())
+        written = io.BytesIO()
+        with pa.ipc.new_file(written, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+            writer.write_table(table)
+        yield Original("table", f"{name}-zstd.arrow", written.getvalue())
+        written = io.BytesIO()
+        pq.write_table(table, written, compression="zstd", data_page_version="2.0", use_dictionary=False)
+        yield Original("table", f"{name}-pages.parquet", written.getvalue())

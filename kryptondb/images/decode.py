@@ -29,6 +29,7 @@ __all__ = ["SUFFIXES", "decode", "from_array"]
 _RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp"})
 SUFFIXES = _RASTER_SUFFIXES | dicom.SUFFIXES | nifti.SUFFIXES
 _SUPPORTED = "PNG, JPEG, TIFF, BMP, WebP, DICOM or NIfTI"
+_VOXELS = frozenset({".img", ".img.gz"})
 _LOOKED_AT = 352  # bytes, which tell the formats apart
 
 # First bytes of a file -> what it is; the second table is for what KryptonDB cannot read.
@@ -82,7 +83,12 @@ def _reader(content: Content) -> Reader:
     start = content.start(_LOOKED_AT)
     if is_dicom(start):
         return dicom.read
-    if nifti.is_nifti(start) or nifti.is_gzip(start) or (start and content.suffix in nifti.SUFFIXES):
+    if (
+        nifti.is_nifti(start)
+        or nifti.is_pair(start)
+        or nifti.is_gzip(start)
+        or (start and content.suffix in nifti.SUFFIXES)
+    ):
         return nifti.read
     if start and content.suffix in dicom.SUFFIXES and _kind(start) is None:
         return dicom.read
@@ -109,5 +115,9 @@ def _reason(content: Content, error: Exception) -> str:
         return f"damaged or truncated {kind or 'file'}: {str(error) or type(error).__name__}"
     if kind is not None:
         return f"damaged or unsupported {kind}: its header cannot be read"
+    if content.suffix in _VOXELS:
+        return (
+            "not a picture; if these are the voxels of a volume in two files (.hdr and .img), store it as one .nii file"
+        )
     foreign = next((name for signature, name in _FOREIGN.items() if start.startswith(signature)), None)
     return f"{foreign}, not a {_SUPPORTED} picture" if foreign else f"not a {_SUPPORTED} picture"

@@ -24,6 +24,7 @@ from kryptondb.images.dicom_header import MOST_BYTES, Stored
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _RLE = "1.2.840.10008.1.2.5"
 #: In the order in which they are tried.
 _PLUGINS = ("pylibjpeg", "pillow", "pyjpegls")
@@ -68,12 +69,38 @@ def samples(
         "pixel_vr": stored.vr,
         "number_of_frames": stored.frames,
     }
+    if stored.bits_allocated == 1 and stored.channels == 1 and not syntax.is_encapsulated:
+        return _bits(stream, stored, index), stored.photometric
     if not syntax.is_encapsulated:
         found, properties = decoder.as_array(stream, index=index, raw=True, **options)
         return found, str(properties["photometric_interpretation"])
     frame = _encoded(name, stream, header, stored, index)
     _check(name, frame, stored, rle=syntax == _RLE)
     return _decoded(name, decoder, frame, {**options, "number_of_frames": 1}, _named(syntax))
+
+
+def _bits(stream: BinaryIO, stored: Stored, index: int) -> NDArray[np.uint8]:
+    """[H, W] of a frame of single bits: frames follow each other without a gap, and need not begin with a byte.
+
+    Source: DICOM PS3.5, 8.1.1 and D.2: the first pixel is the lowest bit. pydicom reads such frames only where they do.
+
+    Raises:
+        ValueError: the file ends in the frame.
+    """
+    pixels = stored.rows * stored.columns
+    first = index * pixels
+    start, end = first // 8, -(-(first + pixels) // 8)
+    swapped = stored.vr == "OW" and stored.syntax == _BIG_ENDIAN  # then each two bytes change places
+    if swapped:
+        start, end = start // 2 * 2, -(-end // 2) * 2
+    stream.seek(start, io.SEEK_CUR)
+    data = np.frombuffer(stream.read(end - start), np.uint8)
+    if len(data) < end - start:
+        raise ValueError("the pixels end early")
+    if swapped:
+        data = data.reshape(-1, 2)[:, ::-1].reshape(-1)
+    bits = np.unpackbits(data, bitorder="little")
+    return bits[first - 8 * start :][:pixels].reshape(stored.rows, stored.columns)
 
 
 def _encoded(name: str, stream: BinaryIO, header: Dataset, stored: Stored, index: int) -> bytes:

@@ -92,12 +92,13 @@ def inflated(name: str, stream: BinaryIO) -> BinaryIO:
         stream.seek(0)
         return stream
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    contents = bytearray()
+    contents = io.BytesIO()
     while chunk := stream.read(1 << 20):
-        contents += inflater.decompress(chunk, _MOST_INFLATED + 1 - len(contents))
-        if len(contents) > _MOST_INFLATED or inflater.unconsumed_tail:
+        contents.write(inflater.decompress(chunk, _MOST_INFLATED + 1 - contents.tell()))
+        if contents.tell() > _MOST_INFLATED or inflater.unconsumed_tail:
             raise ImageError(f"{name}: it holds more than the {_MOST_INFLATED:,} bytes that are inflated")
-    return io.BytesIO(contents)
+    contents.seek(0)
+    return contents
 
 
 def read_header(name: str, stream: BinaryIO) -> tuple[Dataset, Stored]:

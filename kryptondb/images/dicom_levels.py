@@ -62,14 +62,15 @@ def _grey(
 ) -> Floats:
     """[H, W] float32 in 0..1, black least."""
     padding = _padding(samples, header, stored)
-    values, rescaled = _rescaled(samples, header, index)
+    values, rescaled = _rescaled(samples, header, stored, index)
     voi = _group(header, index, "FrameVOILUTSequence") or header
     own = window or (_first_window(voi) if "VOILUTSequence" not in voi else None)
     if own is not None:
         function = text(voi, "VOILUTFunction", "LINEAR").upper()
         grey = _windowed(values, own, function if function in FUNCTIONS else "LINEAR")
     elif "VOILUTSequence" in voi:
-        grey = _through_table(values, voi)
+        entries, bits = _looked_up(values, voi.VOILUTSequence[0], header, bool(values.size) and float(values.min()) < 0)
+        grey = np.clip(entries.astype(np.float32) / np.float32(2**bits - 1), 0, 1)
     elif not rescaled and not stored.signed and stored.bits_stored <= 8:
         grey = between(values, 0, 2**stored.bits_stored - 1)
     else:
@@ -97,12 +98,12 @@ def _group(header: Dataset, index: int, keyword: str) -> Dataset | None:
     return None
 
 
-def _rescaled(samples: NDArray[np.generic], header: Dataset, index: int) -> tuple[NDArray[np.generic], bool]:
+def _rescaled(
+    samples: NDArray[np.generic], header: Dataset, stored: Stored, index: int
+) -> tuple[NDArray[np.generic], bool]:
     """The samples in the modality's units, and whether that changes them."""
-    from pydicom.pixels.processing import apply_modality_lut
-
     if header.get("ModalityLUTSequence"):
-        return apply_modality_lut(samples, header), True
+        return _looked_up(samples, header.ModalityLUTSequence[0], header, stored.signed)[0], True
     source = _group(header, index, "PixelValueTransformationSequence") or header
     slope, intercept = (_first(source, keyword) or 0 for keyword in ("RescaleSlope", "RescaleIntercept"))
     slope = slope or 1
@@ -127,15 +128,41 @@ def _first(data: Dataset, keyword: str) -> float | None:
     return next(iter(decimals(data, keyword)), None)
 
 
-def _through_table(values: NDArray[np.generic], voi: Dataset) -> Floats:
-    """Through the first VOI LUT."""
-    from pydicom.pixels.processing import apply_voi
+def _looked_up(
+    values: NDArray[np.generic], item: Dataset, header: Dataset, signed: bool
+) -> tuple[NDArray[np.uint16], int]:
+    """Values through a modality or VOI LUT, and the bits of its entries. Source: DICOM PS3.3, C.11.1.1 and C.11.2.1.1.
 
-    whole = np.rint(values).astype(np.int32) if values.dtype.kind == "f" else values
-    bits = int(voi.VOILUTSequence[0].LUTDescriptor[2])
-    found: Floats = apply_voi(whole, voi).astype(np.float32)
-    found /= np.float32(2**bits - 1)
-    return np.clip(found, 0, 1, out=found)
+    The standard packs entries of 8 bits two in a word; some files give each a word of its own, and both are read.
+
+    Args:
+        signed: whether the first value that is mapped may be negative, where the file does not say.
+
+    Raises:
+        ValueError: a table that is shorter than it says.
+    """
+    count, first, bits = (int(number) for number in item.LUTDescriptor)
+    count = count or _MOST_ENTRIES
+    if not 1 <= count <= _MOST_ENTRIES or not 1 <= bits <= 16:
+        raise ValueError("a table of no size or depth")
+    if signed and first >= 1 << 15:
+        first -= 1 << 16
+    little = header.original_encoding[1]
+    data = item.LUTData
+    if not isinstance(data, bytes):
+        words = np.atleast_1d(np.asarray(data)).astype("u2")
+        data = words.astype("<u2" if little else ">u2").tobytes()
+    if len(data) >= 2 * count:
+        table = np.frombuffer(data[: 2 * count], "<u2" if little else ">u2").astype(np.uint16)
+    elif bits <= 8 and len(data) >= count:
+        packed = np.frombuffer(data[: len(data) // 2 * 2], "<u2" if little else ">u2").astype("<u2").view(np.uint8)
+        odd = np.frombuffer(data[len(data) // 2 * 2 :], np.uint8)
+        table = np.concatenate([packed, odd])[:count].astype(np.uint16)
+    else:
+        raise ValueError("a table that ends early")
+    whole = np.rint(values) if values.dtype.kind == "f" else values.astype(np.int64)
+    places = np.clip(np.nan_to_num(whole - first), 0, count - 1).astype(np.int64)
+    return table[places], bits
 
 
 def _padding(samples: NDArray[np.generic], header: Dataset, stored: Stored) -> NDArray[np.bool_] | None:

@@ -59,6 +59,11 @@ def is_nifti(start: bytes) -> bool:
     return start[344:348] == b"n+1\0" or start[4:8] == b"n+2\0"
 
 
+def is_pair(start: bytes) -> bool:
+    """Whether a file that starts so is the header of a volume whose voxels are in another file."""
+    return start[344:348] == b"ni1\0" or start[4:8] == b"ni2\0"
+
+
 def is_gzip(start: bytes) -> bool:
     """Whether a file that starts so is compressed with gzip."""
     return start[:2] == _GZIP
@@ -144,6 +149,11 @@ def _header(name: str, block: bytes) -> Any:
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
+    if is_pair(block):
+        raise ImageError(
+            f"{name}: the header of a NIfTI volume in two files (.hdr and .img)",
+            hint="Store it as one: nibabel.save(nibabel.load('volume.hdr'), 'volume.nii').",
+        )
     if not is_nifti(block):
         raise ImageError(f"{name}: not a NIfTI file")
     kind: Any = Nifti2Header if block[4:8] == b"n+2\0" else Nifti1Header

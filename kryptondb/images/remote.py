@@ -33,6 +33,7 @@ SCHEMES = frozenset(
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _CHUNK = 1 << 20
+_MISSING = (404, 410)  # of HTTP's answers
 
 Answer = TypeVar("Answer")
 
@@ -44,7 +45,7 @@ def is_remote(text: str) -> bool:
 
 def is_several(address: str) -> bool:
     """Whether an address is a folder or a glob. In http a `?` begins a query."""
-    path = urlsplit(address).path if _scheme(address) in ("http", "https") else address
+    path = _path_of(address) if _scheme(address) in ("http", "https") else address
     return path.endswith("/") or glob.has_magic(path)
 
 
@@ -67,7 +68,7 @@ def find(address: str, suffixes: frozenset[str]) -> Iterator[str]:
 
     pictures_only = not glob.has_magic(path) or glob.has_magic(suffix_of(path))
     for each in _in_time(shown(address), listed):
-        if not pictures_only or suffix_of(urlsplit(each).path) in suffixes:
+        if not pictures_only or suffix_of(_path_of(each)) in suffixes:
             yield each
 
 
@@ -109,7 +110,15 @@ def fetch(address: str) -> BytesContent:
         with suppress(queue.Empty):  # the thread may be waiting for a place
             while True:
                 chunks.get_nowait()
-    return BytesContent(bytes(data), name, suffix_of(urlsplit(address).path))
+    return BytesContent(bytes(data), name, suffix_of(_path_of(address)))
+
+
+def _path_of(address: str) -> str:
+    """What an address names on its host. Raises ImageError for one that is no address: `http://[x/a.png`."""
+    try:
+        return urlsplit(address).path
+    except ValueError as error:
+        raise ImageError(f"{shown(address)}: not an address: {error}") from None
 
 
 def _scheme(address: str) -> str:
@@ -158,6 +167,14 @@ def _in_time(name: str, call: Callable[[], Answer]) -> Answer:
 
 def _reason(name: str, error: Exception) -> ImageError:
     """What went wrong, for a person."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, FileNotFoundError) and cause is not None:
+        # fsspec says so of everything that keeps it from asking: a refused connection, an unknown host, status 500.
+        status = getattr(cause, "status", None)
+        if isinstance(status, int) and status not in _MISSING:
+            return ImageError(f"{name}: cannot be fetched: the server answers {status} {getattr(cause, 'message', '')}")
+        if status is None and isinstance(cause, Exception) and not isinstance(cause, (FileNotFoundError, LookupError)):
+            error = cause
     if isinstance(error, FileNotFoundError):
         return ImageError(f"{name}: no such file")
     if isinstance(error, PermissionError):

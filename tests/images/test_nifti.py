@@ -139,3 +139,16 @@ def test_a_message_names_nibabel_where_it_is_missing(tmp_path: Path, monkeypatch
     with pytest.raises(ImageError, match=r'needs the package nibabel\npip install "kryptondb\[medical\]"'):
         decode(path, Part(slice=1))
     assert nifti.is_nifti(path.read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["Nifti1Pair", "Nifti2Pair"])
+def test_a_volume_in_two_files_is_refused_with_the_remedy(kind: str, tmp_path: Path) -> None:
+    nibabel.save(getattr(nibabel, kind)(np.zeros((4, 4, 4), np.int16), np.eye(4)), tmp_path / "a.hdr")
+    for part in (Part(), Part(slice=1)):
+        with pytest.raises(ImageError, match=r"the header of a NIfTI volume in two files(.|\n)*nibabel\.save"):
+            decode(tmp_path / "a.hdr", part)
+    (tmp_path / "b.hdr.gz").write_bytes(gzip.compress((tmp_path / "a.hdr").read_bytes()))
+    with pytest.raises(ImageError, match="in two files"):
+        decode(tmp_path / "b.hdr.gz", Part(slice=1))
+    with pytest.raises(ImageError, match=r"if these are the voxels of a volume in two files"):
+        decode(tmp_path / "a.img")

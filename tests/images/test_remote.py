@@ -134,3 +134,42 @@ def test_a_picture_comes_over_http(tmp_path: Path) -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Answer(Exception):
+    """What aiohttp raises of an answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status, self.message = status, "Words"
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed"), "cannot be fetched: .*Connect call failed"),
+        (OSError("Name or service not known"), "cannot be fetched: Name or service not known"),
+        (TimeoutError("too slow"), "cannot be fetched: too slow"),
+        (_Answer(500), "cannot be fetched: the server answers 500 Words"),
+        (_Answer(403), "cannot be fetched: the server answers 403 Words"),
+        (_Answer(404), "no such file"),
+        (None, "no such file"),
+    ],
+)
+def test_what_keeps_a_server_from_answering_is_not_a_missing_file(
+    cause: Exception | None, message: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError("memory://bucket/a.png") from cause  # as fsspec does
+
+    monkeypatch.setattr(type(bucket), "open", refused)
+    (source,) = find_images("memory://bucket/a.png")
+    with pytest.raises(ImageError, match=rf"a\.png: {message}"):
+        source.load()
+
+
+def test_a_text_that_is_no_address_fails_alone() -> None:
+    bad, good = find_images(["http://[x/a.png", "sample:cat"])
+    with pytest.raises(ImageError, match=r"http://\[x/a\.png: not an address"):
+        bad.load()
+    assert good.load().name == "cat"
