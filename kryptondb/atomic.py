@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from kryptondb.errors import ExecutionError
+from kryptondb.errors import Error, ExecutionError, ReaderLeftError
 from kryptondb.files.regular import descriptor_of
 from kryptondb.paths import expanded, unusable
 
@@ -25,6 +25,8 @@ def writing(path: str | Path) -> Iterator[None]:
     """Turns what the system says about a file into an ExecutionError that names it."""
     try:
         yield
+    except Error:  # one of ours may be an OSError as well
+        raise
     except OSError as error:
         raise _refused(path, error) from error
 
@@ -302,6 +304,8 @@ def _opened(
 
 
 def _refused(path: str | Path, error: OSError) -> ExecutionError:
+    if isinstance(error, BrokenPipeError):
+        return ReaderLeftError(f"cannot write {path}: it is not read any more")
     return ExecutionError(f"cannot write {path}: {error.strerror or error}")
 
 

@@ -115,6 +115,10 @@ class ExecutionError(Error):
     """A plan failed while it ran."""
 
 
+class ReaderLeftError(ExecutionError, BrokenPipeError):
+    """What is written goes to a pipe that is not read any more, as that of `head`: the end of a command, quietly."""
+
+
 class ArgumentError(Error, ValueError, AssertionError):
     """A call of a drop-in class makes no sense. Also what the class that it stands in for raises there."""
 

@@ -12,6 +12,7 @@ import pytest
 
 import kryptondb
 from kryptondb.cli import arguments, main
+from kryptondb.errors import ReaderLeftError
 
 
 def run(capsys, *argv: str) -> tuple[int, str, str]:
@@ -246,3 +247,31 @@ def test_a_reader_that_leaves_is_no_drama(capsys, monkeypatch):
     monkeypatch.setattr("kryptondb.output.Output.write", broken)
     monkeypatch.setattr("kryptondb.cli._abandon_output", lambda: None)
     assert run(capsys, "-c", "SHOW SETTINGS") == (141, "", "")
+
+
+def test_a_pipe_that_is_not_read_any_more_ends_copy_as_it_ends_other_programs(capsys, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        raise ReaderLeftError("cannot write /dev/stdout: it is not read any more")
+
+    monkeypatch.setattr("kryptondb.session.Session.run", broken)
+    monkeypatch.setattr("kryptondb.cli._abandon_output", lambda: None)
+    assert run(capsys, "-c", "SHOW SETTINGS") == (141, "", "")
+
+
+def test_what_was_typed_is_quoted_without_control_characters(capsys):
+    for argv in (["--\x1b]0;a\x07"], ["-c", "SHOW \x1b[2J\u202e"], ["-f", "\x1b[2J.sql"], ["\x1b[2J/no/database"]):
+        try:
+            main(argv)
+        except SystemExit as ended:
+            assert ended.code == 2
+        said = capsys.readouterr().err
+        assert said and "\x1b" not in said and "\u202e" not in said
+
+
+def test_a_mistake_of_ours_is_shown_without_control_characters(capsys, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("\x1b]0;a\x07")
+
+    monkeypatch.setattr("kryptondb.session.Session.run", broken)
+    status, _, err = run(capsys, "-c", "SHOW SETTINGS")
+    assert status == 1 and "Traceback" in err and "RuntimeError: \\x1b]0;a\\x07" in err

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-from kryptondb.errors import BindError, ExecutionError
+from kryptondb.atomic import atomic_file, writing
+from kryptondb.errors import BindError, ExecutionError, ReaderLeftError
 from kryptondb.executor import CopyReport, Progress, copy_to, sinks
 from kryptondb.optimizer import physical as p
 from tests.executor.fakes import FakeExperiment, expression, limit, occlude, select, start, table, where
@@ -310,3 +312,16 @@ def test_a_terminal_gets_csv_alone_and_no_control_characters(picture: str) -> No
     finally:
         os.close(terminal)
         os.close(controller)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_pipe_that_is_not_read_any_more_ends_what_is_written_quietly(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: path.open("rb").close())
+    reader.start()
+    says = "cannot write .*pipe: it is not read any more"
+    with pytest.raises(ReaderLeftError, match=says) as caught, writing("other"), atomic_file(path) as stream:
+        reader.join()
+        stream.write(b"rows")
+    assert isinstance(caught.value, BrokenPipeError)  # which the command line ends on as Unix programs do
