@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-from benchmarks.fuzz_images.damage import Case, case
-from benchmarks.fuzz_images.originals import Original
+from benchmarks.fuzz_images.damage import case
 from benchmarks.fuzz_images.trial import attempt
 
 SECONDS = 20.0  # after which a case hangs
@@ -39,23 +39,25 @@ class Verdict:
 def verdicts(
     numbers: Sequence[int],
     seed: int,
-    originals: Sequence[Original],
+    originals: Sequence[Any],
     *,
     seconds: float = SECONDS,
-    trial: Callable[[Case, Path], str] = attempt,
+    trial: Callable[[Any, Path], str] = attempt,
+    make: Callable[[int, int, Sequence[Any]], Any] = case,
 ) -> Iterator[Verdict]:
     """Runs the cases in order. A process that ends or hangs is replaced, and the next case goes on in a new one.
 
     Args:
         seconds: after which a case hangs.
         trial: runs one case in a folder of its own and says what came of it; a function of a module.
+        make: the case of a number, a seed and the originals; a function of a module.
     """
     # Not a copy of this process, whose memory and threads would be the new one's.
     context = multiprocessing.get_context("forkserver" if _HAS_SERVER else "spawn")
     left = list(numbers)
     while left:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, list(left), seed, originals, trial), daemon=True)
+        process = context.Process(target=_work, args=(theirs, list(left), seed, originals, trial, make), daemon=True)
         process.start()
         theirs.close()
         known = False  # whether it has come as far as answering
@@ -73,7 +75,7 @@ def verdicts(
             process.join()
             outcome = f"no answer in {seconds:g} seconds" if answer == "hang" else _ending(process.exitcode or 0)
             number = left.pop(0)
-            format = case(number, seed, originals).original.format
+            format = make(number, seed, originals).original.format
             yield Verdict(number, format, outcome, time.perf_counter() - began, 0)
             break
         process.join()
@@ -88,14 +90,15 @@ def _work(
     answers: Connection,
     numbers: Sequence[int],
     seed: int,
-    originals: Sequence[Original],
-    trial: Callable[[Case, Path], str],
+    originals: Sequence[Any],
+    trial: Callable[[Any, Path], str],
+    make: Callable[[int, int, Sequence[Any]], Any],
 ) -> None:
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders in C say what they think of a file
     with tempfile.TemporaryDirectory() as folder:
         for number in numbers:
-            damaged = case(number, seed, originals)
+            damaged = make(number, seed, originals)
             _forget_memory()
             began = time.perf_counter()
             outcome = trial(damaged, Path(folder))

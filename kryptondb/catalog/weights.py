@@ -159,7 +159,7 @@ def _check_archive(path: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # a name that is not UTF-8, ...
         raise ModelError(f"{path} is not a sound weights file: {error}", hint=SAVE_HINT) from error
     names = [entry.filename.partition("/")[2] for entry in entries]  # behind the archive's own folder
     if "archive_format" in names or any(name.startswith("models/") for name in names):

@@ -279,3 +279,21 @@ def test_the_rules_of_layers_are_those_of_a_module(tmp_path: Path) -> None:
     path = exported(module, tmp_path / "net.onnx", (3, 16, 16))
     network = trace(build_model("net", "file", str(path), {"size": 16}).module, (3, 16, 16))
     assert sum(each.rule is Rule.WINDOW for each in network.nodes) == 2 and network.tail is None
+
+
+@pytest.mark.parametrize("mode", ["Pad", "Resize"])
+def test_sizes_that_follow_a_padded_or_resized_picture_hold_for_any_batch(tmp_path: Path, mode: str) -> None:
+    first = node("Pad", ["images", "pads"], "a") if mode == "Pad" else node("Resize", ["images", "", "scales"], "a")
+    nodes = [
+        first,
+        node("Shape", ["a"], "shape"),
+        node("Gather", ["shape", "first"], "count"),
+        node("Concat", ["count", "rest"], "wanted", axis=0),
+        node("Reshape", ["a", "wanted"], "scores"),
+    ]
+    given = {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "scales": np.array([1, 1, 2, 2], np.float32)}
+    constants = {"first": np.array([0]), "rest": np.array([-1])}
+    name = "pads" if mode == "Pad" else "scales"
+    path = file_of(tmp_path / "net.onnx", nodes, {**constants, name: given[name]}, ["N", 2, 2, 2])
+    module = build_model("net", "file", str(path), {}).module
+    assert [module(torch.zeros(count, 2, 2, 2)).shape for count in (1, 2, 5)] == [(1, 32), (2, 32), (5, 32)]

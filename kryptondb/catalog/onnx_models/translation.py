@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext, StrictMinMaxConstraint
 from torch.utils._sympy.numbers import int_oo
@@ -301,10 +303,14 @@ class Translation:
             len(op.constants),
         )
         guards = len(self.environment.guards)
-        with self.mode, torch.no_grad():
-            results = several(step(fakes))
         by_number = any(isinstance(fake, np.ndarray) for fake in fakes)
-        if by_number and len(self.environment.guards) > guards:
+        # What torch writes in Python keeps the batch a symbol, where its functions in C++ take it as a number for good.
+        with self.mode, nullcontext() if by_number else enable_python_dispatcher(), torch.no_grad():
+            results = several(step(fakes))
+        asked = self.environment.guards[guards:]
+        if op.kind == "Reshape":  # torch asks whether there is one picture to know how the result may lie in memory
+            asked = [guard for guard in asked if not (guard.expr.is_Relational and 1 in guard.expr.args)]
+        if by_number and asked:
             raise Refused("it decides by the number of pictures")
         if all(isinstance(result, np.ndarray) and _is_settled(result) for result in results):
             self.known.update((name, _typed(result)) for name, result in zip(node.output, results, strict=False))
@@ -348,7 +354,7 @@ class Translation:
         op = self._operation(node, {"perm": combined}, [None], [self.computed[source].fake.shape], [None])
         op.name = name
         step = Step("Transpose", OPERATORS["Transpose"].handler(op), HOST_HANDLERS["Transpose"](op), {}, 1)
-        with self.mode, torch.no_grad():
+        with self.mode, enable_python_dispatcher(), torch.no_grad():
             result = step([self.computed[source].fake])
         self._add(op, step, [source], node, [result])
         self.transposes[output] = (source, combined)
