@@ -33,6 +33,9 @@ def describe_network(network: Any) -> list[Row]:
     rows = [] if network.unsteady is None else [("deterministic", f"no: {network.unsteady}")]
     if not network.traced:
         return [*rows, ("traced", f"no: {network.failure}"), ("incremental", "no: every position is a full inference")]
+    if network.undivided is not None:
+        rows += [("traced", "yes"), ("incremental", f"no: {network.undivided}")]
+        return [*rows, ("GFLOPs", f"{network.flops / 1e9:.3g}")]
     rows += [("traced", "yes"), ("incremental", f"up to {extent(network)}")]
     if network.tail is not None:
         rows.append(("tail", f"{network.tail.node} ({network.tail.operator}): {network.tail.reason}"))
@@ -52,6 +55,8 @@ def summary_line(model: Model, network: Any = None) -> str:
     parts = [f"{_amount(model.parameters)} parameters", input_size(model), f"{model.classes:,} classes"]
     if network is not None and not network.traced:
         parts.append("full inference only (it could not be traced)")
+    elif network is not None and network.undivided is not None:
+        parts.append(f"full inference only ({network.undivided})")
     elif network is not None:
         parts.append("incremental " + ("throughout" if network.tail is None else f"down to {extent(network)}"))
         ratio = redundancy(network)

@@ -79,6 +79,13 @@ class Network:
         """Whether the network is known as a graph; else only the `full` operator can answer."""
         return self.failure is None
 
+    @property
+    def undivided(self) -> str | None:
+        """Why only whole pictures can be run, whatever its operators are; None where regions may be."""
+        if self.failure is not None:
+            return f"the network could not be traced ({self.failure})"
+        return "its scores depend on the other pictures of their batch" if self.batch_statistics else None
+
     @cached_property
     def flops(self) -> float:
         """Operations of one full inference, two a multiply-add (equation 17 counts one, and convolutions only)."""

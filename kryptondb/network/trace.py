@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from kryptondb.errors import ModelError, one_line
+from kryptondb.network.exported import CannotTrace
 from kryptondb.network.flops import with_measured_flops
 from kryptondb.network.graph import Network
 from kryptondb.network.importer import Importer
@@ -200,5 +201,20 @@ def _classes(module: torch.nn.Module, example: torch.Tensor) -> int:
 
 
 def _graph(module: torch.nn.Module, example: torch.Tensor) -> tuple[tuple[Node, ...], int]:
-    exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    try:
+        exported = torch.export.export(module, (example,), dynamic_shapes=shapes)
+    except Exception as error:
+        if not _fixes_the_batch(error):
+            raise
+        try:  # Python makes a plain number of len(x); torch reads the code instead of running it, if asked to
+            exported = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=True)
+        except Exception:
+            fixed = "it works with the number of pictures in a batch as a fixed number"
+            raise CannotTrace(fixed) from error
     return Importer(exported).run()
+
+
+def _fixes_the_batch(error: Exception) -> bool:
+    """Whether an export failed because the network made a plain number of the batch's size."""
+    return "Constraints violated" in str(error) or "specialized" in str(error)

@@ -141,8 +141,8 @@ def _of_kind(
 
 
 def _impossible(workload: Workload, hints: Hints, context: Context) -> PlanError:
-    why, tail = workload.network.failure, workload.network.tail
-    hint = f"The network could not be traced: {why}." if why else None
+    why, tail = workload.network.undivided, workload.network.tail
+    hint = f"{why[0].upper()}{why[1:]}." if why else None
     if hint is None and tail is not None:
         hint = f"The network runs as a whole from {tail.node} on, which {tail.reason}."
     asked = f"USING operator => '{hints.operator}'" if hints.operator else "this query"
@@ -165,8 +165,8 @@ def _reason(chosen: Candidate, fitting: Sequence[Candidate], workload: Workload,
         return "no position is computed"
     if hints.operator is not None:
         return f"USING asks for {name}"
-    if not workload.network.traced:
-        return f"{name} alone can answer: the network could not be traced ({workload.network.failure})"
+    if workload.network.undivided is not None:
+        return f"{name} alone can answer: {workload.network.undivided}"
     others = [candidate for candidate in fitting if candidate.operator.name != name]
     settings = sum(candidate.operator.name == name for candidate in fitting)
     among = f" with the best of its {settings} settings" if settings > 1 else ""

@@ -155,6 +155,8 @@ def _tail(network: Network) -> str | None:
     """Where the dense tail begins, and why."""
     if not network.traced:
         return f"the whole network: {network.failure}"
+    if network.undivided is not None:
+        return f"the whole network: {network.undivided}"
     if network.tail is None:
         return None
     tail = network.tail

@@ -17,6 +17,7 @@ TAIL = SimpleNamespace(node="flatten", operator="aten.flatten.using_ints", reaso
 
 def network(**changes: Any) -> SimpleNamespace:
     known = {"traced": True, "failure": None, "tail": TAIL, "flops": 3.64e9, "input_shape": (3, 32, 32), "nodes": ()}
+    known |= {"undivided": None, "unsteady": None}
     return SimpleNamespace(**{**known, **changes})
 
 
@@ -41,6 +42,11 @@ def test_the_summary_says_how_far_the_model_runs_incrementally(model: Model) -> 
     other = SimpleNamespace(node="softmax_3", operator="aten.softmax.int", reason="")
     assert summary_line(model, network(tail=other)) == f"{start}, incremental down to softmax_3, R 2.2"
     assert summary_line(model, network(traced=False)) == f"{start}, full inference only (it could not be traced)"
+
+
+def test_a_network_that_needs_whole_batches_is_not_called_incremental(model: Model) -> None:
+    together = network(undivided="its scores depend on the other pictures of their batch")
+    assert summary_line(model, together).endswith("(its scores depend on the other pictures of their batch)")
 
 
 def test_a_transformer_is_not_called_incremental_down_to_its_classifier(model: Model) -> None:

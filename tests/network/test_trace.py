@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from kryptondb.catalog.activations import probabilities
+from kryptondb.catalog.adapted import Adapted
 from kryptondb.errors import ModelError
 from kryptondb.network import Network, Rule, trace
 from kryptondb.network.node import Ref
@@ -420,3 +421,114 @@ def test_a_softmax_at_the_end_is_left_to_the_score(last: nn.Module) -> None:
     images = torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
         torch.testing.assert_close(network.run(images)[0], scores(images))
+
+
+class Sized(nn.Module):
+    def __init__(self, size: Callable[[torch.Tensor], int]) -> None:
+        super().__init__()
+        self.conv, self.size = nn.Conv2d(3, 4, 3, padding=1), size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        return x.reshape(self.size(x), 4, 8, 8).mean((2, 3))
+
+
+def test_the_number_of_pictures_may_be_asked_for_as_the_length_of_the_batch() -> None:
+    module = Sized(len).eval()
+    network = trace(module, (3, 8, 8))
+    assert network.traced and network.tail is None
+    images = torch.randn(3, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(images)[0], module(images))
+
+
+def test_maxima_of_a_pooling_stay_in_the_algebra_with_their_places() -> None:
+    class Unpooled(nn.Module):
+        def __init__(self, reads: bool) -> None:
+            super().__init__()
+            self.conv, self.reads = nn.Conv2d(3, 4, 3, padding=1), reads
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            maxima, places = functional.max_pool2d(self.conv(x), 2, return_indices=True)
+            return (functional.max_unpool2d(maxima, places, 2) if self.reads else maxima).mean((2, 3))
+
+    images = torch.randn(3, 3, 8, 8)
+    for reads in (False, True):
+        module = Unpooled(reads).eval()
+        network = trace(module, (3, 8, 8))
+        assert rules(network)["max_pool2d"] is Rule.WINDOW and (network.tail is None) == (not reads)
+        with torch.inference_mode():
+            torch.testing.assert_close(network.run(images)[0], module(images))
+
+
+CHANNELS = torch.linspace(0.5, 1.5, 4)[None, :, None, None]
+TWINS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "subtract_": (lambda x: x.subtract_(CHANNELS), lambda x: x - CHANNELS),
+    "multiply_": (lambda x: x.multiply_(CHANNELS), lambda x: x * CHANNELS),
+    "divide, rounded": (lambda x: torch.divide(x, CHANNELS, rounding_mode="floor"), lambda x: (x / CHANNELS).floor()),
+    "div, not rounded": (lambda x: torch.div(x, CHANNELS, rounding_mode=None), lambda x: x / CHANNELS),
+    "true_divide_": (lambda x: x.true_divide_(CHANNELS), lambda x: x / CHANNELS),
+    "clip_": (lambda x: torch.clip_(x, max=1.0), lambda x: x.clamp(max=1.0)),
+    "fix": (torch.fix, torch.trunc),
+    "fix_": (lambda x: x.fix_(), torch.trunc),
+    "absolute_": (lambda x: x.absolute_(), torch.abs),
+    "negative_": (lambda x: x.negative_(), torch.neg),
+    "moveaxis": (lambda x: x.moveaxis((1, 2), (3, 1)).mul(2).moveaxis((3, 1), (1, 2)), lambda x: x * 2),
+    "swapdims": (lambda x: x.swapdims(1, 3).mul(2).swapdims(1, 3), lambda x: x * 2),
+    "special_expm1": (torch.special.expm1, torch.expm1),
+    "arctan2": (lambda x: torch.arctan2(x, CHANNELS), lambda x: torch.atan2(x, CHANNELS)),
+    "min of two": (lambda x: torch.min(x, CHANNELS), lambda x: torch.minimum(x, CHANNELS)),
+    "where": (lambda x: torch.where(x > 0, x, 0.1 * x), lambda x: functional.leaky_relu(x, 0.1)),
+    "greater, as a factor": (lambda x: x * torch.greater(x, 0), torch.relu),
+    "greater in place": (lambda x: x * x.clone().gt_(0), torch.relu),
+    "addcmul": (lambda x: torch.addcmul(x, x, CHANNELS, value=2), lambda x: x + 2 * x * CHANNELS),
+    "expand_as": (lambda x: x[:, :1].expand_as(x), lambda x: torch.cat([x[:, :1]] * 4, 1)),
+    "type_as": (lambda x: x.type_as(CHANNELS).to(x.dtype), lambda x: x * 1),
+    "a norm over channels": (
+        lambda x: x / (1 + torch.linalg.vector_norm(x, dim=1, keepdim=True)),
+        lambda x: x / (1 + x.square().sum(1, keepdim=True).sqrt()),
+    ),
+    "a constant worked out in place": (
+        lambda x: x * torch.add(CHANNELS, 1).rsqrt_().mul_(2),
+        lambda x: x * (2 / (CHANNELS + 1).sqrt()),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_an_operator_is_one_under_all_of_its_names(name: str) -> None:
+    class Said(nn.Module):
+        def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.function = nn.Conv2d(3, 4, 3), function
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.function(self.conv(x)).mean((2, 3))
+
+    module, twin = (Said(function).eval() for function in TWINS[name])
+    network = trace(module, (3, 8, 8), "none")
+    assert network.traced and network.tail is None, network.tail
+    images = torch.randn(3, 3, 8, 8)
+    with torch.inference_mode():
+        expected = twin(images)
+        torch.testing.assert_close(module(images), expected)
+        torch.testing.assert_close(network.run(images)[0], expected)
+
+
+def test_layers_have_the_names_of_the_users_module_and_no_two_the_same() -> None:
+    class Functions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.randn(4, 3, 3, 3)), nn.Parameter(torch.randn(4, 4, 3, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return functional.conv2d(functional.conv2d(x, self.a), self.b).mean((2, 3))
+
+    def layers(module: nn.Module) -> list[str]:
+        return [node.name for node in trace(module.eval(), (3, 9, 9)).nodes if node.flops]
+
+    wrapped = Adapted(Adapted(Functions(), None, False, False), None, False, False)
+    assert layers(Functions()) == layers(wrapped) == ["conv2d", "conv2d_1"]
+    assert layers(nn.Sequential(Functions())) == ["0.conv2d", "0.conv2d_1"]
+    assert layers(Adapted(classifier(nn.Conv2d(3, 4, 3), channels=4), None, False, False)) == ["0", "3"]

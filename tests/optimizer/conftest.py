@@ -44,6 +44,10 @@ class FakeNetwork:
     def traced(self) -> bool:
         return self.failure is None
 
+    @property
+    def undivided(self) -> str | None:
+        return None if self.failure is None else f"the network could not be traced ({self.failure})"
+
 
 @dataclass(frozen=True)
 class FakeModel:
