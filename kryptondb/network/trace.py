@@ -39,7 +39,14 @@ def trace(module: torch.nn.Module, input_shape: tuple[int, int, int], activation
         ModelError: the module cannot take such an image, or does not give one tensor [N, classes].
     """
     example = _example(module, input_shape)
-    with building(), own_torch_state(example.device.type), same_random_numbers_after():
+    # Not in inference mode: what the module keeps of this for later could not be trained with then.
+    with (
+        building(),
+        own_torch_state(example.device.type),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        same_random_numbers_after(),
+    ):
         return _traced(module, input_shape, activation, example)
 
 

@@ -69,8 +69,6 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
     with at(hint.position if hint is not None else None):
         choice = choose(workload, plan.hints, context, asked)
     quality = _quality(plan, choice, profile)
-    if network.unsteady is not None:
-        quality = replace(quality, kind="approximate", note=f"{table.model} is not deterministic: {network.unsteady}")
     within = _within(promise, table)
     if within is None and choice.chosen.operator.name == STOPPABLE:
         raise PlanError(
@@ -86,6 +84,9 @@ def physicalize(plan: LogicalPlan, context: Context) -> PhysicalPlan:
     occlude = _occlude(table, choice, workload)
     if within is None and asked is not None and choice.approximation is None and plan.hints.operator is None:
         quality, occlude = _tuned(plan, table, asked, workload, quality, occlude, context)
+    if network.unsteady is not None:
+        why = f"{table.model} is not deterministic: {network.unsteady}"
+        quality = replace(quality, kind="approximate", note="; ".join(filter(None, (why, quality.note))))
     if timed is not None and timed.stops and within is not None:
         occlude = replace(occlude, seconds=within.seconds)
 

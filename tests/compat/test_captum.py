@@ -66,6 +66,23 @@ class TestTheTracedNetwork:
         partly[0, 0, 3, 4] = float("nan")
         same(network, partly, (3, 5, 6), strides=(3, 2, 4), target=1)
 
+    def test_runs_in_batches_in_the_callers_autocast_as_captum_does(self, network: nn.Module) -> None:
+        same(network, IMAGES, (3, 6, 6), strides=(3, 5, 5), target=1)  # traced already
+        with torch.autocast("cpu", torch.bfloat16):
+            assert "autocast" in same(lambda x: network(x).float(), IMAGES, (3, 6, 6), strides=(3, 5, 5), target=1)
+
+    def test_is_refused_to_a_function_that_answers_in_two_ways(self, network: nn.Module) -> None:
+        calls = []
+
+        def alternates(images: torch.Tensor) -> torch.Tensor:
+            calls.append(1)
+            scores: torch.Tensor = network(images)
+            return scores * (1 + len(calls) % 2)
+
+        occlusion = Occlusion(alternates)
+        occlusion.attribute(IMAGES, (3, 6, 6), strides=(3, 5, 5), target=1)
+        assert "asked about one picture twice" in occlusion.explanation
+
     def test_flattens_by_a_view(self) -> None:
         torch.manual_seed(0)
         convolution, last = nn.Conv2d(3, 4, 3), nn.Linear(4 * 15 * 20, 3)

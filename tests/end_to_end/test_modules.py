@@ -255,6 +255,24 @@ class Holds(nn.Module):
         return scores
 
 
+class Each(Holds):
+    """Maps its module over the pictures one by one."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = torch.vmap(lambda image: self.module(image[None])[0])(images)
+        return scores
+
+
+def _doubled(module: nn.Module) -> nn.Module:
+    module.register_forward_hook(lambda _module, _given, scores: scores * 2)
+    return module
+
+
+def _exported() -> nn.Module:
+    batch = ({0: torch.export.Dim.DYNAMIC},)
+    return torch.export.export(plain(), (torch.zeros(2, 3, 24, 24),), dynamic_shapes=batch).module()
+
+
 TAKEN: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "scripted": (lambda: torch.jit.script(plain()), 1),
     "traced": (lambda: torch.jit.trace(plain(), torch.zeros(1, 3, 24, 24)), 1),
@@ -267,6 +285,11 @@ TAKEN: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "data parallel": (lambda: nn.DataParallel(plain()), 1),
     "compiled": (lambda: torch.compile(plain()), 1),  # type: ignore[dict-item]  # a module all the same
     "double": (lambda: plain().double(), 1),
+    "of inference tensors": (lambda: torch.inference_mode()(plain)(), 1),
+    "symbolically traced": (lambda: torch.fx.symbolic_trace(plain()), 1),
+    "exported": (lambda: _exported(), 1),
+    "with a hook": (lambda: _doubled(plain()), 2),
+    "vectorized": (lambda: Each(plain()), 1),
 }
 
 
