@@ -22,7 +22,10 @@ from kryptondb.cli import main
 from kryptondb.images import find_images
 from kryptondb.session import Session
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes there")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes there"),
+    pytest.mark.filterwarnings("ignore::kryptondb.SkippedImages"),
+]
 
 BYTE = "\udcff"  # 0xff in a path, as Python holds it
 GRID = "patch => 8, stride => 8"
@@ -149,13 +152,15 @@ def test_an_error_about_such_a_name_can_be_printed(statement: str, session: Sess
     raised.value.message.encode()
 
 
-def test_a_model_and_its_labels_may_have_such_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize("character", [BYTE, "\ud800"])
+def test_a_model_and_its_labels_may_have_such_names(character: str, tmp_path: Path) -> None:
+    shown = "\\xff" if character == BYTE else "\\ud800"
     with kryptondb.connect(tmp_path / "a.krypton") as other:
         create = "FROM torchvision('squeezenet1_1') WITH (weights => 'random', size => 64, classes => 2"
-        other.sql(f"CREATE MODEL \"z{BYTE}\" {create}, labels => ('a', 'b{BYTE}'))")
-        assert other.sql("SHOW MODELS").arrow()["name"].to_pylist() == ["z\\xff"]
-        assert other.models.get("z\\xff").labels == ("a", "b\\xff")
-        assert other.sql(f'DESCRIBE "z{BYTE}"').arrow().num_rows
+        other.sql(f"CREATE MODEL \"z{character}\" {create}, labels => ('a', 'b{character}'))")
+        assert other.sql("SHOW MODELS").arrow()["name"].to_pylist() == [f"z{shown}"]
+        assert other.models.get(f"z{shown}").labels == ("a", f"b{shown}")
+        assert other.sql(f'DESCRIBE "z{character}"').arrow().num_rows
 
 
 def test_the_command_line_takes_the_bytes_of_its_arguments(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

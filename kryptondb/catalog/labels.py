@@ -5,7 +5,6 @@ from __future__ import annotations
 from kryptondb.catalog.options import MAX_CLASSES
 from kryptondb.errors import ModelError
 from kryptondb.files.regular import read_regular
-from kryptondb.plain_text import printable
 
 MAX_LABEL_BYTES = 8 << 20  # of a labels file: 100,000 labels of 80 letters
 
@@ -61,7 +60,7 @@ def resolve_labels(
     Raises ModelError when the user's labels are not as many as the classes.
     """
     if labels is not None:
-        found = read_labels(labels) if isinstance(labels, str) else tuple(map(printable, labels))
+        found = read_labels(labels) if isinstance(labels, str) else labels
         if len(found) != classes:
             where = f"the labels file {labels} has" if isinstance(labels, str) else "labels => has"
             raise ModelError(

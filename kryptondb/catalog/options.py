@@ -10,6 +10,7 @@ from typing import Any
 
 from kryptondb.errors import BindError, did_you_mean
 from kryptondb.paths import expanded, unusable
+from kryptondb.plain_text import printable
 
 MAX_CLASSES = 100_000
 MAX_SIDE = 8192  # pixels of a model's input; one float32 RGB input of that size is 800 MB
@@ -146,7 +147,7 @@ def _labels(value: object) -> str | tuple[str, ...]:
         return absolute(os.fspath(value))
     items = value if isinstance(value, (list, tuple)) and len(value) <= MAX_CLASSES else ()
     if items and all(isinstance(item, (str, int, float)) and not isinstance(item, bool) for item in items):
-        return tuple(str(item).strip() for item in items)
+        return tuple(printable(str(item).strip()) for item in items)
     raise ValueError(f"the path of a file with one label a line, or a list of at most {MAX_CLASSES:,} labels")
 
 

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from kryptondb.errors import ImageError
 from kryptondb.files.regular import NotRegular, open_regular
+from kryptondb.paths import unusable
 from kryptondb.plain_text import printable
 
 MAX_PICTURE_BYTES = 1 << 40  # a volume or whole slide may be large; what is read of it is bounded by its reader
@@ -48,6 +49,9 @@ class FileContent(Content):
 
     def open(self) -> BinaryIO:
         """The file. Pipes and devices are refused before they are opened: reading them could wait for ever."""
+        problem = unusable(self.path)
+        if problem is not None:
+            raise ImageError(f"{self.name}: {problem}")
         try:
             return open_regular(self.path, MAX_PICTURE_BYTES)
         except NotRegular as error:
