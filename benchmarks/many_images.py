@@ -107,11 +107,14 @@ def watch(name: str, work: Callable[[], int]) -> Watched:
     samples: list[tuple[float, int]] = []
     done = threading.Event()
 
+    def sample() -> None:
+        found = resident()
+        if found is not None:
+            samples.append((time.perf_counter(), found.now - found.files))
+
     def look() -> None:
         while not done.wait(_EVERY):
-            found = resident()
-            if found is not None:
-                samples.append((time.perf_counter(), found.now - found.files))
+            sample()
 
     watcher = threading.Thread(target=look, daemon=True)
     began = time.perf_counter()
@@ -121,6 +124,7 @@ def watch(name: str, work: Callable[[], int]) -> Watched:
     finally:
         done.set()
         watcher.join()
+        sample()
     seconds = time.perf_counter() - began
 
     def most(first: float, last: float) -> int:

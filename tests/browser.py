@@ -12,14 +12,12 @@ import os
 import select
 import shutil
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-#: How long the browser may take to answer, in seconds, before it counts as broken.
-_PATIENCE = 60
+from tests.patience import PATIENCE
 
 
 def find_chromium() -> str | None:
@@ -71,7 +69,7 @@ class Browser:
         with suppress(OSError):
             os.close(self._to)  # which ends it
         try:
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -98,12 +96,13 @@ class Browser:
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        before = self._loads
         self.call("Page.navigate", url=path.resolve().as_uri())
-        for _ in range(1000):
-            if self.run("document.readyState === 'complete' && location.href !== 'about:blank'"):
-                return
-            time.sleep(0.02)
-        raise RuntimeError(f"{path} does not load")
+        while not self.run("document.readyState === 'complete' && location.href !== 'about:blank'"):
+            while self._loads == before:
+                self._note(self._receive())
+            before = self._loads
+        self.draw()
 
     def reload(self) -> None:
         """Opens the page again, and waits until it is there; its scripts need not run."""
@@ -119,15 +118,21 @@ class Browser:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
 
+    def draw(self) -> None:
+        """Waits for the next frame: events of the mouse are handled just before one, and layout is done with it."""
+        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))).then(() => true)")
+
     def move_to(self, x: float, y: float) -> None:
-        """The mouse pointer, in pixels of the window."""
+        """The mouse pointer, in pixels of the window; the page has handled the event when this returns."""
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self.draw()
 
     def press(self, key: str, *, shift: bool = False) -> None:
         """One key: a character, or a name such as 'ArrowDown'."""
         text = {"text": key} if len(key) == 1 else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, modifiers=8 * shift, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=8 * shift)
+        self.draw()
 
     def screenshot(self, path: Path) -> None:
         """The window as a PNG file."""
@@ -135,7 +140,7 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._from], [], [], _PATIENCE)
+            ready, _, _ = select.select([self._from], [], [], PATIENCE)
             part = os.read(self._from, 1 << 20) if ready else b""
             if not part:
                 raise RuntimeError("the browser does not answer")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import time
 
 from kryptondb.executor import Progress
 from kryptondb.progress import ProgressLine, clock_time, progress_line, waiting
+from tests.patience import PATIENCE, until
 
 
 class FakeTerminal(io.StringIO):
@@ -85,24 +85,20 @@ def test_time_left_reads_like_a_clock():
 def test_what_is_waited_for_is_said_when_it_takes_long_and_taken_back():
     out = FakeTerminal()
     with waiting("planning", "auto", out, delay=0.0):
-        deadline = time.monotonic() + 10
-        while "planning ..." not in out.getvalue() and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: "planning ..." in out.getvalue(), "the line")
     assert out.getvalue() == "\rplanning ...\r\x1b[2K"
 
 
 def test_what_is_waited_for_may_say_how_far_it_is():
     out = FakeTerminal()
     with waiting("calibrating", "auto", out, delay=0.0) as say:
-        deadline = time.monotonic() + 10
-        while "calibrating ..." not in out.getvalue() and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: "calibrating ..." in out.getvalue(), "the line")
         say("calibrating, 3 of 9")
     assert out.getvalue() == "\rcalibrating ...\rcalibrating, 3 of 9 ...\x1b[K\r\x1b[2K"
 
 
 def test_what_is_done_soon_is_not_worth_a_word():
     for setting, out in (("auto", FakeTerminal()), ("off", FakeTerminal()), ("auto", io.StringIO())):
-        with waiting("planning", setting, out, delay=30.0) as say:
+        with waiting("planning", setting, out, delay=PATIENCE) as say:
             say("planning on")
         assert out.getvalue() == ""

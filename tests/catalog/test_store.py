@@ -13,6 +13,7 @@ import pytest
 from kryptondb.catalog import store
 from kryptondb.catalog.store import SCHEMA_VERSION, Catalog, LayerRecord, ModelRecord
 from kryptondb.errors import BindError, CatalogError
+from tests.patience import PATIENCE
 
 WRITER = """
 import sys
@@ -115,7 +116,7 @@ def test_two_processes_write_at_once_and_nothing_is_lost(tmp_path: Path) -> None
     command = [sys.executable, "-c", WRITER, str(path)]
     writers = [subprocess.Popen([*command, who, str(count)], stderr=subprocess.PIPE, text=True) for who in "abc"]
     for writer in writers:
-        _, errors = writer.communicate(timeout=60)
+        _, errors = writer.communicate(timeout=PATIENCE)
         assert writer.returncode == 0, errors
     with Catalog(path) as catalog:
         assert {model.name for model in catalog.models()} == {f"{who}{i}" for who in "abc" for i in range(count)}

@@ -14,6 +14,7 @@ import torch
 from kryptondb.catalog import build_model, download, torchvision_models
 from kryptondb.catalog.torchvision_models import architectures, default_preprocess
 from kryptondb.errors import BindError, ModelError
+from tests.patience import PATIENCE
 
 SMALL = "mnasnet0_5"  # 0.9 M parameters with 4 classes
 OPTIONS = {"weights": "random", "classes": 4, "size": 32}
@@ -105,7 +106,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
     release = threading.Event()
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(download, "PROBE_SECONDS", 0.05)
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: contextlib.nullcontext(release.wait(30)))
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: contextlib.nullcontext(release.wait(PATIENCE)))
     with pytest.raises(ModelError, match=r"no answer within 0\.05 seconds"):
         build_model("net", "torchvision", "resnet18", {})
     release.set()

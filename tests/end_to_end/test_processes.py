@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import kryptondb
+from tests.patience import PATIENCE, until
 
 COMMAND = [sys.executable, "-m", "kryptondb"]
 ROOT = Path(kryptondb.__file__).parents[1]
@@ -48,7 +49,7 @@ def test_a_reader_that_leaves_early_ends_the_command_quietly():
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(60) in (0, 141)
+        assert process.wait(PATIENCE) in (0, 141)
 
 
 @pytest.fixture
@@ -64,11 +65,9 @@ def test_ctrl_c_ends_a_query_with_130_and_leaves_the_database_sound(database, wo
     query = "SELECT HEATMAP FROM occlude(net, $images, patch => 4, stride => 1)"
     many = f"images=({', '.join(['scans'] * 2000)})"
     with start(database, "--format", "json", "-c", query, "--param", many, "-o", "out.json") as process:
-        deadline = time.monotonic() + 60
-        while not any(path.stat().st_size for path in work.glob(".out.json*")) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: any(path.stat().st_size for path in work.glob(".out.json*")), "the first rows")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert [path.name for path in work.iterdir() if "out.json" in path.name] == []
@@ -86,7 +85,7 @@ def test_two_processes_use_one_database_at_once(database):
             assert session.sql(query.split(";")[0]).arrow().num_rows == 1
             rounds += 1
             time.sleep(0.25)
-        out, err = other.communicate(timeout=120)
+        out, err = other.communicate(timeout=PATIENCE)
         assert (other.returncode, err) == (0, "")
         assert [json.loads(line).get("name") for line in out.splitlines()] == [None, "net"]
         assert session.settings.get("threads") == 2

@@ -34,8 +34,7 @@ from tests.executor.fakes import (
     start,
     where,
 )
-
-PATIENCE = 20.0  # seconds; only a test that fails waits so long
+from tests.patience import PATIENCE
 
 
 def threads() -> list[str]:

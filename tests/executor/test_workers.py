@@ -10,6 +10,7 @@ import torch
 
 from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.executor.operators.workers import workers
+from tests.patience import PATIENCE, until
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def test_each_worker_has_one_workspace_and_its_share_of_the_threads() -> None:
 
     def task(number: int, workspace: Workspace) -> tuple[int, int, int, bool]:
         if number < 2:
-            meeting.wait(10)
+            meeting.wait(PATIENCE)
         return number, id(workspace), torch.get_num_threads(), torch.is_inference_mode_enabled()
 
     with workers(2, task) as running:
@@ -65,7 +66,7 @@ def test_an_interruption_before_all_are_ready_leaves_nobody_waiting(monkeypatch:
     monkeypatch.setattr("kryptondb.executor.operators.workers.threading.Barrier", Interrupted)
     thread = threading.Thread(target=query, name="query", daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert interrupted == ["told"]
 
 
@@ -91,11 +92,12 @@ def test_leaving_drops_what_has_not_begun() -> None:
 
     def task(number: int, workspace: Workspace) -> None:
         begun.append(number)
-        hold.wait(10)
+        hold.wait(PATIENCE)
 
     with pytest.raises(KeyboardInterrupt), workers(2, task) as running:
-        for number in range(20):
-            running.start(number)
-        threading.Timer(0.2, hold.set).start()
+        results = [running.start(number) for number in range(20)]
+        until(lambda: len(begun) == 2, "both workers")
+        last = results[-1].__self__  # its future, which is dropped last
+        threading.Thread(target=lambda: (until(last.cancelled, "leaving"), hold.set()), daemon=True).start()
         raise KeyboardInterrupt
-    assert len(begun) < 20
+    assert len(begun) == 2

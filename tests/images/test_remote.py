@@ -16,6 +16,7 @@ from PIL import Image
 
 from kryptondb.errors import ImageError
 from kryptondb.images import find_images, is_single, remote
+from tests.patience import PATIENCE
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -76,7 +77,7 @@ def test_nobody_waits_for_a_server_that_says_nothing(bucket: Any, monkeypatch: p
     answered = threading.Event()
 
     def silent(*_: Any, **__: Any) -> None:
-        answered.wait(30)
+        answered.wait(PATIENCE)
 
     monkeypatch.setattr(type(bucket), "open", silent)
     monkeypatch.setattr(type(bucket), "glob", silent)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.images.secondary_capture import new_series, origin_of, secondary_capture
+from tests.patience import PATIENCE
 
 pydicom = pytest.importorskip("pydicom")
 
@@ -128,7 +129,7 @@ def test_the_file_passes_a_validator(tmp_path: Path, attributes: dict[str, Any])
     if shutil.which("dciodvfy") is None:
         pytest.skip("no dciodvfy on this machine (Debian: apt-get install dicom3tools)")
     capture(source(tmp_path / "in.dcm", **attributes)).save_as(tmp_path / "out.dcm")
-    checked = subprocess.run(["dciodvfy", str(tmp_path / "out.dcm")], capture_output=True, text=True, timeout=60)
+    checked = subprocess.run(["dciodvfy", str(tmp_path / "out.dcm")], capture_output=True, text=True, timeout=PATIENCE)
     assert "SCImage" in checked.stdout + checked.stderr
     assert [line for line in checked.stderr.splitlines() if line.startswith("Error")] == []
     assert checked.returncode == 0

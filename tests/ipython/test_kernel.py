@@ -10,6 +10,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 import kryptondb
+from tests.patience import PATIENCE
 
 SET_UP = """
 %load_ext kryptondb
@@ -40,7 +41,7 @@ class Cells:
             if interrupt_at is not None and interrupt_at in str(message["content"].get("data", "")):
                 self.manager.interrupt_kernel()
 
-        reply = self.client.execute_interactive(code, timeout=60, output_hook=hear)
+        reply = self.client.execute_interactive(code, timeout=PATIENCE, output_hook=hear)
         return reply["content"], messages
 
 
@@ -53,7 +54,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cells]:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "OMP_NUM_THREADS": "1",
     }
-    manager, client = start_new_kernel(env=environment, startup_timeout=60)
+    manager, client = start_new_kernel(env=environment, startup_timeout=PATIENCE)
     try:
         cells = Cells(manager, client)
         reply, messages = cells.run(SET_UP)
