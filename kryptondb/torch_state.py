@@ -19,8 +19,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 #: What autocast may be on for.
 _AUTOCAST_DEVICES = ("cpu", "cuda", "xpu", "mps")
 _inside = threading.local()
@@ -76,6 +74,8 @@ def _own_thread(stack: ExitStack) -> None:
         from torch.utils._python_dispatch import _disable_current_modes
 
         stack.enter_context(_disable_current_modes())
+    import numpy as np
+
     if np.float32(1e-40) * np.float32(1) == 0:  # torch does not say whether it is on
         stack.callback(torch.set_flush_denormal, True)
         torch.set_flush_denormal(False)
