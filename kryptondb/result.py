@@ -7,7 +7,8 @@ reading again after streaming runs the query again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,6 +44,9 @@ class Run(Protocol):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows as they come."""
 
+    def keep(self, size: int) -> None:
+        """Notes that so many bytes of the rows are kept. Raises ExecutionError beyond the memory limit."""
+
     def close(self) -> None:
         """Ends the run."""
 
@@ -63,6 +67,9 @@ class Rows:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The table's batches."""
         return iter(self._table.to_batches())
+
+    def keep(self, size: int) -> None:
+        """They are kept already."""
 
     def close(self) -> None:
         """Nothing to release."""
@@ -154,7 +161,7 @@ class Result:
         """
         return Failures(self._read().errors)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """Streams the rows as record batches, image by image, keeping nothing."""
         if self._table is not None:
             yield from self._table.to_batches()
@@ -168,11 +175,21 @@ class Result:
             run.close()
 
     def arrow(self) -> pa.Table:
-        """All rows as a pyarrow table, kept: a second call does not run the query again."""
+        """All rows as a pyarrow table, kept: a second call does not run the query again.
+
+        Raises:
+            ExecutionError: they take more than the setting `memory_limit` leaves; `batches()` and COPY keep none.
+        """
         import pyarrow as pa
 
         if self._table is None:
-            batches = list(self.batches())
+            batches: list[pa.RecordBatch] = []
+            size = 0
+            with closing(self.batches()) as stream:
+                for batch in stream:
+                    size += batch.nbytes
+                    self._current().keep(size)
+                    batches.append(batch)
             self._table = pa.Table.from_batches(batches, schema=self.schema)
         return self._table
 

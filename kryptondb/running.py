@@ -57,6 +57,7 @@ class Watched:
             on_error=str(session.settings.get("on_error")),
             progress=self._progress,
             laboratory=self,
+            memory_limit=session.settings.memory_limit_bytes(),
         )
         if looks is not None:
             self.execution.keep_looks(looks)
@@ -111,6 +112,10 @@ class Watched:
         except CatalogError as error:
             self._remembers = False
             warnings.warn(f"what this batch measures is not remembered for later queries: {error}", stacklevel=2)
+
+    def keep(self, size: int) -> None:
+        """See `Execution.keep`."""
+        self.execution.keep(size)
 
     def close(self) -> None:
         """Ends the execution."""

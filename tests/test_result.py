@@ -35,6 +35,9 @@ class FakeRun:
         yield self.batch
         yield self.batch
 
+    def keep(self, size: int) -> None:
+        """There is room for everything."""
+
     def close(self) -> None:
         self.log.append("close")
 

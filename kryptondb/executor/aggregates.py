@@ -24,6 +24,7 @@ from kryptondb.errors import BindError, ExecutionError
 from kryptondb.executor.expressions import Typed, compile_expression, is_number, type_name
 from kryptondb.executor.pieces import BATCH_ROWS, Piece, Stage, one_batch
 from kryptondb.executor.relational import evaluate, one_array, run_node
+from kryptondb.executor.row_memory import RowMemory
 from kryptondb.grammar.statements import Call, Expression
 
 _VALID = pc.CountOptions(mode="only_valid")
@@ -63,7 +64,12 @@ class _Output:
         return pa.int64() if self.call.function == "sum" and _is_integer(self.argument) else pa.float64()
 
 
-def aggregated(source: Stage, keys: Sequence[tuple[Expression, str]], calls: Sequence[tuple[Call, str]]) -> Stage:
+def aggregated(
+    source: Stage,
+    keys: Sequence[tuple[Expression, str]],
+    calls: Sequence[tuple[Call, str]],
+    memory: RowMemory | None = None,
+) -> Stage:
     """One row a group of equal keys, in the order the groups were first met; one row in all without keys.
 
     Args:
@@ -86,7 +92,12 @@ def aggregated(source: Stage, keys: Sequence[tuple[Expression, str]], calls: Seq
         with closing(source.tables()) as tables:
             for table in tables:
                 state.add(table)
+                if memory is not None:
+                    memory.hold("the groups", 2 * state.nbytes)  # once more while they are put together
         groups = state.result()
+        del state
+        if memory is not None:  # whoever reads them counts what is kept of them
+            memory.hold("the groups", 0)
         rows = pa.RecordBatch.from_arrays(groups, schema=schema)
         for begin in range(0, rows.num_rows, BATCH_ROWS):
             yield Piece(rows.slice(begin, BATCH_ROWS), last=True)
@@ -203,6 +214,11 @@ class _State:
         for column, kept in self.distinct.items():
             if kept.add(self._distinct(inputs, column)):
                 kept.replace(self._distinct(kept.whole(), column))
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept, in bytes."""
+        return sum(table.nbytes for kept in (self.main, *self.distinct.values()) for table in kept.tables)
 
     def result(self) -> list[pa.Array]:
         """The columns: keys, then aggregates."""

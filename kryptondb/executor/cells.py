@@ -6,15 +6,23 @@ the difference of the rounded columns in the last digit; it is the more accurate
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from kryptondb.errors import ExecutionError
 from kryptondb.executor.pieces import BATCH_ROWS, ImageAnswer, Scores
+from kryptondb.executor.row_memory import RowMemory
 from kryptondb.network import Grid
+from kryptondb.optimizer.units import bytes_text
 from kryptondb.optimizer.workload import Runs, mask_of_runs
 
+_SCORES = "the scores of one image"
+_BLOCK = 1 << 24  # bytes
 _AHEAD = 4096  # positions that are looked at together for the next in order
 
 #: LANGUAGE.md's columns. `label` is NULL where the model has no label for the class; nothing else can be.
@@ -64,19 +72,29 @@ def cell_batches(
 class InOrder:
     """The cells of one image by class, in the order the classes were asked for, then row, then column.
 
-    Tiles come in any order. Holds the scores until their turn, 8 bytes for each position and class.
+    Tiles come in any order. Holds the scores until their turn, 8 bytes for each position and class: in memory, or in a
+    temporary file where there is no room for them.
     """
 
-    def __init__(self, image: ImageAnswer, grid: Grid, runs: Runs | None, rows: int = BATCH_ROWS) -> None:
+    def __init__(
+        self, image: ImageAnswer, grid: Grid, runs: Runs | None, rows: int = BATCH_ROWS, memory: RowMemory | None = None
+    ) -> None:
         """
         Args:
             runs: the grid's cells that are computed, None for all.
             rows: the most of a batch.
+            memory: what there is for the scores, None for enough.
+
+        Raises:
+            ExecutionError: they fit neither in memory nor on the disk.
         """
         self._image, self._grid, self._rows = image, grid, rows
         self._positions = None if runs is None else np.flatnonzero(mask_of_runs(runs, grid.rows, grid.cols))
         n = grid.size if self._positions is None else len(self._positions)
-        self._scores = np.empty((len(image.run.classes), n))
+        shape = len(image.run.classes), n
+        self._scores = (
+            np.empty(shape) if memory is None or memory.fits(_SCORES, 8 * math.prod(shape)) else _on_disk(shape)
+        )
         self._exact, self._known = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         self._ready = self._given = 0
 
@@ -143,6 +161,27 @@ def _cells(
         pa.array(exact),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=CELLS)
+
+
+def _on_disk(shape: tuple[int, int]) -> np.ndarray:
+    """float64 of this shape in a file that goes away with it."""
+    size = 8 * math.prod(shape)
+    try:
+        with tempfile.TemporaryFile(prefix="kryptondb-") as file:
+            # Now, so that a full disk is an error here: later it would be the end of the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                for start in range(0, size, _BLOCK):
+                    file.write(bytes(min(_BLOCK, size - start)))
+                file.flush()
+            return np.memmap(file, np.float64, "r+", shape=shape)
+    except OSError as error:
+        raise ExecutionError(
+            f"no room for the scores of one image: {bytes_text(size)} fit neither in memory_limit nor in"
+            f" {tempfile.gettempdir()}: {error.strerror or error}",
+            hint="Ask for fewer classes or positions, SET memory_limit to more, or set TMPDIR to a larger disk.",
+        ) from error
 
 
 def labels_of(labels: Sequence[str], classes: Sequence[int]) -> pa.Array:

@@ -10,6 +10,7 @@ patch covers it, as Captum's `Occlusion` gives it for all channels together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 from kryptondb.executor.attribution import averaged, coverage
 from kryptondb.executor.cells import labels_of
 from kryptondb.executor.pieces import ImageAnswer, Piece, Stage
+from kryptondb.executor.row_memory import RowMemory
 from kryptondb.network import Grid
 from kryptondb.optimizer.relational import MAP_COLUMNS
 
@@ -41,7 +43,7 @@ def map_type(height: int, width: int) -> pa.DataType:
     return pa.fixed_shape_tensor(pa.float32(), (height, width))
 
 
-def heat_maps(cells: Stage, grid: Grid, columns: Sequence[str]) -> Stage:
+def heat_maps(cells: Stage, grid: Grid, columns: Sequence[str], memory: RowMemory | None = None) -> Stage:
     """One row for each image and class that was computed; a position without a cell is NaN.
 
     Args:
@@ -51,6 +53,7 @@ def heat_maps(cells: Stage, grid: Grid, columns: Sequence[str]) -> Stage:
     Holds one image's maps at a time: k x rows x cols float32, and k x height x width of attributions.
     """
     schema = _schema(grid, columns)
+    each = sum(4 * math.prod(field.type.shape) for field in schema if isinstance(field.type, pa.FixedShapeTensorType))
     row_at, col_at, class_at, drop_at = (cells.schema.get_field_index(name) for name in ("row", "col", "class", "drop"))
 
     def start() -> Generator[Piece, None, None]:
@@ -60,6 +63,8 @@ def heat_maps(cells: Stage, grid: Grid, columns: Sequence[str]) -> Stage:
                 image, batch = piece.image, piece.batch
                 assert image is not None, "heat maps are made of one image's cells at a time"
                 if maps is None:
+                    if memory is not None:
+                        memory.hold("the heat maps of one image", len(image.run.classes) * each)
                     maps = np.full((len(image.run.classes), grid.rows, grid.cols), np.nan, dtype=np.float32)
                 if batch.num_rows:
                     index = _positions_of(image.run.classes, batch.column(class_at).to_numpy())
@@ -70,8 +75,12 @@ def heat_maps(cells: Stage, grid: Grid, columns: Sequence[str]) -> Stage:
                     tensors = {"heatmap": maps}
                     if "attribution" in columns:
                         tensors["attribution"] = attributions(maps, grid)
-                    yield Piece(_rows(image, schema, tensors), image, last=True)
+                    rows = _rows(image, schema, tensors)
+                    del tensors, maps
                     maps = None
+                    if memory is not None:  # whoever reads them counts what is kept of them
+                        memory.hold("the heat maps of one image", 0)
+                    yield Piece(rows, image, last=True)
 
     return Stage(schema, start)
 

@@ -149,7 +149,7 @@ def _pieces(
     """
     run, meter = asked.run, asked.meter
     counted, done = 0.0, 0
-    ordered = InOrder(image, node.grid, node.runs) if in_order else None
+    ordered = InOrder(image, node.grid, node.runs, memory=run.rows) if in_order else None
     tiles: Iterator[Scores] = iter(image.run)
     try:
         begun()
@@ -160,6 +160,7 @@ def _pieces(
                 break
             run.go_on()
             _note_unsteady(node, image, run)
+            run.rows.hold("the scores of some positions", 2 * tile.scores.nbytes)  # once more while they are made
             done += len(tile.rows)
             if tile.computed:
                 run.stats.positions += len(tile.rows)
@@ -169,6 +170,7 @@ def _pieces(
                 yield Piece(batch, image)
         _count(image.run, counted, meter, run)
     finally:
+        run.rows.hold("the scores of some positions", 0)
         close = getattr(tiles, "close", None)
         if close is not None:
             close()

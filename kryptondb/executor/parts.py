@@ -115,6 +115,7 @@ class _Copy:
                         self._write()
                     self._held.of_turn.append(batch)
                     self._held.bytes += batch.nbytes
+                    self._execution.keep(self._held.bytes)  # a part has the whole rows of its images
             self._write()
             self._record.check(parts=True)
         except Error as error:

@@ -17,6 +17,7 @@ from pyarrow import acero
 from kryptondb.errors import BindError
 from kryptondb.executor.expressions import Typed, compile_expression, compile_predicate, type_name
 from kryptondb.executor.pieces import BATCH_ROWS, Piece, Stage, one_batch
+from kryptondb.executor.row_memory import RowMemory
 from kryptondb.grammar.statements import Expression
 
 
@@ -99,7 +100,12 @@ def limited(source: Stage, count: int | None, offset: int = 0) -> Stage:
     return Stage(source.schema, start)
 
 
-def sorted_rows(source: Stage, keys: Sequence[tuple[Expression, bool, bool | None]], first: int | None = None) -> Stage:
+def sorted_rows(
+    source: Stage,
+    keys: Sequence[tuple[Expression, bool, bool | None]],
+    first: int | None = None,
+    memory: RowMemory | None = None,
+) -> Stage:
     """The rows in order of `(key, descending, nulls first)`; the first so many only, when `first` is given.
 
     Equal rows keep the order they came in. NULLs come last in either direction unless the key says otherwise; NaNs come
@@ -129,21 +135,30 @@ def sorted_rows(source: Stage, keys: Sequence[tuple[Expression, bool, bool | Non
         kept = order if count is None else order.slice(0, count)
         return all_rows.take(kept), all_keys.take(kept)
 
+    def hold(size: int) -> None:
+        if memory is not None:
+            memory.hold("the rows to be sorted", size)
+
     def start() -> Generator[Piece, None, None]:
         if first is not None and first <= 0:
             return
         rows, sort_by = [source.schema.empty_table()], [key_schema.empty_table()]
-        held = 0
+        held = size = 0
         with closing(source.tables()) as tables:
             for table in tables:
                 batch = one_batch(table)
                 rows.append(pa.Table.from_batches([batch]))
+                size += batch.nbytes + len(expressions) * 8 * batch.num_rows
+                hold(2 * size)  # they are copied in their order
                 sort_by.append(pa.Table.from_arrays(evaluate(batch, expressions), schema=key_schema))
                 held += batch.num_rows
                 if first is not None and held > max(2 * first, BATCH_ROWS):
                     kept, kept_keys = ordered(rows, sort_by, first)
                     rows, sort_by, held = [kept], [kept_keys], kept.num_rows
+                    size = kept.nbytes + kept_keys.nbytes
         whole, _ = ordered(rows, sort_by, first)
+        del rows, sort_by
+        hold(0)  # whoever reads them counts what is kept of them
         for begin in range(0, whole.num_rows, BATCH_ROWS):
             yield Piece(one_batch(whole.slice(begin, BATCH_ROWS)), last=True)
 

@@ -21,6 +21,7 @@ from kryptondb.executor.outcome import Outcome
 from kryptondb.executor.pieces import Stage, one_batch
 from kryptondb.executor.redundancy import redundancy_rows
 from kryptondb.executor.relational import filtered, limited, projected, sorted_rows
+from kryptondb.executor.row_memory import RowMemory
 from kryptondb.executor.run_state import Laboratory, Run, Seen, SetUp
 from kryptondb.executor.stats import ImageFailure, Progress, Stats
 from kryptondb.optimizer.physical import (
@@ -53,6 +54,7 @@ def execute(
     on_error: str = "continue",
     progress: Callable[[Progress], None] | None = None,
     laboratory: Laboratory | None = None,
+    memory_limit: int | None = None,
     _set_up: SetUp = set_up_experiment,
 ) -> Execution:
     """Makes a plan ready to run. Nothing is opened or computed before the first batch is asked for.
@@ -63,6 +65,7 @@ def execute(
         on_error: 'continue' leaves out a picture that cannot be read; 'stop' raises its ImageError.
         progress: called after each tile, in the thread that pulls the batches.
         laboratory: what a plan needs that may tune itself; without one it runs exactly.
+        memory_limit: bytes that the plan and the rows that are kept may take together; None for no limit.
 
     Raises:
         BindError: an expression in the plan has no meaning for the types of its columns.
@@ -76,7 +79,9 @@ def execute(
 
         import_what_reconstructs()
         deadline = Deadline(seconds)
-    return Execution(plan, Run(models, bindings, on_error, progress, _set_up, deadline=deadline, laboratory=laboratory))
+    rows = RowMemory(memory_limit, plan)
+    run = Run(models, bindings, on_error, progress, _set_up, deadline=deadline, laboratory=laboratory, rows=rows)
+    return Execution(plan, run)
 
 
 class Execution:
@@ -144,6 +149,14 @@ class Execution:
             raise ExecutionError("the rows of this run were read, or it was closed; run the statement again")
         self._rows = self._stream()
         return self._rows
+
+    def keep(self, size: int) -> None:
+        """Notes that the reader of the rows keeps so many bytes of them now.
+
+        Raises:
+            ExecutionError: that is more than the memory limit leaves.
+        """
+        self._run.rows.hold("the rows of the result", size)
 
     def close(self) -> None:
         """Stops the work. May be called from the progress callback too: the query then ends with an ExecutionError."""
@@ -248,20 +261,20 @@ def _stage(node: PlanNode, run: Run, in_order: bool = True) -> Stage:
         return filtered(_stage(node.input, run, in_order), node.predicate)
     if isinstance(node, Aggregate):
         keys = [(key, column_name(key)) for key in node.keys]
-        return aggregated(_stage(node.input, run), keys, node.aggregates)
+        return aggregated(_stage(node.input, run), keys, node.aggregates, run.rows)
     if isinstance(node, HeatMaps):
         grid = next(found.grid for found in node.walk() if isinstance(found, Occlude))
-        return heat_maps(_stage(node.input, run, in_order=False), grid, node.columns)
+        return heat_maps(_stage(node.input, run, in_order=False), grid, node.columns, run.rows)
     if isinstance(node, Predictions):
         return predictions(_stage(node.input, run, in_order=False))
     if isinstance(node, Project):
         return projected(_stage(node.input, run), node.items)
     if isinstance(node, Sort):
-        return sorted_rows(_stage(node.input, run), node.keys)
+        return sorted_rows(_stage(node.input, run), node.keys, memory=run.rows)
     if isinstance(node, Limit):
         if isinstance(node.input, Sort):  # a top-k
             first = None if node.count is None else node.offset + node.count
-            ordered = sorted_rows(_stage(node.input.input, run), node.input.keys, first=first)
+            ordered = sorted_rows(_stage(node.input.input, run), node.input.keys, first=first, memory=run.rows)
             return limited(ordered, node.count, node.offset) if node.offset else ordered
         return limited(_stage(node.input, run), node.count, node.offset)
     raise ExecutionError(f"this version cannot run a plan with a {type(node).__name__}")

@@ -11,6 +11,7 @@ from kryptondb.executor.asking import Looks, load_picture
 from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.outcome import Outcome
 from kryptondb.executor.pieces import ImageRun
+from kryptondb.executor.row_memory import RowMemory
 from kryptondb.executor.stats import ImageFailure, Progress, Stats
 from kryptondb.optimizer.physical import Occlude
 
@@ -66,6 +67,7 @@ class Run:
         deadline: of a plan that runs until a time is over.
         laboratory: of a batch that may tune itself; without one it runs exactly.
         outcome: what came of tuning, once that is over.
+        rows: what memory there is for rows.
         skip: says which images are not asked about.
         finished: told of each image when its rows have all been taken.
         unsteady: why answers are approximate where the plan did not know: its model answered one picture in two ways.
@@ -85,6 +87,7 @@ class Run:
     deadline: Deadline | None = None
     laboratory: Laboratory | None = None
     outcome: Outcome | None = None
+    rows: RowMemory = field(default_factory=RowMemory)
     skip: Callable[[ImageSource], bool] | None = None
     finished: Callable[[ImageSource], None] | None = None
     unsteady: str | None = None
