@@ -14,7 +14,7 @@ import torch
 
 from kryptondb.catalog.build import build_model
 from kryptondb.errors import ModelError
-from tests.catalog.test_onnx_models import file_of, floats, node
+from tests.catalog.test_onnx_models import difference, file_of, floats, node
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -290,3 +290,15 @@ def test_a_file_of_one_picture_may_join_the_batch_with_other_axes(tmp_path: Path
     session = onnxruntime.InferenceSession(str(path))
     want = np.concatenate([session.run(None, {"images": image[None]})[0] for image in images])
     np.testing.assert_allclose(built.module(torch.from_numpy(images)).numpy(), want, atol=1e-5)
+
+
+def test_a_padding_of_channels_last_pictures_takes_any_number_of_them(tmp_path: Path) -> None:
+    nodes = [
+        node("Pad", ["images", "pads"], "a"),
+        node("Transpose", ["a"], "b", perm=[0, 3, 1, 2]),
+        node("Conv", ["b", "w"], "c", strides=[2, 2]),
+        node("ReduceMean", ["c"], "scores", axes=[2, 3], keepdims=0),
+    ]
+    arrays = {"pads": np.array([0, 1, 1, 0, 0, 1, 1, 0]), "w": floats(5, 3, 3, 3)}
+    path = file_of(tmp_path / "net.onnx", nodes, arrays, ["N", 9, 8, 3])
+    assert difference(path, floats(3, 9, 8, 3)) < 1e-5

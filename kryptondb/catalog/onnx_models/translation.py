@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -278,7 +277,7 @@ class Translation:
         step = Step(op.kind, operator.handler(op), None, _given(op.constants), len(op.constants))
         nothing = [None] * step.arity
         with torch.no_grad():
-            with self.mode:
+            with enable_python_dispatcher(), self.mode:
                 self._spend(sum(_bytes(value) for value in several(step(nothing))))
             made = several(step(nothing))
         for name, value in zip(node.output, made, strict=False):
@@ -303,16 +302,14 @@ class Translation:
             len(op.constants),
         )
         guards = len(self.environment.guards)
-        by_number = any(isinstance(fake, np.ndarray) for fake in fakes)
-        # What torch writes in Python keeps the batch a symbol, where its functions in C++ take it as a number for good.
-        with self.mode, nullcontext() if by_number else enable_python_dispatcher(), torch.no_grad():
+        with enable_python_dispatcher(), self.mode, torch.no_grad():
             results = several(step(fakes))
-        asked = self.environment.guards[guards:]
-        if op.kind == "Reshape":  # torch asks whether there is one picture to know how the result may lie in memory
-            asked = [guard for guard in asked if not (guard.expr.is_Relational and 1 in guard.expr.args)]
-        if by_number and asked:
+        on_host = all(isinstance(result, np.ndarray) for result in results)
+        if on_host and len(self.environment.guards) > guards:  # torch's own questions about tensors are no decisions
             raise Refused("it decides by the number of pictures")
-        if all(isinstance(result, np.ndarray) and _is_settled(result) for result in results):
+        if self.environment.replacements:  # torch has put a number in the place of its symbol
+            raise Refused("it works for one number of pictures alone")
+        if on_host and all(map(_is_settled, results)):
             self.known.update((name, _typed(result)) for name, result in zip(node.output, results, strict=False))
             return
         first = next(name for name in reads if name is not None and name not in self.known)
@@ -354,7 +351,7 @@ class Translation:
         op = self._operation(node, {"perm": combined}, [None], [self.computed[source].fake.shape], [None])
         op.name = name
         step = Step("Transpose", OPERATORS["Transpose"].handler(op), HOST_HANDLERS["Transpose"](op), {}, 1)
-        with self.mode, enable_python_dispatcher(), torch.no_grad():
+        with enable_python_dispatcher(), self.mode, torch.no_grad():
             result = step([self.computed[source].fake])
         self._add(op, step, [source], node, [result])
         self.transposes[output] = (source, combined)
