@@ -11,7 +11,7 @@ import os
 import re
 
 #: How much of one thing a message quotes, and how long a message may be at most.
-QUOTED, MESSAGE = 200, 1000
+QUOTED, MESSAGE = 200, 800
 
 # Unicode's categories Cc, Cf, Cs, Zl and Zp, fillers that are blank, and what is no character; without the newline.
 _UNSAFE = re.compile(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kryptondb.errors import BindError, SkippedImages, warn
 from kryptondb.failures import Failures
-from kryptondb.plain_text import plain, plain_line
+from kryptondb.plain_text import MESSAGE, plain, plain_line, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -304,7 +304,7 @@ class Result:
         """What this is, without running anything."""
         if self.message is not None:
             return self.message
-        what = plain_line(self.plan.statement) if self.plan is not None else "rows"
+        what = plain_line(shortened(self.plan.statement, MESSAGE)) if self.plan is not None else "rows"
         state = f"{self._table.num_rows:,} rows" if self._table is not None else "not read yet"
         return f"<kryptondb.Result: {what} ({state}; .show() prints it)>"
 

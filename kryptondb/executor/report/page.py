@@ -14,6 +14,7 @@ from kryptondb.executor.drawing import Drawing, look_of
 from kryptondb.executor.maps import heatmap_column, maps_of
 from kryptondb.executor.report.cards import Card, cards_of
 from kryptondb.executor.run import Execution
+from kryptondb.plain_text import plain
 from kryptondb.version import __version__
 
 if TYPE_CHECKING:
@@ -60,7 +61,12 @@ def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        finalize=lambda value: plain(value) if type(value) is str else value,  # names may turn the text around them
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "decimals": _decimals}
     return environment.get_template("page.html")
