@@ -320,6 +320,7 @@ class Session:
     def _create_model(self, create: CreateModel, bindings: Mapping[str, object]) -> Result:
         from kryptondb.catalog import OPTION_NAMES, summary_line
 
+        self.catalog.check_writable()
         source = text_of(create.source.name, bindings, "the source of a model")
         options = options_of(create.options, bindings, known=OPTION_NAMES)
         with (
@@ -363,6 +364,7 @@ class Session:
         from kryptondb.calibration import device_name
         from kryptondb.optimizer.layers import layer_shapes
 
+        self.catalog.check_writable()
         device = self.settings.resolved_device()
         with self.threads(), waiting("calibrating", self.settings.get("progress")) as say:
             networks, left_out = self._networks_of(calibrate.models)
@@ -398,6 +400,7 @@ class Session:
     def _analyze(self, statement: Analyze, bindings: Mapping[str, object]) -> Result:
         from kryptondb.analysis import analyze
 
+        self.catalog.check_writable()
         return analyze(self, statement, bindings, self._plan)
 
     def _drop_profiles(self, drop: DropProfiles, _: Mapping[str, object]) -> Result:

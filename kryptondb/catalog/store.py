@@ -499,6 +499,14 @@ class Catalog:
                 connection.execute("ROLLBACK")
             raise
 
+    def check_writable(self) -> None:
+        """Raises CatalogError where the file cannot be written: before work whose outcome is to be remembered."""
+        if self.unwritable is not None:
+            raise CatalogError(
+                f"{self._where} is read-only: {self.unwritable}",
+                hint="Make the file and its folder writable, free space on its disk, or open a copy of it elsewhere.",
+            )
+
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all that is written inside, or nothing where that raises.
@@ -508,11 +516,7 @@ class Catalog:
         """
         with self._lock:
             connection = self._open()
-            if self.unwritable is not None:
-                raise CatalogError(
-                    f"{self._where} is read-only: {self.unwritable}",
-                    hint="Change the permissions of the file and its folder, or open a copy of it elsewhere.",
-                )
+            self.check_writable()
             try:
                 with self._transaction(connection):
                     yield connection

@@ -30,6 +30,7 @@ SHAPE = {
     "precision": "float32",
 }
 MEASURED = {"flops_per_second": 1e9, "bytes_per_second": 1e9, "seconds_per_call": 1e-5, "reduced": []}
+CREATE = "CREATE MODEL nothing FROM 'nothing.onnx'"
 DEEP = "[" * 100_000
 TWICE = '{"a": 1, "a": 2}'
 WRONG = '{"classes": "x", "bytes_per_second": 1e999, "step": true, "patch": 9, "in_channels": "3"}'
@@ -195,7 +196,7 @@ def test_pipes_sockets_and_devices_are_refused_in_place_of_a_catalog(
 def test_a_path_that_no_catalog_can_have_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(CatalogError, match=name):
+    with pytest.raises(CatalogError, match=name[:50]):
         Catalog(tmp_path / name / "inside" if name == "file" else tmp_path / name)
 
 
@@ -268,7 +269,7 @@ def test_a_catalog_that_cannot_be_written_answers_what_only_reads(sealed: Path) 
         assert db.sql("SHOW MODELS").arrow()["name"].to_pylist() == ["net"]
         for statement in ("SHOW SETTINGS", "SHOW PROFILES", "SHOW CALIBRATION"):
             db.sql(statement).arrow()
-        for statement in ("SET device = 'cpu'", "DROP MODEL net", "DROP PROFILES net"):
+        for statement in ("SET device = 'cpu'", "DROP MODEL net", "DROP PROFILES net", "CALIBRATE", CREATE):
             with pytest.raises(CatalogError, match="is read-only: its folder cannot be written\n.*open a copy"):
                 db.sql(statement)
     read_all(sealed)
