@@ -118,3 +118,22 @@ def test_the_header_of_a_dicom_file_is_its_pictures_too(tmp_path: Path) -> None:
 
     with pytest.raises(ImageError, match=r"scan\.dcm: the picture has changed"):
         drawn(str(path), str(tmp_path / "map.dcm"), change, on_error="stop")
+
+
+def test_a_notebook_says_that_a_picture_has_changed_since(tmp_path: Path) -> None:
+    import kryptondb
+    from tests.test_names import Brightness
+
+    path = tmp_path / "scan.png"
+    path.write_bytes(png(10))
+    with kryptondb.connect() as session:
+        session.register("m", Brightness(), size=(16, 16))
+        result = session.sql("SELECT HEATMAP FROM occlude(m, ?, patch => 8, stride => 8)", [str(path)])
+        result.arrow()
+        assert "data:image/png" in result._repr_html_()
+        replaced(path)
+        page = result._repr_html_()
+        assert "data:image/png" not in page
+        assert "the picture has changed since its map was computed" in page
+        again = session.sql("SELECT HEATMAP FROM occlude(m, ?, patch => 8, stride => 8)", [str(path)])
+        assert "data:image/png" in again._repr_html_()
