@@ -174,8 +174,8 @@ def test_rows_stream_image_by_image(run, monkeypatch):
     opened_when_written: list[int] = []
     find, dumps = sources.find_images, json.dumps
 
-    def found(spec: object, window: object) -> Iterator[sources.ImageSource]:
-        for source in find(spec, window):
+    def found(*reading: object, **named: object) -> Iterator[sources.ImageSource]:
+        for source in find(*reading, **named):  # type: ignore[arg-type]
             opened.append(source.name)
             yield source
 
