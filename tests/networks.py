@@ -297,7 +297,8 @@ def small_cnns(draw: st.DrawFn, max_blocks: int = 4) -> tuple[nn.Module, tuple[i
             layers.append(ToChannelsLast(channels))
         elif kind == "pad":
             pads = tuple(draw(st.integers(-1, 2)) for _ in range(4))
-            layers.append(Pad(pads, draw(st.sampled_from([0.0, 1.5]))))  # type: ignore[arg-type]
+            mode = draw(st.sampled_from(["constant", "replicate", "reflect", "circular"]))
+            layers.append(Pad(pads, draw(st.sampled_from([0.0, 1.5])), mode))  # type: ignore[arg-type]
         elif kind == "slice":
             layers.append(Slice(draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(st.integers(1, 2))))
         elif kind == "gate":
@@ -306,7 +307,6 @@ def small_cnns(draw: st.DrawFn, max_blocks: int = 4) -> tuple[nn.Module, tuple[i
             dense = [
                 nn.GroupNorm(2, channels),
                 nn.Upsample(scale_factor=2),
-                Pad((1, 1, 1, 1), 0.0, "reflect"),
                 nn.ConvTranspose2d(channels, channels, 2),
                 WriteThrough(),
             ]

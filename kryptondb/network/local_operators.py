@@ -10,6 +10,7 @@ import torch
 from kryptondb.network.call import Call, dense, picture
 from kryptondb.network.node import Node, Rule, Window
 from kryptondb.network.windows import (
+    REPEATING,
     average_counts,
     pair,
     shift_window,
@@ -128,29 +129,37 @@ def adaptive_average_pool(call: Call) -> Node:
     return call.node(Rule.WINDOW, axes=source.axes, window=_averaging(call, window, (0, 0), True, None), fresh=True)
 
 
+_MODES = {"reflection_pad2d": "reflect", "replication_pad2d": "replicate", "_pad_circular": "circular"}
+
+
 def pad(call: Call) -> Node:
-    """`aten.pad(x, [left, right, top, bottom, ...], mode, value)` and `aten.constant_pad_nd(x, pads, value)`."""
+    """`aten.pad(x, [left, right, top, bottom, ...], mode, value)` and the operators of its modes."""
     source = call.source()
     pads = list(call.arg(1))
+    mode, value = _MODES.get(call.operator, "constant"), 0.0
     if call.operator == "pad":
         mode, value = call.arg(2, "constant", "mode"), call.arg(3, 0.0, "value")
-    else:
-        mode, value = "constant", call.arg(2, 0.0, "value")
+    elif call.operator == "constant_pad_nd":
+        value = call.arg(2, 0.0, "value")
     if source is None or source.axes is None:
         return dense(call, "its input is not a picture any more")
-    if mode != "constant":
-        return dense(call, f"pads with {mode}ed picture" if mode == "reflect" else f"pads in mode {mode}")
+    if mode != "constant" and mode not in REPEATING:
+        return dense(call, f"pads in mode {mode}")
+    if mode == "circular" and min(pads) < 0:  # torch then repeats what is left of the picture
+        return dense(call, "cuts the picture before it repeats it")
     ndim = len(source.shape)
     before = {ndim - 1 - i // 2: pads[i] for i in range(0, len(pads), 2)}
     after = {ndim - 1 - i // 2: pads[i + 1] for i in range(0, len(pads), 2)}
     padded = {d for d in before if before[d] or after[d]}
     sides = {source.axes.y, source.axes.x}
-    if not padded & sides and source.axes.batch not in padded:
+    if not padded & sides and source.axes.batch not in padded and mode == "constant":
         return call.node(Rule.LOCAL, axes=source.axes, fresh=True)
     if padded - sides:
         return dense(call, "pads channels and sides at once")
     axes = source.axes
-    window = shift_window(source, call.shape, axes.y, axes.x, (before.get(axes.y, 0), before.get(axes.x, 0)), (1, 1))
+    window = shift_window(
+        source, call.shape, axes.y, axes.x, (before.get(axes.y, 0), before.get(axes.x, 0)), (1, 1), mode
+    )
     function = partial(take_every, y_dim=axes.y, x_dim=axes.x, y_stride=1, x_stride=1)
     return call.node(
         Rule.WINDOW,

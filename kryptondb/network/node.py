@@ -47,6 +47,7 @@ class AxisWindow:
         stride: input cells between neighbouring outputs.
         before: padding in front; the window of output `o` starts at input `o * stride - before`.
         inputs, outputs: cells of the axis before and after.
+        beyond: what stands beyond the ends: 'constant', one number, or cells again: 'replicate', 'reflect', 'circular'.
     """
 
     size: int
@@ -54,6 +55,21 @@ class AxisWindow:
     before: int
     inputs: int
     outputs: int
+    beyond: str = "constant"
+
+    def cells(self, places: Any) -> Any:
+        """The cells that stand at places along the axis, which may lie beyond its ends; not of 'constant'.
+
+        Args:
+            places: whole numbers, in an array or a tensor.
+        """
+        last = self.inputs - 1
+        if self.beyond == "replicate":
+            return places.clip(min=0, max=last)
+        if self.beyond == "circular":
+            return places % self.inputs
+        around = places % max(1, 2 * last)  # there and back, without the ends twice
+        return around - (2 * around - 2 * last).clip(min=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +91,11 @@ class Window:
     args: tuple[Any, ...]
     counts: tuple[torch.Tensor, torch.Tensor] | None = None
     function: Callable[..., Any] | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether cells stand again beyond the picture's ends."""
+        return self.y.beyond != "constant"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from kryptondb.network.templates import (
     text,
     whole,
 )
-from kryptondb.network.windows import take_every
+from kryptondb.network.windows import REPEATING, take_every
 
 MOST_NODES = 100_000
 MOST_DIMENSIONS = 16
@@ -178,7 +178,7 @@ def _window_to_json(window: Window, index: int, tensors: dict[str, torch.Tensor]
         tensors[f"{index}.counts.y"], tensors[f"{index}.counts.x"] = window.counts
     return {
         **{
-            side: [axis.size, axis.stride, axis.before, axis.inputs, axis.outputs]
+            side: [axis.size, axis.stride, axis.before, axis.inputs, axis.outputs, axis.beyond]
             for side, axis in (("y", window.y), ("x", window.x))
         },
         "outside": encoded(float(window.outside)),
@@ -204,13 +204,16 @@ def _window_from_json(value: Any, index: int, take: Take) -> Window:
 
 
 def _axis_window(value: Any) -> AxisWindow:
-    size, stride, before, inputs, outputs = items(value, 5)
+    size, stride, before, inputs, outputs, beyond = items(value, 6)
+    if beyond not in ("constant", *REPEATING):
+        raise Unreadable("a window with no known end")
     return AxisWindow(
         whole(size, 1, MOST_SIDE),
         whole(stride, 1, MOST_SIDE),
         whole(before, -MOST_SIDE, MOST_SIDE),
         whole(inputs, 1, MOST_SIDE),
         whole(outputs, 1, MOST_SIDE),
+        beyond,
     )
 
 

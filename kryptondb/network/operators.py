@@ -122,7 +122,12 @@ _ROWS: tuple[Operator, ...] = (
         linear=(Rule.WINDOW,),
         bound=bounds.same,
     ),
-    *_rows("pad constant_pad_nd", local.pad, linear=(Rule.WINDOW,), bound=bounds.padded),
+    *_rows(
+        "pad constant_pad_nd reflection_pad2d replication_pad2d _pad_circular",
+        local.pad,
+        linear=(Rule.WINDOW,),
+        bound=bounds.padded,
+    ),
     Operator("slice", local.take_slice, linear=(Rule.WINDOW, Rule.LOCAL), bound=bounds.same),
     # Reductions
     Operator("mean", pointwise.mean, bound=bounds.same),

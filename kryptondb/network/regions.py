@@ -47,10 +47,23 @@ def through_window(spans: Spans, window: AxisWindow) -> Spans:
     at the border) come out smaller. A change that no window reads becomes one cell, the nearest, which recomputes to
     its base value.
     """
+    if window.beyond != "constant":
+        return _through_repeated(spans, window)
     first = -((-(spans.first + window.before - window.size + 1)) // window.stride)  # ceiling
     last = (spans.last + window.before) // window.stride
     first = np.clip(first, 0, window.outputs - 1)
     last = np.clip(last, 0, window.outputs - 1)
+    return Spans(first, np.maximum(first, last))
+
+
+def _through_repeated(spans: Spans, pad: AxisWindow) -> Spans:
+    """The outputs of a pad that repeats cells beyond the ends: from the first to the last that shows a changed one."""
+    shown = pad.cells(np.arange(pad.outputs) - pad.before)
+    lowest, highest = np.full(pad.inputs + 1, pad.outputs - 1), np.zeros(pad.inputs + 1, dtype=np.int64)
+    np.minimum.at(lowest, shown, np.arange(pad.outputs))
+    np.maximum.at(highest, shown, np.arange(pad.outputs))
+    ends = np.stack([spans.first, spans.last + 1], axis=1).reshape(-1)
+    first, last = np.minimum.reduceat(lowest, ends)[::2], np.maximum.reduceat(highest, ends)[::2]
     return Spans(first, np.maximum(first, last))
 
 

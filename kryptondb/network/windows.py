@@ -8,6 +8,9 @@ import torch
 
 from kryptondb.network.node import AxisWindow, Node, Window
 
+#: Pads that show cells of the picture again.
+REPEATING = ("replicate", "reflect", "circular")
+
 
 def pair(value: Any) -> tuple[int, int]:
     """An ATen size argument as (vertical, horizontal)."""
@@ -72,9 +75,15 @@ def take_every(read: torch.Tensor, y_dim: int, x_dim: int, y_stride: int, x_stri
 
 
 def shift_window(
-    source: Node, shape: tuple[int, ...], y_dim: int, x_dim: int, before: tuple[int, int], stride: tuple[int, int]
+    source: Node,
+    shape: tuple[int, ...],
+    y_dim: int,
+    x_dim: int,
+    before: tuple[int, int],
+    stride: tuple[int, int],
+    beyond: str = "constant",
 ) -> Window:
     """A pad (positive `before`) or a slice (negative `before`, the start) as windows of one cell."""
-    y = AxisWindow(1, stride[0], before[0], source.height, shape[y_dim])
-    x = AxisWindow(1, stride[1], before[1], source.width, shape[x_dim])
+    y = AxisWindow(1, stride[0], before[0], source.height, shape[y_dim], beyond)
+    x = AxisWindow(1, stride[1], before[1], source.width, shape[x_dim], beyond)
     return Window(y, x, 0.0, args=())

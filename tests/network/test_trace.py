@@ -186,7 +186,7 @@ def test_batch_norm_stays_where_the_convolution_is_read_twice() -> None:
         (nn.GroupNorm(2, 4), "group_norm", Rule.DENSE),
         (nn.ConvTranspose2d(4, 4, 3), "conv_transpose2d", Rule.DENSE),
         (nn.Upsample(scale_factor=2), "upsample_nearest2d", Rule.DENSE),
-        (Pad((1, 1, 1, 1), 0.0, "reflect"), "pad", Rule.DENSE),
+        (Pad((1, 1, 1, 1), 0.0, "reflect"), "pad", Rule.WINDOW),
         (Gate(4), "mul", Rule.DENSE),
     ],
 )

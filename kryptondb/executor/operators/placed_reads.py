@@ -12,10 +12,10 @@ from kryptondb.executor.operators.base import Base
 from kryptondb.executor.operators.overlay import gathered, overlaid
 from kryptondb.executor.operators.reads import window_extent
 from kryptondb.executor.operators.rectangles import Rectangles
-from kryptondb.executor.operators.regions_on_tensors import from_locations, to_locations
+from kryptondb.executor.operators.regions_on_tensors import from_locations, laid_over_cells, to_locations
 from kryptondb.executor.operators.tiles import TileExtents
 from kryptondb.executor.operators.uniform import TileShape
-from kryptondb.network import Network, Node
+from kryptondb.network import Network, Node, Window
 
 Counts = Mapping[int, tuple[torch.Tensor, torch.Tensor]]
 
@@ -78,6 +78,8 @@ class PlacedReads:
         assert window is not None
         if (index, source) in self.shape.aligned:
             return value
+        if window.repeats:
+            return self._read_again(node, window, source, value)
         height = window_extent(window.y.size, window.y.stride, int(self.extents.heights[index]))
         width = window_extent(window.x.size, window.x.stride, int(self.extents.widths[index]))
         read = Rectangles(self.places.ys[1, index], self.places.xs[1, index], height, width)
@@ -105,6 +107,14 @@ class PlacedReads:
     def _region(self, index: int) -> Rectangles:
         height, width = int(self.extents.heights[index]), int(self.extents.widths[index])
         return Rectangles(self.places.ys[0, index], self.places.xs[0, index], height, width)
+
+    def _read_again(self, node: Node, window: Window, source: int, value: torch.Tensor) -> torch.Tensor:
+        axes, shown, changed = self.network.nodes[source].axes, self._region(node.index), self._region(source)
+        assert axes is not None
+        y, x = window.y.cells(shown.rows() - window.y.before), window.x.cells(shown.columns() - window.x.before)
+        base = self.base.tables[source].take(y, x, None)
+        patches = to_locations(value, axes)
+        return from_locations(laid_over_cells(base, patches, y - changed.ys[:, None], x - changed.xs[:, None]), axes)
 
     def _read(self, source: int, value: torch.Tensor, read: Rectangles, outside: float = 0.0) -> torch.Tensor:
         axes = self.network.nodes[source].axes

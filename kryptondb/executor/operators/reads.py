@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from kryptondb.executor.operators.base import Base
-from kryptondb.executor.operators.regions_on_tensors import from_locations, lay_over, to_locations
+from kryptondb.executor.operators.regions_on_tensors import from_locations, laid_over_cells, lay_over, to_locations
 from kryptondb.executor.operators.tiles import TileExtents
-from kryptondb.network import Network, Node
+from kryptondb.network import Network, Node, Window
 
 #: Where rectangles of one size begin and how large they are: rows, height, columns, width.
 Place = tuple[np.ndarray, int, np.ndarray, int]
@@ -52,6 +52,8 @@ class HostReads:
     def window(self, node: Node, source: int, value: torch.Tensor) -> torch.Tensor:
         window, index, extents = node.window, node.index, self.extents
         assert window is not None
+        if window.repeats:
+            return self._read_again(node, window, source, value)
         return self._read(
             source,
             value,
@@ -110,6 +112,23 @@ class HostReads:
         lay_over(rectangles, located, shifts_y, shifts_x, extents.scattered)
         return from_locations(rectangles, axes)
 
+    def _read_again(self, node: Node, window: Window, source: int, patch: torch.Tensor) -> torch.Tensor:
+        """What a pad shows that repeats cells beyond the ends, for each position."""
+        axes, extents = self.network.nodes[source].axes, self.extents
+        assert axes is not None
+        ys = extents.ys[node.index][:, None] + np.arange(int(extents.heights[node.index])) - window.y.before
+        xs = extents.xs[node.index][:, None] + np.arange(int(extents.widths[node.index])) - window.x.before
+        located = to_locations(patch, axes)
+        y, x = (torch.as_tensor(each, device=patch.device) for each in (window.y.cells(ys), window.x.cells(xs)))
+        base = self._unchanged_cells(source, located, y, x)
+        from_y, from_x = (torch.as_tensor(each[source], device=patch.device) for each in (extents.ys, extents.xs))
+        read = laid_over_cells(base, located, y - from_y[:, None], x - from_x[:, None], extents.scattered)
+        return from_locations(read, axes)
+
+    def _unchanged_cells(self, source: int, located: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """The base at cells [R, height] and [C, width], as `Table.take` has it."""
+        return self.base.tables[source].take(y, x, None, self.extents.scattered)
+
     def _unchanged(self, source: int, located: torch.Tensor, place: Place, outside: float) -> torch.Tensor:
         """What rectangles hold where no region is, [n, height, width, *channels]; `located` are the regions."""
         return self.base.tables[source].gather(*place, outside, self.extents.scattered)
@@ -121,3 +140,6 @@ class DifferenceReads(HostReads):
     def _unchanged(self, source: int, located: torch.Tensor, place: Place, outside: float) -> torch.Tensor:
         _, height, _, width = place
         return located.new_zeros((located.shape[0], height, width, *located.shape[3:]))
+
+    def _unchanged_cells(self, source: int, located: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return located.new_zeros((located.shape[0], y.shape[1], x.shape[1], *located.shape[3:]))

@@ -110,6 +110,32 @@ class Table:
         )
 
 
+def laid_over_cells(
+    base: torch.Tensor,
+    patches: torch.Tensor,
+    y: torch.Tensor,
+    x: torch.Tensor,
+    scattered: bool = False,
+) -> torch.Tensor:
+    """Patches laid over what is read cell by cell, in any order and some of them twice.
+
+    Args:
+        base: what was read of the base, [R * C, height, width, *channels].
+        patches: [R * C, h, w, *channels].
+        y, x: int64 [R, height] and [C, width], the patch's rows and columns there; outside 0..h-1 and 0..w-1 none.
+        scattered: they are pairs already, R = C of them.
+    """
+    height, width = patches.shape[1:3]
+    inside = _crossed((y >= 0) & (y < height), scattered) & _crossed((x >= 0) & (x < width), scattered, across=True)
+    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+    index = _crossed(y * width, scattered) + _crossed(x, scattered, across=True)
+    positions = torch.arange(len(patches), device=y.device).view(*index.shape[:-2], 1, 1)
+    index = index + positions * (height * width)
+    located = patches.reshape(len(patches) * height * width, -1)
+    new = torch.index_select(located, 0, index.reshape(-1))
+    return torch.where(inside.reshape(-1, 1), new, base.reshape(new.shape)).view(base.shape)
+
+
 def even_step(places: np.ndarray) -> int | None:
     """How far each place lies behind the one before, 0 for one alone; None where they differ in that or go back."""
     if len(places) < 2:

@@ -236,6 +236,8 @@ class UniformExtents(Extents):
                 if not self.network.regional[node.index] or node.rule not in (Rule.WINDOW, Rule.MERGE):
                     continue
                 index, window = node.index, node.window
+                if window is not None and window.repeats:
+                    continue  # beyond the ends it reads other cells
                 size, starts = int(sizes[index]), places[index]
                 if window is not None:
                     along: AxisWindow = (window.y, window.x)[axis]
