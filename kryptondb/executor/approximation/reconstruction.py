@@ -100,9 +100,11 @@ class Reconstruction:
         """The cells that are computed next, boolean [rows, cols].
 
         Those of which the map is not sure enough for the recipe, or as many as it says of those that its `where` puts
-        first.
+        first. All that are left where a computed cell is not finite: nothing can be told from it about its neighbors.
         """
-        left = self.asked & ~self.first
+        left: np.ndarray = self.asked & ~self.first
+        if not np.isfinite(values[:, self.first]).all():
+            return left
         if self.recipe.doubt:
             unsure: np.ndarray = left & (self.doubt(values, guide) > self.recipe.doubt)
             return unsure
@@ -116,6 +118,9 @@ class Reconstruction:
 
     def completed(self, values: np.ndarray, known: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
         """The map of every cell asked for, NaN elsewhere; known cells keep their values."""
+        if not (self.asked & ~known).any():
+            exact: np.ndarray = np.where(known, values, np.nan)
+            return exact
         maps = self._reconstructed(values, known, guide)
         return np.where(known, values, np.where(self.asked, maps, np.nan))
 

@@ -135,3 +135,12 @@ def test_a_scale_gives_scores_back(score: str) -> None:
     np.testing.assert_allclose(scale.back(values), scores, atol=1e-12)
     numerical = (scale.back(values + 1e-6) - scale.back(values - 1e-6)) / 2e-6
     np.testing.assert_allclose(scale.slope(values), numerical, atol=1e-8)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("recipe", [drill(4), drill(3, 0.1, "drop"), Recipe("refined", 0.5, 0.5, 6)], ids=str)
+def test_a_map_with_a_computed_cell_that_is_not_finite_is_computed_cell_by_cell(recipe: Recipe, number: float) -> None:
+    exact = EXACT[:1].copy()
+    exact[0, 0, 0] = number
+    maps, _ = simulated(recipe, exact, exact * 0.5, None, "logit")
+    np.testing.assert_array_equal(maps, exact)
