@@ -138,7 +138,7 @@ def _read_safetensors(path: str) -> Mapping[str, Any]:
 def _read_torch(path: str) -> Any:
     import torch
 
-    if zipfile.is_zipfile(path):
+    if _is_archive(path):
         _check_archive(path)
     _check_pickles(path)
     try:
@@ -152,6 +152,13 @@ def _read_torch(path: str) -> Any:
                 f"{path} holds more than weights, and KryptonDB never unpickles{what}", hint=SAVE_HINT
             ) from None
         raise ModelError(f"{path} is not a sound weights file: {_sentence(error)}", hint=SAVE_HINT) from error
+
+
+def _is_archive(path: str) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it looks for one of several disks
+        return True
 
 
 def _check_archive(path: str) -> None:
@@ -196,7 +203,7 @@ def _check_pickles(path: str) -> None:
 
 def _globals(path: str) -> Iterator[str]:
     """The functions and classes that the pickles of a weights file name, as `module.name`."""
-    if zipfile.is_zipfile(path):
+    if _is_archive(path):
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 if entry.filename.endswith(".pkl"):

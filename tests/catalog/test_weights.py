@@ -232,3 +232,13 @@ def test_heads_that_only_train_may_be_in_the_file() -> None:
     state = {**small_net().state_dict(), "AuxLogits.weight": torch.zeros(1)}
     load_state(small_net(), state, "net.pth", ignored=("AuxLogits.",))
     assert "1 unexpected (AuxLogits.weight)" in misfit(state)
+
+
+def test_an_archive_of_several_disks_is_not_sound(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    torch.save({"weight": torch.zeros(3)}, path)
+    data = path.read_bytes()
+    place = data.rindex(b"PK\x06\x07")  # where the archive's directory lies, and on how many disks
+    path.write_bytes(data[: place + 16] + b"\x07\0\0\0" + data[place + 20 :])
+    with pytest.raises(ModelError, match=r"net\.pth is not a sound weights file"):
+        read_state(str(path))
