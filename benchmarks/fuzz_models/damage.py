@@ -135,7 +135,7 @@ def _program(data: bytes, chance: random.Random) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, record in records.items():
-            archive.writestr(name, record)
+            archive.writestr(zipfile.ZipInfo(name), record)
     return stream.getvalue()
 
 
@@ -353,7 +353,9 @@ def _joined_program(data: bytes, chance: random.Random) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, record in records.items():
-            archive.writestr(name, json.dumps(model).encode() if name.endswith("models/model.json") else record)
+            archive.writestr(
+                zipfile.ZipInfo(name), json.dumps(model).encode() if name.endswith("models/model.json") else record
+            )
     return stream.getvalue()
 
 
@@ -495,7 +497,7 @@ def _pth(data: bytes, chance: random.Random) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, record in records.items():
-            archive.writestr(name, record)
+            archive.writestr(zipfile.ZipInfo(name), record)
     return stream.getvalue()
 
 
