@@ -34,7 +34,7 @@ def difference_seconds(tiling: Tiling, rates: Rates, element_bytes: int, sharing
             gathered = ((height != node.height) | (width != node.width)) & (not even)
             # Each table is read beside the value; where regions do not lie evenly spaced it is gathered first.
             moved = element_bytes * node.channels * tiling.locations(index) * tables * (1.0 + 2.0 * gathered)
-            calls = tables * len(tiling.tiles)
+            calls = tables * tiling.count
             seconds += tiling.total(rates.moving(moved, sharing)) + calls * rates.seconds_per_call
             seconds += tables * tiling.total(gathered) * rates.seconds_per_gather
         elif index in effects.whole:
@@ -43,6 +43,6 @@ def difference_seconds(tiling: Tiling, rates: Rates, element_bytes: int, sharing
             for source in regions:
                 elements = elements + _FOR_INPUT * source.channels * tiling.locations(source.index)
             seconds += tiling.total(rates.moving(BASE_BYTES * elements.astype(float), sharing))
-            launched = (1 + len(regions)) * len(tiling.tiles)
+            launched = (1 + len(regions)) * tiling.count
             seconds += launched * (rates.seconds_per_call + rates.seconds_per_gather)
     return seconds

@@ -194,8 +194,8 @@ class Incremental:
         head = self._shared_head(network)
         seconds += weights_seconds(tiling, self.blocks, rates, element, head, heads, workload.device)
         if self.uniform:
-            passes = tiling.shapes * _PASSES_TO_RECORD if self.graphs else len(tiling.tiles)
-            calls = passes * 2 * len(network.nodes) + (len(tiling.tiles) * _CALLS_OF_A_REPLAY if self.graphs else 0)
+            passes = tiling.shapes * _PASSES_TO_RECORD if self.graphs else tiling.count
+            calls = passes * 2 * len(network.nodes) + (tiling.count * _CALLS_OF_A_REPLAY if self.graphs else 0)
             seconds += rates.seconds(0.0, 0.0, calls)
         else:
             seconds += uneven * overhead_seconds(tiling, self.blocks, rates, self.workers, workload.fusions)

@@ -76,7 +76,7 @@ def weights_seconds(
     passes = _PASSES if device == "cpu" else 1.0
     of_tile = passes * max(0, network.parameter_bytes - of_head - transformed)  # layers may share a weight
     of_tile += _PASSES_OF_DIFFERENCES * weight_elements(network, blocks) * element_bytes
-    return rates.seconds(0.0, len(tiling.tiles) * of_tile + heads * passes * of_head, 0)
+    return rates.seconds(0.0, tiling.count * of_tile + heads * passes * of_head, 0)
 
 
 def _constant_bytes(network: Network, head: int | None) -> int:

@@ -92,7 +92,19 @@ def tiles_of(
         all_rows, all_cols = extents.cut(used_rows, shape[0], 0), extents.cut(used_cols, shape[1], 1)
     if extents is None:
         yield from crossed(mask, all_rows, all_cols)
-        return
+    else:
+        yield from tiles_of_runs(mask, all_rows, all_cols, shape[0] * shape[1], extents, at_once)
+
+
+def tiles_of_runs(
+    mask: np.ndarray,
+    all_rows: Sequence[np.ndarray],
+    all_cols: Sequence[np.ndarray],
+    size: int,
+    extents: Extents,
+    at_once: int = 1,
+) -> Iterator[Tile]:
+    """Tiles of at most `size` cells that hold the mask's cells in these runs of rows and columns."""
     scattered = np.zeros_like(mask)
     for rows in all_rows:
         for cols in all_cols:
@@ -101,7 +113,7 @@ def tiles_of(
                 yield from tiles
             else:
                 scattered[np.ix_(rows, cols)] = mask[np.ix_(rows, cols)]
-    yield from gathered(scattered, shape[0] * shape[1], extents, at_once)
+    yield from gathered(scattered, size, extents, at_once)
 
 
 def gathered(mask: np.ndarray, size: int, extents: Extents, at_once: int = 1) -> Iterator[ScatteredTile]:

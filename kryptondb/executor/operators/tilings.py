@@ -15,7 +15,7 @@ from typing import overload
 
 import numpy as np
 
-from kryptondb.executor.operators.tiles import Extents, Tile, distinct, tiles_of
+from kryptondb.executor.operators.tiles import Extents, Tile, distinct, tiles_of_runs
 from kryptondb.executor.operators.uniform import UniformExtents
 from kryptondb.network import Cap, Grid, Network, Rule
 from kryptondb.network.kept import kept_with_network
@@ -27,6 +27,8 @@ from kryptondb.optimizer.workload import Runs, mask_of_runs
 _MOST_KINDS, _KINDS_LEFT = 56, 40
 #: How many tiles, the last to run, are examined one by one: they decide how long workers wait for each other.
 _EXAMINED = 4096
+#: Cells without a pattern are planned from a sample where they lie in more blocks than that.
+_MOST_BLOCKS = 1024
 #: A mask of a large grid is read so many rows at a time.
 _ROWS_AT_ONCE = 512
 
@@ -51,7 +53,8 @@ def tiling_of(
     block = _block_of(runs, grid)
     if block is not None:
         return Tiling.of_block(network, grid, block, shape, uniform, cap)
-    return Tiling.of(network, grid, mask_of_runs(runs, grid.rows, grid.cols), shape, uniform, cap, at_once)
+    mask = mask_of_runs(runs, grid.rows, grid.cols)
+    return Tiling.of(network, grid, mask, shape, uniform, cap, at_once, most_blocks=_MOST_BLOCKS)
 
 
 def _block_of(runs: Runs | None, grid: Grid) -> Tile | None:
@@ -156,9 +159,9 @@ class Tiling:
 
     Attributes:
         extents: the geometry of every position.
-        tiles: they hold each cell once, padding aside, in the order in which they run.
+        tiles: they hold each cell once, padding aside, in the order in which they run; or a sample of them.
         examples: the number of a tile of each kind, int64 [kinds].
-        counts: how many tiles each kind has, int64 [kinds].
+        counts: how many tiles each kind has, [kinds]; fractions where the tiles are a sample.
         positions: how many positions a tile of each kind computes, int64 [kinds].
         heights: rows of each node's region, int64 [nodes, kinds of row runs]; widths: columns, int64 [nodes, ...].
         row_kind, col_kind: which of these a kind of tile has, int64 [kinds].
@@ -190,25 +193,37 @@ class Tiling:
         uniform: bool = False,
         cap: Cap | None = None,
         at_once: int = 1,
+        most_blocks: int | None = None,
     ) -> Tiling:
         """Tiles of at most `shape` rows and columns, of which some run at once; `uniform` ones come in few shapes.
 
         Args:
             mask: the cells that the tiles hold, boolean [rows, cols].
+            most_blocks: how many blocks of the grid are examined at most; the tiles are a sample where it has more.
         """
         used = Tile(np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
         if used.size == np.count_nonzero(mask):
             return cls.of_block(network, grid, used, shape, uniform, cap)
-        extents = extents_of(network, grid, cap)
-        ideal = _ideal_flops(extents, mask)
-        if uniform:
-            padded = UniformExtents.rounding(extents, used, shape)
-            return cls._listed(padded, tuple(padded.tiles(mask)), ideal)
-        return cls._listed(extents, tuple(tiles_of(mask, shape, extents, at_once)), ideal)
+        exact = extents_of(network, grid, cap)
+        extents: Extents = UniformExtents.rounding(exact, used, shape) if uniform else exact
+        rows, cols = extents.cut(used.rows, shape[0], 0), extents.cut(used.cols, shape[1], 1)
+        if most_blocks is not None and len(rows) * len(cols) > most_blocks:
+            rows, cols = _spread(rows, cols, most_blocks)
+        examined = Tile(np.concatenate(rows), np.concatenate(cols))
+        cells = mask[np.ix_(examined.rows, examined.cols)]
+        if not cells.any():  # thin cells that a sample misses
+            return cls.of(network, grid, mask, shape, uniform, cap, at_once)
+        tiles = (
+            extents.tiles_of_runs(mask, rows, cols)
+            if isinstance(extents, UniformExtents)
+            else tiles_of_runs(mask, rows, cols, shape[0] * shape[1], extents, at_once)
+        )
+        weight = np.count_nonzero(mask) / np.count_nonzero(cells)
+        return cls._listed(extents, tuple(tiles), _ideal_flops(exact, examined, cells), weight)
 
     @classmethod
-    def _listed(cls, extents: Extents, tiles: tuple[Tile, ...], ideal_flops: float) -> Tiling:
-        """Tiles without a pattern: each is a kind of its own."""
+    def _listed(cls, extents: Extents, tiles: tuple[Tile, ...], ideal_flops: float, weight: float = 1.0) -> Tiling:
+        """Tiles without a pattern: each is a kind of its own, and stands for as many as its weight."""
         found = [extents.sizes(tile) for tile in tiles]
         heights, widths = (np.stack([sizes[axis] for sizes in found], axis=1) for axis in (0, 1))
         positions = np.array([tile.size for tile in tiles], dtype=np.int64)
@@ -217,15 +232,15 @@ class Tiling:
             extents=extents,
             tiles=tiles,
             examples=every,
-            counts=np.ones_like(every),
+            counts=np.full(len(tiles), weight),
             positions=positions,
             heights=heights,
             widths=widths,
             row_kind=every,
             col_kind=every,
             last=every[-_EXAMINED:],
-            flops=float((extents.operations @ (heights * widths) * positions).sum()),
-            ideal_flops=ideal_flops,
+            flops=weight * float((extents.operations @ (heights * widths) * positions).sum()),
+            ideal_flops=weight * ideal_flops,
         )
 
     @classmethod
@@ -293,6 +308,11 @@ class Tiling:
     def total(self, of_kinds: np.ndarray) -> float:
         """What is given per tile of each kind [kinds], summed over all tiles."""
         return float(of_kinds @ self.counts)
+
+    @property
+    def count(self) -> float:
+        """How many tiles there are."""
+        return float(self.counts.sum())
 
     @cached_property
     def work(self) -> np.ndarray:
@@ -370,11 +390,27 @@ class Tiling:
         return elements
 
 
-def _ideal_flops(extents: Extents, mask: np.ndarray) -> float:
-    """Operations if each position of the mask recomputes its own region alone."""
-    heights, widths = (sizes.astype(np.float64) for sizes in extents.position_sizes)
+def _spread(rows: list[np.ndarray], cols: list[np.ndarray], most: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Runs that are spread over both axes, so that no more blocks are left than `most`."""
+    share = (most / (len(rows) * len(cols))) ** 0.5
+    counts = [max(1, int(len(runs) * share)) for runs in (rows, cols)]
+    kept = [
+        [runs[number] for number in np.unique(np.linspace(0, len(runs) - 1, count).round().astype(int))]
+        for runs, count in zip((rows, cols), counts, strict=True)
+    ]
+    return kept[0], kept[1]
+
+
+def _ideal_flops(extents: Extents, used: Tile, cells: np.ndarray) -> float:
+    """Operations if each position recomputes its own region alone.
+
+    Args:
+        cells: which pairs of the used rows and columns are computed, boolean [rows, cols].
+    """
+    heights = extents.position_sizes[0][:, used.rows].astype(np.float64)
+    widths = extents.position_sizes[1][:, used.cols].astype(np.float64)
     locations = np.zeros(len(heights))
-    for first in range(0, len(mask), _ROWS_AT_ONCE):
+    for first in range(0, len(cells), _ROWS_AT_ONCE):
         part = slice(first, first + _ROWS_AT_ONCE)
-        locations += ((widths @ mask[part].T.astype(np.float64)) * heights[:, part]).sum(axis=1)
+        locations += ((widths @ cells[part].T.astype(np.float64)) * heights[:, part]).sum(axis=1)
     return float(extents.operations @ locations)

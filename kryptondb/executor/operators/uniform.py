@@ -183,9 +183,11 @@ class UniformExtents(Extents):
         ]
         return cls(extents.regions, (axes[0], axes[1]))
 
-    def tiles(self, mask: np.ndarray) -> Iterator[PaddedTile]:
-        """Tiles that hold every cell of the mask once, and no other but repetitions."""
-        for tile in crossed(mask, self.axes[0].runs, self.axes[1].runs):
+    def tiles_of_runs(
+        self, mask: np.ndarray, rows: Sequence[np.ndarray], cols: Sequence[np.ndarray]
+    ) -> Iterator[PaddedTile]:
+        """Tiles that hold the mask's cells in these runs once, and no other but repetitions."""
+        for tile in crossed(mask, rows, cols):
             yield self.tile(tile.rows, tile.cols)
 
     def cut(self, indices: np.ndarray, size: int, axis: int) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from kryptondb.executor.operators.tiles import Extents, Tile
 from kryptondb.executor.operators.tilings import Tiling, extents_of, tiling_of
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.workload import Workload
+from kryptondb.optimizer.workload import Workload, runs_of_mask
 
 
 def network(side: int, device: str = "cpu") -> Network:
@@ -122,3 +122,25 @@ def test_the_ideal_operations_of_scattered_cells_are_counted_cell_by_cell() -> N
         float(tiling.extents.operations @ (sizes[0][:, row] * sizes[1][:, col])) for row, col in np.argwhere(mask)
     )
     assert tiling.ideal_flops == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_cells_without_a_pattern_are_planned_from_a_sample_that_comes_near(uniform: bool) -> None:
+    net, grid = network(300), Grid(300, 300, (8, 8), (2, 3))
+    mask = np.add.outer(np.arange(grid.rows), 2 * np.arange(grid.cols)) % 7 < 3
+    runs = runs_of_mask(mask)
+    sampled = tiling_of(net, grid, runs, (3, 3), uniform)
+    every = Tiling.of(net, grid, mask, (3, 3), uniform)
+    assert len(sampled.tiles) < len(every.tiles)
+    assert sampled.total(sampled.positions) >= mask.sum() * (1 - 1e-9)
+    assert sampled.count == pytest.approx(every.count, rel=0.1)
+    assert sampled.flops == pytest.approx(every.flops, rel=0.1)
+    assert sampled.ideal_flops == pytest.approx(every.ideal_flops, rel=0.1)
+
+
+def test_few_cells_that_a_sample_misses_are_planned_all_the_same() -> None:
+    net, grid = network(300), Grid(300, 300, (8, 8), (2, 3))
+    mask = np.eye(grid.rows, grid.cols, dtype=bool)
+    mask[::2] = False
+    sampled = tiling_of(net, grid, runs_of_mask(mask), (1, 1))
+    assert sampled.flops > 0
