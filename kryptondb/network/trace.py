@@ -80,7 +80,7 @@ def _damaged(nodes: tuple[Node, ...]) -> str | None:
     for node in nodes:
         if node.operator in ("conv2d", "convolution"):
             constants = (nodes[index].constant for index in node.inputs)
-            if not all(math.isfinite(largest(each)) for each in constants if each is not None):
+            if not all(math.isfinite(largest(each)) for each in constants if each is not None and not each.is_meta):
                 return node.name
     return None
 
