@@ -297,3 +297,12 @@ def test_sizes_that_follow_a_padded_or_resized_picture_hold_for_any_batch(tmp_pa
     path = file_of(tmp_path / "net.onnx", nodes, {**constants, name: given[name]}, ["N", 2, 2, 2])
     module = build_model("net", "file", str(path), {}).module
     assert [module(torch.zeros(count, 2, 2, 2)).shape for count in (1, 2, 5)] == [(1, 32), (2, 32), (5, 32)]
+
+
+@pytest.mark.parametrize("name", [b"GlobalAveragePool", b"pooled", b"images", b"scores"])
+def test_names_that_are_not_utf_8_are_damage(tmp_path: Path, name: bytes) -> None:
+    nodes = [node("GlobalAveragePool", ["images"], "pooled"), node("Flatten", ["pooled"], "scores")]
+    path = file_of(tmp_path / "net.onnx", nodes, {}, ["N", 3, 8, 8])
+    path.write_bytes(path.read_bytes().replace(name, b"\xff" + name[1:], 1))
+    with pytest.raises(ModelError, match="is not a sound ONNX file: it has names that are not UTF-8"):
+        build_model("net", "file", str(path), {})

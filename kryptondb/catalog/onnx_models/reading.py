@@ -149,6 +149,8 @@ def read(path: str) -> OnnxFile:
     """
     onnx = package(path)
     model = _parsed(onnx, path)
+    if not _texts_are_texts(model):
+        raise ModelError(f"{path} is not a sound ONNX file: it has names that are not UTF-8", hint=EXPORT_HINT)
     graph = model.graph
     if len(graph.node) > MAX_NODES:
         raise ModelError(f"{path} has {len(graph.node):,} operators, more than {MAX_NODES:,}")
@@ -159,6 +161,17 @@ def read(path: str) -> OnnxFile:
             hint="onnx.inliner.inline_local_functions(model) replaces them by the standard ones.",
         )
     return OnnxFile(path, graph, _opset(onnx, model, path))
+
+
+def _texts_are_texts(message: Any) -> bool:
+    """Whether every text in a message is one: protobuf gives bytes for what is not UTF-8."""
+    for field, value in message.ListFields():
+        several = (value,) if isinstance(value, (str, bytes)) or hasattr(value, "ListFields") else value
+        if field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in several):
+            return False
+        if field.type == field.TYPE_MESSAGE and not all(_texts_are_texts(each) for each in several):
+            return False
+    return True
 
 
 def package(path: str) -> Any:
