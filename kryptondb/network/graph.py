@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ import torch
 
 from kryptondb.network.finite import Watch, hiding, watched
 from kryptondb.network.fused import Fusion, find_fusions
+from kryptondb.network.magnitudes import largest
 from kryptondb.network.node import Node, Ref, Rule, bind, has_extent
 
 
@@ -57,6 +59,13 @@ class Network:
     def kept(self) -> dict[tuple[Any, ...], Any]:
         """What functions have found out about it, by question: see `kept_with_network`."""
         return {}
+
+    @cached_property
+    def damaged(self) -> bool:
+        """Whether a convolution's weights are not all finite: what it gives at a border depends on how it runs."""
+        found = (node for node in self.nodes if node.function is torch.ops.aten.conv2d.default)
+        constants = (self.nodes[index].constant for node in found for index in node.inputs)
+        return not all(math.isfinite(largest(each)) for each in constants if each is not None and not each.is_meta)
 
     @cached_property
     def watches(self) -> dict[tuple[frozenset[int], bool], frozenset[int]]:
@@ -248,7 +257,7 @@ class Network:
             return self.module(images.contiguous()), {}
         delicate = hiding(self)
         own = Watch(watched(self, delicate, False) if delicate else delicate)
-        if not plain:
+        if not plain and not self.damaged:
             watches = (own,) if watch is None else (own, watch)
             found = self._run(images, set(keep), before, planar, watches)
             if own.is_sound:

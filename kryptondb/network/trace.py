@@ -5,7 +5,6 @@ The exported ATen operators are taken as they stand: decomposing them costs seco
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -16,7 +15,6 @@ from kryptondb.network.exported import CannotTrace
 from kryptondb.network.flops import with_measured_flops
 from kryptondb.network.graph import Network
 from kryptondb.network.importer import Importer
-from kryptondb.network.magnitudes import largest
 from kryptondb.network.node import Node
 from kryptondb.network.steadiness import asked_twice, same_random_numbers_after
 from kryptondb.torch_state import building, own_torch_state
@@ -66,23 +64,10 @@ def _traced(
         return untraced(one_line(error))
     if nodes[output].shape != (1, classes):
         return untraced(f"the graph's output has shape {nodes[output].shape}")
-    damaged = _damaged(nodes)
-    if damaged is not None:
-        return untraced(f"the weights of {damaged} hold NaN or infinity")
     network = Network(nodes, output, input_shape, classes, module, None, asked.together, asked.unsteady)
     if not asked.agrees(network):
         return untraced("its graph says something else than the module")
     return with_measured_flops(replace(network, output=_before_activation(nodes, output, activation)), example[:1])
-
-
-def _damaged(nodes: tuple[Node, ...]) -> str | None:
-    """A convolution whose weights are not all finite: what it gives at a border depends on how it is computed."""
-    for node in nodes:
-        if node.operator in ("conv2d", "convolution"):
-            constants = (nodes[index].constant for index in node.inputs)
-            if not all(math.isfinite(largest(each)) for each in constants if each is not None and not each.is_meta):
-                return node.name
-    return None
 
 
 #: Two answers differ by rounding alone where they are nearer than this part of the largest number.

@@ -140,7 +140,7 @@ def test_weights_that_are_not_finite_give_torchs_scores(name: str, layer: int, n
     with torch.no_grad():
         module[layer].weight.view(-1)[0] = number
     network = trace(module, (3, SIZE, SIZE), "none")
-    assert network.traced == (layer == -1) and (network.traced or "NaN or infinity" in str(network.failure))
+    assert network.damaged == (layer != -1)
     agree(module, network, picture(), 0.25)
 
 

@@ -90,7 +90,13 @@ def materialize(network: Network, image: torch.Tensor, differences: Iterable[int
     watch = Watch(watched(network, hiding(network) | differences, True))
     output, kept = network.run(image, keep=set(tables) | plain, planar=differences, watch=watch)
     held = {index: kept[index] for index in plain}
-    return Base(tables_of(network, tables, kept, plain), held, output, watched=watch.nodes, sound=watch.is_sound)
+    return Base(
+        tables_of(network, tables, kept, plain),
+        held,
+        output,
+        watched=watch.nodes,
+        sound=watch.is_sound and not network.damaged,
+    )
 
 
 def base_bytes(network: Network, element_bytes: int, differences: Iterable[int] = ()) -> int:

@@ -24,7 +24,14 @@ def materialize_for_differences(network: Network, image: torch.Tensor, dtype: to
     output, kept = network.run(image, keep=nodes_for_differences(network) | plain, watch=watch)
     clamped = {index: _clamped(network.nodes[index], kept, bounds, dtype) for index, bounds in clamps.items()}
     held = {index: kept[index] for index in plain}
-    return Base(tables_of(network, tables, kept, plain), held, output, clamped, watch.nodes, watch.is_sound)
+    return Base(
+        tables_of(network, tables, kept, plain),
+        held,
+        output,
+        clamped,
+        watch.nodes,
+        watch.is_sound and not network.damaged,
+    )
 
 
 def nodes_for_differences(network: Network) -> set[int]:
