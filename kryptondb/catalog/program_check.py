@@ -416,6 +416,8 @@ class _Check:
         if meta is None or len(meta["sizes"]) != 4 or meta["dtype"] not in (FLOAT32, *REDUCED):
             raise ModelError(f"{self.path} does not take floating point pictures [N, C, H, W]")
         channels, height, width = (side.get("as_int") for side in meta["sizes"][1:])
+        if any(side is not None and (type(side) is not int or side < 1) for side in (channels, height, width)):
+            raise self.refused(f"pictures of {_short([channels, height, width])}")
         return channels, height, width
 
 

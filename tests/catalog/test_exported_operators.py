@@ -406,3 +406,14 @@ def test_whole_numbers_are_divided_without_a_trap() -> None:
             got = _divided(least[1:], divisor, rounding_mode=mode)
             exact = [value / divisor for value in least[1:].tolist()]
             assert got.tolist() == [math.trunc(e) if mode == "trunc" else math.floor(e) for e in exact]
+
+
+@pytest.mark.parametrize("side", [0, -1, -(1 << 63), 2.5, True])
+def test_a_picture_has_sides(program: str, side: object) -> None:
+    def change(value: dict[str, Any]) -> None:
+        graph = value["graph_module"]["graph"]
+        graph["tensor_values"]["images"]["sizes"][1] = {"as_int": side}
+
+    change_json(program, PROGRAM, change)
+    with pytest.raises(ModelError, match=r"is refused: it holds pictures of "):
+        build_model("net", "file", program, {})
