@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz_images import watched
 from benchmarks.fuzz_images.__main__ import MOST_MEMORY, wrong
 from benchmarks.fuzz_images.damage import Case, case
 from benchmarks.fuzz_images.originals import Original, originals
 from benchmarks.fuzz_images.trial import PICTURE, REFUSED, attempt
 from benchmarks.fuzz_images.watched import Verdict, verdicts
+from tests.patience import PATIENCE
 
 pytest.importorskip("pydicom")
 pytest.importorskip("nibabel")
@@ -40,7 +40,7 @@ def test_sound_files_of_every_format_are_pictures(sound: list[Original], tmp_pat
 
 
 def test_damaged_files_give_a_picture_or_an_image_error(sound: list[Original]) -> None:
-    found = list(verdicts(range(CASES), 0, sound))
+    found = list(verdicts(range(CASES), 0, sound, seconds=PATIENCE))
     assert [verdict.number for verdict in found] == list(range(CASES))
     assert [(verdict.number, wrong(verdict)) for verdict in found if wrong(verdict)] == []
     assert {verdict.format for verdict in found} == {original.format for original in sound}
@@ -61,10 +61,7 @@ def ends_or_hangs(damaged: Case, _: Path) -> str:
     return PICTURE
 
 
-def test_a_process_that_ends_or_hangs_is_a_line_of_the_report(
-    sound: list[Original], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watched, "_STARTING", 0.0)
+def test_a_process_that_ends_or_hangs_is_a_line_of_the_report(sound: list[Original]) -> None:
     outcomes = [verdict.outcome for verdict in verdicts(range(4), 0, sound, seconds=8.0, trial=ends_or_hangs)]
     assert outcomes == [PICTURE, "the process ended by SIGABRT", "no answer in 8 seconds", PICTURE]
 

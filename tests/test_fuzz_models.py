@@ -12,6 +12,7 @@ from benchmarks.fuzz_models.__main__ import MOST_MEMORY, wrong
 from benchmarks.fuzz_models.damage import Case, case
 from benchmarks.fuzz_models.originals import Original, originals
 from benchmarks.fuzz_models.trial import REFUSED, TAKEN, _canaries, attempt
+from tests.patience import PATIENCE
 
 pytest.importorskip("onnx")
 
@@ -33,7 +34,7 @@ def placed(damaged: Case, folder: Path) -> str:
 
 
 def test_damaged_files_are_taken_or_refused(files: list[Original]) -> None:
-    found = list(verdicts(range(CASES), 0, files, seconds=300.0, trial=attempt, make=case))
+    found = list(verdicts(range(CASES), 0, files, seconds=PATIENCE, trial=attempt, make=case))
     assert [verdict.number for verdict in found] == list(range(CASES))
     assert [(verdict.number, wrong(verdict)) for verdict in found if wrong(verdict)] == []
     assert {verdict.format for verdict in found} == {original.format for original in files}
@@ -42,7 +43,7 @@ def test_damaged_files_are_taken_or_refused(files: list[Original]) -> None:
 
 
 def test_sound_files_are_taken_and_give_their_own_answers(files: list[Original]) -> None:
-    found = list(verdicts(range(len(files)), 0, files, seconds=300.0, trial=attempt, make=as_it_is))
+    found = list(verdicts(range(len(files)), 0, files, seconds=PATIENCE, trial=attempt, make=as_it_is))
     assert [(verdict.format, verdict.outcome) for verdict in found] == [(each.format, TAKEN) for each in files]
 
 
@@ -52,7 +53,7 @@ def as_it_is(number: int, _: int, files: list[Original]) -> Case:  # type: ignor
 
 def test_a_changed_tensor_of_the_process_is_wrong(files: list[Original]) -> None:
     (first,) = [each for each in files if each.format == "manifest"]
-    found = list(verdicts(range(4), 0, [first], seconds=300.0, trial=placed, make=case))
+    found = list(verdicts(range(4), 0, [first], seconds=PATIENCE, trial=placed, make=case))
     assert [verdict.outcome in (TAKEN, REFUSED) for verdict in found] == [True, True, False, False]
     assert found[2].outcome == "changed 1 other tensors of the process"
 

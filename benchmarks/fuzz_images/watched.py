@@ -19,7 +19,8 @@ from benchmarks.fuzz_images.damage import case
 from benchmarks.fuzz_images.trial import attempt
 
 SECONDS = 20.0  # after which a case hangs
-_STARTING = 60.0  # what a new process may take beyond that for its first case
+_STARTING = 600.0  # after which a process that does not begin hangs
+_READY = "ready"
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _HAS_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
@@ -60,15 +61,17 @@ def verdicts(
         process = context.Process(target=_work, args=(theirs, list(left), seed, originals, trial, make), daemon=True)
         process.start()
         theirs.close()
-        known = False  # whether it has come as far as answering
+        limit = _STARTING  # of what comes next
         while left:
             began = time.perf_counter()
             answer = None
             with contextlib.suppress(EOFError, ConnectionError):
-                answer = ours.recv() if ours.poll(seconds + (0 if known else _STARTING)) else "hang"
+                answer = ours.recv() if ours.poll(limit) else "hang"
+            limit = seconds
+            if answer == _READY:
+                continue
             if isinstance(answer, Verdict):
                 left.pop(0)
-                known = True
                 yield answer
                 continue
             process.kill() if answer == "hang" else None
@@ -97,6 +100,7 @@ def _work(
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders in C say what they think of a file
     with tempfile.TemporaryDirectory() as folder:
+        answers.send(_READY)
         for number in numbers:
             damaged = make(number, seed, originals)
             _forget_memory()
