@@ -87,7 +87,8 @@ def shares() -> str:
     found = regions(network, grid)
     lines = ["| layer | output | computed anew, mean over the grid | at most |", "|---|---|---|---|"]
     for node in _maps()[1:]:
-        cells = found.locations(node) / (node.height * node.width)
+        heights, widths = found.sizes(node)
+        cells = np.outer(heights, widths) / (node.height * node.width)
         size = f"{node.height} × {node.width}"
         lines.append(f"| {_title(node)} | {size} | {cells.mean():.0%} | {cells.max():.0%} |")
     return "\n".join(lines)
