@@ -171,6 +171,10 @@ class _Parquet:
         counts = [int(metadata.row_group(number).num_rows) for number in range(metadata.num_row_groups)]
         if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
             raise ValueError("its row groups have other rows than the file")
+        with path.open("rb") as stream:
+            self._chunks = table_sizes.parquet_chunks(stream)
+        if len(self._chunks) != len(counts):
+            raise ValueError("its row groups are others than its footer says")
         self._firsts = [0, *itertools.accumulate(counts)]
 
     def groups(self) -> list[int]:
@@ -196,15 +200,12 @@ class _Parquet:
 
     def _rows_at_once(self, group: int, leaves: Iterable[int]) -> int:
         """How many rows of a group may be read together; ImageError where not even one may."""
-        described = self._file.metadata.row_group(group)
         largest = 1
         with self._path.open("rb") as stream:
             for number in leaves:
-                chunk = described.column(number)
-                starts = [chunk.data_page_offset]
-                if chunk.has_dictionary_page and chunk.dictionary_page_offset:
-                    starts.append(chunk.dictionary_page_offset)
-                for page in table_sizes.pages(stream, min(starts), chunk.total_compressed_size):
+                if number >= len(self._chunks[group]):
+                    raise ValueError("a row group without all of its columns")
+                for page in table_sizes.pages(stream, self._chunks[group][number]):
                     _check_inflated(self._shown, "a page", page.inflated, page.stored)
                     largest = max(largest, page.inflated)
                 largest = max(largest, self._file.schema.column(number).length)  # of values of one size, nulls too

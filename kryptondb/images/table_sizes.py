@@ -1,8 +1,9 @@
 """How many bytes a column of a Parquet or Arrow file inflates to, known before any of it is inflated.
 
 pyarrow allocates what a page or a buffer declares, gigabytes for a file of some kB, and shows neither. The few numbers
-that say so are read here: page headers of a column chunk (Thrift's compact protocol) and record batch messages
-(FlatBuffers). Sources: parquet-format, `parquet.thrift`; Arrow, `format/Message.fbs` and `format/File.fbs`.
+that say so are read here: where column chunks lie, their page headers (both in Thrift's compact protocol), and record
+batch messages (FlatBuffers). pyarrow would say where chunks lie, but what is wrong with their description ends the
+process there: a histogram of another length, a group without all columns, an encrypted column. Sources: parquet-format, `parquet.thrift`; Arrow, `format/Message.fbs` and `format/File.fbs`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _HEADER_BYTES = 1 << 16  # of a page; its statistics are cut by those who write them
-_MOST_METADATA = 64 << 20  # of an Arrow message or footer
+_MOST_METADATA = 64 << 20  # of a footer, or of an Arrow message
 _DEPTH = 16
 
 # Thrift's compact types.
@@ -72,8 +73,88 @@ class _Compact:
         elif kind == _STRUCT:
             for _, inner in self.fields(depth):
                 self.skip(inner, depth + 1)
-        else:  # page headers have no lists and maps
+        elif kind in (_LIST, _SET):
+            for inner in self.items(depth):
+                # Alone a truth is its type; in a list it has a byte.
+                self.skip(_BYTE if inner in (_TRUE, _FALSE) else inner, depth + 1)
+        else:  # neither footers nor page headers have maps
             raise ValueError("a value of an unknown type")
+
+    def items(self, depth: int = 0) -> Iterator[int]:
+        """The type of each value of a list; whoever takes one reads or skips the value."""
+        if depth > _DEPTH:
+            raise ValueError("lists too deep")
+        head = self.data[self.at]
+        self.at += 1
+        count = head >> 4 if head >> 4 < 15 else self.varint()
+        for _ in range(count):
+            yield head & 0x0F
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Where a column of a row group of a Parquet file lies, its dictionary first, and its bytes, page headers included."""
+
+    start: int
+    length: int
+
+
+def parquet_chunks(stream: BinaryIO) -> list[list[Chunk]]:
+    """The column chunks of each row group of a Parquet file, in the order of the file's columns.
+
+    Raises:
+        ValueError: a footer that cannot be read, or a column that is encrypted.
+    """
+    size = stream.seek(0, 2)
+    stream.seek(max(0, size - 8))
+    tail = stream.read(8)
+    length = struct.unpack_from("<I", tail)[0] if len(tail) == 8 else 0
+    if tail[4:] != b"PAR1" or not 0 < length <= min(size - 8, _MOST_METADATA):
+        raise ValueError("the footer of the file is missing")
+    stream.seek(size - 8 - length)
+    footer = _Compact(stream.read(length))
+    try:
+        return [
+            [_chunk(footer) for _ in _structs_in(footer, 1)]  # RowGroup.columns
+            for _ in _structs_in(footer, 4)  # FileMetaData.row_groups
+        ]
+    except IndexError:
+        raise ValueError("the footer of the file is cut off") from None
+
+
+def _structs_in(data: _Compact, wanted: int) -> Iterator[None]:
+    """Stands before each struct of the list in one field of a struct, which whoever iterates reads; skips the rest."""
+    for field, kind in data.fields():
+        if field != wanted or kind != _LIST:
+            data.skip(kind)
+            continue
+        for inner in data.items():
+            if inner != _STRUCT:
+                raise ValueError("a list of something else than it should be")
+            yield
+
+
+def _chunk(data: _Compact) -> Chunk:
+    """Reads a ColumnChunk."""
+    length = start = dictionary = -1
+    for field, kind in data.fields():
+        if field != 3 or kind != _STRUCT:  # meta_data
+            data.skip(kind)
+            continue
+        for inner, what in data.fields():
+            if what != _I64 or inner not in (7, 9, 11):
+                data.skip(what)
+                continue
+            number = data.number()
+            if inner == 7:
+                length = number  # total_compressed_size
+            elif inner == 9:
+                start = number  # data_page_offset
+            else:
+                dictionary = number  # dictionary_page_offset
+    if min(start, length) < 0:
+        raise ValueError("a column that does not say where it is, or is encrypted")
+    return Chunk(min(start, dictionary) if dictionary > 0 else start, length)
 
 
 @dataclass(frozen=True)
@@ -84,17 +165,13 @@ class Page:
     inflated: int
 
 
-def pages(stream: BinaryIO, start: int, length: int) -> Iterator[Page]:
+def pages(stream: BinaryIO, chunk: Chunk) -> Iterator[Page]:
     """The pages of a column chunk, its dictionary among them.
-
-    Args:
-        start: where the chunk begins in the file.
-        length: its bytes, headers included.
 
     Raises:
         ValueError: a page header that cannot be read.
     """
-    at, end = start, start + length
+    at, end = chunk.start, chunk.start + chunk.length
     while at < end:
         stream.seek(at)
         header = _Compact(stream.read(min(_HEADER_BYTES, end - at)))
