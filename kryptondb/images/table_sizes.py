@@ -1,9 +1,10 @@
 """How many bytes a column of a Parquet or Arrow file inflates to, known before any of it is inflated.
 
 pyarrow allocates what a page or a buffer declares, gigabytes for a file of some kB, and shows neither. The few numbers
-that say so are read here: where column chunks lie, their page headers (both in Thrift's compact protocol), and record
-batch messages (FlatBuffers). pyarrow would say where chunks lie, but what is wrong with their description ends the
-process there: a histogram of another length, a group without all columns, an encrypted column. Sources: parquet-format, `parquet.thrift`; Arrow, `format/Message.fbs` and `format/File.fbs`.
+that say so are read here: where column chunks lie and their page headers (Thrift's compact protocol), and record batch
+messages (FlatBuffers). pyarrow would say where chunks lie, but what is wrong with their description ends the process
+there: a histogram of another length, a group without all of its columns, an encrypted column. Sources: parquet-format,
+`parquet.thrift`; Arrow, `format/Message.fbs` and `format/File.fbs`.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class _Compact:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Where a column of a row group of a Parquet file lies, its dictionary first, and its bytes, page headers included."""
+    """Where a column of a row group of a Parquet file begins, and its bytes, page headers included."""
 
     start: int
     length: int
@@ -138,6 +139,8 @@ def _chunk(data: _Compact) -> Chunk:
     """Reads a ColumnChunk."""
     length = start = dictionary = -1
     for field, kind in data.fields():
+        if field == 8:
+            raise ValueError("its columns are encrypted")  # crypto_metadata
         if field != 3 or kind != _STRUCT:  # meta_data
             data.skip(kind)
             continue
@@ -153,7 +156,7 @@ def _chunk(data: _Compact) -> Chunk:
             else:
                 dictionary = number  # dictionary_page_offset
     if min(start, length) < 0:
-        raise ValueError("a column that does not say where it is, or is encrypted")
+        raise ValueError("a column that does not say where it is")
     return Chunk(min(start, dictionary) if dictionary > 0 else start, length)
 
 

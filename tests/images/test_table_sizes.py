@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import io
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as encryption
 import pytest
 from PIL import Image
 
@@ -193,6 +197,52 @@ def test_a_table_that_is_cut_while_it_is_read_is_an_error(name: str, tmp_path: P
         stream.truncate(100)
     with pytest.raises(ImageError, match="damaged table"):
         found[150].load()
+
+
+DAMAGED_FOOTERS = """
+import sys
+from pathlib import Path
+from kryptondb.errors import ImageError
+from kryptondb.images import find_images
+
+path = Path(sys.argv[1])
+whole = path.read_bytes()
+said = set()
+for place in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole) - 8):
+    for change in (0x01, 0x10, 0x30, 0x80):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ change]) + whole[place + 1 :])
+        try:
+            for source in find_images(str(path)):
+                source.load()
+        except ImageError as error:
+            said.add(error.message.partition("damaged table: ")[2])
+print(*sorted(said), sep="\\n")
+"""
+
+
+def test_no_damage_of_a_parquet_footer_ends_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "scans.parquet"
+    pq.write_table(pa.table({"image": [png(1), png(2)]}), path, store_schema=False)
+    run = subprocess.run([sys.executable, "-c", DAMAGED_FOOTERS, str(path)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "histogram size mismatch" in run.stdout  # pyarrow throws that where nobody catches it
+
+
+class _Keys(encryption.KmsClient):  # type: ignore[misc]
+    def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+        return base64.b64encode(key_bytes)
+
+
+def test_an_encrypted_column_is_said_to_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "scans.parquet"
+    table = pa.table({"image": [png(1), png(2)]})
+    chosen = encryption.EncryptionConfiguration("footer", column_keys={"column": ["image"]}, plaintext_footer=True)
+    factory = encryption.CryptoFactory(lambda _: _Keys())
+    keys = factory.file_encryption_properties(encryption.KmsConnectionConfig(), chosen)
+    with pq.ParquetWriter(path, table.schema, encryption_properties=keys) as writer:
+        writer.write_table(table)
+    with pytest.raises(ImageError, match="its columns are encrypted"):
+        next(find_images(str(path))).load()
 
 
 def test_a_damaged_group_of_paths_fails_alone(tmp_path: Path) -> None:
