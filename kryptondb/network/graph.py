@@ -155,6 +155,8 @@ class Network:
                 continue
             if len(node.shape) != 2 or node.shape[0] != 1 or node.shape[1] < 2:
                 continue
+            if any(self.nodes[reader].operator == "getitem" for reader in self.readers[index]):
+                continue  # it gives several results: its shape is that of the first
             behind = [other for other in self.nodes[index + 1 :] if other.rule is not Rule.CONSTANT]
             if all(i >= index or not self.varying[i] for other in behind for i in other.inputs) and not any(
                 self.regional[other.index] for other in behind
@@ -253,8 +255,9 @@ class Network:
         """
         if not self.traced:
             assert self.module is not None  # files hold traced networks only
-            # It was written for pictures as everybody has them, channel by channel: `.view` needs them so.
-            return self.module(images.contiguous()), {}
+            # It was written for pictures as everybody has them, channel by channel: `.view` needs them so. They are its
+            # own: it may write into them.
+            return self.module(images.clone(memory_format=torch.contiguous_format)), {}
         delicate = hiding(self)
         own = Watch(watched(self, delicate, False) if delicate else delicate)
         if not plain and not self.damaged:

@@ -43,12 +43,12 @@ def asked_twice(module: Callable[[torch.Tensor], torch.Tensor], image: torch.Ten
     with same_random_numbers_after():
         before, watch = _changing(module), _Draws()
         with watch:
-            first = module(image)
+            first = module(image.clone())  # it may write into what it is given
         if watch.operator:
             return first, f"it draws random numbers ({watch.operator})"
-        answers = [module(image)]
+        answers = [module(image.clone())]
         if _changing(module) != before:
-            answers += [module(image) for _ in range(_MORE)]
+            answers += [module(image.clone()) for _ in range(_MORE)]
     return first, next(filter(None, (why_differs(first, answer) for answer in answers)), None)
 
 

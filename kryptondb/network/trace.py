@@ -119,11 +119,11 @@ class _Asked:
         noise[1:] = 0.25 * noise[1:] + 0.5  # else both would have about the same mean, spread and largest value
         try:
             first, unsteady = asked_twice(module, noise[:1])
-            outputs = torch.cat([first, module(noise[1:])])
+            outputs = torch.cat([first, module(noise[1:].clone())])
         except Exception:  # noise is no picture to it: nothing is known of it, and it runs as it stands
             return cls(module, True, torch.zeros(0), None, noise)
         try:
-            both = module(noise)
+            both = module(noise.clone())
         except Exception:  # it takes one picture at a time
             return cls(module, True, outputs, unsteady, noise)
         return cls(module, unsteady is None and not _agree(both, outputs), outputs, unsteady, noise)
@@ -176,7 +176,7 @@ def _example(module: torch.nn.Module, input_shape: tuple[int, int, int]) -> torc
 def _classes(module: torch.nn.Module, example: torch.Tensor) -> int:
     shape = "x".join(str(size) for size in example.shape[1:])
     try:
-        output = module(example[:1])
+        output = module(example[:1].clone())
     except Exception as error:
         raise ModelError(f"the model cannot take an image of {shape}: {one_line(error)}") from error
     if not isinstance(output, torch.Tensor):

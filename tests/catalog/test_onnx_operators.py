@@ -292,6 +292,25 @@ def test_a_file_of_one_picture_may_join_the_batch_with_other_axes(tmp_path: Path
     np.testing.assert_allclose(built.module(torch.from_numpy(images)).numpy(), want, atol=1e-5)
 
 
+def test_a_file_of_one_picture_may_resize_to_sizes_that_are_worked_out_from_its_batch(tmp_path: Path) -> None:
+    """As torch exports `interpolate` with a size: the first sides of the picture's shape, then the size."""
+    nodes = [
+        node("Conv", ["images", "w"], "c"),
+        node("Shape", ["c"], "s"),
+        node("Slice", ["s", "zero", "two", "zero"], "first"),
+        node("Concat", ["first", "size"], "sizes", axis=0),
+        node("Resize", ["c", "", "", "sizes"], "r", mode="linear", coordinate_transformation_mode="align_corners"),
+        node("ReduceMean", ["r"], "scores", axes=[2, 3], keepdims=0),
+    ]
+    arrays = {"w": floats(8, 3, 3, 3), "zero": np.array([0]), "two": np.array([2]), "size": np.array([7, 9])}
+    path = file_of(tmp_path / "net.onnx", nodes, arrays, [1, 3, 6, 6])
+    built = build_model("net", "file", str(path), {})
+    images = floats(3, 3, 6, 6)
+    session = onnxruntime.InferenceSession(str(path))
+    want = np.concatenate([session.run(None, {"images": image[None]})[0] for image in images])
+    np.testing.assert_allclose(built.module(torch.from_numpy(images)).numpy(), want, atol=1e-5)
+
+
 def test_a_padding_of_channels_last_pictures_takes_any_number_of_them(tmp_path: Path) -> None:
     nodes = [
         node("Pad", ["images", "pads"], "a"),

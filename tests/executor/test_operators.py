@@ -158,6 +158,37 @@ def test_a_network_that_turns_its_axes_first_is_incremental_to_the_end() -> None
     np.testing.assert_allclose(run(Incremental((2, 2)), network, image, grid, full_mask(grid)), expected, atol=1e-6)
 
 
+SEVERAL_RESULTS = {
+    "largest": lambda x: x.flatten(2).max(2)[0],
+    "largest and its place": lambda x: sum(x.flatten(2).max(2)),
+    "median": lambda x: x.flatten(2).median(2).values,
+    "third": lambda x: x.flatten(2).kthvalue(3, 2).values,
+    "spread": lambda x: torch.std_mean(x, (2, 3))[0],
+    "range": lambda x: torch.aminmax(x.flatten(2), dim=2).max,
+    "halves": lambda x: torch.cat(x.mean((2, 3)).split([1, 3], 1)[::-1], 1),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL_RESULTS)
+def test_tiles_may_share_a_head_behind_an_operator_that_gives_several_results(name: str) -> None:
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.linear = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(SEVERAL_RESULTS[name](self.conv(x)))
+
+    network = trace(Network().eval(), (3, 12, 12))
+    assert network.traced and network.head is not None
+    image = torch.randn(1, 3, 12, 12)
+    grid = Grid(12, 12, (3, 3), (4, 4))
+    expected = naive(network.module, image, grid, full_mask(grid))
+    for head in (0, 9):
+        found = run(Incremental((2, 2), head=head), network, image, grid, full_mask(grid))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_the_tail_is_named_with_its_reason() -> None:
     network = trace(family("mobilenet_v3_small").eval(), (3, 48, 48))
     assert network.tail is not None

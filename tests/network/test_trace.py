@@ -314,6 +314,27 @@ def test_a_network_whose_answers_depend_on_the_batch_is_found_out(
     assert not trace(classifier(nn.Conv2d(3, 4, 3), nn.ReLU(), channels=4), (3, 8, 8)).batch_statistics
 
 
+@pytest.mark.parametrize("branches", [False, True], ids=["traced or not", "untraced"])
+def test_a_module_may_write_into_the_pictures_that_it_is_given(branches: bool) -> None:
+    class Standardizing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scores = classifier(nn.Conv2d(3, 4, 3), nn.ReLU(), channels=4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x.sub_(0.5).mul_(3)
+            return self.scores(x if not branches or float(x.sum()) < 1e9 else -x)
+
+    module, images = Standardizing().eval(), torch.rand(2, 3, 8, 8)
+    network = trace(module, (3, 8, 8))
+    assert network.unsteady is None and not network.batch_statistics
+    before = images.clone()
+    with torch.inference_mode():
+        found = network.run(images)[0]
+        torch.testing.assert_close(images, before, atol=0, rtol=0)
+        torch.testing.assert_close(found, module(before))
+
+
 @pytest.mark.parametrize(
     ("last", "activation"),
     [(nn.Softmax(1), "softmax"), (nn.LogSoftmax(1), "softmax"), (nn.Sigmoid(), "sigmoid"), (nn.Identity(), "softmax")],

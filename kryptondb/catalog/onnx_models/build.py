@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog.built import Built
 from kryptondb.catalog.options import PREPROCESS_OPTIONS, SCORE_OPTIONS, ModelOptions
-from kryptondb.errors import BindError, ModelError, did_you_mean
+from kryptondb.errors import BindError, ModelError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -147,9 +147,12 @@ def _check_batches(module: torch.nn.Module, shape: tuple[int, int, int], path: s
 
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, *shape, generator=generator)
-    with torch.no_grad():
-        together = module(images)
-        alone = [module(image[None]) for image in images]
+    try:
+        with torch.no_grad():
+            together = module(images)
+            alone = [module(image[None]) for image in images]
+    except RuntimeError as error:
+        raise ModelError(f"{path} is made for a batch of fixed size: {one_line(error)}", hint=BATCH_HINT) from error
     same = all(
         one.shape[1:] == both.shape and (one[0] - both).abs().max() <= SAME * one.abs().max().clamp(min=1)
         for one, both in zip(alone, together, strict=True)

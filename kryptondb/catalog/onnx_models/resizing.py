@@ -66,7 +66,7 @@ def resize(op: Operation) -> Function:
         wanted = scales if scales is not None else numbers(given[2])
         if len(wanted) != len(axes):
             raise Refused(f"it has {len(wanted)} sizes for {len(axes)} axes")
-        places = _without_batch(op, axes, wanted, scales is not None, _POLICIES[policy])
+        places = _without_batch(op, picture, axes, wanted, scales is not None, _POLICIES[policy])
         axes, wanted = [axes[place] for place in places], [wanted[place] for place in places]
         for axis, out, factor in _targets(picture, axes, wanted, scales is not None, _POLICIES[policy]):
             side = int(picture.shape[axis])
@@ -113,14 +113,19 @@ def _targets(
     return [(axis, size, factor) for axis, size, factor, side in found if size != side or factor != 1]
 
 
-def _without_batch(op: Operation, axes: list[int], wanted: list[Any], scaled: bool, policy: Any) -> list[int]:
+def _without_batch(
+    op: Operation, picture: torch.Tensor, axes: list[int], wanted: list[Any], scaled: bool, policy: Any
+) -> list[int]:
     """Places of the axes other than the batch. Refused where the batch is resized.
 
-    Sizes that were written for a batch of one, or of the size that a file is made for, leave it as it is.
+    Sizes that were written for a batch of one, or of the size that a file is made for, leave it as it is, as do those
+    that are worked out from the batch that runs.
     """
     counted = {axis for axis, side in enumerate(op.shapes[0] or ()) if not isinstance(side, int)}
     for axis, size in zip(axes, wanted, strict=True):
-        same = size == 1 if scaled else not isinstance(size, int) or size in (1, op.batch)
+        runs = picture.shape[axis]
+        kept = (1, op.batch, runs) if isinstance(runs, int) else (1, op.batch)
+        same = size == 1 if scaled else not isinstance(size, int) or size in kept
         if axis in counted and (policy is not None or not same):
             raise Refused("it resizes the batch")
     return [place for place, axis in enumerate(axes) if axis not in counted]
