@@ -129,7 +129,7 @@ def _traced(forward: Callable[..., Any], modules: list[torch.nn.Module], pair: t
         return "no module with weights was found behind it"
     try:
         with torch.no_grad():
-            both = forward(pair)
+            both = forward(pair.clone())  # it may write into what it is given
     except Exception as error:  # whatever the function raises: it may take no two images at once
         return f"it does not take two images at once ({type(error).__name__}: {error})"
     if not isinstance(both, torch.Tensor) or both.ndim == 0 or len(both) != 2:
@@ -140,7 +140,9 @@ def _traced(forward: Callable[..., Any], modules: list[torch.nn.Module], pair: t
         return error.message
     finally:
         with torch.no_grad():
-            again = forward(pair)  # what hooks and caches saw last were the tracer's tensors, which hold no numbers
+            again = forward(
+                pair.clone()
+            )  # what hooks and caches saw last were the tracer's tensors, which hold no numbers
     if (differs := why_differs(both, again)) is not None:
         return differs
     if network.failure is not None:

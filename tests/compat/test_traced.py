@@ -97,6 +97,15 @@ def test_a_function_that_takes_one_image_at_a_time_is_not_traced_and_says_why() 
     assert isinstance(why, str) and why.startswith("it does not take two images at once")
 
 
+def test_a_function_that_writes_into_its_images_is_not_traced_and_says_why() -> None:
+    module, images = (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)).eval(),
+        torch.rand(1, 3, 8, 8),
+    )
+    why = Tracer().trace(lambda x: module(x.sub_(0.5).mul_(4)), images, torch.zeros_like(images))
+    assert "writes into its input" in str(why)
+
+
 def test_tracing_leaves_real_tensors_with_hooks_and_caches_that_can_be_trained() -> None:
     class Caching(Sharp):
         def __init__(self) -> None:
