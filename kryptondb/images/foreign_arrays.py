@@ -36,7 +36,8 @@ def pictures_in(value: Any) -> Sequence[object] | None:
     certain what is what; `as_numpy` leaves them as they are.
     """
     if _is_tensor(value) and value.ndim == 4:
-        return list(value)
+        strided = value.is_nested or value.layout == sys.modules["torch"].strided
+        return list((value if strided else value.to_dense()).unbind())
     if _is_arrow(value) and not _is_arrow_scalar(value) and type(value).__name__ != "Tensor":
         return [value[row] for row in range(len(value))]
     return None
@@ -53,8 +54,10 @@ def as_numpy(value: object) -> NDArray[Any]:
     Raises:
         ValueError: it has no values that can be read here; the message says why.
     """
+    if np.ma.is_masked(value):
+        raise ValueError("an array with masked cells: say what they are, array.filled(value)")
     if isinstance(value, np.ndarray):
-        return value
+        return np.asarray(value)
     try:
         if _is_tensor(value):
             return _of_tensor(value)

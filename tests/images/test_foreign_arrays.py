@@ -62,6 +62,7 @@ ONE: dict[str, Callable[[], object]] = {
     "fixed lists": lambda: fixed_lists()[0],
     "lists": lambda: lists()[0],
     "memory": lambda: np.asarray(RGB)[:],
+    "masked array without a mask": lambda: np.ma.array(RGB),
 }
 
 
@@ -76,6 +77,10 @@ def test_an_array_of_any_library_is_the_picture_it_holds(make: Callable[[], obje
 
 BATCHES: dict[str, Callable[[], object]] = {
     "tensors": lambda: torch.from_numpy(np.stack([RGB, RGB[::-1]])).permute(0, 3, 1, 2),
+    "sparse tensors": lambda: torch.from_numpy(np.stack([RGB, RGB[::-1]])).permute(0, 3, 1, 2).to_sparse(),
+    "nested tensors": lambda: torch.nested.nested_tensor(
+        [torch.from_numpy(PIXELS).permute(2, 0, 1), torch.from_numpy(PIXELS[::-1].copy()).permute(2, 0, 1)]
+    ),
     "Arrow tensors": tensors,
     "chunks of Arrow tensors": lambda: pa.chunked_array([tensors()]),
     "fixed lists": fixed_lists,
@@ -124,6 +129,7 @@ def test_axes_say_where_the_channels_are() -> None:
         (torch.zeros(8), "a picture is an H x W"),
         (torch.zeros(2, 2, 3, 8, 8), "a picture is an H x W"),
         (np.array([[object()]]), "no known range"),
+        (np.ma.masked_greater(RGB, 200), r"masked cells: say what they are, array\.filled"),
         (pa.array([[[1, 2], [3]]])[0], "not equally long"),
         (pa.array([[[1, None]]])[0], "NULL"),
         (pa.array([None], pa.list_(pa.list_(pa.uint8())))[0], "NULL"),
