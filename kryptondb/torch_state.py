@@ -70,10 +70,7 @@ def _own_thread(stack: ExitStack) -> None:
             stack.callback(torch.set_autocast_enabled, device, True)
             torch.set_autocast_enabled(device, False)
     _without_function_modes(stack)
-    if _dispatch_modes():
-        from torch.utils._python_dispatch import _disable_current_modes
-
-        stack.enter_context(_disable_current_modes())
+    _without_dispatch_modes(stack)
     import numpy as np
 
     if np.float32(1e-40) * np.float32(1) == 0:  # torch does not say whether it is on
@@ -96,6 +93,13 @@ def _without_function_modes(stack: ExitStack) -> None:
         stack.callback(native._push_on_torch_function_stack, native._pop_torch_function_stack())
 
 
+def _without_dispatch_modes(stack: ExitStack) -> None:
+    from torch.utils import _python_dispatch as dispatch
+
+    for _ in range(_dispatch_modes()):
+        stack.callback(dispatch._push_mode, dispatch._pop_mode())
+
+
 def _function_modes() -> int:
     import torch
 
@@ -104,11 +108,11 @@ def _function_modes() -> int:
 
 
 def _dispatch_modes() -> int:
+    """How many this thread has; those "before dispatch" belong to whatever thread exports a model just now."""
     import torch
 
     native: Any = torch._C
-    operators: Any = torch._ops
-    return int(native._len_torch_dispatch_stack() + operators._len_torch_dispatch_stack_pre_dispatch())
+    return int(native._len_torch_dispatch_stack())
 
 
 @dataclass(frozen=True)
@@ -261,10 +265,35 @@ def building() -> Iterator[list[BaseException]]:
             return
         _inside.muted = _Muted({threading.get_ident()})
         try:
-            with _muted(_inside.muted):
+            with _muted(_inside.muted), _patched_here_alone():
                 yield _inside.muted.caught
         finally:
             _inside.muted = None
+
+
+@contextmanager
+def _patched_here_alone() -> Iterator[None]:
+    """What torch.fx puts in place of a class's methods while it traces is called by this thread alone.
+
+    Other threads may run modules meanwhile: their calls would become part of the graph.
+    """
+    from torch.fx._symbolic_trace import _Patcher
+
+    here, plain = threading.get_ident(), _Patcher.patch_method
+
+    def patch_method(self: _Patcher, cls: type, name: str, new: Callable[..., Any], deduplicate: bool = True) -> None:
+        original = getattr(cls, name)
+
+        def replaced(*arguments: Any, **named: Any) -> Any:
+            return (new if threading.get_ident() == here else original)(*arguments, **named)
+
+        plain(self, cls, name, replaced, deduplicate)
+
+    _Patcher.patch_method = patch_method  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        _Patcher.patch_method = plain  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kryptondb.network import trace
 from kryptondb.torch_state import building, is_as_own, leaves_numbers_alone, own_torch_state
+from tests.patience import PATIENCE
 
 
 class Doubling(TorchFunctionMode):
@@ -206,3 +210,40 @@ def test_a_filter_of_another_thread_that_is_set_and_reset_meanwhile_leaves_none_
     with building():
         other.__exit__(None, None, None)
     assert list(warnings.filters) == filters
+
+
+class Meeting(torch.nn.Module):
+    """While it is exported, another thread begins to work in the middle of each run, and ends before its end."""
+
+    def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        super().__init__()
+        self.begin, self.end = begin, end
+        self.first, self.second = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        values = self.first(images)
+        if torch.compiler.is_exporting():
+            self.begin()
+        scores = self.second(torch.relu(values)).mean((2, 3))
+        if torch.compiler.is_exporting():
+            self.end()
+        return scores
+
+
+def test_a_thread_that_runs_modules_while_another_traces_becomes_no_part_of_the_graph() -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.ReLU(), torch.nn.BatchNorm2d(3)).eval()
+    image = torch.rand(1, 3, 8, 8)
+    expected, found, state = module(image).detach(), [], ExitStack()
+
+    def begin() -> None:
+        state.enter_context(own_torch_state())
+        found.append(module(image))
+
+    with ThreadPoolExecutor(1) as other:
+        meeting = Meeting(
+            lambda: other.submit(begin).result(PATIENCE), lambda: other.submit(state.close).result(PATIENCE)
+        )
+        network = trace(meeting.eval(), (3, 16, 16))
+    assert network.failure is None
+    assert [node.operator for node in network.nodes if node.operator.startswith(("conv", "batch"))] == ["conv2d"] * 2
+    assert found and all(torch.equal(values, expected) for values in found)
