@@ -139,7 +139,11 @@ class NondeterministicModel(UserWarning):
     """A model answers one picture in two ways: what is said of it is approximate."""
 
     def __init__(self, model: str, why: str) -> None:
-        super().__init__(message_line(f'model "{model}": answers are approximate: {why}'))
+        super().__init__(model, why)  # which make the same warning again, as pickle and test runners do
+
+    def __str__(self) -> str:
+        model, why = self.args
+        return message_line(f'model "{model}": answers are approximate: {why}')
 
 
 class SkippedImages(UserWarning):
@@ -151,10 +155,13 @@ class SkippedImages(UserWarning):
 
     def __init__(self, images: Iterable[str]) -> None:
         self.images = tuple(images)
+        super().__init__(self.images)
+
+    def __str__(self) -> str:
         shown = ", ".join(shortened(name) for name in self.images[:_NAMED])
         more = f" and {len(self.images) - _NAMED:,} more" if len(self.images) > _NAMED else ""
         count = "1 image" if len(self.images) == 1 else f"{len(self.images):,} images"
-        super().__init__(plain_line(f"{count} skipped: {shown}{more}; result.errors says why"))
+        return plain_line(f"{count} skipped: {shown}{more}; result.errors says why")
 
 
 def warn(warning: Warning) -> None:

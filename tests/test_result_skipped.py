@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import warnings
@@ -119,3 +120,13 @@ def test_the_command_line_reports_skipped_images_once(folder: Path, tmp_path_fac
     )
     assert ran.returncode == 1
     assert ran.stderr.count("b.png") == 1 and "SkippedImages" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "warning", [kryptondb.SkippedImages(["a.png", "b.png"]), kryptondb.NondeterministicModel("net", "it draws noise")]
+)
+def test_a_warning_is_the_same_when_it_is_made_again_from_its_arguments(warning: Warning) -> None:
+    again = pickle.loads(pickle.dumps(warning))
+    assert type(again) is type(warning)
+    assert str(again) == str(warning) == str(type(warning)(*warning.args))
+    assert "2 images skipped: a.png, b.png" in str(again) or 'model "net"' in str(again)
