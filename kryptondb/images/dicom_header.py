@@ -104,7 +104,12 @@ def inflated(name: str, stream: BinaryIO) -> BinaryIO:
 def read_header(name: str, stream: BinaryIO) -> tuple[Dataset, Stored]:
     """What precedes the pixels, and how they are stored; `stream` then stands at their value."""
     from pydicom.filereader import dcmread
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import (
+        ExplicitVRBigEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        UncompressedTransferSyntaxes,
+    )
 
     header = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_READ), defer_size=_LARGE_ELEMENT)
     implicit, little = header.original_encoding
@@ -136,6 +141,15 @@ def read_header(name: str, stream: BinaryIO) -> tuple[Dataset, Stored]:
             f"{name}: a DICOM file with {stored.channels} samples a pixel, {stored.bits_stored} of "
             f"{stored.bits_allocated} bits each, is no picture"
         )
+    high_bit = integer(header, "HighBit", stored.bits_stored - 1)
+    plain = stored.syntax in UncompressedTransferSyntaxes  # decoders of others place samples by themselves
+    if plain and keyword == "PixelData" and high_bit != stored.bits_stored - 1:
+        raise ImageError(
+            f"{name}: its samples end at bit {high_bit}, not at bit {stored.bits_stored - 1} as those of "
+            f"{stored.bits_stored} bits do: such DICOM files are not read"
+        )
+    if integer(header, "PixelRepresentation", 0) not in (0, 1):
+        raise ImageError(f"{name}: it does not say whether its samples have a sign (PixelRepresentation)")
     if stored.frame_bytes > MOST_BYTES:
         raise ImageError(
             f"{name}: a frame of {stored.frame_bytes:,.0f} bytes is more than the {MOST_BYTES:,} that are read"

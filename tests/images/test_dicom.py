@@ -80,6 +80,21 @@ def test_unused_high_bits_are_no_part_of_a_sample(tmp_path: Path) -> None:
     assert np.array_equal(plain, overlaid)
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"BitsStored": 12, "HighBit": 15}, "end at bit 15, not at bit 11"),
+        ({"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 5}, "have a sign"),
+    ],
+)
+def test_samples_that_lie_elsewhere_than_the_standard_has_them_are_refused(
+    options: dict[str, int], reason: str, tmp_path: Path
+) -> None:
+    path = write_dicom(tmp_path / "a.dcm", RAMP, **options)
+    with pytest.raises(ImageError, match=reason):
+        grey(path)
+
+
 def test_a_modality_lut_and_a_voi_lut_are_looked_up() -> None:
     for name in ("mlut_18.dcm", "vlut_04.dcm"):
         path = bundled(name)
