@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from kryptondb.errors import ModelError
-from kryptondb.files.regular import check_regular
+from kryptondb.files.regular import check_regular, read_regular
 
 if TYPE_CHECKING:
     import torch
@@ -123,14 +123,16 @@ def _read_safetensors(path: str) -> Mapping[str, Any]:
         import safetensors.torch
     except ImportError:
         raise ModelError(f"{path} needs the safetensors package", hint="pip install safetensors") from None
-    size = Path(path).stat().st_size
-    with Path(path).open("rb") as file:
-        start = file.read(8)
-    header = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-    if header > min(MAX_SAFETENSORS_HEADER, size - 8):
-        raise ModelError(f"{path} is not a safetensors file: its header would be {header:,} bytes of {size:,}")
+    # Read, not mapped as load_file does: a mapped file that is cut short meanwhile ends the process.
     try:
-        return safetensors.torch.load_file(path, device="cpu")
+        data = read_regular(path, MAX_WEIGHTS_BYTES)
+    except OSError as error:
+        raise ModelError(f"the weights file {path} cannot be read: {error.strerror or error}") from error
+    header = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else len(data)
+    if header > min(MAX_SAFETENSORS_HEADER, len(data) - 8):
+        raise ModelError(f"{path} is not a safetensors file: its header would be {header:,} bytes of {len(data):,}")
+    try:
+        return safetensors.torch.load(data)
     except Exception as error:  # safetensors raises its own and plain Exceptions for damaged files
         raise ModelError(f"{path} is not a sound safetensors file: {_sentence(error)}") from error
 
