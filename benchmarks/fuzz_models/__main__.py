@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.fuzz_images.report import table_of, what_is_wrong
 from benchmarks.fuzz_images.watched import SECONDS, Verdict, verdicts
 from benchmarks.fuzz_models.damage import case
 from benchmarks.fuzz_models.originals import originals
@@ -21,11 +21,7 @@ MOST_MEMORY = 3 << 29  # bytes: what torch, onnx and a session take themselves, 
 
 def wrong(verdict: Verdict) -> str | None:
     """What is wrong with a verdict; None where nothing is."""
-    if verdict.outcome not in (TAKEN, REFUSED):
-        return verdict.outcome
-    if verdict.memory > MOST_MEMORY:
-        return f"{verdict.memory / 2**30:.2f} GiB of memory"
-    return None
+    return what_is_wrong(verdict, (TAKEN, REFUSED), MOST_MEMORY)
 
 
 def main() -> int:
@@ -53,19 +49,8 @@ def main() -> int:
             if chosen.keep:
                 chosen.keep.mkdir(parents=True, exist_ok=True)
                 (chosen.keep / f"{verdict.number}-{damaged.original.name}").write_bytes(damaged.data)
-    table = Table("format", "files", "cases", "taken", "refused", "wrong", "slowest", "memory")
-    for format, each in sorted(found.items()):
-        outcomes = [verdict.outcome for verdict in each]
-        table.add_row(
-            format,
-            str(sum(original.format == format for original in sound)),
-            f"{len(each):,}",
-            f"{outcomes.count(TAKEN):,}",
-            f"{outcomes.count(REFUSED):,}",
-            str(sum(wrong(verdict) is not None for verdict in each)),
-            f"{max(verdict.seconds for verdict in each):.1f} s",
-            f"{max(verdict.memory for verdict in each) / 2**20:,.0f} MiB",
-        )
+    files = Counter(original.format for original in sound)
+    table = table_of(found, files, {TAKEN: "taken", REFUSED: "refused"}, wrong)
     Console().print(table)
     print(
         f"{failures} of {chosen.cases:,} cases went wrong in {time.monotonic() - began:.0f} s"
