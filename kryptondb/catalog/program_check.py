@@ -422,11 +422,12 @@ class _Check:
 
 
 def _literal(argument: dict[str, Any]) -> Any:
-    """The number, flag, None or list of them that an argument is; the argument itself for anything computed."""
+    """The number, flag, text, None or list of numbers that an argument is; itself for anything computed."""
     ((tag, inner),) = argument.items()
     if tag == "as_none":
         return None
-    return inner if tag in ("as_int", "as_float", "as_bool", "as_ints", "as_floats", "as_bools") else argument
+    plain = ("as_int", "as_float", "as_bool", "as_ints", "as_floats", "as_bools", "as_string")
+    return inner if tag in plain else argument
 
 
 def _reduced(inputs: list[dict[str, Any]], graph: dict[str, Any]) -> int | None:

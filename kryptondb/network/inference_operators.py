@@ -116,8 +116,8 @@ def _is_extent(value: Any) -> bool:
     """Whether a kernel that goes over so many cells comes to an end, and never before a picture."""
     if isinstance(value, (list, tuple)):
         return all(_is_extent(item) for item in value)
-    if isinstance(value, str):  # 'same' or 'valid'
-        return True
+    if isinstance(value, str):
+        return value in ("same", "valid")
     return type(value) is int and 0 <= value <= _LARGEST_EXTENT
 
 

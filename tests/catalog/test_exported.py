@@ -68,6 +68,14 @@ def test_symbolic_sizes_constants_and_strings_survive(tmp_path: Path) -> None:
     torch.testing.assert_close(model.module(images), module(images))
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_padding_by_name_is_taken(padding: str, tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=padding), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    model = build_model("net", "file", export(module, tmp_path / "net.pt2"), {})
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(model.module(images), module(images))
+
+
 def test_the_fingerprint_depends_on_graph_weights_and_preprocessing(program: str, tmp_path: Path) -> None:
     first = build_model("net", "file", program, {}).fingerprint
     assert build_model("other", "file", program, {"labels": tuple("abcde")}).fingerprint == first

@@ -102,6 +102,7 @@ def test_every_listed_operator_gives_tensors_and_writes_into_its_first_argument_
         ("upsample_bicubic2d.default", "scales_w", {"as_sym_float": {"as_name": "size"}}),
         ("max_pool1d.default", "kernel_size", {"as_ints": [1 << 62]}),
         ("avg_pool2d.default", "padding", {"as_ints": [1, -3]}),
+        ("conv2d.padding", "padding", {"as_string": "half"}),
         ("grid_sampler.default", "interpolation_mode", {"as_int": 7}),
     ],
 )
