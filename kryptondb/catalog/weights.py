@@ -5,20 +5,19 @@ from __future__ import annotations
 import logging
 import pickletools
 import re
-import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from kryptondb.errors import ModelError
-from kryptondb.files.regular import check_regular, read_regular
+from kryptondb.files.regular import check_regular
+from kryptondb.files.schema import Unfit
 
 if TYPE_CHECKING:
     import torch
 
 MAX_WEIGHTS_BYTES = 16 << 30
-MAX_SAFETENSORS_HEADER = 64 << 20  # bytes of JSON; a network of 100,000 tensors needs 15 MB
 NAMED = 3  # how many tensors of a kind a message names
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")  # where training scripts put the state
 PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
@@ -119,22 +118,15 @@ def _misfit_hint(state: State, wanted: State, missing: list[str], unexpected: li
 
 
 def _read_safetensors(path: str) -> Mapping[str, Any]:
+    from kryptondb.files.tensors import open_tensors
+
     try:
-        import safetensors.torch
-    except ImportError:
-        raise ModelError(f"{path} needs the safetensors package", hint="pip install safetensors") from None
-    # Read, not mapped as load_file does: a mapped file that is cut short meanwhile ends the process.
-    try:
-        data = read_regular(path, MAX_WEIGHTS_BYTES)
+        with open_tensors(path, MAX_WEIGHTS_BYTES) as file:
+            return file.read()
     except OSError as error:
         raise ModelError(f"the weights file {path} cannot be read: {error.strerror or error}") from error
-    header = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else len(data)
-    if header > min(MAX_SAFETENSORS_HEADER, len(data) - 8):
-        raise ModelError(f"{path} is not a safetensors file: its header would be {header:,} bytes of {len(data):,}")
-    try:
-        return safetensors.torch.load(data)
-    except Exception as error:  # safetensors raises its own and plain Exceptions for damaged files
-        raise ModelError(f"{path} is not a sound safetensors file: {_sentence(error)}") from error
+    except Unfit as unfit:
+        raise ModelError(f"{path} is not a sound safetensors file: {unfit}") from unfit
 
 
 def _read_torch(path: str) -> Any:

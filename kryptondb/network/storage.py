@@ -1,7 +1,7 @@
 """A traced network in a file: one safetensors file, its tensors as they are and its nodes as JSON in the metadata.
 
 Nothing in such a file is executed: safetensors holds bytes, and functions are looked up by name. A file is read by the
-KryptonDB and the torch that wrote it, and while its checksum holds. Tensors are mapped into memory, not copied.
+KryptonDB and the torch that wrote it, and while its checksum holds.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
-import struct
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,8 +17,8 @@ from typing import Any
 import torch
 
 from kryptondb.atomic import atomic_file
-from kryptondb.files.regular import open_regular
-from kryptondb.files.schema import from_json
+from kryptondb.files.schema import Unfit, from_json
+from kryptondb.files.tensors import ALIGNMENT, MOST_HEADER, header_of, open_tensors
 from kryptondb.network.graph import Network
 from kryptondb.network.node_json import network_from_json, network_to_json
 from kryptondb.network.templates import Unreadable, Unwritable, items, mapping, text, whole
@@ -28,21 +26,12 @@ from kryptondb.version import __version__
 
 FORMAT = "kryptondb network 1"
 MOST_BYTES = 16 << 30
-MOST_HEADER = 64 << 20  # bytes of JSON; a network of 100,000 nodes needs about as much
-ALIGNMENT = 64  # bytes: where the first tensor begins, as torch's own memory does
 
-_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+#: What a network may hold; any other is traced anew.
+_DTYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
 
 
 def write_network(network: Network, path: Path) -> None:
@@ -59,7 +48,10 @@ def write_network(network: Network, path: Path) -> None:
     stored = dict(sorted(((n, t) for n, (t, _) in ordered.items()), key=lambda item: item[1].nbytes % ALIGNMENT != 0))
     nodes = json.dumps(value, separators=(",", ":"), allow_nan=False)
     metadata = {**_writer(), "network": nodes, "checksum": _checksum(nodes, stored.items())}
-    header = _header(metadata, stored)
+    try:
+        header = header_of(stored, metadata)
+    except Unfit as unfit:
+        raise Unwritable(str(unfit)) from unfit
     with atomic_file(path) as stream:
         stream.write(header)
         for tensor in stored.values():
@@ -67,28 +59,24 @@ def write_network(network: Network, path: Path) -> None:
 
 
 def read_network(path: Path) -> Network:
-    """Reads a network. It has no module; its constants lie in the mapped file, which may be replaced meanwhile.
+    """Reads a network. It has no module.
 
     Raises:
         Unreadable: there is no such file, it is damaged, or it is something else or another version's.
     """
-    from safetensors import safe_open
-
     try:
-        _check_header_size(path)  # and that it is a regular file, before it is opened by name
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            if any(metadata.get(key) != wanted for key, wanted in _writer().items()):
+        with open_tensors(path, MOST_BYTES) as file:
+            if any(file.metadata.get(key) != wanted for key, wanted in _writer().items()):
                 raise Unreadable("another version's file")
-            nodes = metadata.get("network", "")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-            if metadata.get("checksum") != _checksum(nodes, tensors.items()):
-                raise Unreadable("a damaged file")
-            return decode(from_json(nodes, MOST_HEADER), tensors)
+            tensors = file.read()
+        nodes = file.metadata.get("network", "")
+        if file.metadata.get("checksum") != _checksum(nodes, tensors.items()):
+            raise Unreadable("a damaged file")
+        return decode(from_json(nodes, MOST_HEADER), tensors)
     except Unreadable:
         raise
-    except Exception as error:  # safetensors and json raise many kinds for files that are not theirs
-        raise Unreadable(f"not a file of ours: {type(error).__name__}") from error
+    except Exception as error:  # torch raises many kinds for nodes that are not what was traced
+        raise Unreadable(f"not a file of ours: {error}") from error
 
 
 def decode(value: Any, tensors: dict[str, torch.Tensor]) -> Network:
@@ -136,29 +124,6 @@ def _in_memory_order(tensor: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
 
 def _inverse(order: list[int]) -> list[int]:
     return sorted(range(len(order)), key=order.__getitem__)
-
-
-def _header(metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> bytes:
-    """The head of a safetensors file: the length of its JSON, eight bytes, little end first; then the JSON."""
-    entries: dict[str, Any] = {"__metadata__": metadata}
-    end = 0
-    for name, tensor in tensors.items():
-        begin, end = end, end + tensor.nbytes
-        entries[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    header = json.dumps(entries, separators=(",", ":")).encode()
-    header += b" " * (-(len(header) + 8) % ALIGNMENT)
-    if len(header) > MOST_HEADER:
-        raise Unwritable("more nodes than a file takes")
-    return struct.pack("<Q", len(header)) + header
-
-
-def _check_header_size(path: Path) -> None:
-    """Refuses a header that is larger than any of ours, before it is read."""
-    with open_regular(path, MOST_BYTES) as file:
-        size = os.fstat(file.fileno()).st_size
-        start = file.read(8)
-    if len(start) < 8 or struct.unpack("<Q", start)[0] > min(MOST_HEADER, size - 8):
-        raise Unreadable("not a safetensors file")
 
 
 def _checksum(nodes: str, tensors: Iterable[tuple[str, torch.Tensor]]) -> str:

@@ -89,11 +89,12 @@ def test_a_network_is_read_back_as_it_was_traced(tmp_path: Path, drawn: tuple[nn
     assert_same(read_network(tmp_path / "net.network"), written, torch.float64)
 
 
-def test_weights_are_mapped_and_lie_as_the_convolutions_want_them(file: Path, network: Network) -> None:
+def test_weights_lie_as_the_convolutions_want_them_and_need_the_file_no_more(file: Path, network: Network) -> None:
     read = read_network(file)
     weights = [node.constant for node in read.nodes if node.constant is not None and node.constant.ndim == 4]
     assert weights and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
-    file.unlink()  # a mapped file lives on
+    with file.open("r+b") as stream:
+        stream.truncate(100)  # of a mapped file, the next read would end the process
     assert_same(read, network)
 
 
@@ -216,7 +217,7 @@ def test_a_damaged_file_is_unreadable_wherever_the_damage_is(file: Path, network
 
 def test_a_header_that_claims_too_much_is_not_read(file: Path) -> None:
     file.write_bytes(struct.pack("<Q", 1 << 40) + file.read_bytes()[8:])
-    with pytest.raises(Unreadable, match="not a safetensors file"):
+    with pytest.raises(Unreadable, match="its header would be"):
         read_network(file)
 
 
