@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog.options import MAX_CLASSES
@@ -19,8 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from kryptondb.images.preprocess import Preprocess
-
-OWN_SOURCES = ("torch.", "torchvision.", "builtins.")  # classes that a version of a library fixes
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,14 +192,14 @@ def fingerprint(structure: str, module: torch.nn.Module, preprocess: Preprocess)
     for name, tensor in sorted(_tensors(module), key=lambda item: item[0]):
         if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
             add(f"{name} {tensor.layout}")
-        for part in _dense_parts(tensor.detach().cpu()):
+        for part in dense_parts(tensor.detach().cpu()):
             add(f"{name} {part.dtype} {tuple(part.shape)}")
             if part.numel():
                 digest.update(part.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _dense_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def dense_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The tensor itself, or dense tensors that say what one of another kind holds."""
     import torch
 
@@ -222,30 +217,6 @@ def _dense_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return (tensor if tensor.layout == torch.strided else tensor.to_dense(),)
 
 
-def module_structure(module: torch.nn.Module) -> str:
-    """A module's computation as text: its tree, and what torch's own classes do not show there.
-
-    Of every other class, the source, and the numbers and words that its modules keep as plain attributes.
-    """
-    import torch
-
-    parts = [re.sub(r" at 0x[0-9a-f]+", "", repr(module))]
-    for kind in sorted({base for part in module.modules() for base in type(part).__mro__}, key=_qualified):
-        if not _qualified(kind).startswith(OWN_SOURCES):
-            methods = [_source(value) for value in vars(kind).values() if inspect.isfunction(value)]
-            parts.append("\n".join([_qualified(kind), *methods]))
-    for path, part in module.named_modules():
-        if not _qualified(type(part)).startswith(OWN_SOURCES):
-            for name, value in sorted(vars(part).items()):
-                if inspect.isfunction(value) or (_is_plain(value) and name != "training"):
-                    parts.append(f"{path}.{name} = {_source(value) if inspect.isfunction(value) else value!r}")
-    parts.extend(part.code for part in module.modules() if isinstance(part, torch.fx.GraphModule))
-    for path, part in module.named_modules():
-        if isinstance(part, torch.jit.ScriptModule):
-            parts.append(f"{path}: {getattr(part, 'code', '')}")
-    return "\n".join(parts)
-
-
 def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     import torch
 
@@ -255,25 +226,6 @@ def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
         for name, value in vars(part).items():
             if isinstance(value, torch.Tensor):  # a constant that was never registered as a buffer
                 yield f"{path}.{name}", value
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, (tuple, list)):
-        return all(_is_plain(item) for item in value)
-    return isinstance(value, (bool, int, float, str))
-
-
-def _qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _source(function: FunctionType) -> str:
-    """The function's source; for one typed at a prompt, its code."""
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        code = function.__code__
-        return f"{code.co_name} {code.co_code.hex()} {code.co_names} {[c for c in code.co_consts if _is_plain(c)]}"
 
 
 def _described(output: Any) -> str:

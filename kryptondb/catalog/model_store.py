@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kryptondb.catalog.build import absolute_source, build_model, finish, named_files
 from kryptondb.catalog.built import Built
 from kryptondb.catalog.describe import Row, describe_model, describe_network, input_size
-from kryptondb.catalog.model import Model, module_structure, own_copy, unwrapped
+from kryptondb.catalog.model import Model, own_copy, unwrapped
 from kryptondb.catalog.network_cache import NetworkCache
 from kryptondb.catalog.options import ModelOptions
 from kryptondb.catalog.remembered import (
@@ -59,7 +59,7 @@ class ModelStore:
         self._lock = threading.RLock()
         self._registered: dict[str, tuple[Model, str]] = {}  # with the time of registration
         self._built: dict[str, Model] = {}
-        self._networks: dict[str, Network] = {}  # by fingerprint
+        self._networks: dict[str | Model, Network] = {}  # by fingerprint; a registered model's by the model itself
 
     def create(self, name: str, kind: str, source: str, options: Mapping[str, object], replace: bool = False) -> Model:
         """CREATE MODEL: builds first, then remembers, so that what is remembered has worked once.
@@ -105,6 +105,7 @@ class ModelStore:
         """
         import torch
 
+        from kryptondb.catalog.structure import module_structure
         from kryptondb.images.preprocess import Preprocess
 
         if not isinstance(module, torch.nn.Module):
@@ -163,8 +164,9 @@ class ModelStore:
         """The model as a graph of operators, traced once a session at most. Raises what `get` raises."""
         model = self.get(name)
         with self._lock:
-            cache = None if name.casefold() in self._registered else self._cache
-            network = self._networks.get(model.fingerprint)
+            key = self._key(model)
+            cache = None if key is model else self._cache
+            network = self._networks.get(key)
             if network is None and cache is not None:
                 network = self._fitting_network(model)
             if network is None:
@@ -175,7 +177,7 @@ class ModelStore:
                     warn(NondeterministicModel(model.name, network.unsteady))
                 if cache is not None:
                     cache.write(model.fingerprint, network)
-            self._networks[model.fingerprint] = network
+            self._networks[key] = network
             return network
 
     def drop(self, name: str, if_exists: bool = False) -> bool:
@@ -296,13 +298,19 @@ class ModelStore:
         if not self._catalog.has_fingerprint(record.fingerprint):
             self._cache.forget(record.fingerprint)
 
+    def _key(self, model: Model) -> str | Model:
+        """What its network is kept under: no fingerprint says all that a module of the user's may compute."""
+        registered = self._registered.get(model.name.casefold())
+        return model if registered is not None and registered[0] is model else model.fingerprint
+
     def _forget(self, folded: str) -> None:
         """Lets go of what this session holds under a name, so that a model replaced many times is held once."""
-        built, registered = self._built.pop(folded, None), self._registered.pop(folded, None)
+        built, registered = self._built.pop(folded, None), self._registered.get(folded)
         for model in (built, registered[0] if registered else None):
-            network = self._networks.pop(model.fingerprint, None) if model is not None else None
+            network = self._networks.pop(self._key(model), None) if model is not None else None
             if network is not None:
                 network.forget()
+        self._registered.pop(folded, None)
 
     def _unknown(self, name: str) -> BindError:
         near = did_you_mean(name, self.names())

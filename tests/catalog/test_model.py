@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from kryptondb.catalog.model import count_classes, fingerprint, module_structure, own_copy, parameter_count
+from kryptondb.catalog.model import count_classes, fingerprint, own_copy, parameter_count
+from kryptondb.catalog.structure import module_structure
 from kryptondb.errors import ModelError
 from kryptondb.images.preprocess import Preprocess
 from tests.catalog.networks import Pair, small_net
