@@ -423,9 +423,19 @@ class _Check:
 
 def _literal(argument: dict[str, Any]) -> Any:
     """The number, flag, text, None or list of numbers that an argument is; itself for anything computed."""
+    import torch
+
     ((tag, inner),) = argument.items()
     if tag == "as_none":
         return None
+    # One of each stands for all: torch knows the numbers that files have for them.
+    enumerated = {
+        "as_scalar_type": torch.float32,
+        "as_layout": torch.strided,
+        "as_memory_format": torch.contiguous_format,
+    }
+    if tag in enumerated:
+        return enumerated[tag]
     plain = ("as_int", "as_float", "as_bool", "as_ints", "as_floats", "as_bools", "as_string")
     return inner if tag in plain else argument
 

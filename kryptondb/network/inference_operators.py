@@ -125,6 +125,12 @@ def _is_mode(value: Any) -> bool:
     return type(value) is int and 0 <= value <= 2
 
 
+def _is_enumerated(value: Any) -> bool:
+    """Whether it is a type, a layout or an order in memory itself: torch takes any number for one, and ends by it."""
+    return value is None or isinstance(value, (torch.dtype, torch.layout, torch.memory_format))
+
+
+_ENUMERATED = (_is_enumerated, "is a number where torch's own name belongs")
 _EXTENT = (_is_extent, "is no size of a window")
 _MODE = (_is_mode, "is no mode")
 _OFF = (_is_off, "is for training")
@@ -135,8 +141,12 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "training": _OFF,  # batch norm: writes into its statistics
     "use_input_stats": _OFF,  # instance norm: the same
     "dilation": _EXTENT,
+    "dtype": _ENUMERATED,
     "interpolation_mode": _MODE,  # of grid_sampler, which leaves its result as memory was for any other
     "kernel_size": _EXTENT,
+    "layout": _ENUMERATED,
+    "memory_format": _ENUMERATED,
+    "out_dtype": _ENUMERATED,
     "output_padding": _EXTENT,
     "padding": _EXTENT,
     "padding_mode": _MODE,

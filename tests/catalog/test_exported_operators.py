@@ -104,6 +104,10 @@ def test_every_listed_operator_gives_tensors_and_writes_into_its_first_argument_
         ("avg_pool2d.default", "padding", {"as_ints": [1, -3]}),
         ("conv2d.padding", "padding", {"as_string": "half"}),
         ("grid_sampler.default", "interpolation_mode", {"as_int": 7}),
+        ("to.other", "memory_format", {"as_int": -1}),
+        ("_to_copy.default", "memory_format", {"as_sym_int": {"as_name": "size"}}),
+        ("sum.default", "dtype", {"as_int": 6}),
+        ("ones_like.default", "layout", {"as_float": 0.0}),
     ],
 )
 def test_arguments_that_a_kernel_trusts_are_checked(program: str, name: str, argument: str, value: Any) -> None:
