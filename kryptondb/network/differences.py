@@ -39,6 +39,7 @@ class Effects:
 
 
 _known: WeakKeyDictionary[Network, Effects] = WeakKeyDictionary()
+_before_jumps: WeakKeyDictionary[Network, frozenset[int]] = WeakKeyDictionary()
 
 
 def effects_of(network: Network) -> Effects:
@@ -64,6 +65,23 @@ def _found(network: Network) -> Effects:
         frozenset(index for node in linear for index in shifts_of(node)),
         frozenset(read),
     )
+
+
+def before_jumps(network: Network) -> frozenset[int]:
+    """The nodes whose values an operator that jumps depends on, such as the rounding of a quantized network.
+
+    There a difference in the last place may become a whole step, so none of them may be computed in a way that rounds
+    otherwise than the network itself.
+    """
+    known = _before_jumps.get(network)
+    if known is None:
+        found: set[int] = set()
+        for node in reversed(network.nodes):
+            row = row_of(node)
+            if node.index in found or (row is not None and row.jumps):
+                found.update(node.inputs)
+        known = _before_jumps[network] = frozenset(found)
+    return known
 
 
 def shifts_of(node: Node) -> tuple[int, ...]:

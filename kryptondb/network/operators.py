@@ -44,6 +44,7 @@ class Operator:
         hides: whether oneDNN makes a number of NaN in it.
         bound: how large its numbers can be; None where nothing is known.
         identity: whether it gives its first argument itself, where that is of the result's type and device.
+        jumps: whether the smallest difference of its input may become a whole number of its result.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Operator:
     hides: bool = False
     bound: Bound | None = None
     identity: bool = False
+    jumps: bool = False
 
     @property
     def in_place(self) -> Callable[..., Any] | None:
@@ -158,8 +160,9 @@ _ROWS: tuple[Operator, ...] = (
     ),
     Operator("rsub", pointwise.elementwise, bound=bounds.total),
     *_rows("maximum minimum fmax fmin", pointwise.elementwise, bound=bounds.any_of),
+    *_rows("floor_divide remainder fmod", pointwise.elementwise, jumps=True),
     *_rows(
-        """floor_divide remainder fmod pow float_power atan2=arctan2 hypot xlogy=special_xlogy special_xlog1py copysign
+        """pow float_power atan2=arctan2 hypot xlogy=special_xlogy special_xlog1py copysign
         logaddexp logaddexp2 heaviside nextafter gt=greater ge=greater_equal lt=less le=less_equal eq ne=not_equal
         logical_and logical_or logical_xor bitwise_and=__and__ bitwise_or=__or__ bitwise_xor=__xor__ where lerp addcmul
         addcdiv masked_fill isclose ldexp""",
@@ -193,7 +196,13 @@ _ROWS: tuple[Operator, ...] = (
     *_rows("abs=absolute mish", pointwise.elementwise, writes_over=True, bound=bounds.same),
     *_rows("elu celu selu", pointwise.elementwise, writes_over=True, bound=bounds.exponential),
     *_rows("hardsigmoid erf=special_erf sin cos", pointwise.elementwise, writes_over=True, bound=bounds.at_most(1.0)),
-    *_rows("floor ceil round=special_round trunc=fix", pointwise.elementwise, writes_over=True, bound=bounds.next_to),
+    *_rows(
+        "floor ceil round=special_round trunc=fix",
+        pointwise.elementwise,
+        writes_over=True,
+        bound=bounds.next_to,
+        jumps=True,
+    ),
     *_rows(
         """exp log sqrt rsqrt square reciprocal exp2=special_exp2 expm1=special_expm1 log2 log10 log1p=special_log1p
         erfc=special_erfc frac sgn tan sinh cosh asin=arcsin acos=arccos atan=arctan asinh=arcsinh acosh=arccosh

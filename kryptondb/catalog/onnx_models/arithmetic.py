@@ -199,50 +199,6 @@ def _is_infinite(op: Operation) -> Function:
     return apply
 
 
-def _scale_along(value: torch.Tensor, given: Any, axis: int) -> Value:
-    """A scale or zero point as it broadcasts: one number, or one for each place along an axis."""
-    given = tensor_of(given, value.device)
-    if given.numel() == 1:
-        return given.reshape(())
-    if given.ndim != 1:
-        raise Refused("it has a scale for blocks")
-    return given.reshape([-1 if place == axis % value.ndim else 1 for place in range(value.ndim)])
-
-
-def _dequantize(op: Operation) -> Function:
-    axis = op.attribute("axis", 1)
-
-    def apply(value: Any, scale: Any, zero: Any = None) -> Value:
-        value = tensor_of(value).float()
-        if zero is not None:
-            value = value - _scale_along(value, zero, axis).float()
-        return value * _scale_along(value, scale, axis)
-
-    return apply
-
-
-def _quantize(op: Operation) -> Function:
-    """Rounds to the nearest even number of steps, and stays in the type's range."""
-    axis = op.attribute("axis", 1)
-    kind = op.attribute("output_dtype", 0) or (op.types[2] if op.has(2) else onnx.TensorProto.UINT8)
-    bounds: dict[int, torch.dtype] = {
-        onnx.TensorProto.UINT8: torch.uint8,
-        onnx.TensorProto.INT8: torch.int8,
-        onnx.TensorProto.INT16: torch.int16,
-    }
-    if kind not in bounds:
-        raise Refused(f"it makes numbers of type {kind}")
-    low, high = torch.iinfo(bounds[kind]).min, torch.iinfo(bounds[kind]).max
-
-    def apply(value: torch.Tensor, scale: Any, zero: Any = None) -> Value:
-        steps = torch.round(value / _scale_along(value, scale, axis))
-        if zero is not None:
-            steps = steps + _scale_along(value, zero, axis).float()
-        return torch.clamp(steps, low, high).to(bounds[kind])
-
-    return apply
-
-
 ARITHMETIC: dict[str, Operator] = {
     "Abs": _unary(torch.abs, 13),
     "Acos": _unary(torch.acos, 22),
@@ -264,7 +220,6 @@ ARITHMETIC: dict[str, Operator] = {
     "Clip": Operator(_clip, "min max", 13),
     "Cos": _unary(torch.cos, 22),
     "Cosh": _unary(torch.cosh, 22),
-    "DequantizeLinear": Operator(_dequantize, "axis", 28),
     "Div": _binary(_divided, 14),
     "Dropout": Operator(_dropout, "ratio seed", 22, spare=1),
     "Elu": Operator(_elu, "alpha", 22),
@@ -295,7 +250,6 @@ ARITHMETIC: dict[str, Operator] = {
     "Or": _binary(torch.logical_or, 7),
     "Pow": _binary(_power, 15),
     "PRelu": Operator(_slope, newest=16),
-    "QuantizeLinear": Operator(_quantize, "axis output_dtype saturate", 28),
     "Reciprocal": _unary(torch.reciprocal, 13),
     "Relu": _unary(torch.relu, 14),
     "Round": _unary(torch.round, 22),

@@ -33,6 +33,14 @@ from kryptondb.catalog.onnx_models.host import HOST_HANDLERS
 from kryptondb.catalog.onnx_models.module import OnnxModule, Step, first_line, last_reads, several
 from kryptondb.catalog.onnx_models.operation import PICTURES, SMALL, Operation, Refused, Value, host
 from kryptondb.catalog.onnx_models.operators import OPERATORS
+from kryptondb.catalog.onnx_models.quantization import (
+    GIVING,
+    TAKING,
+    Dequantized,
+    Scaled,
+    in_whole_numbers,
+    quantized_type,
+)
 from kryptondb.catalog.onnx_models.reading import BATCH_HINT, DOMAINS, Array, OnnxFile
 from kryptondb.catalog.onnx_models.torch_log import without_torch_log
 from kryptondb.errors import ModelError
@@ -53,9 +61,11 @@ _ELEMENTS = {
     torch.int32: onnx.TensorProto.INT32,
     torch.int64: onnx.TensorProto.INT64,
 }
-_MOVING = frozenset(
-    ["Cast", "CastLike", "DequantizeLinear", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Shape"]
-)
+#: Operators that give the numbers that they are given, in another order, or take any.
+_MOVING = """Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Identity MaxPool Pad Relu Reshape Slice
+    SpaceToDepth Split Squeeze Tile Transpose Unsqueeze"""
+MOVING = frozenset(_MOVING.split())
+TAKING_WHOLE = MOVING | TAKING | {"Cast", "CastLike", "Shape", "Size"}
 
 
 @dataclass(frozen=True)
@@ -101,8 +111,10 @@ class Translation:
         self.computed: dict[str, Computed] = {}
         self.spoiled: dict[str, ModelError] = {}
         self.aliases: dict[str, str] = {}
+        self.scaled: dict[str, Scaled] = {}
+        self.dequantized: dict[str, Dequantized] = {}
         self.transposes: dict[str, tuple[str, list[int]]] = {}
-        self.bytes: set[str] = set()  # values that are whole numbers of 8 bits in the file, and float32 here
+        self.whole: dict[str, int] = {}  # types of values that are whole numbers in the file, and float32 here
         self.steps: list[tuple[str, Step, Sequence[str | None], Sequence[str]]] = []
         self.lines: list[str] = []  # the computation as text
         self.producer: dict[str, tuple[Any, str | None]] = {}  # of each computed value: its node and first input
@@ -121,7 +133,7 @@ class Translation:
         with without_torch_log():
             self.computed[IMAGE] = self._picture(shape, static)
             if is_bytes:
-                self.bytes.add(IMAGE)
+                self.whole[image] = onnx.TensorProto.UINT8
             if channels_last:
                 self._transpose(IMAGE, image, [0, 2, 3, 1], "channels_last")
             else:
@@ -233,10 +245,27 @@ class Translation:
         permutation = attributes.get("perm") if node.op_type == "Transpose" else None
         if permutation is not None and sorted(permutation) == list(range(len(permutation))):
             self._transpose(str(reads[0]), node.output[0], permutation, node.name)
+            if node.input[0] in self.whole:
+                self.whole[node.output[0]] = self.whole[node.input[0]]
             return
-        if node.op_type not in _MOVING and any(name in self.bytes for name in reads):
-            raise Refused("it computes with a picture's whole numbers of 8 bits")
-        self._step(node, attributes, reads)
+        if node.op_type not in TAKING_WHOLE and any(name in self.whole for name in node.input):
+            raise Refused("it computes with whole numbers of a few bits")
+        known = {name: self.known[name] for name in reads if name is not None and name in self.known}
+        of_reads = onnx.NodeProto()
+        of_reads.CopyFrom(node)
+        of_reads.input[:] = [name or "" for name in reads]
+        parts = in_whole_numbers(of_reads, attributes, known, self.scaled, self.dequantized)
+        if parts is None:
+            self._step(node, attributes, reads)
+            return
+        nodes, constants = parts
+        self._spend(sum(value.nbytes for name, value in constants.items() if name not in self.known))
+        self.known.update(constants)
+        for part in nodes:
+            self._step(part, self._attributes(part)[0], [self.resolved(name) if name else None for name in part.input])
+        if node.op_type == "DequantizeLinear":
+            scale = np.float32(constants[nodes[-1].input[1]])
+            self.scaled[node.output[0]] = Scaled(self.resolved(nodes[0].output[0]), scale)
 
     def _if(self, node: Any, reads: list[str | None]) -> None:
         """Puts the branch that a known condition chooses in the node's place."""
@@ -270,6 +299,10 @@ class Translation:
                     raise
             else:
                 self.known.update(zip(filter(None, node.output), results, strict=True))
+                if node.op_type == "DequantizeLinear" and values[0] is not None and values[1] is not None:
+                    zero = values[2] if len(values) > 2 else None
+                    axis = attributes.get("axis", 1)
+                    self.dequantized[node.output[0]] = Dequantized(values[0], values[1], zero, axis)
                 return
         check_understood(operator, schema, attributes, [bool(name) and name in self._reads for name in node.output])
         shapes = [None if value is None else value.shape for value in values]
@@ -313,13 +346,16 @@ class Translation:
             self.known.update((name, _typed(result)) for name, result in zip(node.output, results, strict=False))
             return
         first = next(name for name in reads if name is not None and name not in self.known)
+        kinds = [self.whole[name] for name in node.input if name in self.whole]
+        if op.kind in GIVING:
+            self.whole[node.output[0]] = quantized_type(op)
+        elif kinds and op.kind in MOVING:
+            self.whole.update(dict.fromkeys(filter(None, node.output), kinds[0]))
         if op.kind in ("Identity", "Dropout") or _changes_nothing(op, results[0], fakes[0]):
             self._alias(node.output[0], first)
             return
         computed = [None if name in self.known else name for name in reads]
         self._add(op, step, computed, node, results)
-        if first in self.bytes and op.kind not in ("Cast", "CastLike", "DequantizeLinear"):
-            self.bytes.add(node.output[0])
 
     def _add(self, op: Operation, step: Step, reads: Sequence[str | None], node: Any, results: Sequence[Any]) -> None:
         name = self._unique(op.name or f"{op.kind}_{len(self.steps)}")
@@ -340,7 +376,7 @@ class Translation:
         self.aliases[name] = source
 
     def _transpose(self, source: str, output: str, permutation: Sequence[int], name: str) -> None:
-        before, is_bytes = self.transposes.get(source), source in self.bytes
+        before = self.transposes.get(source)
         combined = list(permutation)
         if before is not None and len(before[1]) == len(combined):
             source, combined = before[0], [before[1][place] for place in permutation]
@@ -355,8 +391,6 @@ class Translation:
             result = step([self.computed[source].fake])
         self._add(op, step, [source], node, [result])
         self.transposes[output] = (source, combined)
-        if is_bytes:
-            self.bytes.add(output)
 
     def _operation(
         self,
@@ -375,7 +409,9 @@ class Translation:
             present=[bool(name) for name in node.input],
             outputs=len(node.output),
             shapes=shapes,
-            types=[_element_type(value) for value in values],
+            types=[
+                self.whole.get(name) or _element_type(value) for name, value in zip(node.input, values, strict=True)
+            ],
             batch=self.batch,
         )
 
@@ -519,7 +555,9 @@ def _typed(value: Any) -> Array:
 
 
 def _changes_nothing(op: Operation, result: Any, source: Any) -> bool:
-    """Whether a cast is one between floating point types, which are all float32 here."""
+    """Whether a step gives what it is given: casts between floating point types do, which are all float32 here."""
+    if op.kind == "DequantizeLinear":
+        return result is source
     return (
         op.kind in ("Cast", "CastLike")
         and isinstance(source, torch.Tensor)

@@ -9,6 +9,7 @@ import torch
 
 from kryptondb.executor.convolutions.winograd import Block
 from kryptondb.network import Network, Node
+from kryptondb.network.differences import before_jumps
 from kryptondb.network.node import Ref
 from kryptondb.optimizer.cost import LayerShape
 from kryptondb.optimizer.layers import shape_of
@@ -22,12 +23,13 @@ _LARGEST_BLOCK = 6
 def transformable(network: Network, node: Node) -> LayerShape | None:
     """The shape of a convolution that Winograd's method can compute from its differences, None for every other node.
 
-    Those go from regions to regions, with stride and dilation 1, one group, and a kernel larger than 1 x 1.
+    Those go from regions to regions, with stride and dilation 1, one group, and a kernel larger than 1 x 1. Nothing may
+    round what they give to whole numbers later: the method's own rounding would become steps.
     """
     shape = shape_of(node, network) if network.regional[node.index] else None
     if shape is None or shape.stride != (1, 1) or shape.groups != 1 or not blocks_for(shape.kernel):
         return None
-    return shape
+    return None if node.index in before_jumps(network) else shape
 
 
 def weight_of(network: Network, node: Node) -> torch.Tensor:
