@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from kryptondb.errors import Error, ExecutionError, ReaderLeftError
 from kryptondb.files.regular import descriptor_of
-from kryptondb.paths import expanded, unusable
+from kryptondb.paths import expanded, scheme_of, unusable
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -42,7 +42,8 @@ def target_of(path: str | Path) -> Path:
     """
     problem = unusable(path)
     if problem is not None:
-        raise ExecutionError(f"cannot write {str(path)!r}: {problem}")
+        hint = "Write a file here, and copy it there." if scheme_of(str(path)) is not None else None
+        raise ExecutionError(f"cannot write {str(path)!r}: {problem}", hint=hint)
     target = expanded(path)
     return target if is_stream(target) else Path(os.path.realpath(target))
 

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kryptondb.ending import Ended, told_to_end
 from kryptondb.errors import Error, ExecutionError, NondeterministicModel, ParseError, SkippedImages
+from kryptondb.files.endings import ENDINGS, format_of, named
 from kryptondb.formulas import FORMULAS
+from kryptondb.paths import expanded
 from kryptondb.plain_text import message_line, plain
-from kryptondb.writers import FORMATS, SUFFIXES
+from kryptondb.writers import FORMATS
 
 if TYPE_CHECKING:
     from kryptondb.grammar.statements import Statement
@@ -38,8 +40,8 @@ formats:
   table  for people: tables, and heat maps in colour on a terminal (the default)
   json   one object a row and line; heat maps are lists of rows, NaN is null
   csv    a header and one line a row
-  arrow  the Arrow IPC stream of one result
--o also takes the endings of COPY (.png, .html, .dcm, .parquet, .feather, ... or a folder) for one SELECT.
+  arrow  one result in Arrow's IPC format: a stream, or a file with -o (a stream there too if it ends in .arrows)
+-o also takes the endings of COPY (.png, .html, .dcm, .parquet, ... or a folder) for one SELECT.
 
 examples:
   kryptondb -c "SHOW SAMPLES"
@@ -47,6 +49,10 @@ examples:
   kryptondb clinic.krypton --param image=scan.png --format csv -o cells.csv \\
       -c "SELECT * FROM occlude(chest, \\$image, class => TOP 3)"
 """
+
+
+#: The formats of `--format arrow`.
+_ARROW = ("arrow", "arrows")
 
 
 class _Source(argparse.Action):
@@ -171,7 +177,7 @@ def _main(argv: Sequence[str] | None) -> int:
     if not sources and sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
         if chosen.output:
             parser.error("-o needs -c, -f or standard input")
-        if format == "arrow":
+        if format in _ARROW:
             parser.error("--format arrow needs -c, -f or standard input")
         from kryptondb.repl import run_prompt
         from kryptondb.session import connect
@@ -179,7 +185,7 @@ def _main(argv: Sequence[str] | None) -> int:
         with connect(chosen.database) as session:
             return run_prompt(session, mode=format, parameters=bindings, formulas=formulas)
 
-    if format == "arrow" and not chosen.output and sys.stdout.isatty():
+    if format in _ARROW and not chosen.output and sys.stdout.isatty():
         parser.error("--format arrow is binary: give -o PATH, or a pipe")
     way = _Way(format, chosen.output, copied, formulas)
     return _run_sources(sources or [("f", "-")], chosen.database, bindings, way)
@@ -209,12 +215,14 @@ def _run_sources(
     with connect(database) as session:
         failures: list[Any] = []
         try:
-            session.scripts = tuple("/dev/stdin" if value == "-" else value for kind, value in sources if kind == "f")
+            session.scripts = tuple(
+                "/dev/stdin" if value == "-" else str(expanded(value)) for kind, value in sources if kind == "f"
+            )
             if way.path is not None:
                 session.refuse_target(way.path, every, bindings)
             if not way.format:
                 raise _unclear(str(way.path))
-            if way.format == "arrow":
+            if way.format in _ARROW:
                 _one_result_only(scripts)
             if way.copied:
                 _copy_instead(scripts, str(way.path))
@@ -279,7 +287,7 @@ def _copy_instead(scripts: _Scripts, path: str) -> None:
 
 
 def _one_result_only(scripts: _Scripts) -> None:
-    """An Arrow stream has one schema; a reader would never see a second result behind it."""
+    """An Arrow file or stream has one schema; a reader would never see a second result behind it."""
     answering = _answering(scripts)
     if len(answering) > 1:
         raise ExecutionError(
@@ -294,7 +302,7 @@ def _read(kind: str, value: str) -> str:
     try:
         if value == "-":
             return sys.stdin.read() if sys.stdin is not None else ""
-        return Path(value).read_text(encoding="utf-8-sig")
+        return expanded(value).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as problem:
         why = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         raise ExecutionError(f"cannot read the script {value}: {why}") from problem
@@ -321,31 +329,26 @@ def _way(parser: argparse.ArgumentParser, path: str | None, given: str | None) -
     A --format that contradicts the ending is an error.
     """
     if path is None:
-        return given or "table", False
-    from kryptondb.paths import expanded
-
-    ending = Path(path).suffix.casefold()
+        return "arrows" if given == "arrow" else given or "table", False
     if path.endswith(("/", os.sep)) or expanded(path).is_dir():
         said, copied = "a folder", True
-    elif ending in SUFFIXES:
-        said, copied = SUFFIXES[ending], False
     else:
-        from kryptondb.executor.sinks import SUFFIXES as SINKS
-
-        said, copied = SINKS.get(ending, ""), True
-    if not said or (said == "table" and not copied):
+        said = format_of(path) or ("" if Path(path).suffix or named(path) else "table")
+        copied = said not in ("", *FORMATS, *_ARROW)
+    if said in ("", "table"):
         return given or said, False
-    if given not in (None, said):
+    if given not in (None, "arrow" if said in _ARROW else said):
         parser.error(f"--format {given} contradicts -o {path}, which means {said}: leave --format out")
     return said, copied
 
 
 def _unclear(path: str) -> ExecutionError:
-    from kryptondb.executor.sinks import SUFFIXES as SINKS
-
-    endings = ", ".join(ending for ending in SUFFIXES | SINKS if ending)
+    if better := named(path):
+        return ExecutionError(
+            f"the name of {path!r} is only an ending", hint=f"Name the file: {better!r}; or add --format."
+        )
     return ExecutionError(
-        f"the format of {path!r} is not clear from its name", hint=f"Add --format, or use one of {endings}."
+        f"the format of {path!r} is not clear from its name", hint=f"Add --format, or use one of {', '.join(ENDINGS)}."
     )
 
 

@@ -33,7 +33,7 @@ class Output:
     formulas: str = FORMULAS[0]
 
     def write(self, result: Result, format: str, *, max_rows: int | None = None) -> None:
-        """Writes all of a result, batch by batch. `format` is one of `writers.FORMATS`."""
+        """Writes all of a result, batch by batch. `format` is one of `writers.FORMATS`, or 'arrows', the stream."""
         from kryptondb import display, writers
 
         if format == "table":
@@ -49,7 +49,7 @@ class Output:
             if self.binary is None:
                 raise ExecutionError("the arrow format is binary and this stream takes text only")
             self.text.flush()
-            writers.write_arrow(result, self.binary)
+            writers.write_arrow(result, self.binary, stream=format == "arrows")
 
 
 def standard_output(formulas: str = FORMULAS[0]) -> Output:

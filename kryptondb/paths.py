@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from pathlib import Path
+from urllib.parse import unquote
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_FILE = re.compile(r"file://(localhost)?(?=/)", re.IGNORECASE)
+
+
+def scheme_of(text: str) -> str | None:
+    """The scheme of an address such as `s3://bucket/a.png`; None for a path, and for the address of a file here."""
+    found = _SCHEME.match(text)
+    return None if found is None or is_file_address(text) else found[1].lower()
+
+
+def is_file_address(text: str) -> bool:
+    """Whether a text is the address of a file of this machine: `file:///scans/a.png`."""
+    return _FILE.match(text) is not None
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with `~` replaced."""
+    """The path with `~` replaced; that of the file which `file:///...` is the address of."""
+    if isinstance(path, str) and (start := _FILE.match(path)):
+        text = unquote(path[start.end() :], errors="surrogateescape")
+        return Path(text[1:] if sys.platform == "win32" and re.match("/[A-Za-z]:", text) else text)
     try:
         return Path(path).expanduser()
     except RuntimeError:  # `~somebody` without a home is a name like any other
@@ -20,8 +40,13 @@ def cut_name(name: str, most: int) -> str:
 
 
 def unusable(path: str | Path) -> str | None:
-    """Why no file can have this path; None where one can. The system would raise a ValueError, not an OSError."""
+    """Why no file of this machine can have this path; None where one can.
+
+    The system would raise a ValueError, not an OSError, or make a folder for an address.
+    """
     text = os.fspath(path)
+    if (scheme := scheme_of(text)) is not None:
+        return f"{scheme}:// is not a place on this machine"
     if "\0" in text:
         return "a path cannot hold a NUL character"
     try:

@@ -22,17 +22,8 @@ if TYPE_CHECKING:
 
     from kryptondb.result import Result
 
-#: What `--format` takes, and the file name endings that choose it.
+#: What `--format` takes.
 FORMATS = ("table", "json", "csv", "arrow")
-SUFFIXES = {
-    ".csv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".arrow": "arrow",
-    ".arrows": "arrow",
-    **dict.fromkeys(("", ".txt", ".text", ".log", ".out", ".md"), "table"),
-}
 
 
 def write_json(result: Result, out: TextIO) -> None:
@@ -87,17 +78,21 @@ class _Lines:
         self._out.write(row.removesuffix("\r\n") + "\n")
 
 
-def write_arrow(result: Result, out: BinaryIO) -> None:
-    """The Arrow IPC stream format, with the schema's metadata; nothing for a statement that answers no rows."""
+def write_arrow(result: Result, out: BinaryIO, *, stream: bool = False) -> None:
+    """The Arrow IPC file format, with the schema's metadata; nothing for a statement that answers no rows.
+
+    Args:
+        stream: whether it is the stream format instead, which is read as it comes.
+    """
     import pyarrow as pa
 
     if not result.schema.names:
         return
     batches = result.batches()
     first = list(islice(batches, 1))  # before anything is written: a query may fail here
-    with pa.ipc.new_stream(out, result.schema) as stream:
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(out, result.schema) as writer:
         for batch in chain(first, batches):
-            stream.write_batch(batch)
+            writer.write_batch(batch)
             out.flush()
     out.flush()
 

@@ -205,7 +205,7 @@ def test_results_go_to_a_file_whose_ending_chooses_the_format(capsys, tmp_path):
 def test_an_arrow_file_reads_back(capsys, tmp_path):
     path = tmp_path / "settings.arrow"
     assert run(capsys, "-o", str(path), "-c", "SHOW SETTINGS")[0] == 0
-    assert pa.ipc.open_stream(path.read_bytes()).read_all().column_names == ["name", "value", "default", "description"]
+    assert pa.ipc.open_file(path.read_bytes()).read_all().column_names == ["name", "value", "default", "description"]
 
 
 def test_arrow_holds_one_result(capsys, tmp_path):
@@ -275,3 +275,47 @@ def test_a_mistake_of_ours_is_shown_without_control_characters(capsys, monkeypat
     monkeypatch.setattr("kryptondb.session.Session.run", broken)
     status, _, err = run(capsys, "-c", "SHOW SETTINGS")
     assert status == 1 and "Traceback" in err and "RuntimeError: \\x1b]0;a\\x07" in err
+
+
+def test_an_arrow_file_or_stream_is_chosen_by_the_ending_and_a_pipe_gets_a_stream(capsysbinary, tmp_path):
+    for name, options, read in (
+        ("a.arrow", (), pa.ipc.open_file),
+        ("a.feather", (), pa.ipc.open_file),
+        ("a.IPC", ("--format", "arrow"), pa.ipc.open_file),
+        ("plain", ("--format", "arrow"), pa.ipc.open_file),
+        ("a.arrows", (), pa.ipc.open_stream),
+        ("b.arrows", ("--format", "arrow"), pa.ipc.open_stream),
+    ):
+        assert main(["-o", str(tmp_path / name), *options, "-c", "SHOW SETTINGS"]) == 0
+        assert read((tmp_path / name).read_bytes()).read_all().column_names[0] == "name"
+    capsysbinary.readouterr()
+    assert main(["--format", "arrow", "-c", "SHOW SETTINGS"]) == 0
+    assert pa.ipc.open_stream(capsysbinary.readouterr().out).read_all().column_names[0] == "name"
+
+
+@pytest.mark.parametrize("name", [".csv", ".arrow", ".TXT", ".png"])
+def test_a_name_that_is_only_an_ending_is_refused_with_one_that_is_not(capsys, tmp_path, name):
+    status, out, err = run(capsys, "-o", str(tmp_path / name), "-c", "SHOW SETTINGS")
+    assert (status, out) == (1, "") and "is only an ending" in err and f"result{name}" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hidden_file_is_written_where_that_is_meant(capsys, tmp_path):
+    assert run(capsys, "-o", str(tmp_path / ".csv"), "--format", "csv", "-c", "SHOW SETTINGS")[0] == 0
+    assert run(capsys, "-o", str(tmp_path / ".settings"), "-c", "SHOW SETTINGS")[0] == 0
+    assert (tmp_path / ".csv").read_text().startswith("name,value") and (tmp_path / ".settings").stat().st_size
+
+
+def test_the_address_of_a_file_is_its_path_and_other_addresses_are_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script, database = tmp_path / "a b.sql", f"file://{tmp_path}/a.krypton"
+    script.write_text("SHOW SETTINGS")
+    assert run(capsys, database, "-o", f"file://{tmp_path}/a.csv", "-f", f"file://{tmp_path}/a%20b.sql")[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a b.sql", "a.csv", "a.krypton"]
+    assert "it is the script that runs" in run(capsys, "-f", script.as_uri(), "-o", str(script), "--format", "csv")[2]
+    for address in ("s3://bucket/a.csv", "https://host/a.csv", "file://host/a.csv"):
+        status, _, err = run(capsys, "-o", address, "-c", "SHOW SETTINGS")
+        assert status == 1 and f"cannot write '{address}': {address.partition(':')[0]}:// is not a place" in err
+        assert "copy it there" in err
+    assert "'s3://bucket/a.krypton' cannot be a catalog" in run(capsys, "s3://bucket/a.krypton", "-c", "SHOW MODELS")[2]
+    assert len(list(tmp_path.iterdir())) == 3

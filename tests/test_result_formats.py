@@ -89,10 +89,11 @@ def test_nested_columns_that_are_slices_keep_their_rows():
     assert plain_column(MAPS.slice(1).column(1))[0][0] == [6.0, 7.0, 8.0]
 
 
-def test_arrow_is_an_ipc_stream_with_the_maps_as_tensors():
+@pytest.mark.parametrize("stream", [False, True])
+def test_arrow_is_an_ipc_file_or_stream_with_the_maps_as_tensors(stream):
     out = io.BytesIO()
-    write_arrow(of(MAPS), out)
-    table = pa.ipc.open_stream(out.getvalue()).read_all()
+    write_arrow(of(MAPS), out, stream=stream)
+    table = (pa.ipc.open_stream if stream else pa.ipc.open_file)(out.getvalue()).read_all()
     assert table.schema.field("heatmap").type == MAPS.schema.field("heatmap").type
     assert table.num_rows == 2
 
@@ -125,4 +126,4 @@ def test_a_result_without_rows_still_has_its_columns():
     write_csv(of(MAPS.slice(0, 0)), text)
     write_arrow(of(MAPS.slice(0, 0)), data)
     assert text.getvalue() == "image,heatmap\n"
-    assert pa.ipc.open_stream(data.getvalue()).read_all().column_names == ["image", "heatmap"]
+    assert pa.ipc.open_file(data.getvalue()).read_all().column_names == ["image", "heatmap"]

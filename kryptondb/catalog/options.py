@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from kryptondb.errors import BindError, did_you_mean
-from kryptondb.paths import expanded, unusable
+from kryptondb.paths import expanded, scheme_of, unusable
 from kryptondb.plain_text import printable
 
 MAX_CLASSES = 100_000
@@ -116,7 +116,8 @@ def absolute(path: str) -> str:
     """
     problem = unusable(path)
     if problem is not None:
-        raise BindError(f"{path!r} names no file: {problem}")
+        hint = "Download it, and name the file." if scheme_of(path) is not None else None
+        raise BindError(f"{path!r} names no file: {problem}", hint=hint)
     return str(expanded(path).absolute())  # links are kept: what they point to may change
 
 

@@ -13,6 +13,7 @@ _FIGURE = (*_LOOK, "colorbar", "title", "contours", "side_by_side")
 #: The options of each format, beside `format` itself.
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "arrow": ("compression",),
+    "arrows": ("compression",),
     "parquet": ("compression",),
     "csv": ("header", "delimiter", "formulas"),
     "png": _FIGURE,

@@ -3,6 +3,7 @@
 | format | suffixes | options |
 |---|---|---|
 | `arrow` (IPC file format) | .arrow .ipc .feather | `compression`: none, lz4, zstd |
+| `arrows` (IPC stream format) | .arrows | the same |
 | `parquet` | .parquet .pq, or a folder | `compression`: none, snappy, gzip, zstd, lz4, brotli |
 | `csv` | .csv | `header` TRUE or FALSE, `delimiter` one character, `formulas` 'escape' or 'keep' |
 | `png` | .png, or a folder | see `kryptondb.executor.drawing` |
@@ -37,6 +38,7 @@ from kryptondb.errors import BindError, ExecutionError, did_you_mean
 from kryptondb.executor.copy_options import choice, one_character, refuse_unknown, truth
 from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
+from kryptondb.files.endings import ENDINGS, format_of, named
 from kryptondb.formulas import FORMULAS, PATTERN, REPLACEMENT
 from kryptondb.optimizer.physical import PhysicalPlan
 from kryptondb.overwriting import refuse_database, refuse_files, refuse_sources
@@ -45,19 +47,7 @@ from kryptondb.plain_text import plain_line
 if TYPE_CHECKING:
     from kryptondb.executor.parts import Written
 
-FORMATS = ("arrow", "parquet", "csv", "png", "html", "dicom")
-SUFFIXES = {
-    ".arrow": "arrow",
-    ".ipc": "arrow",
-    ".feather": "arrow",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".png": "png",
-    ".html": "html",
-    ".htm": "html",
-    ".dcm": "dicom",
-}
+FORMATS = ("arrow", "arrows", "parquet", "csv", "png", "html", "dicom")
 #: The formats that write a file for each image, or for some of them, where a folder is named.
 _FOLDERS = ("png", "dicom", "parquet")
 #: Rows, or bytes, that are put together before they are written: the size of a Parquet row group.
@@ -127,7 +117,7 @@ def copy_to(
         raise BindError(
             f'two columns are named "{repeated}", and a file needs names that differ', hint="Rename one with AS."
         )
-    writer = {"arrow": _arrow, "parquet": _parquet, "csv": _csv}[kind](given)
+    writer = {"arrow": _arrow, "arrows": _arrows, "parquet": _parquet, "csv": _csv}[kind](given)
     if kind == "parquet" and is_folder(path):
         from kryptondb.executor.parts import copy_parts
 
@@ -156,17 +146,22 @@ def _format(path: str, given: object, schema: pa.Schema) -> str:
     if given is not None:
         kind = choice("format", given, FORMATS)
         if kind not in _FOLDERS and _ends_as_folder(path):
-            named = Path(path).name or "cells"
+            name = Path(path).name or "cells"
             raise BindError(
-                f"'{path}' names a folder, and {kind} is one file", hint=f"Name the file: '{path}{named}.{kind}'."
+                f"'{path}' names a folder, and {kind} is one file", hint=f"Name the file: '{path}{name}.{kind}'."
             )
         return kind
     if is_folder(path):
         return "png" if any(isinstance(field.type, pa.FixedShapeTensorType) for field in schema) else "parquet"
+    known = format_of(path)
+    if known in FORMATS:
+        return known
+    if known == "json":
+        raise BindError(f"COPY does not write {known} files", hint=f"It writes {', '.join(FORMATS)}.")
+    if better := named(path):
+        raise BindError(f"the name of '{path}' is only an ending", hint=f"Name the file: '{better}'; or add FORMAT.")
     suffix = Path(path).suffix.casefold()
-    if suffix in SUFFIXES:
-        return SUFFIXES[suffix]
-    near = did_you_mean(suffix, SUFFIXES) if suffix else None
+    near = did_you_mean(suffix, [each for each, meant in ENDINGS.items() if meant in FORMATS]) if suffix else None
     raise BindError(
         f"the format of '{path}' is not clear from its name",
         hint=near or f"Add (FORMAT arrow) or another of {', '.join(FORMATS)}.",
@@ -230,10 +225,19 @@ def _large(execution: Execution) -> Generator[pa.Table, None, None]:
 
 
 def _arrow(options: dict[str, object]) -> _Open:
-    refuse_unknown("arrow", options)
-    compression = choice("compression", options.get("compression", "none"), ("none", "lz4", "zstd"))
-    settings = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
+    settings = _ipc_options("arrow", options)
     return lambda stream, schema: pa.ipc.new_file(stream, schema, options=settings)
+
+
+def _arrows(options: dict[str, object]) -> _Open:
+    settings = _ipc_options("arrows", options)
+    return lambda stream, schema: pa.ipc.new_stream(stream, schema, options=settings)
+
+
+def _ipc_options(kind: str, options: dict[str, object]) -> pa.ipc.IpcWriteOptions:
+    refuse_unknown(kind, options)
+    compression = choice("compression", options.get("compression", "none"), ("none", "lz4", "zstd"))
+    return pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
 
 
 def _parquet(options: dict[str, object]) -> _Open:

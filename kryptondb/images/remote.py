@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from kryptondb.errors import ImageError
 from kryptondb.images.content import BytesContent, suffix_of
+from kryptondb.paths import scheme_of
 from kryptondb.plain_text import printable
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ MOST_SECONDS = 600.0  # for one picture, or for a listing
 SCHEMES = frozenset(
     {"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "ftp", "sftp", "webhdfs", "memory"}
 )
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _CHUNK = 1 << 20
 _MISSING = (404, 410)  # of HTTP's answers
 
@@ -40,7 +40,7 @@ Answer = TypeVar("Answer")
 
 def is_remote(text: str) -> bool:
     """Whether a path is an address."""
-    return _SCHEME.match(text) is not None
+    return scheme_of(text) is not None
 
 
 def is_several(address: str) -> bool:
@@ -122,8 +122,7 @@ def _path_of(address: str) -> str:
 
 
 def _scheme(address: str) -> str:
-    match = _SCHEME.match(address)
-    return match[1].lower() if match else ""
+    return scheme_of(address) or ""
 
 
 def _system(address: str) -> tuple[AbstractFileSystem, str]:

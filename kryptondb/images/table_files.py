@@ -17,19 +17,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
 
 from kryptondb.errors import ImageError, did_you_mean
+from kryptondb.files.endings import ENDINGS
 from kryptondb.images import remote, table_rows, table_sizes
 from kryptondb.images.content import file_content, suffix_of
 from kryptondb.images.folders import Unreadable, is_folder
+from kryptondb.paths import is_file_address
 from kryptondb.plain_text import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SUFFIXES = frozenset({".parquet", ".arrow", ".feather"})
+SUFFIXES = frozenset(ending for ending, kind in ENDINGS.items() if kind in ("parquet", "arrow", "arrows"))
 COLUMN = "image"  # where none is named
 _OPTIONS = ("column", "row")
 _SIGNATURES = {b"PAR1": "parquet", b"ARROW1": "arrow"}
@@ -133,7 +135,9 @@ class ImageTable:
             return Unreadable(name, ImageError(f"{name}: the row holds no picture"))
         if len(path) > _LONGEST_PATH:
             return Unreadable(name, ImageError(f"{name}: the row holds {len(path):,} characters, too many for a path"))
-        return str(path) if remote.is_remote(path) else str(self._folder / path)
+        if remote.is_remote(path) or is_file_address(path):
+            return str(path)
+        return str(self._folder / path)
 
     def _value(self, index: int) -> Any:
         """A row's value. Rows that are asked for in order are read once; others from the start of their group."""
@@ -217,18 +221,27 @@ class _Parquet:
 
 
 class _Arrow:
-    def __init__(self, path: Path, shown: str) -> None:
-        import pyarrow as pa
+    """An Arrow IPC file. Never mapped: a mapped file that is cut ends the process."""
 
+    schema: pa.Schema
+
+    def __init__(self, path: Path, shown: str) -> None:
         self._path, self._shown = path, shown
         with path.open("rb") as stream:
-            self._messages = table_sizes.arrow_batches(stream)
+            self._messages = self._find(stream)
         for dictionary in self._messages.dictionaries:
             _check_inflated(shown, "a dictionary", dictionary.inflated, dictionary.stored)
-        # Never mapped: a mapped file that is cut ends the process.
-        self.schema: pa.Schema = pa.ipc.open_file(pa.OSFile(os.fsencode(path))).schema
         self._firsts = [0, *itertools.accumulate(message.rows for message in self._messages.batches)]
         self._readers: dict[str, Any] = {}
+        self._read_schema()
+
+    def _find(self, stream: BinaryIO) -> table_sizes.Messages:
+        return table_sizes.arrow_batches(stream)
+
+    def _read_schema(self) -> None:
+        import pyarrow as pa
+
+        self.schema = pa.ipc.open_file(pa.OSFile(os.fsencode(self._path))).schema
 
     def groups(self) -> list[int]:
         """The first row of each batch, and the number of rows."""
@@ -245,20 +258,59 @@ class _Arrow:
                 rows = table_rows.of(self.schema.field(column), buffers, _MOST_BYTES)
             if rows is None:
                 _check_inflated(self._shown, "a batch", inflated, stored)
-                yield first, self._reader(column).get_batch(number)
+                yield first, self._batch(column, number)
                 continue
             with self._path.open("rb") as stream:
                 for row in range(max(0, index - first), message.rows):
                     yield first + row, rows.read(stream, row)
 
-    def _reader(self, column: str) -> Any:
-        """What reads batches of one column."""
+    def _batch(self, column: str, number: int) -> pa.RecordBatch:
+        """A batch of one column."""
         import pyarrow as pa
 
         if column not in self._readers:
             options = pa.ipc.IpcReadOptions(included_fields=[self.schema.get_field_index(column)])
             self._readers[column] = pa.ipc.open_file(pa.OSFile(os.fsencode(self._path)), options=options)
-        return self._readers[column]
+        return self._readers[column].get_batch(number)
+
+
+class _ArrowStream(_Arrow):
+    """An Arrow IPC stream: the same messages without a footer that says where they are."""
+
+    def _find(self, stream: BinaryIO) -> table_sizes.Messages:
+        messages, self._blocks = table_sizes.stream_batches(stream)
+        self._places = [place for place, block in enumerate(self._blocks) if block.batch]
+        self._heads = [place for place, block in enumerate(self._blocks) if not block.batch]
+        return messages
+
+    def _read_schema(self) -> None:
+        self.schema = self._opened(self._blocks[:1]).schema
+
+    def _batch(self, column: str, number: int) -> pa.RecordBatch:
+        import pyarrow as pa
+
+        place = self._places[number]
+        # Dictionaries come before the batches that need them, and a later one may replace one that was there before.
+        needed = [self._blocks[head] for head in self._heads if head < place]
+        options = pa.ipc.IpcReadOptions(included_fields=[self.schema.get_field_index(column)])
+        return self._opened([*needed, self._blocks[place]], options).read_next_batch()
+
+    def _opened(self, blocks: list[table_sizes.Block], options: Any = None) -> Any:
+        """A stream of some of the messages."""
+        import pyarrow as pa
+
+        stored = sum(block.length for block in blocks)
+        if stored > _MOST_TOGETHER:
+            raise ImageError(
+                f"{self._shown}: a batch of {stored:,} bytes is more than is read at once",
+                hint="Write it as an Arrow file, of which one column can be read: pyarrow.ipc.new_file.",
+            )
+        data = bytearray()
+        with self._path.open("rb") as stream:
+            for block in blocks:
+                stream.seek(block.at)
+                data += stream.read(block.length)
+        return pa.ipc.open_stream(pa.py_buffer(data), options=options)
 
 
 def _check_inflated(shown: str, what: str, inflated: int, stored: int) -> None:
@@ -278,10 +330,7 @@ def _open(path: Path, shown: str) -> _Parquet | _Arrow:
         raise ImageError(f"{shown}: {(error.strerror or str(error)).lower()}") from None
     kind = next((kind for signature, kind in _SIGNATURES.items() if start.startswith(signature)), None)
     if start[:4] == _STREAM:
-        raise ImageError(
-            f"{shown}: an Arrow stream, not an Arrow file",
-            hint="Write it as a file, whose batches can be found: pyarrow.ipc.new_file.",
-        )
+        return _ArrowStream(path, shown)
     if kind is None:
         raise ImageError(f"{shown}: not a Parquet or Arrow file")
     return _Parquet(path, shown) if kind == "parquet" else _Arrow(path, shown)
@@ -350,13 +399,14 @@ def _holds_bytes(shown: str, field: pa.Field) -> bool | None:
 def _is_binary(kind: pa.DataType) -> bool:
     from pyarrow import types
 
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+    known = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    return any(check(kind) for check in known)
 
 
 def _is_text(kind: pa.DataType) -> bool:
     from pyarrow import types
 
-    return bool(types.is_string(kind) or types.is_large_string(kind))
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _first_line(error: Exception) -> str:

@@ -306,6 +306,19 @@ class Messages:
     little_endian: bool
 
 
+@dataclass(frozen=True)
+class Block:
+    """A message of an Arrow IPC stream: whether it is a record batch, where it begins, and its bytes."""
+
+    batch: bool
+    at: int
+    length: int
+
+
+#: The kinds of messages of an Arrow IPC stream.
+_SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
+
+
 def arrow_batches(stream: BinaryIO) -> Messages:
     """What the batches of an Arrow IPC file say of themselves.
 
@@ -329,6 +342,42 @@ def arrow_batches(stream: BinaryIO) -> Messages:
         [_message(stream, size, *block, dictionary=True) for block in dictionaries],
         little_endian=schema.number(0, "h") == 0,
     )
+
+
+def stream_batches(stream: BinaryIO) -> tuple[Messages, list[Block]]:
+    """What the batches of an Arrow IPC stream say of themselves, and where each message lies, the schema's first.
+
+    Raises:
+        ValueError, struct.error: a message that cannot be read.
+    """
+    size = stream.seek(0, 2)
+    blocks: list[Block] = []
+    found: dict[int, list[BatchMessage]] = {_DICTIONARY: [], _BATCH: []}
+    little_endian = True
+    at = 0
+    while at < size:  # a stream may end without saying so
+        stream.seek(at)
+        start = stream.read(8)
+        length = struct.unpack("<4xi", start)[0] if start[:4] == b"\xff\xff\xff\xff" and len(start) == 8 else -1
+        if length == 0 and blocks:
+            break
+        if not 0 < length <= min(size - at - 8, _MOST_METADATA):
+            raise ValueError("a message outside the stream")
+        message = _root(stream.read(length))
+        kind, body, header = message.number(1, "B"), message.number(3, "q"), message.table(2)
+        if header is None or (kind == _SCHEMA) != (not blocks) or kind not in (_SCHEMA, *found):
+            raise ValueError("a message in a place where it does not belong")
+        if kind == _SCHEMA:
+            little_endian = header.number(0, "h") == 0
+        else:
+            found[kind].append(_message(stream, size, at, 8 + length, body, dictionary=kind == _DICTIONARY))
+        if not 0 <= body <= size - at - 8 - length:
+            raise ValueError("a message outside the stream")
+        blocks.append(Block(kind == _BATCH, at, 8 + length + body))
+        at += 8 + length + body
+    if not blocks:
+        raise ValueError("a stream without a schema")
+    return Messages(found[_BATCH], found[_DICTIONARY], little_endian), blocks
 
 
 def _root(data: bytes) -> _Flat:

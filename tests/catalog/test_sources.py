@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from kryptondb.catalog import build_model, summary_line
+from kryptondb.catalog.model_store import ModelStore
+from kryptondb.catalog.store import Catalog
 from kryptondb.errors import BindError, ModelError
+from tests.catalog.networks import export, small_net
 
 
 def test_efficientnet_lite0_knows_a_cat() -> None:
@@ -71,3 +74,19 @@ def test_sources_that_are_not_there_say_what_is(kind: str, source: str, message:
 def test_an_unknown_kind_of_source_names_the_nearest() -> None:
     with pytest.raises(BindError, match='no model source "torchvison"\nDid you mean "torchvision"'):
         build_model("net", "torchvison", "resnet18", {})
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/net.onnx", "https://host/net.pt2", "file://host/net.pt2"])
+def test_models_are_read_from_this_machine_alone(address: str) -> None:
+    store = ModelStore(Catalog())
+    for source, options in ((address, {}), ("net.pt2", {"weights": address}), ("net.pt2", {"labels": address})):
+        with pytest.raises(BindError, match=f"{address.partition(':')[0]}:// is not a place on this machine") as caught:
+            store.create("net", "file", source, options)
+        assert caught.value.hint == "Download it, and name the file."
+
+
+def test_the_address_of_a_model_file_is_its_path(tmp_path: Path) -> None:
+    store = ModelStore(Catalog())
+    export(small_net(), tmp_path / "a net.pt2")
+    store.create("net", "file", (tmp_path / "a net.pt2").as_uri(), {"size": 16})
+    assert store.files() == {str(tmp_path / "a net.pt2"): "net"}

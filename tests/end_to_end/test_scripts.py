@@ -100,7 +100,7 @@ def test_every_format_holds_the_same_rows(run, work):
     _, as_csv, _ = run("--format", "csv", "-c", query)
     assert [float(row["score"]) for row in csv.DictReader(io.StringIO(as_csv))] == [row["score"] for row in rows]
     assert run("-o", "cells.arrow", "-c", query) == (0, "", "")
-    table = pa.ipc.open_stream((work / "cells.arrow").read_bytes()).read_all()
+    table = pa.ipc.open_file((work / "cells.arrow").read_bytes()).read_all()
     np.testing.assert_allclose(table["score"].to_numpy(), [row["score"] for row in rows], rtol=1e-6)
     assert b"kryptondb.version" in table.schema.metadata
 
@@ -209,7 +209,9 @@ def test_an_ending_is_written_as_what_it_says(run, work):
         ("map.feather", b"ARROW1"),
         ("page.HTML", b"<!"),
         ("new/map.png", b"\x89PNG"),
-        ("map.arrow", b"\xff\xff\xff\xff"),
+        ("map.arrow", b"ARROW1"),
+        ("map.ipc", b"ARROW1"),
+        ("map.arrows", b"\xff\xff\xff\xff"),
         ("map.csv", b"image,class"),
         ("map.txt", b"scans/0.png"),
     ):

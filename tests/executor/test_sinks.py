@@ -45,6 +45,26 @@ def test_an_arrow_file_can_be_compressed(picture: str, tmp_path: Path, compressi
     assert pa.feather.read_table(tmp_path / "cells.feather").num_rows == 12
 
 
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_an_arrow_stream_holds_what_the_file_holds(picture: str, tmp_path: Path, compression: str) -> None:
+    copied(occlude(picture), tmp_path / "cells.arrows", compression=compression)
+    with pa.ipc.open_stream((tmp_path / "cells.arrows").read_bytes()) as stream:
+        assert stream.read_all().equals(table(occlude(picture)), check_metadata=True)
+
+
+def test_the_address_of_a_file_here_is_its_path_and_no_other_is_written_to(picture: str, tmp_path: Path) -> None:
+    copied(occlude(picture), f"file://{tmp_path}/new%20folder/a.csv")
+    assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["a.csv"]
+    before = Path(picture).read_bytes()
+    with pytest.raises(ExecutionError, match="reads its pictures from it"):
+        copied(occlude(picture), Path(picture).as_uri(), format="csv")
+    assert Path(picture).read_bytes() == before
+    for name in ("s3://bucket/a.csv", "gs://bucket/maps/", "file://host/a.parquet", "https://host/a.png"):
+        with pytest.raises(ExecutionError, match="is not a place on this machine") as caught:
+            copied(occlude(picture), name)
+        assert caught.value.hint == "Write a file here, and copy it there."
+
+
 def test_a_parquet_file_holds_heat_maps_as_tensors(folder: Path, tmp_path: Path) -> None:
     root = p.HeatMaps(occlude(str(folder)), prediction=True)
     copied(root, tmp_path / "maps.parquet", compression="zstd")
@@ -231,9 +251,17 @@ def test_a_folder_without_permission_is_an_error_that_names_the_path(picture: st
     ("name", "options", "message", "hint"),
     [
         ("cells", {}, "format of .* not clear", "FORMAT arrow"),
+        (".csv", {}, "the name of .* is only an ending", "result.csv"),
+        ("cells.json", {}, "COPY does not write json files", "arrow, arrows, parquet"),
         ("cells.parqet", {}, "format of .* not clear", '".parquet"'),
-        ("cells.arrow", {"format": "parqet"}, "format must be arrow, parquet, csv, png, html, dicom", '"parquet"'),
+        (
+            "cells.arrow",
+            {"format": "parqet"},
+            "format must be arrow, arrows, parquet, csv, png, html, dicom",
+            '"parquet"',
+        ),
         ("cells.arrow", {"compresion": "lz4"}, 'no option named "compresion" for arrow', '"compression"'),
+        ("cells.arrows", {"compression": "gzip"}, "compression must be none, lz4, zstd", None),
         ("cells.arrow", {"compression": "gzip"}, "compression must be none, lz4, zstd", None),
         ("cells.csv", {"delimiter": "ab"}, "delimiter must be one character", None),
         *(("cells.csv", {"delimiter": sign}, "none that stands in a value", None) for sign in '1e.-+"'),

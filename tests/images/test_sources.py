@@ -195,3 +195,21 @@ def test_is_single_tells_one_picture_from_many(scans: Path) -> None:
     several: list[object] = [str(scans), str(scans / "*.png"), [str(scans / "b.png"), "sample:cat"], []]
     for spec in several:
         assert not is_single(spec)
+
+
+def test_the_address_of_a_file_of_this_machine_is_its_path(tmp_path: Path) -> None:
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    Image.new("L", (3, 2)).save(folder / "c.png")
+    Image.new("L", (3, 2)).save(folder / "d.png")
+    for address, names in (
+        (f"{folder.as_uri()}/c.png", ["c.png"]),
+        (f"file://localhost{folder}/c.png", ["c.png"]),
+        (folder.as_uri(), ["c.png", "d.png"]),
+        (f"file://{folder}/*.png", ["c.png", "d.png"]),
+    ):
+        found = list(find_images(address))
+        assert [source.name for source in found] == [str(folder / name) for name in names]
+        assert found[0].load().pixels.shape == (2, 3, 1)
+    with pytest.raises(ImageError, match="cannot be fetched from file://"):
+        next(find_images("file://elsewhere/c.png")).load()

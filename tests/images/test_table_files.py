@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def write(path: Path, **columns: Any) -> Path:
     if path.suffix == ".parquet":
         pq.write_table(table, path, row_group_size=3)
     else:
-        with pa.ipc.new_file(path, table.schema) as writer:
+        with (pa.ipc.new_stream if path.suffix == ".arrows" else pa.ipc.new_file)(path, table.schema) as writer:
             writer.write_table(table, max_chunksize=3)
     return path
 
@@ -37,7 +38,7 @@ def level(source: ImageSource) -> int:
     return int(np.rint(source.load().pixels[0, 0, 0] * 255))
 
 
-@pytest.fixture(params=["scans.parquet", "scans.arrow"])
+@pytest.fixture(params=["scans.parquet", "scans.arrow", "scans.arrows"])
 def scans(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Twenty pictures in the column `image`, of the levels 0 to 19."""
     return write(tmp_path / request.param, image=[png(number) for number in range(20)], number=list(range(20)))
@@ -81,7 +82,7 @@ def test_one_row_can_be_named(scans: Path) -> None:
         missing.load()
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.arrows"])
 @pytest.mark.parametrize("encoded", [False, True])
 def test_a_column_of_paths_is_seen_from_the_folder_of_the_table(name: str, encoded: bool, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
@@ -169,3 +170,76 @@ def test_tables_stand_in_lists_and_a_window_applies_to_their_pictures(scans: Pat
     found = list(find_images([f"{scans}#row=7", "sample:cat"], (7, 2)))
     assert len(found) == 2
     assert found[0].load().pixels[0, 0, 0] == 0.5
+
+
+VIEWS = (pa.binary_view(), pa.large_binary(), pa.dictionary(pa.int8(), pa.binary()))
+TEXTS = (pa.string_view(), pa.large_string(), pa.dictionary(pa.int32(), pa.large_string()))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.arrows"])
+@pytest.mark.parametrize("kind", VIEWS, ids=str)
+def test_bytes_are_read_from_a_column_of_every_type_that_holds_them(
+    name: str, kind: pa.DataType, tmp_path: Path
+) -> None:
+    if name.endswith("parquet") and pa.types.is_binary_view(kind):
+        pytest.skip("pyarrow writes no views into Parquet files")
+    path = write(tmp_path / name, before=pa.array([None, "b"] * 5, pa.string_view()) if "arrow" in name else [1] * 10,
+                 image=encoded([png(number % 4) for number in range(9)] + [None], kind))  # fmt: skip
+    found = list(find_images(str(path)))
+    assert [level(found[number]) for number in (8, 0, 5, 3)] == [0, 0, 1, 3]
+    with pytest.raises(ImageError, match="the row holds no picture"):
+        found[9].load()
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.arrows"])
+@pytest.mark.parametrize("kind", TEXTS, ids=str)
+def test_paths_are_read_from_a_column_of_every_type_that_holds_them(
+    name: str, kind: pa.DataType, tmp_path: Path
+) -> None:
+    if name.endswith("parquet") and pa.types.is_string_view(kind):
+        pytest.skip("pyarrow writes no views into Parquet files")
+    (tmp_path / "b.png").write_bytes(png(5))
+    found = list(find_images(str(write(tmp_path / name, image=encoded(["b.png", None, "b.png", "c.png"] * 2, kind)))))
+    assert [Path(source.name).name for source in found[:4]] == ["b.png", f"{name}#row=1", "b.png", "c.png"]
+    assert level(found[6]) == 5
+
+
+def encoded(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        return pa.array(values, kind.value_type).dictionary_encode().cast(kind)
+    return pa.array(values, kind)
+
+
+def test_what_a_file_holds_counts_and_not_its_ending(tmp_path: Path) -> None:
+    for name in ("a.arrow", "a.arrows", "a.parquet"):
+        written = write(tmp_path / name, image=[png(3)])
+        for other in ("b.arrow", "b.arrows", "b.ipc", "b.pq"):
+            path = tmp_path / other
+            path.write_bytes(written.read_bytes())
+            assert [level(source) for source in find_images(str(path))] == [3]
+
+
+def test_a_stream_whose_dictionary_changes_gives_each_batch_its_own(tmp_path: Path) -> None:
+    path, kind = tmp_path / "a.arrows", pa.dictionary(pa.int32(), pa.binary())
+    with pa.ipc.new_stream(path, pa.schema({"image": kind})) as writer:
+        for levels in ((1, 2), (3, 4), (1, 5)):
+            writer.write_batch(pa.record_batch([encoded([png(level) for level in levels], kind)], names=["image"]))
+    found = list(find_images(str(path)))
+    assert [level(found[row]) for row in (0, 1, 2, 3, 4, 5, 1, 3)] == [1, 2, 3, 4, 1, 5, 2, 4]
+
+
+def test_a_stream_without_an_end_is_read_and_a_damaged_one_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.arrows", image=[png(number) for number in range(7)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8])
+    assert [level(source) for source in find_images(str(path))] == list(range(7))
+    chance = random.Random(0)
+    for _ in range(80):
+        damaged = bytearray(whole[: chance.choice((len(whole), chance.randrange(1, len(whole))))])
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            for source in find_images(str(path)):
+                source.load()
+        except ImageError:
+            continue

@@ -38,7 +38,8 @@ def level(source: ImageSource) -> int:
 
 
 def write_arrow(path: Path, table: pa.Table, compression: str | None = None, rows: int | None = None) -> Path:
-    with pa.ipc.new_file(path, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+    opened = pa.ipc.new_stream if path.suffix == ".arrows" else pa.ipc.new_file
+    with opened(path, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(table, max_chunksize=rows)
     return path
 
@@ -110,13 +111,13 @@ def test_a_value_that_is_repeated_by_a_dictionary_is_read_one_row_at_a_time(
     assert most_held() < 5 * LARGE
 
 
-@pytest.mark.parametrize("name", ["wide.parquet", "wide.arrow"])
+@pytest.mark.parametrize("name", ["wide.parquet", "wide.arrow", "wide.arrows"])
 def test_only_the_column_of_pictures_is_inflated(name: str, tmp_path: Path, most_held: Callable[[], int]) -> None:
     others: dict[str, Any] = {
         "binary": [ZEROS],
         "list": pa.array([np.zeros(LARGE, np.int8)]),
         "struct": [{"a": ZEROS, "b": [1, 2]}],
-        "view": pa.array([ZEROS], pa.binary_view()) if name.endswith("arrow") else [ZEROS],
+        "view": pa.array([ZEROS], pa.binary_view()) if "arrow" in name else [ZEROS],
         "null": pa.nulls(1),
     }
     table = pa.table({**others, "image": [png(3)], "last": [ZEROS]})
@@ -139,12 +140,13 @@ def test_a_part_of_a_struct_that_is_no_picture_is_not_read(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
+@pytest.mark.parametrize("ending", ["arrow", "arrows"])
 def test_arrow_batches_and_dictionaries_that_inflate_beyond_measure_are_refused(
-    compression: str, tmp_path: Path, most_held: Callable[[], int]
+    ending: str, compression: str, tmp_path: Path, most_held: Callable[[], int]
 ) -> None:
-    cells = write_arrow(tmp_path / "cells.arrow", pa.table({"image": [ZEROS] * 2}), compression)
+    cells = write_arrow(tmp_path / f"cells.{ending}", pa.table({"image": [ZEROS] * 2}), compression)
     encoded = pa.table({"image": [png(1)], "other": pa.array([ZEROS.decode()]).dictionary_encode()})
-    dictionary = write_arrow(tmp_path / "dictionary.arrow", encoded, compression)
+    dictionary = write_arrow(tmp_path / f"dictionary.{ending}", encoded, compression)
     most_held()
     for source in find_images(str(cells)):
         with pytest.raises(ImageError, match=r"a batch inflates from [\d,]+ to 16,777,2\d\d bytes"):
@@ -184,10 +186,10 @@ def test_values_of_one_size_are_bounded_by_their_type(tmp_path: Path, monkeypatc
         first.load()
 
 
-@pytest.mark.parametrize("name", ["a.arrow", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.arrow", "a.arrows", "a.parquet"])
 def test_a_table_that_is_cut_while_it_is_read_is_an_error(name: str, tmp_path: Path) -> None:
     path, table = tmp_path / name, pa.table({"image": [png(number) for number in range(200)]})
-    if name.endswith("arrow"):
+    if not name.endswith("parquet"):
         write_arrow(path, table, rows=2)
     else:
         pq.write_table(table, path, row_group_size=2)
@@ -271,12 +273,14 @@ def test_a_text_that_is_too_long_for_a_path_fails_alone(tmp_path: Path) -> None:
     assert second.name == str(tmp_path / "b.png")
 
 
-def test_an_arrow_stream_says_how_to_write_a_file(tmp_path: Path) -> None:
-    path, table = tmp_path / "a.arrow", pa.table({"image": [png(1)]})
-    with pa.ipc.new_stream(path, table.schema) as writer:
-        writer.write_table(table)
-    with pytest.raises(ImageError, match=r"an Arrow stream, not an Arrow file\n.*pyarrow\.ipc\.new_file"):
-        list(find_images(str(path)))
+def test_a_batch_of_a_stream_that_is_too_large_says_how_to_write_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_files, "_MOST_TOGETHER", 1 << 20)
+    table = pa.table({"other": [bytes(2 << 20)], "image": pa.array([png(1)], pa.binary_view())})
+    (found,) = find_images(str(write_arrow(tmp_path / "a.arrows", table)))
+    with pytest.raises(ImageError, match=r"a batch of [\d,]+ bytes is more than is read at once\n.*an Arrow file"):
+        found.load()
 
 
 @pytest.mark.parametrize(
