@@ -181,6 +181,38 @@ def test_an_lrn_divides_by_the_channels_around() -> None:
         check([node("LRN", ["images"], "scores", size=size, alpha=1.0, bias=2.0)], (2, 8, 4, 5), {}, 13)
 
 
+def alone(folder: Path, nodes: Sequence[Any], arrays: dict[str, np.ndarray], opset: int) -> None:
+    """Checks a file of one picture of [1, 3, 8, 8], whose nodes end in `a`, on several pictures."""
+    tail = [node("GlobalMaxPool", ["a"], "b"), node("Flatten", ["b"], "scores")]
+    path = file_of(folder / "net.onnx", [*nodes, *tail], arrays, [1, 3, 8, 8], opset)
+    images = floats(3, 3, 8, 8)
+    session = onnxruntime.InferenceSession(str(path))
+    want = np.concatenate([session.run(None, {"images": image[None]})[0] for image in images])
+    got = build_model("net", "file", str(path), {}).module(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_a_file_of_one_picture_may_sample_it_at_constant_places(tmp_path: Path) -> None:
+    for mode in ("linear", "nearest"):
+        grid = np.clip(floats(1, 5, 6, 2) * 10, -1, 1)
+        alone(tmp_path, [node("GridSample", ["images", "grid"], "a", mode=mode)], {"grid": grid}, 20)
+
+
+def test_a_file_of_one_picture_may_normalize_over_its_batch(tmp_path: Path) -> None:
+    alone(tmp_path, [node("MeanVarianceNormalization", ["images"], "a")], {}, 13)
+
+
+@pytest.mark.parametrize("sides", [(1,), (5,), (4, 1), (1, 5), (4, 5)])
+def test_a_layer_norm_broadcasts_its_scale(sides: tuple[int, ...]) -> None:
+    arrays = {"s": floats(*sides), "b": floats(*sides)}
+    check([node("LayerNormalization", ["images", "s", "b"], "scores", axis=2)], (2, 3, 4, 5), arrays, 17)
+
+
+def test_the_middle_of_a_picture_is_cut_out_or_padded() -> None:
+    for sides in ([7, 3], [4, 8], [5, 6]):
+        check([node("CenterCropPad", ["images", "s"], "scores", axes=[2, 3])], (2, 3, 5, 6), {"s": np.array(sides)}, 18)
+
+
 def refusal(folder: Path, nodes: Sequence[Any], arrays: dict[str, np.ndarray], opset: int = 17) -> str:
     tail = [node("GlobalAveragePool", ["a"], "b"), node("Flatten", ["b"], "scores")]
     path = file_of(folder / "net.onnx", [*nodes, *tail], arrays, ["N", 3, 8, 8], opset)

@@ -27,8 +27,20 @@ def _batch_norm(op: Operation) -> Function:
     return apply
 
 
+def _spread(op: Operation, axis: int) -> None:
+    """Has a constant scale and shift the shape of what is normalized, to which the standard broadcasts them."""
+    sides = (op.shapes[0] or ())[axis:]
+    if not all(isinstance(side, int) for side in sides):
+        raise Refused("it normalizes over the batch")
+    for place in (1, 2):
+        given = op.tensor(place)
+        if given is not None and given.shape != sides:
+            op.constants[place] = given.expand(sides).contiguous()
+
+
 def _layer_norm(op: Operation) -> Function:
     axis, epsilon = op.attribute("axis", -1), op.attribute("epsilon", 1e-5)
+    _spread(op, axis)
 
     def apply(value: torch.Tensor, scale: Any = None, shift: Any = None) -> torch.Tensor:
         return functional.layer_norm(value, value.shape[axis:], scale, shift, epsilon)
@@ -38,6 +50,7 @@ def _layer_norm(op: Operation) -> Function:
 
 def _rms_norm(op: Operation) -> Function:
     axis, epsilon = op.attribute("axis", -1), op.attribute("epsilon", 1e-5)
+    _spread(op, axis)
     return lambda value, scale: functional.rms_norm(value, value.shape[axis:], scale, epsilon)
 
 
@@ -148,11 +161,15 @@ def _lp_norm(op: Operation) -> Function:
 
 
 def _mean_variance(op: Operation) -> Function:
-    axes = op.attribute("axes", [0, 2, 3])
+    """`MeanVarianceNormalization`. In a file of one picture, the batch among its axes makes no difference."""
+    given = op.attribute("axes", [0, 2, 3])
 
     def apply(value: torch.Tensor) -> torch.Tensor:
-        if 0 in [axis % value.ndim for axis in axes]:
-            raise Refused("it normalizes over the batch")
+        axes = [axis % value.ndim for axis in given]
+        if 0 in axes:
+            if op.batch != 1:
+                raise Refused("it normalizes over the batch")
+            axes.remove(0)
         centered = value - value.mean(axes, keepdim=True)
         return centered / (centered.square().mean(axes, keepdim=True).sqrt() + 1e-9)
 
@@ -174,7 +191,14 @@ def _grid_sample(op: Operation) -> Function:
     if mode not in modes or padding not in ("zeros", "border", "reflection"):
         raise Refused(f"it samples in mode {mode} with padding {padding}")
     align = bool(op.attribute("align_corners", 0))
-    return lambda value, grid: functional.grid_sample(value, tensor_of(grid), modes[mode], padding, align)
+
+    def apply(value: torch.Tensor, grid: Any) -> torch.Tensor:
+        grid = tensor_of(grid)
+        if op.batch == 1 and isinstance(grid.shape[0], int) and grid.shape[0] == 1:  # for each picture the same
+            grid = grid.expand(value.shape[0], *grid.shape[1:])
+        return functional.grid_sample(value, grid, modes[mode], padding, align)
+
+    return apply
 
 
 def _affine_grid(op: Operation) -> Function:

@@ -385,6 +385,7 @@ def _top(op: Operation) -> Function:
 
 
 SHAPING: dict[str, Operator] = {
+    "CenterCropPad": Operator(windows.center_crop_pad, "axes", 18),
     "Compress": Operator(_compress, "axis", 28),
     "Concat": Operator(_concat, "axis", 13),
     "ConstantOfShape": Operator(_constant_of_shape, "value", 25),

@@ -308,6 +308,25 @@ def pad(op: Operation) -> Function:
     return apply
 
 
+def center_crop_pad(op: Operation) -> Function:
+    """`CenterCropPad`: the middle of each axis, or zeros around it; an odd cell more is cut or put behind."""
+
+    def apply(picture: torch.Tensor, shape: Any) -> Value:
+        wanted = [int(side) for side in numbers(shape)]
+        axes = [int(axis) % picture.ndim for axis in op.attribute("axes") or range(picture.ndim)]
+        if len(wanted) != len(axes) or 0 in axes:
+            raise Refused("it cuts or pads the batch, or has another number of sizes than axes")
+        before, after = [0] * picture.ndim, [0] * picture.ndim
+        for axis, side in zip(axes, wanted, strict=True):
+            checked_table(side)
+            cut = int(picture.shape[axis]) - side
+            before[axis] = -(cut // 2) if cut > 0 else -cut // 2
+            after[axis] = -cut - before[axis]
+        return padded(picture, before, after)
+
+    return apply
+
+
 def _with_border(picture: torch.Tensor, before: list[int], after: list[int], mode: str) -> torch.Tensor:
     """Padding with the picture's own cells, or cut where a pad is negative."""
     picture = _cut(picture, before, after)
