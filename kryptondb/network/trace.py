@@ -15,6 +15,7 @@ from kryptondb.network.exported import CannotTrace
 from kryptondb.network.flops import with_measured_flops
 from kryptondb.network.graph import Network
 from kryptondb.network.importer import Importer
+from kryptondb.network.mixing import mixes_in_graph, mixes_when_run
 from kryptondb.network.node import Node
 from kryptondb.network.steadiness import asked_twice, same_random_numbers_after
 from kryptondb.torch_state import building, own_torch_state
@@ -56,15 +57,17 @@ def _traced(
 
     def untraced(failure: str) -> Network:
         runs = asked.before(activation)
-        return Network((), 0, input_shape, classes, runs, failure, asked.together, asked.unsteady)
+        together = asked.together or asked.may_mix()
+        return Network((), 0, input_shape, classes, runs, failure, together, asked.unsteady)
 
     try:
-        nodes, output = _graph(module, example)
+        nodes, output, mixes = _graph(module, example)
     except Exception as error:
         return untraced(one_line(error))
     if nodes[output].shape != (1, classes):
         return untraced(f"the graph's output has shape {nodes[output].shape}")
-    network = Network(nodes, output, input_shape, classes, module, None, asked.together, asked.unsteady)
+    together = asked.together or (mixes and asked.unsteady is None)
+    network = Network(nodes, output, input_shape, classes, module, None, together, asked.unsteady)
     if not asked.agrees(network):
         return untraced("its graph says something else than the module")
     return with_measured_flops(replace(network, output=_before_activation(nodes, output, activation)), example[:1])
@@ -134,6 +137,15 @@ class _Asked:
             return True
         return _agree(network.run(self.noise[:1])[0], self.outputs[:1])
 
+    def may_mix(self) -> bool:
+        """Whether the module, run as it stands, may let one picture of a batch decide for others."""
+        if self.unsteady is not None or not len(self.outputs):
+            return False
+        try:
+            return mixes_when_run(self.module, self.noise)
+        except Exception:  # it cannot be followed, or takes one picture at a time
+            return True
+
     def before(self, activation: str) -> torch.nn.Module:
         """The module without the activation at its end, where it has one and runs as it stands."""
         outputs = self.outputs.double()
@@ -192,7 +204,8 @@ def _classes(module: torch.nn.Module, example: torch.Tensor) -> int:
     return int(output.shape[1])
 
 
-def _graph(module: torch.nn.Module, example: torch.Tensor) -> tuple[tuple[Node, ...], int]:
+def _graph(module: torch.nn.Module, example: torch.Tensor) -> tuple[tuple[Node, ...], int, bool]:
+    """The nodes, the place of the output among them, and whether they compute with several pictures together."""
     shapes = ({0: torch.export.Dim.DYNAMIC},)
     try:
         exported = torch.export.export(module, (example,), dynamic_shapes=shapes)
@@ -204,7 +217,7 @@ def _graph(module: torch.nn.Module, example: torch.Tensor) -> tuple[tuple[Node, 
         except Exception:
             fixed = "it works with the number of pictures in a batch as a fixed number"
             raise CannotTrace(fixed) from error
-    return Importer(exported).run()
+    return *Importer(exported).run(), mixes_in_graph(exported)
 
 
 def _fixes_the_batch(error: Exception) -> bool:

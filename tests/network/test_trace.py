@@ -297,6 +297,14 @@ def test_a_write_into_a_view_that_nobody_else_sees_stays_in_the_algebra() -> Non
         lambda x: (x - x.mean()) / x.std(),
         lambda x: x / x.abs().max(),
         lambda x: x - x.mean(0),
+        lambda x: x * (x.max() < 100),
+        lambda x: torch.where(x.amin((0, 2, 3), keepdim=True) > -100, x, -x),
+        lambda x: x if x.mean() < 100 else -x,
+        lambda x: x if x.mean().item() < 100 else -x,
+        lambda x: x if x.numpy().max() < 100 else -x,
+        lambda x: x if max(x.flatten().tolist()) < 100 else -x,
+        lambda x: x if len((x > 100).nonzero()) < 5 else -x,
+        lambda x: x * (x.max() < 100) if torch.equal(x[:1], x[:1]) else x,
     ],
 )
 def test_a_network_whose_answers_depend_on_the_batch_is_found_out(
@@ -314,6 +322,25 @@ def test_a_network_whose_answers_depend_on_the_batch_is_found_out(
     assert not trace(classifier(nn.Conv2d(3, 4, 3), nn.ReLU(), channels=4), (3, 8, 8)).batch_statistics
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        lambda x: x * torch.eye(8).type_as(x),
+        lambda x: x + x.new_ones(8, 8).triu(),
+        lambda x: functional.instance_norm(x),
+        lambda x: x.flatten(0, 1).softmax(1).view_as(x),
+        lambda x: torch.stack([each * each.amax() for each in x.unbind()]) if len(x) < 3 else x,
+        lambda x: [x, x.sum(), x.new_zeros(3)][0],
+    ],
+)
+def test_a_network_whose_pictures_do_not_mix_runs_batches(before: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    class Apart(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return before(x).mean((2, 3))
+
+    assert not trace(Apart().eval(), (3, 8, 8)).batch_statistics
+
+
 @pytest.mark.parametrize("branches", [False, True], ids=["traced or not", "untraced"])
 def test_a_module_may_write_into_the_pictures_that_it_is_given(branches: bool) -> None:
     class Standardizing(nn.Module):
@@ -327,7 +354,7 @@ def test_a_module_may_write_into_the_pictures_that_it_is_given(branches: bool) -
 
     module, images = Standardizing().eval(), torch.rand(2, 3, 8, 8)
     network = trace(module, (3, 8, 8))
-    assert network.unsteady is None and not network.batch_statistics
+    assert network.unsteady is None and network.batch_statistics == branches
     before = images.clone()
     with torch.inference_mode():
         found = network.run(images)[0]
