@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -212,6 +213,95 @@ class WriteThrough(nn.Module):
         return x + before
 
 
+#: Ways to lay a picture [B, C, H, W] out as tokens, channels last; and, by the same names, back.
+LAID_OUT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "flatten": lambda x: x.flatten(2).transpose(1, 2),
+    "view": lambda x: x.contiguous().view(x.shape[0], x.shape[1], -1).permute(0, 2, 1),
+    "reshape": lambda x: x.permute(0, 2, 3, 1).reshape(len(x), -1, x.shape[1]),
+    "column by column": lambda x: x.permute(0, 3, 2, 1).reshape(len(x), -1, x.shape[1]),
+    "with the batch": lambda x: x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]),
+    "row by row": lambda x: x.permute(0, 2, 3, 1).flatten(0, 1),
+    "batch second": lambda x: x.flatten(2).permute(2, 0, 1),
+}
+PUT_BACK: dict[str, Callable[[torch.Tensor, int, int, int], torch.Tensor]] = {
+    "flatten": lambda t, batch, height, width: t.transpose(1, 2).unflatten(2, (height, width)),
+    "view": lambda t, batch, height, width: t.permute(0, 2, 1).contiguous().view(batch, -1, height, width),
+    "reshape": lambda t, batch, height, width: t.reshape(batch, height, width, -1).movedim(-1, 1),
+    "column by column": lambda t, batch, height, width: t.reshape(batch, width, height, -1).permute(0, 3, 2, 1),
+    "with the batch": lambda t, batch, height, width: t.view(batch, height, width, t.shape[-1]).permute(0, 3, 1, 2),
+    "row by row": lambda t, batch, height, width: t.reshape(batch, height, width, -1).permute(0, 3, 1, 2),
+    "batch second": lambda t, batch, height, width: t.permute(1, 2, 0).reshape(batch, -1, height, width),
+}
+
+
+class TokenStep(nn.Module):
+    """A step on tokens, channels last, that looks at each by itself; `places` and `attention` do not."""
+
+    KINDS = (
+        *("norm", "linear", "gelu", "residual", "scale", "gate", "heads", "centered", "written", "rolled", "unbound"),
+        *("cut", "padded", "masked"),
+    )
+    TOGETHER = ("places", "attention")
+
+    def __init__(self, kind: str, channels: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.norm, self.linear = nn.LayerNorm(channels), nn.Linear(channels, channels)
+        self.scale = nn.Parameter(torch.linspace(0.5, 1.5, channels))
+
+    def forward(self, t: torch.Tensor) -> torch.Tensor:
+        channels = t.shape[-1]
+        if self.kind == "residual":
+            return t + functional.gelu(self.linear(self.norm(t)))
+        if self.kind == "scale":
+            return t * self.scale.reshape(*[1] * (t.ndim - 1), -1) - 0.5
+        if self.kind == "gate":
+            left, right = t.chunk(2, -1)
+            return torch.cat([left * right.sigmoid(), right], -1)
+        if self.kind == "heads":
+            return t.reshape(*t.shape[:-1], 2, channels // 2).softmax(-1).flatten(-2)
+        if self.kind == "centered":
+            return (t - t.mean(-1, keepdim=True)) / (1 + t.square().sum(-1, keepdim=True).sqrt())
+        if self.kind == "written":
+            t = self.linear(t)
+            t += self.scale
+            return t.mul_(2).relu_()
+        if self.kind == "rolled":
+            return t.roll(1, -1).flip(-1) @ self.linear.weight.t()
+        if self.kind == "unbound":
+            return torch.stack([part[..., None].squeeze(-1) for part in t.unbind(-1)][::-1], -1)
+        if self.kind == "cut":
+            return torch.cat([t[..., channels // 2 :], t[..., : channels // 2], t[..., :1]], -1)[..., 1:]
+        if self.kind == "padded":
+            return functional.pad(t[..., :-1], (1, 0))
+        if self.kind == "masked":
+            return torch.where(t > 0, t, t.clone().clamp_(max=0.1) * 0.1)
+        if self.kind == "places":
+            return t + torch.linspace(-1, 1, t[0].numel(), dtype=t.dtype).reshape(t.shape[1:])
+        if self.kind == "attention":
+            return functional.scaled_dot_product_attention(self.linear(t), t, t)
+        return {"norm": self.norm, "linear": self.linear, "gelu": functional.gelu}[self.kind](t)
+
+
+class AsTokens(nn.Module):
+    """A picture laid out as tokens, some steps, and back."""
+
+    def __init__(self, layout: str, *steps: nn.Module) -> None:
+        super().__init__()
+        self.layout, self.steps = layout, nn.Sequential(*steps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, _, height, width = x.shape
+        return PUT_BACK[self.layout](self.steps(LAID_OUT[self.layout](x)), batch, height, width)
+
+
+@st.composite
+def token_layers(draw: st.DrawFn, channels: int, kinds: tuple[str, ...] = TokenStep.KINDS) -> nn.Module:
+    """A few steps on tokens."""
+    layout = draw(st.sampled_from(list(LAID_OUT)))
+    return AsTokens(layout, *(TokenStep(kind, channels) for kind in draw(st.lists(st.sampled_from(kinds), max_size=3))))
+
+
 class Mean(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean([2, 3])
@@ -273,7 +363,7 @@ def small_cnns(draw: st.DrawFn, max_blocks: int = 4) -> tuple[nn.Module, tuple[i
             st.sampled_from(
                 [
                     *("conv", "conv", "pool", "branches", "branches", "shuffle", "half", "last", "pad", "slice"),
-                    *("gate", "dense"),
+                    *("gate", "dense", "tokens"),
                 ]
             )
         )
@@ -304,6 +394,8 @@ def small_cnns(draw: st.DrawFn, max_blocks: int = 4) -> tuple[nn.Module, tuple[i
             layers.append(Slice(draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(st.integers(1, 2))))
         elif kind == "gate":
             layers.append(Gate(channels))
+        elif kind == "tokens":
+            layers.append(draw(token_layers(channels, (*TokenStep.KINDS, *TokenStep.TOGETHER))))
         else:
             dense = [
                 nn.GroupNorm(2, channels),

@@ -21,6 +21,7 @@ class Call:
         args, kwargs: with `Ref` where a node's value goes.
         shape: of the result for a batch of one (empty for numbers).
         batch_dim: which dimension of the result is the batch, None when none or not alone.
+        batch_leads: whether the first dimension, and no other, is the batch or begins with it.
         nodes: everything before it.
         dtype: of the result, None for what is not a tensor.
         keeps_type: whether its first argument has that type too.
@@ -40,6 +41,7 @@ class Call:
     dtype: torch.dtype | None = None
     keeps_type: bool = True
     in_place: Callable[..., Any] | None = None
+    batch_leads: bool = False
 
     def node(self, rule: Rule, **more: Any) -> Node:
         """A node for this call with everything that is the same for all rules."""

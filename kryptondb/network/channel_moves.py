@@ -50,8 +50,8 @@ def order_of(call: Call, ndim: int) -> list[int]:
     """Which of its input's dimensions each dimension of the result is."""
     if call.operator == "permute":
         return [d % ndim for d in call.arg(1)]
-    if call.operator == "transpose":
-        first, second = call.arg(1) % ndim, call.arg(2) % ndim
+    if call.operator in ("transpose", "mT"):
+        first, second = (-2 % ndim, -1 % ndim) if call.operator == "mT" else (call.arg(1) % ndim, call.arg(2) % ndim)
         order = list(range(ndim))
         order[first], order[second] = order[second], order[first]
         return order

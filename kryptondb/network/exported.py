@@ -62,8 +62,11 @@ def value_of(fx: FxNode) -> Any:
 def shape_for_one(fx: FxNode) -> tuple[int, ...]:
     """The shape for a batch of one; sizes that grow with the batch count as for one image. Empty for numbers."""
     value = value_of(fx)
-    if not isinstance(value, torch.Tensor):
-        return ()
+    return sizes_for_one(value) if isinstance(value, torch.Tensor) else ()
+
+
+def sizes_for_one(value: torch.Tensor) -> tuple[int, ...]:
+    """A tensor's shape for a batch of one."""
     return tuple(_for_batch(size, 1) for size in value.shape)
 
 
@@ -84,6 +87,17 @@ def batch_dim(fx: FxNode) -> int | None:
     if len(symbolic) != 1 or not sizes[symbolic[0]].node.expr.is_Symbol:
         return None
     return symbolic[0]
+
+
+def batch_leads(fx: FxNode) -> bool:
+    """Whether the first dimension, and no other, is the batch size or a multiple of it."""
+    value = value_of(fx)
+    sizes: list[Any] = list(value.shape) if isinstance(value, torch.Tensor) else []
+    if [place for place, size in enumerate(sizes) if not isinstance(size, int)] != [0]:
+        return False
+    expression = sizes[0].node.expr
+    symbols = tuple(expression.free_symbols)
+    return len(symbols) == 1 and bool((expression / symbols[0]).is_Integer)
 
 
 def memory_order(fx: FxNode) -> list[int]:

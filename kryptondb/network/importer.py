@@ -2,7 +2,7 @@
 
 What is done here is plumbing: parameters and what is computed from them alone become constants, batch norm folds into
 the convolution before it, dropout disappears, results of `chunk` and `split` become slices, writes in place become
-values of their own.
+values of their own, what is done to a picture laid out as tokens is done to the picture.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ from kryptondb.network.exported import (
     CannotTrace,
     arguments_of,
     batch_dim,
+    batch_leads,
     constant_name,
     module_path,
     operator_name,
     refs_in,
     shape_for_one,
+    sizes_for_one,
     value_of,
 )
 from kryptondb.network.fold import folded_batch_norm
 from kryptondb.network.node import Axes, Extent, Node, Ref, Rule, bind, has_extent
 from kryptondb.network.operators import OPERATORS, classify, renamed
+from kryptondb.network.tokens import Tokens, on_picture, reads_tokens, reshape_of, with_values
 
 aten = torch.ops.aten
 
@@ -57,7 +60,9 @@ class Importer:
         self.exported = exported
         self.graph = exported.graph
         self.nodes: list[Node] = []
-        self.value: dict[FxNode, Any] = {}  # what stands for an exported node now: a Ref, a plain value, or parts
+        # What stands for an exported node now: a Ref, tokens, a plain value, or a tuple of several results.
+        self.value: dict[FxNode, Any] = {}
+        self.materialized: dict[Tokens, Ref] = {}
         self.graph_names: dict[int, str] = {}
         lay_out(self.graph)
         self.literal = literal_nodes(self.graph)
@@ -85,9 +90,9 @@ class Importer:
                 self._call(fx)
             elif fx.op == "output":
                 results = [value for value in fx.args[0] if value is not None]
-                if len(results) != 1 or not isinstance(self.value.get(results[0]), Ref):
+                if len(results) != 1 or not isinstance(self.value.get(results[0]), (Ref, Tokens)):
                     raise CannotTrace("the network returns more than one tensor")
-                output = self.value[results[0]]
+                output = self._tensor(self.value[results[0]])
             else:
                 raise CannotTrace(f"the graph holds a {fx.op} ({fx.target})")
         assert output is not None
@@ -152,21 +157,51 @@ class Importer:
         if in_place:
             self._make_functional(call)
         constant = None if literal else self._computed(call, fx)
+        value: Ref | Tokens
         if constant is not None:
-            ref = self._constant(constant, call.name)
+            value = self._constant(constant, call.name)
         elif literal:
-            ref = self._add(call.node(Rule.DENSE, reason=self.literal[fx]))
+            value = self._add(with_values(call, self._tensor).node(Rule.DENSE, reason=self.literal[fx]))
         elif name == "max_pool2d_with_indices":
-            self.value[fx] = self._pooled_with_indices(call, fx)
+            self.value[fx] = self._pooled_with_indices(with_values(call, self._tensor), fx)
             return
+        elif call.operator == "batch_norm" and not reads_tokens(call):
+            value = self._add(self._batch_norm(call, fx))
         else:
-            ref = self._add(self._batch_norm(call, fx) if call.operator == "batch_norm" else classify(call))
+            value = self._classified(call)
         if constant is None and in_place and source is not None:
-            ref = self._of_type(ref, call, fx, source)
-        self.graph_names[ref.index] = fx.name
-        self.value[fx] = ref
+            value = self._of_type(value, call, fx, source)
+        self.graph_names.setdefault((value.picture if isinstance(value, Tokens) else value).index, fx.name)
+        self.value[fx] = value
         if in_place and source is not None:
-            self._redirect(source, ref)
+            self._redirect(source, value)
+
+    def _classified(self, call: Call) -> Ref | Tokens:
+        """What a call gives: on the picture where it reads tokens, or makes them, and that says the same."""
+        found = on_picture(call, self._reshaped)
+        if found is not None and isinstance(found.done, Ref):
+            return found.result(found.done)
+        node = classify(found.done) if found is not None and isinstance(found.done, Call) else None
+        if found is None or node is None or node.rule is Rule.DENSE:
+            return self._add(classify(with_values(call, self._tensor)))
+        ref = self._add(node)
+        if node.axes is not None:
+            return found.result(ref)
+        return ref if node.shape == call.shape else self._add(classify(reshape_of(call, ref, call.shape)))
+
+    def _tensor(self, value: Ref | Tokens) -> Ref:
+        """The node that holds a value as the exported network has it."""
+        if isinstance(value, Ref):
+            return value
+        if value not in self.materialized:
+            self.materialized[value] = self._add(classify(value.materialized(self.nodes)))
+        return self.materialized[value]
+
+    def _reshaped(self, constant: Ref, shape: tuple[int, ...]) -> Ref:
+        """A constant in another shape."""
+        node = self.nodes[constant.index]
+        assert node.constant is not None
+        return self._constant(node.constant.reshape(shape), node.name)
 
     def _is_identity(self, fx: FxNode, name: str, source: FxNode) -> bool:
         """Whether a node gives its first argument itself: a conversion to the type and device that it has."""
@@ -190,7 +225,7 @@ class Importer:
             raise CannotTrace(f"the network writes in place with {written}")
         call.operator, call.function = renamed(name, getattr(functional, overload, None) or functional)
 
-    def _of_type(self, ref: Ref, call: Call, fx: FxNode, source: FxNode) -> Ref:
+    def _of_type(self, value: Ref | Tokens, call: Call, fx: FxNode, source: FxNode) -> Ref | Tokens:
         """What a write in place leaves: numbers of the type that was there, whatever the operator itself gives."""
         before = value_of(source).dtype
 
@@ -203,21 +238,21 @@ class Importer:
         try:
             given = call.function(*args, **kwargs).dtype
         except Exception:  # shapes of one say nothing of it; then neither does its type
-            return ref
+            return value
         if given == before:
-            return ref
+            return value
         cast = replace(
             call,
             index=len(self.nodes),
             operator="to",
             function=aten.to.dtype,
-            args=(ref, before),
+            args=(value, before),
             kwargs={},
-            input_refs=(ref.index,),
+            input_refs=tuple(refs_in(value)),
             dtype=before,
             keeps_type=False,
         )
-        return self._add(classify(cast))
+        return self._classified(cast)
 
     def _pooled_with_indices(self, call: Call, fx: FxNode) -> tuple[Ref, Ref | None]:
         """A maximum pooling, and the places of its maxima where they are read: on whole pictures."""
@@ -233,12 +268,12 @@ class Importer:
         places.input_refs = (ref.index,)
         return pooled, self._add(classify(places))
 
-    def _redirect(self, source: FxNode, ref: Ref) -> None:
+    def _redirect(self, source: FxNode, written: Ref | Tokens) -> None:
         """After a write in place the old name stands for the new value too."""
         old = self.value[source]
         for fx, value in self.value.items():
             if value == old:
-                self.value[fx] = ref
+                self.value[fx] = written
 
     def _as_call(self, fx: FxNode, name: str) -> Call:
         given, named = arguments_of(fx)
@@ -260,6 +295,7 @@ class Importer:
             kwargs=kwargs,
             shape=shape_for_one(fx),
             batch_dim=batch_dim(fx),
+            batch_leads=batch_leads(fx),
             nodes=self.nodes,
             input_refs=tuple(dict.fromkeys(refs_in((args, tuple(kwargs.values()))))),
             dtype=dtype,
@@ -272,6 +308,8 @@ class Importer:
         None for all others, for those that draw random numbers, and where the result would be far larger than what it
         is computed from. Graphs that write into parts of tensors are left alone: a constant must not be written into.
         """
+        if reads_tokens(call):
+            return None
         sources = [self.nodes[ref] for ref in call.input_refs]
         shape = getattr(fx.meta.get("val"), "shape", None)
         if shape is None or not all(isinstance(size, int) for size in shape):
@@ -305,15 +343,17 @@ class Importer:
 
     def _parts(self, fx: FxNode, name: str) -> bool:
         """`chunk`, `split` and `unbind` along channels as slices; False when the algebra cannot say."""
-        source = self.nodes[self._template(fx.args[0]).index]
+        value = self._template(fx.args[0])
+        source = self.nodes[value.picture.index if isinstance(value, Tokens) else value.index]
         uses = [use for use in fx.users if use.target is operator.getitem]
         if source.axes is None or any(not isinstance(use.args[1], int) for use in uses):
             return False
         unbinds = name == "unbind"
         place = 1 if unbinds else 2
         along: Any = fx.args[place] if len(fx.args) > place else fx.kwargs.get("dim", 0)
-        dim = int(along) % len(source.shape)
-        if dim in (source.axes.batch, source.axes.y, source.axes.x):
+        dim = int(along) % (value.ndim if isinstance(value, Tokens) else len(source.shape))
+        places = value.places(dim) if isinstance(value, Tokens) else (dim,)
+        if {source.axes.batch, source.axes.y, source.axes.x} & set(places):
             return False
         refs, start = [], 0
         for piece in fx.meta["val"]:
@@ -324,14 +364,14 @@ class Importer:
                 name=module_path(fx) or fx.name,
                 operator="select" if unbinds else "slice",
                 function=aten.select.int if unbinds else aten.slice.Tensor,
-                args=(Ref(source.index), dim, *bounds),
+                args=(value, dim, *bounds),
                 kwargs={},
-                shape=tuple(size if isinstance(size, int) else 1 for size in piece.shape),
+                shape=sizes_for_one(piece),
                 batch_dim=0,
                 nodes=self.nodes,
-                input_refs=(source.index,),
+                input_refs=tuple(refs_in(value)),
             )
-            refs.append(self._add(classify(call)))
+            refs.append(self._classified(call))
             start += size
         self.value[fx] = tuple(refs)
         return True

@@ -237,6 +237,7 @@ _ROWS: tuple[Operator, ...] = (
     Operator("unsqueeze", moves.unsqueeze, linear=(Rule.LOCAL,), bound=bounds.same),
     Operator("permute", moves.permute, linear=(Rule.LOCAL,), bound=bounds.same),
     Operator("transpose", moves.permute, ("swapaxes", "swapdims"), linear=(Rule.LOCAL,), bound=bounds.same),
+    Operator("mT", moves.permute, linear=(Rule.LOCAL,), bound=bounds.same),
     Operator("movedim", moves.permute, ("moveaxis",), linear=(Rule.LOCAL,), bound=bounds.same),
     *_rows(
         "view=_unsafe_view reshape flatten unflatten squeeze view_as reshape_as",

@@ -23,7 +23,7 @@ from kryptondb.executor.operators.tilings import Tiling, extents_of
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload, mask_of_runs, runs_of_mask
-from tests.networks import FAMILIES, Nhwc, family, for_families, small_cnns, traced_family
+from tests.networks import FAMILIES, Mean, Nhwc, family, for_families, small_cnns, token_layers, traced_family
 
 
 def probabilities(scores: torch.Tensor) -> np.ndarray:
@@ -105,6 +105,19 @@ def test_both_operators_agree_with_the_naive_loop_on_any_cnn(
         np.testing.assert_allclose(found, expected, atol=1e-9, rtol=0)
     full = Full(data.draw(st.sampled_from([1, 2, 5])))
     np.testing.assert_allclose(run(full, network, image, grid, mask), expected, atol=1e-9, rtol=0)
+
+
+@given(token_layers(4), token_layers(4), st.data())
+@settings(max_examples=10, deadline=None)
+def test_a_picture_laid_out_as_tokens_is_updated_where_it_changed(
+    first: torch.nn.Module, second: torch.nn.Module, data: st.DataObject
+) -> None:
+    layers = [torch.nn.Conv2d(3, 4, 3), first, torch.nn.Conv2d(4, 4, 3, 2), second, Mean(), torch.nn.Linear(4, 3)]
+    module, shape = torch.nn.Sequential(*layers).double().eval(), (3, 11, 9)
+    grid, image, mask = drawn_cells(shape, data)
+    network = trace(module, shape)
+    found = run(Incremental((2, 3)), network, image, grid, mask)
+    np.testing.assert_allclose(found, naive(module, image, grid, mask), atol=1e-9, rtol=0)
 
 
 @given(small_cnns(), st.data())
