@@ -67,6 +67,10 @@ def _grey(
     own = window or (_first_window(voi) if "VOILUTSequence" not in voi else None)
     if own is not None:
         function = text(voi, "VOILUTFunction", "LINEAR").upper()
+        if function not in FUNCTIONS and window is None:
+            raise Meaningless(
+                "its window rises as no VOI LUT function of the standard does; give window => (center, width)"
+            )
         grey = _windowed(values, own, function if function in FUNCTIONS else "LINEAR")
     elif "VOILUTSequence" in voi:
         entries, bits = _looked_up(values, voi.VOILUTSequence[0], header, bool(values.size) and float(values.min()) < 0)
@@ -105,9 +109,11 @@ def _rescaled(
     if header.get("ModalityLUTSequence"):
         return _looked_up(samples, header.ModalityLUTSequence[0], header, stored.signed)[0], True
     source = _group(header, index, "PixelValueTransformationSequence") or header
-    slope, intercept = (_first(source, keyword) or 0 for keyword in ("RescaleSlope", "RescaleIntercept"))
-    slope = slope or 1
-    if not (np.isfinite(slope) and np.isfinite(intercept)) or (slope, intercept) == (1, 0):
+    slope, intercept = _first(source, "RescaleSlope"), _first(source, "RescaleIntercept") or 0.0
+    slope = 1.0 if slope is None else slope
+    if slope == 0 or not (np.isfinite(slope) and np.isfinite(intercept)):
+        raise Meaningless("its samples are rescaled by zero, or by what is no number")
+    if (slope, intercept) == (1, 0):
         return samples, False
     values: Floats = samples.astype(np.float32)
     values *= np.float32(slope)

@@ -83,6 +83,10 @@ def read(content: Content, part: Part, window: Window | None) -> Floats:
             _refuse_what_pillow_mistakes(image)
             if wide is not None:
                 return upright(image, _read_wide(content, part, image, wide, window))
+            if image.mode == "P" and (image.palette is None or not image.palette.palette):
+                raise ImageError(
+                    f"{content.name}: damaged {image.format}: its palette is missing"
+                )  # Pillow shows black
             raw, key = raw_mode(image), transparent(image)
             image.load()
             return upright(image, _levels(image, raw, key, window))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import warnings
 from collections.abc import Callable, Sequence
@@ -233,6 +234,72 @@ def of_external_data(folder: Path, location: str) -> Path:
     return path
 
 
+def changed(change: Callable[[Any], None]) -> Callable[[Path], Path]:
+    """A sound file of a convolution, with something changed."""
+
+    def make(folder: Path) -> Path:
+        nodes = [
+            node("Conv", ["images", "w"], "c"),
+            node("GlobalAveragePool", ["c"], "b"),
+            node("Flatten", ["b"], "scores"),
+        ]
+        path = file_of(folder / "net.onnx", nodes, {"w": floats(1, 1, 4, 4)}, ["N", 1, 8, 8])
+        model = onnx.load(str(path))
+        change(model)
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return make
+
+
+def an_array_twice(model: Any) -> None:
+    model.graph.initializer.append(onnx.numpy_helper.from_array(floats(1, 1, 4, 4), "w"))
+
+
+def an_array_that_is_a_result_too(model: Any) -> None:
+    model.graph.initializer.append(onnx.numpy_helper.from_array(floats(1, 1, 1, 1), "b"))
+
+
+def a_result_twice(model: Any) -> None:
+    model.graph.node.append(node("Relu", ["scores"], "scores"))
+
+
+def a_result_twice_in_a_branch(model: Any) -> None:
+    value = onnx.helper.make_tensor_value_info("z", 1, None)
+    inner = [node("Relu", ["b"], "z"), node("Neg", ["b"], "z")]
+    branch = onnx.helper.make_graph(inner, "inner", [], [value])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.append(node("If", ["yes"], "y", then_branch=branch, else_branch=branch))
+
+
+def the_pictures_twice(model: Any) -> None:
+    model.graph.node.append(node("Relu", ["b"], "images"))
+
+
+def an_attribute_twice(model: Any) -> None:
+    for stride in (1, 2):
+        model.graph.node[0].attribute.append(onnx.helper.make_attribute("strides", [stride, stride]))
+
+
+def a_later_format(model: Any) -> None:
+    model.ir_version = 999
+
+
+def lies_outside(**said: str) -> Callable[[Path], Path]:
+    """A file whose array lies in another file, of which it says something more."""
+
+    def make(folder: Path) -> Path:
+        path = of_external_data(folder, "w.bin")
+        (path.parent / "w.bin").write_bytes(b"\0" * 64)
+        model = onnx.load(str(path), load_external_data=False)
+        for key, value in said.items():
+            model.graph.initializer[0].external_data.add(key=key, value=value)
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return make
+
+
 def of_many_numbers(folder: Path) -> Path:
     nodes = [
         node("Expand", ["images", "to"], "a"),
@@ -253,8 +320,20 @@ class TestWhatIsRefused:
             (of_links_in_a_circle, "its file a.bin cannot be read"),
             (of_many_numbers, "its result of N x 3 x 16384 x 16384 numbers takes more than 1,024 MiB"),
             (lambda folder: folder / "none.onnx", "does not exist"),
+            (changed(an_array_twice), 'its array "w" is there twice'),
+            (changed(an_array_that_is_a_result_too), 'GlobalAveragePool gives "b", which is there already'),
+            (changed(a_result_twice), 'Relu gives "scores", which is there already'),
+            (changed(a_result_twice_in_a_branch), 'Neg gives "z", which is there already'),
+            (changed(the_pictures_twice), 'Relu gives "images", which is there already'),
+            (changed(an_attribute_twice), "its operator Conv: it has an attribute twice"),
+            (changed(a_later_format), "is of version 999 of the ONNX format"),
+            (lies_outside(location="v.bin"), 'the array "w" says something twice of its file'),
+            (lies_outside(basepath="/etc"), 'the array "w" says basepath, which is not understood, of its file'),
+            (lies_outside(checksum="0" * 40), "its file w.bin is not the one of its checksum"),
+            (lies_outside(offset="\N{ARABIC-INDIC DIGIT THREE}"), "is no number of bytes"),
+            (lies_outside(offset="-4"), "is no number of bytes"),
+            (lies_outside(length="65"), "is not inside the file w.bin as it says"),
         ],
-        ids=["operator", "damaged", "inputs", "folder", "circle", "size", "missing"],
     )
     def test_says_what_and_why(self, tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
         with pytest.raises(ModelError, match=message):
@@ -306,3 +385,9 @@ def test_names_that_are_not_utf_8_are_damage(tmp_path: Path, name: bytes) -> Non
     path.write_bytes(path.read_bytes().replace(name, b"\xff" + name[1:], 1))
     with pytest.raises(ModelError, match="is not a sound ONNX file: it has names that are not UTF-8"):
         build_model("net", "file", str(path), {})
+
+
+def test_the_checksum_of_external_data_is_that_of_its_file(tmp_path: Path) -> None:
+    checksum = hashlib.sha1(b"\0" * 64, usedforsecurity=False).hexdigest()
+    path = lies_outside(checksum=checksum.upper(), offset="0", length="64")(tmp_path)
+    assert str((path.parent / "w.bin").resolve()) in build_model("net", "file", str(path), {"channels": "L"}).files

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kryptondb.errors import ImageError
 from kryptondb.images import decode
+from kryptondb.images.arrays import Meaningless
 from kryptondb.images.part import Part
 from tests.images.dicoms import PATIENT, bundled, item, pydicom, write_dicom
 
@@ -62,6 +63,34 @@ def test_voi_lut_functions_are_those_of_pydicom(function: str, tmp_path: Path) -
     path = write_dicom(tmp_path / "a.dcm", RAMP, BitsStored=12, HighBit=11, **options)
     expected = pydicom.pixels.apply_windowing(RAMP, pydicom.dcmread(path)) / 4095
     np.testing.assert_allclose(grey(path), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"RescaleSlope": "0"}, "rescaled by zero, or by what is no number"),
+        ({"RescaleSlope": "0", "RescaleIntercept": "-1024"}, "rescaled by zero, or by what is no number"),
+        ({"RescaleSlope": "nan"}, "rescaled by zero, or by what is no number"),
+        ({"RescaleIntercept": "1e400"}, "rescaled by zero, or by what is no number"),
+        ({"VOILUTFunction": "CUBIC"}, "no VOI LUT function of the standard"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_is_said_of_grey_is_followed_or_refused(damage: dict[str, str], reason: str, tmp_path: Path) -> None:
+    options = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2000, "WindowWidth": 3000}
+    path = write_dicom(tmp_path / "a.dcm", RAMP, **options)
+    data = pydicom.dcmread(path)
+    for keyword, value in damage.items():
+        setattr(data, keyword, value)
+    data.save_as(path)
+    with pytest.raises(ImageError, match=reason):
+        decode(path)
+
+
+def test_a_rescaling_without_numbers_is_none(tmp_path: Path) -> None:
+    plain = grey(write_dicom(tmp_path / "a.dcm", RAMP))
+    empty = grey(write_dicom(tmp_path / "b.dcm", RAMP, RescaleSlope="", RescaleIntercept=""))
+    assert np.array_equal(plain, empty)
 
 
 def test_padding_is_black_and_does_not_spread_the_levels(tmp_path: Path) -> None:
@@ -216,7 +245,8 @@ def test_what_a_file_says_of_a_patient_is_in_no_message_and_behind_none(
             named = decode(path).name
         except ImageError as error:
             named = str(error)
-            assert error.__cause__ is None and error.__context__ is None
+            assert error.__cause__ is None and isinstance(error.__context__, (Meaningless, type(None)))
+            named += str(error.__context__)
     for text in (named, caplog.text):
         assert "DOE" not in text and "4711" not in text
 

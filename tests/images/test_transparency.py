@@ -95,3 +95,12 @@ def test_modes_without_a_transparent_level_are_read_whatever_is_said_of_one(mode
     image = Image.new(mode, (4, 4))
     image.info["transparency"] = "x"
     assert from_array(image, "image").pixels.shape[:2] == (4, 4)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_a_png_of_colours_without_a_palette_is_damaged(depth: int) -> None:
+    samples = np.array([[0, 1]])
+    palette = bytes(range(6))
+    assert decode(BytesContent(png(depth, PALETTE, samples, b"\xff", palette), "a.png", ".png")).pixels[0, 1, 2] > 0
+    with pytest.raises(ImageError, match=r"a\.png: damaged PNG: its palette is missing"):
+        decode(BytesContent(png(depth, PALETTE, samples, b"\xff"), "a.png", ".png"))

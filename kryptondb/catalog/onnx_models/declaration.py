@@ -60,6 +60,8 @@ def check_node(node: Any, schema: Any, attributes: Attributes) -> None:
         raise Refused(f"it has {inputs} inputs, where the standard has {schema.min_input} to {schema.max_input}")
     if len(node.output) > schema.max_output:
         raise Refused(f"it has {len(node.output)} results, where the standard has {schema.max_output}")
+    if len({attribute.name for attribute in node.attribute}) < len(node.attribute):
+        raise Refused("it has an attribute twice")
     for attribute in node.attribute:
         name = attribute.name
         known = schema.attributes.get(name)

@@ -5,8 +5,12 @@ Arrays may lie in other files (external data); those have to be in the model's o
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+import re
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,9 @@ EXPORT_HINT = (
 )
 BATCH_HINT = "Export it with a batch of any size: torch.onnx.export(..., dynamic_shapes=...), or tf2onnx with None."
 
+#: What an array says of the file that it lies in.
+_EXTERNAL = ("location", "offset", "length", "checksum")
+
 Array = NDArray[Any]
 
 
@@ -48,6 +55,7 @@ class OnnxFile:
         self._files: dict[str, None] = {path: None}
         self._parts: dict[tuple[str, int, int], Array] = {}  # of other files, each read once
         self._arrays: dict[str, Array] = {}
+        self._checksums: dict[str, str] = {}  # of other files, where an array names one
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
 
@@ -110,21 +118,24 @@ class OnnxFile:
     def _external(self, tensor: Any, dtype: np.dtype[Any]) -> Array:
         """An array of another file of the model's folder, of exactly the bytes that its shape takes."""
         name = tensor.name[:80]
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        entries = self._entries(tensor)
         folder = Path(os.path.realpath(Path(self.path).parent))
         location = entries.get("location", "")
         file = folder / location
         if not location or Path(location).is_absolute() or not Path(os.path.realpath(file)).is_relative_to(folder):
             raise ModelError(f'{self.path}: the array "{name}" lies outside the model\'s folder')
-        offset = int(entries.get("offset", "0") or 0)
         wanted = math.prod(tensor.dims) * dtype.itemsize
-        length = int(entries.get("length", "") or wanted)
+        offset, length = (_whole(entries.get(key), default) for key, default in (("offset", 0), ("length", wanted)))
         part = str(file), offset, length
         try:
             with open_regular(file, MAX_EXTERNAL_BYTES) as stream:
                 size = os.fstat(stream.fileno()).st_size
-                if offset < 0 or length != wanted or offset + length > size:
+                if length != wanted or offset + length > size:
                     raise ModelError(f'{self.path}: the array "{name}" is not inside the file {location} as it says')
+                if (checksum := entries.get("checksum")) is not None:
+                    self._checksums[str(file)] = self._checksums.get(str(file)) or _sha1(stream)
+                    if checksum.lower() != self._checksums[str(file)]:
+                        raise ModelError(f"{self.path}: its file {location} is not the one of its checksum")
                 if part not in self._parts:
                     held = sum(length for path, _, length in self._parts if path == str(file))
                     if held + length > size:
@@ -140,6 +151,30 @@ class OnnxFile:
         self._files[str(file)] = None
         return self._parts[part].view(dtype.newbyteorder("<")).reshape(tuple(tensor.dims))
 
+    def _entries(self, tensor: Any) -> Mapping[str, str]:
+        """What an array says of the file that it lies in. ModelError for anything said twice, or not understood."""
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        strange = next((key for key in entries if key not in _EXTERNAL), None)
+        if strange is not None or len(entries) < len(tensor.external_data):
+            what = "says something twice" if strange is None else f"says {strange[:40]}, which is not understood,"
+            raise ModelError(f'{self.path}: the array "{tensor.name[:80]}" {what} of its file')
+        return entries
+
+
+def _whole(text: str | None, default: int) -> int:
+    """A number of bytes; the default where none is given. ValueError for anything but digits."""
+    if not text:
+        return default
+    if not re.fullmatch(r"[0-9]{1,30}", text):
+        raise ValueError(f"{text[:40]!r} is no number of bytes")
+    return int(text)
+
+
+def _sha1(stream: Any) -> str:
+    """Of a whole file: the checksum of external data in the standard."""
+    stream.seek(0)
+    return hashlib.file_digest(stream, "sha1").hexdigest()
+
 
 def read(path: str) -> OnnxFile:
     """Parses an ONNX file.
@@ -151,7 +186,13 @@ def read(path: str) -> OnnxFile:
     model = _parsed(onnx, path)
     if not _texts_are_texts(model):
         raise ModelError(f"{path} is not a sound ONNX file: it has names that are not UTF-8", hint=EXPORT_HINT)
+    if model.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"{path} is of version {model.ir_version} of the ONNX format; this package onnx knows {onnx.IR_VERSION}",
+            hint="A newer package onnx may know it, or onnxruntime's tools may write an older one.",
+        )
     graph = model.graph
+    _check_defined_once(path, graph)
     if len(graph.node) > MAX_NODES:
         raise ModelError(f"{path} has {len(graph.node):,} operators, more than {MAX_NODES:,}")
     if model.functions:
@@ -161,6 +202,31 @@ def read(path: str) -> OnnxFile:
             hint="onnx.inliner.inline_local_functions(model) replaces them by the standard ones.",
         )
     return OnnxFile(path, graph, _opset(onnx, model, path))
+
+
+def _check_defined_once(path: str, graph: Any) -> None:
+    """Raises ModelError for a value that a graph, or one in its attributes, defines twice: which one would count?"""
+    inputs = {value.name for value in graph.input}
+    arrays = chain(
+        (tensor.name for tensor in graph.initializer), (each.values.name for each in graph.sparse_initializer)
+    )
+    defined: set[str] = set()
+    for name in arrays:
+        if name in defined:
+            raise ModelError(f'{path} is damaged: its array "{name[:80]}" is there twice', hint=EXPORT_HINT)
+        defined.add(name)
+    defined |= inputs
+    for node in graph.node:
+        for name in filter(None, node.output):
+            if name in defined:
+                raise ModelError(
+                    f'{path} is damaged: {node.op_type[:60]} gives "{name[:80]}", which is there already',
+                    hint=EXPORT_HINT,
+                )
+            defined.add(name)
+        for attribute in node.attribute:
+            for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                _check_defined_once(path, inner)
 
 
 def _texts_are_texts(message: Any) -> bool:
