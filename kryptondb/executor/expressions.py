@@ -2,7 +2,7 @@
 
 SQL's rules where Arrow's differ:
 - three-valued logic: AND, OR and NOT are Kleene's, a comparison with NULL is NULL;
-- `/` always yields a float; a division or remainder by zero is NULL;
+- `/` always yields a float, by zero infinity or NaN; a remainder by zero is NaN of floats, and NULL of integers;
 - integer arithmetic is done in 64 bits and an overflow is an error, never a wrapped number;
 - `round` rounds halves away from zero;
 - a number written beside a float32 column (`score = 0.1`) is compared as float32, the way the column was stored;
@@ -219,14 +219,15 @@ class _Compiler:
         a, b = left_number.cast(kind), right_number.cast(kind)
         if node.operator in _ARITHMETIC:
             return Typed(_ARITHMETIC[node.operator](a, b), kind, literal)
-        zero = pa.scalar(0, kind)
-        divisor = pc.if_else(pc.equal(b, pc.scalar(zero)), pc.scalar(pa.scalar(None, kind)), b)
-        quotient = pc.divide(a, divisor)
         if node.operator == "/":
-            return Typed(quotient, kind, literal)
+            return Typed(pc.divide(a, b), kind, literal)
         # The remainder has the sign of the dividend, as in SQL and C: integer division in Arrow truncates too.
-        whole = quotient if integers else pc.trunc(quotient)
-        return Typed(pc.subtract(a, pc.multiply(whole, divisor)), kind, literal)
+        if integers:
+            b = pc.if_else(pc.equal(b, pc.scalar(pa.scalar(0, kind))), pc.scalar(pa.scalar(None, kind)), b)
+            whole = pc.divide(a, b)
+        else:
+            whole = pc.trunc(pc.divide(a, b))
+        return Typed(pc.subtract(a, pc.multiply(whole, b)), kind, literal)
 
     def _compare(self, operator: str, left: Typed, right: Typed, node: Expression) -> Typed:
         kind = self._common(left, right, node)

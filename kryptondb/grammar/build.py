@@ -102,6 +102,8 @@ class Builder(ExpressionBuilder):
         return _Clause("order_by", self._few(children, "ORDER BY"), self._at(meta))
 
     def limit(self, meta: Meta, children: list[Any]) -> _Clause:
+        if not children:  # LIMIT ALL
+            return _Clause("limit", None, self._at(meta))
         return self._rows("limit", children[0], meta)
 
     def offset(self, meta: Meta, children: list[Any]) -> _Clause:

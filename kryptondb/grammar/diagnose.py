@@ -63,7 +63,6 @@ _FOREIGN = {
     ":=": "Options are written name => value.",
     ":": "Options are written name => value, parameters $name.",
     "@": "Parameters are written ? or $name.",
-    "||": "Text cannot be joined here; OR is written OR.",
     "&": "And is written AND.",
     "|": "Or is written OR.",
     "!": 'Negation is written NOT, inequality "<>".',
@@ -195,6 +194,15 @@ class _Diagnosis:
             return self._named_missing(token)
         if previous is not None and before in _NAMES_ALONE:
             return self._named_missing(previous)
+        if token.text == "||":
+            hint = "Select the parts, and join them where the result is read. Or is written OR."
+            return self._at(token, "concatenation (||) is not supported", hint)
+        if token.text == "/" and previous is not None and previous.text == "/" and previous.end == token.start:
+            hint = "CAST((a - a % b) / b AS BIGINT) is a // b of whole numbers."
+            return self._at(previous, "integer division (//) is not supported", hint, 2)
+        if token.text == "." and "PLUS" in self.terminals and previous is not None and previous.end == token.start:
+            hint = f"A query reads one table. Write the column alone: {_short(after.text)}."
+            return self._at(previous, "a qualified name (table.column) is not supported", hint)
         if before == "TOP" and token.kind == "number" and "TOP" not in self.terminals:
             return self._at(self.before[-1], "TOP is not supported here", "LIMIT n keeps the first n rows.")
         return None

@@ -297,3 +297,10 @@ def test_what_a_list_for_in_cannot_hold_is_named(database: Database) -> None:
     for values, message in (([[1]], "holds a list"), ([b"a"], "holds a bytes"), (range(20_001), "holds 20,001 values")):
         with pytest.raises(BindError, match=message):
             database.ours("SELECT y FROM cells WHERE y IN ?", [values])
+
+
+@pytest.mark.parametrize(
+    "select", ["class / row", "-1 / row", "row / row", "drop / 0", "drop % 0", "(0 - class) / (drop * 0)"]
+)
+def test_a_division_by_zero_is_infinite_or_nan(database: Database, select: str) -> None:
+    database.agree(f"SELECT {select} AS a FROM cells ORDER BY image, class, row, col")

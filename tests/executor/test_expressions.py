@@ -39,8 +39,11 @@ def values(text: str) -> list[Any]:
         ("y - 1", [3, -8, -1, None]),
         ("-y * 2", [-8, 14, 0, None]),
         ("y / 2", [2.0, -3.5, 0.0, None]),
-        ("y / x", [None, -3.5, 0.0, None]),
-        ("1.5 / 0", [None] * 4),
+        ("y / x", [math.inf, -3.5, 0.0, None]),
+        ("-y / x", [-math.inf, 3.5, 0.0, None]),
+        ("1.5 / 0", [math.inf] * 4),
+        ("1 / -0.0", [-math.inf] * 4),
+        ("y % 0", [None] * 4),
         ("y % x", [None, -1, 0, None]),
         ("y % 2.5", [1.5, -2.0, 0.0, None]),
         ("y + NULL", [None] * 4),
@@ -56,6 +59,13 @@ def values(text: str) -> list[Any]:
 )
 def test_arithmetic_follows_sql(text: str, expected: list[Any]) -> None:
     assert values(text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["0 / 0", "y * 0 / 0", "1.5 % 0", "x % 0.0", "0.0 % 0.0"])
+def test_what_is_no_number_is_nan_and_null_stays_null(text: str) -> None:
+    assert all(
+        value is None if "y" in text and row == 3 else math.isnan(value) for row, value in enumerate(values(text))
+    )
 
 
 @pytest.mark.parametrize(

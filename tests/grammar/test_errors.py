@@ -87,3 +87,27 @@ def test_an_expression_alone_is_explained_too(text: str, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse_expression(text)
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("expression", "said", "remedy"),
+    [
+        ("label || 'a'", "concatenation (||)", "join them where the result is read"),
+        ("y // 2", "integer division (//)", "CAST((a - a % b) / b AS BIGINT)"),
+        ("c.y", "a qualified name (table.column)", "Write the column alone: y."),
+        ("y + cells.x", "a qualified name (table.column)", "Write the column alone: x."),
+        ("c.*", "a qualified name (table.column)", "Write the column alone: *."),
+    ],
+)
+def test_signs_of_sql_that_are_missing_are_said_by_their_names(expression: str, said: str, remedy: str) -> None:
+    source = "FROM occlude(m, 'a.png')"
+    for text in (f"SELECT {expression} {source}", f"SELECT y {source} ORDER BY {expression}"):
+        with pytest.raises(ParseError) as caught:
+            parse(text)
+        assert caught.value.message == f"{said} is not supported" and remedy in str(caught.value.hint)
+
+
+def test_limit_all_is_no_limit() -> None:
+    query = "SELECT y FROM occlude(m, 'a.png')"
+    assert parse(f"{query} LIMIT ALL") == parse(query)
+    assert parse(f"{query} LIMIT ALL OFFSET 3") == parse(f"{query} OFFSET 3")
