@@ -21,7 +21,7 @@ from kryptondb.network import Grid
 from kryptondb.optimizer.units import bytes_text
 from kryptondb.optimizer.workload import Runs, mask_of_runs
 
-_SCORES = "the scores of one image"
+_SCORES, _CELLS = "the scores of one image", "the cells of one image"
 _BLOCK = 1 << 24  # bytes
 _AHEAD = 4096  # positions that are looked at together for the next in order
 
@@ -86,12 +86,14 @@ class InOrder:
             memory: what there is for the scores, None for enough.
 
         Raises:
-            ExecutionError: they fit neither in memory nor on the disk.
+            ExecutionError: they fit neither in memory nor on the disk, or there is no room to say which cells they are.
         """
         self._image, self._grid, self._rows = image, grid, rows
         self._positions = None if runs is None else np.flatnonzero(mask_of_runs(runs, grid.rows, grid.cols))
         n = grid.size if self._positions is None else len(self._positions)
         shape = len(image.run.classes), n
+        if memory is not None:  # which cells they are, known and exact: 8 bytes and two times one
+            memory.hold(_CELLS, n * (2 if self._positions is None else 10))
         self._scores = (
             np.empty(shape) if memory is None or memory.fits(_SCORES, 8 * math.prod(shape)) else _on_disk(shape)
         )

@@ -20,8 +20,7 @@ from kryptondb.optimizer.expressions import has_aggregate
 from kryptondb.optimizer.physical import CELL_COLUMNS, REDUNDANCY_COLUMNS, ClassChoice, Images
 from kryptondb.optimizer.relational import Aggregate, Filter, Limit, Project, Sort, column_name
 from kryptondb.optimizer.tree import PlanNode
-
-Runs = tuple[tuple[int, int, int], ...]
+from kryptondb.optimizer.workload import Runs, cells_in
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Occlusion(PlanNode):
 
     def details(self) -> str:
         rows, cols = self.grid.rows, self.grid.cols
-        some = "" if self.runs is None else f", {sum(last - first + 1 for _, first, last in self.runs):,} positions"
+        some = "" if self.runs is None else f", {cells_in(self.runs):,} positions"
         images = "" if self.image_filter is None else f", images where {self.image_filter}"
         return f"{self.model}  grid {rows} x {cols}{some}, class {self.classes}{images}"
 

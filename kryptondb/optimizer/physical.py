@@ -26,6 +26,7 @@ from kryptondb.optimizer.relational import (
 )
 from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.tuning import Tuning
+from kryptondb.optimizer.workload import Runs, cells_in
 
 if TYPE_CHECKING:
     from kryptondb.optimizer.operator import Operator
@@ -53,7 +54,6 @@ __all__ = [
     "to_json",
 ]
 
-Runs = tuple[tuple[int, int, int], ...]
 
 CELL_COLUMNS = (
     *("image", "class", "label", "row", "col", "y", "x", "height", "width"),
@@ -198,7 +198,7 @@ class Occlude(PlanNode):
     @property
     def positions(self) -> int:
         """How many cells are computed for one image and class."""
-        return self.rows * self.cols if self.runs is None else sum(last - first + 1 for _, first, last in self.runs)
+        return self.rows * self.cols if self.runs is None else cells_in(self.runs)
 
     def label(self) -> str:
         return self.operator.name.capitalize()

@@ -30,6 +30,11 @@ def runs_of_mask(mask: np.ndarray) -> Runs:
     return tuple(runs)
 
 
+def cells_in(runs: Iterable[tuple[int, int, int]]) -> int:
+    """How many cells runs have together."""
+    return sum(last - first + 1 for _, first, last in runs)
+
+
 def mask_of_runs(runs: Iterable[tuple[int, int, int]] | None, rows: int, cols: int) -> np.ndarray:
     """The inverse of `runs_of_mask`; None is the whole grid. Boolean [rows, cols]."""
     if runs is None:
@@ -70,7 +75,7 @@ class Workload:
     @cached_property
     def positions(self) -> int:
         """How many cells to compute."""
-        return self.grid.size if self.runs is None else sum(last - first + 1 for _, first, last in self.runs)
+        return self.grid.size if self.runs is None else cells_in(self.runs)
 
     @property
     def fusions(self) -> Mapping[int, Fusion]:

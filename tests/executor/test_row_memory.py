@@ -12,8 +12,12 @@ import torch
 import kryptondb
 from kryptondb.errors import ExecutionError
 from kryptondb.executor import calibrate
+from kryptondb.executor.cells import InOrder
+from kryptondb.executor.pieces import ImageAnswer
 from kryptondb.executor.row_memory import RowMemory
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.physical import ClassChoice
+from tests.executor.fakes import FakeRun, occlude
 
 CLASSES = 40_000
 
@@ -110,3 +114,11 @@ def test_holders_share_what_there_is() -> None:
     with pytest.raises(ExecutionError, match="the groups take"):
         memory.hold("the groups", 51)
     RowMemory().hold("the rows of the result", 1 << 60)
+
+
+def test_where_the_cells_of_an_image_lie_counts_beside_their_scores() -> None:
+    node = occlude("x", grid=(5, 4), runs=((0, 1, 2), (2, 0, 3)), classes=ClassChoice("list", indices=(2, 0, 3)))
+    image = ImageAnswer("x", FakeRun("x", node, [], {}), ())
+    InOrder(image, node.grid, node.runs, memory=RowMemory(2 * 3 * 6 * 8 + 60))
+    with pytest.raises(ExecutionError, match="the cells of one image take more"):
+        InOrder(image, node.grid, node.runs, memory=RowMemory(59))
