@@ -93,7 +93,31 @@ class Network:
         """Why only whole pictures can be run, whatever its operators are; None where regions may be."""
         if self.failure is not None:
             return f"the network could not be traced ({self.failure})"
-        return "its scores depend on the other pictures of their batch" if self.batch_statistics else None
+        if self.batch_statistics:
+            return "its scores depend on the other pictures of their batch"
+        return (
+            f"{self.places} gives the place of a maximum, which rounding decides among equal numbers"
+            if self.places
+            else None
+        )
+
+    @cached_property
+    def places(self) -> str | None:
+        """The first operator that gives the place of a maximum in the picture, None where there is none.
+
+        Under a patch of one color many numbers are equal up to rounding, and regions round otherwise than pictures.
+        """
+        return next((node.operator for node in self.nodes if self._gives_places(node)), None)
+
+    def _gives_places(self, node: Node) -> bool:
+        if node.operator not in ("argmax", "argmin") or not node.inputs:
+            return node.operator == "max_pool2d_with_indices"
+        source = self.nodes[node.inputs[0]]
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        if len(source.shape) <= 2 or not self.varying[source.index]:
+            return False
+        sides = range(len(source.shape)) if source.axes is None else (source.axes.y, source.axes.x)
+        return dim is None or dim % len(source.shape) in sides
 
     @cached_property
     def flops(self) -> float:

@@ -384,3 +384,52 @@ def test_threads_with_sessions_of_their_own_trace_at_the_same_time() -> None:
         thread.join()
     assert not failures
     assert list(warnings.filters) == filters
+
+
+def unpooled(x: torch.Tensor) -> torch.Tensor:
+    maxima, places = functional.max_pool2d(x, 3, 2, return_indices=True)
+    return functional.max_unpool2d(maxima, places, 3, 2, output_size=x.shape[-2:])
+
+
+def at_its_maximum(x: torch.Tensor) -> torch.Tensor:
+    return x.flatten(2) * torch.nn.functional.one_hot(x.flatten(2).argmax(2), x.shape[2] * x.shape[3])
+
+
+SHOWN_FLAT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "unpooling": unpooled,
+    "the place of a maximum": lambda x: at_its_maximum(x).view_as(x),
+    "several constants of one operator": lambda x: x * torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 2)).sum(0),
+}
+
+
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
+@pytest.mark.parametrize("body", SHOWN_FLAT.values(), ids=list(SHOWN_FLAT))
+def test_flat_patches_are_answered_as_the_module_answers(body: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    torch.manual_seed(0)
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.head = (
+                nn.Conv2d(3, 8, 3, padding=1),
+                nn.Conv2d(8, 6, 2),
+                nn.Linear(6 * 529, 3),
+            )
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            shown = self.second(body(functional.leaky_relu(self.first(images), 0.3))).relu()
+            scores: torch.Tensor = self.head(shown.flatten(1))
+            return scores
+
+    module, pixels = Flat().eval(), torch.from_numpy(IMAGE).permute(2, 0, 1)[None].float() / 255
+    expected = []
+    for y in range(0, 19, 3):
+        for x in range(0, 19, 3):
+            occluded = pixels.clone()
+            occluded[:, :, y : y + 6, x : x + 6] = 0.5
+            with torch.no_grad():
+                expected.append(float(module(occluded)[0, 0]))
+    query = "SELECT score FROM occlude(m, ?, patch => 6, stride => 3, class => 0, score => 'logit') ORDER BY row, col"
+    with kryptondb.connect() as db:
+        db.register("m", module, size=24)
+        assert db.sql(query, [IMAGE]).arrow()["score"].to_pylist() == pytest.approx(expected, abs=1e-4)

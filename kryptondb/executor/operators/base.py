@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from kryptondb.executor.operators.regions_on_tensors import Table
 from kryptondb.network import Network, Rule
@@ -57,8 +58,8 @@ class Base:
     def main_memory(self) -> int:
         """Bytes of main memory that it takes; none on a GPU."""
         tables = [*self.tables.values(), *(table for each in self.clamps.values() for table in each.tables)]
-        tensors = [*(table.rows for table in tables), *self.values.values(), self.output]
-        return sum(each.nbytes for each in tensors if each.device.type == "cpu")
+        tensors = tree_leaves([*(table.rows for table in tables), *self.values.values(), self.output])
+        return sum(each.nbytes for each in tensors if isinstance(each, torch.Tensor) and each.device.type == "cpu")
 
 
 def read_nodes(network: Network, differences: Iterable[int] = ()) -> dict[int, tuple[float, ...]]:

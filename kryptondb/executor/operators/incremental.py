@@ -117,7 +117,7 @@ class Incremental:
             of_tile: makes the operator for a tile, with nothing else chosen yet.
         """
         network = workload.network
-        if not network.traced or network.batch_statistics:
+        if network.undivided is not None:
             return []
         uniform = torch.device(workload.device).type == "cuda"
         longest = max(workload.grid.rows, workload.grid.cols)
