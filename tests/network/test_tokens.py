@@ -106,6 +106,7 @@ KEPT: dict[str, Callable[[Laid, torch.Tensor], torch.Tensor]] = {
     "two at once": lambda m, x: torch.cat([x.flatten(2), x.relu().flatten(2)], 1)[:, 2:6].reshape(x.shape),
     "a constant of three dimensions": lambda m, x: (x.flatten(2) * m.linear.bias[None, :, None]).reshape(x.shape),
     "written through nothing else": lambda m, x: torch.relu_((x + 1).flatten(2)).reshape(x.shape),
+    "written after a copy": lambda m, x: _before_and_after(m.norm(x.flatten(2).mT), torch.clone).mT.reshape(x.shape),
     "split by sizes": lambda m, x: torch.cat(x.flatten(2).split([1, 3], 1)[::-1], 1).reshape(x.shape),
     "columns first and rows first": lambda m, x: (
         x + m.norm(x.transpose(2, 3).flatten(2).mT).unflatten(1, x.shape[:1:-1]).permute(0, 3, 2, 1)
@@ -134,6 +135,9 @@ WHOLE: dict[str, Callable[[Laid, torch.Tensor], torch.Tensor]] = {
     "two orders": lambda m, x: (x.flatten(2) + x.transpose(2, 3).flatten(2)).reshape(x.shape),
     "halves of the picture": lambda m, x: torch.cat(x.flatten(2).chunk(2, -1)[::-1], -1).reshape(x.shape),
     "written through a view": lambda m, x: _written(m.norm(x.flatten(2).mT)).mT.reshape(x.shape),
+    "written under another name": lambda m, x: _before_and_after(
+        m.norm(x.flatten(2).mT), lambda t: t.reshape(len(x), *x.shape[2:], 4)
+    ).mT.reshape(x.shape),
     "a mean taken away": lambda m, x: (x.flatten(2) - x.flatten(2).mean(-1, keepdim=True)).reshape(x.shape),
 }
 
@@ -142,6 +146,13 @@ def _written(t: torch.Tensor) -> torch.Tensor:
     t[:, 3:7].mul_(2)
     t[..., :2].add_(1)
     return t
+
+
+def _before_and_after(t: torch.Tensor, other: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Tokens that are written, and what another name then says of them."""
+    before = other(t)
+    t.mul_(2)
+    return before.reshape(t.shape) + t
 
 
 @pytest.mark.parametrize("name", WHOLE)
