@@ -42,7 +42,6 @@ from kryptondb.catalog.onnx_models.quantization import (
     quantized_type,
 )
 from kryptondb.catalog.onnx_models.reading import BATCH_HINT, DOMAINS, Array, OnnxFile
-from kryptondb.catalog.onnx_models.torch_log import without_torch_log
 from kryptondb.errors import ModelError
 
 IMAGE = "\0image"  # no name of a file's
@@ -130,16 +129,15 @@ class Translation:
             for node in nodes
             if node.domain not in DOMAINS or node.op_type not in OPERATORS
         )
-        with without_torch_log():
-            self.computed[IMAGE] = self._picture(shape, static)
-            if is_bytes:
-                self.whole[image] = onnx.TensorProto.UINT8
-            if channels_last:
-                self._transpose(IMAGE, image, [0, 2, 3, 1], "channels_last")
-            else:
-                self.aliases[image] = IMAGE
-            for node in nodes:
-                self._node(node)
+        self.computed[IMAGE] = self._picture(shape, static)
+        if is_bytes:
+            self.whole[image] = onnx.TensorProto.UINT8
+        if channels_last:
+            self._transpose(IMAGE, image, [0, 2, 3, 1], "channels_last")
+        else:
+            self.aliases[image] = IMAGE
+        for node in nodes:
+            self._node(node)
 
     def module(self, output: str, scores: bool = True) -> OnnxModule:
         """The module that computes one value: as scores [N, classes], or as it is.
