@@ -7,6 +7,7 @@ import io
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,9 @@ from kryptondb.paths import expanded, scheme_of, unusable
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+#: How long a pipe that nothing reads yet is waited for.
+_READER_SECONDS = 10.0
 
 
 @contextmanager
@@ -288,7 +292,7 @@ def _opened(
     whether the system has refused anything.
     """
     with writing(path):
-        file = _File(real, mode, opener=lambda name, flags: os.open(name, flags, 0o666, dir_fd=folder))
+        file = _File(real, mode, opener=lambda name, flags: _open_to_write(name, flags, folder))
     stream = io.BufferedWriter(file)
     try:
         yield stream
@@ -302,6 +306,25 @@ def _opened(
             stream.close()
     if file.refusal is not None:
         raise _refused(path, file.refusal) from file.refusal
+
+
+def _open_to_write(name: str, flags: int, folder: int | None) -> int:
+    """The descriptor of a file that is written; of a pipe once something reads it, which is waited for some seconds."""
+    at_once = getattr(os, "O_NONBLOCK", 0)
+    end = time.monotonic() + _READER_SECONDS
+    while True:
+        try:
+            descriptor = os.open(name, flags | at_once | getattr(os, "O_NOCTTY", 0), 0o666, dir_fd=folder)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(name, dir_fd=folder).st_mode):
+                raise
+            if time.monotonic() >= end:
+                raise OSError(errno.ENXIO, "nothing reads this pipe: start its reader first", name) from error
+        time.sleep(0.02)
+    if at_once:
+        os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _refused(path: str | Path, error: OSError) -> ExecutionError:

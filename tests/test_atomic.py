@@ -124,3 +124,23 @@ def test_a_held_folder_that_is_gone_takes_no_file(tmp_path: Path) -> None:
         with pytest.raises(ExecutionError, match="removed or replaced"):
             folder.check()
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_a_pipe_that_nothing_reads_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kryptondb.atomic._READER_SECONDS", 0.0)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with (
+        pytest.raises(ExecutionError, match="pipe: nothing reads this pipe: start its reader first"),
+        atomic_file(pipe),
+    ):
+        raise AssertionError("it is refused before any work")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with atomic_file(pipe) as stream:
+        stream.write(b"rows")
+        assert os.get_blocking(stream.fileno())  # a slow reader is waited for
+    assert os.read(reader, 10) == b"rows"
+    os.close(reader)
