@@ -23,7 +23,7 @@ from kryptondb.executor.operators import AnyOperator, Incremental
 from kryptondb.executor.operators.tilings import tiling_of
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.physical import ClassChoice
-from kryptondb.optimizer.workload import Runs, Workload
+from kryptondb.optimizer.workload import Runs, Workload, cells_of
 
 BATCH = 16
 CHECKED = 8  # cells of each contender that are computed in float64 too
@@ -213,7 +213,9 @@ class Ours:
         """How many graphs are recorded for some cells of the grid, or for all."""
         assert isinstance(self.operator, Incremental)
         subject = self.subject
-        return tiling_of(subject.network, subject.grid, runs, self.operator.tile, uniform=True).shapes
+        return tiling_of(
+            subject.network, subject.grid, cells_of(runs, subject.grid), self.operator.tile, uniform=True
+        ).shapes
 
 
 class _Enough(Exception):

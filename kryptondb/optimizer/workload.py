@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, pairwise
 
 import numpy as np
 
 from kryptondb.network import Grid, Network
 from kryptondb.network.fused import Fusion
+from kryptondb.optimizer.grid_cells import CellsByKind, GridCells
 
 Runs = tuple[tuple[int, int, int], ...]
 
@@ -17,6 +19,8 @@ Runs = tuple[tuple[int, int, int], ...]
 ELEMENT_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 #: The same of the base that rounded differences lie beside.
 BASE_BYTES = ELEMENT_BYTES["float32"]
+#: A mask of a large grid is read so many rows at a time.
+_ROWS_AT_ONCE = 512
 #: Those whose rounding shows in a heat map: answers are approximate.
 REDUCED_PRECISIONS = ("bfloat16", "float16")
 
@@ -24,9 +28,14 @@ REDUCED_PRECISIONS = ("bfloat16", "float16")
 def runs_of_mask(mask: np.ndarray) -> Runs:
     """A boolean grid [rows, cols] as runs `(row, first column, last column)`, both included, in reading order."""
     runs: list[tuple[int, int, int]] = []
-    for row in np.flatnonzero(mask.any(axis=1)):
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], mask[row].astype(np.int8), [0]))))
-        runs.extend((int(row), int(first), int(last) - 1) for first, last in zip(edges[::2], edges[1::2], strict=True))
+    edge = np.zeros((1, 1), dtype=np.int8)
+    for start in range(0, len(mask), _ROWS_AT_ONCE):
+        rows = mask[start : start + _ROWS_AT_ONCE].astype(np.int8)
+        beside = np.broadcast_to(edge, (len(rows), 1))
+        change = np.diff(np.concatenate((beside, rows, beside), axis=1), axis=1)
+        row, first = np.nonzero(change == 1)
+        _, behind = np.nonzero(change == -1)
+        runs += zip((start + row).tolist(), first.tolist(), (behind - 1).tolist(), strict=True)
     return tuple(runs)
 
 
@@ -37,12 +46,42 @@ def cells_in(runs: Iterable[tuple[int, int, int]]) -> int:
 
 def mask_of_runs(runs: Iterable[tuple[int, int, int]] | None, rows: int, cols: int) -> np.ndarray:
     """The inverse of `runs_of_mask`; None is the whole grid. Boolean [rows, cols]."""
-    if runs is None:
-        return np.ones((rows, cols), dtype=bool)
-    mask = np.zeros((rows, cols), dtype=bool)
-    for row, first, last in runs:
-        mask[row, first : last + 1] = True
-    return mask
+    return np.ones((rows, cols), dtype=bool) if runs is None else _drawn(_table(runs), rows, cols)
+
+
+def cells_of(some: Runs | GridCells | None, grid: Grid) -> GridCells:
+    """The cells of a grid that runs hold; None is the whole grid."""
+    if isinstance(some, GridCells):
+        return some
+    if some is None:
+        return CellsByKind.all_of((grid.rows, grid.cols))
+    runs = _table(some)
+    runs = runs[np.argsort(runs[:, 0], kind="stable")]
+    begins = np.searchsorted(runs[:, 0], np.arange(grid.rows + 1)).tolist()
+    kinds: dict[bytes, int] = {}
+    examples: list[np.ndarray] = []
+    of_rows = np.empty(grid.rows, dtype=np.int64)
+    for row, (begin, end) in enumerate(pairwise(begins)):
+        kind = of_rows[row] = kinds.setdefault(runs[begin:end, 1:].tobytes(), len(kinds))
+        if kind == len(examples):
+            examples.append(np.insert(runs[begin:end, 1:], 0, kind, axis=1))
+    by_kind = CellsByKind.of_mask(_drawn(np.concatenate(examples), len(examples), grid.cols))
+    return replace(by_kind, rows=by_kind.rows[of_rows])
+
+
+def _table(runs: Iterable[tuple[int, int, int]]) -> np.ndarray:
+    """Runs as int64 [runs, 3]."""
+    return np.fromiter(chain.from_iterable(runs), dtype=np.int64).reshape(-1, 3)
+
+
+def _drawn(runs: np.ndarray, rows: int, cols: int) -> np.ndarray:
+    """The boolean grid [rows, cols] of a table of runs."""
+    row, first, last = runs.T
+    change = np.zeros((rows, cols + 1), dtype=np.int8)
+    change[row, first] += 1
+    change[row, last + 1] -= 1  # where another run begins right behind it, nothing changes
+    np.cumsum(change, axis=1, dtype=np.int8, out=change)
+    return change[:, :cols].astype(bool)
 
 
 @dataclass(frozen=True)
@@ -52,7 +91,7 @@ class Workload:
     Attributes:
         network: the traced network.
         grid: every position of the patch.
-        runs: the cells to compute, None for all of them.
+        runs: the cells to compute, as runs or as planning looks at them; None for all of them.
         classes: how many classes are scored.
         device: a torch device string.
         memory_limit: bytes that activations may take.
@@ -61,21 +100,26 @@ class Workload:
 
     network: Network
     grid: Grid
-    runs: Runs | None
+    runs: Runs | GridCells | None
     classes: int
     device: str
     memory_limit: int
     precision: str = "float32"
 
     @cached_property
-    def mask(self) -> np.ndarray:
-        """Which cells to compute, boolean [rows, cols]."""
-        return mask_of_runs(self.runs, self.grid.rows, self.grid.cols)
+    def cells(self) -> GridCells:
+        """Which cells to compute."""
+        return cells_of(self.runs, self.grid)
 
-    @cached_property
+    @property
+    def mask(self) -> np.ndarray:
+        """The same, boolean [rows, cols]."""
+        return self.cells.mask
+
+    @property
     def positions(self) -> int:
         """How many cells to compute."""
-        return self.grid.size if self.runs is None else cells_in(self.runs)
+        return self.cells.count
 
     @property
     def fusions(self) -> Mapping[int, Fusion]:

@@ -1,8 +1,18 @@
 """Approximate maps out of a part of their cells: which cells are computed, and what the others become. Arrays alone."""
 
 from kryptondb.executor.approximation.interpolation import import_what_reconstructs, nearest_known
-from kryptondb.executor.approximation.lattice import Lattice
-from kryptondb.executor.approximation.reconstruction import Reconstruction, simulated
+from kryptondb.executor.approximation.lattice import Lattice, lattice_cells
+from kryptondb.executor.approximation.reconstruction import Reconstruction, StageCells, simulated
 from kryptondb.executor.approximation.rounds import Round, steps_of
 
-__all__ = ["Lattice", "Reconstruction", "Round", "import_what_reconstructs", "nearest_known", "simulated", "steps_of"]
+__all__ = [
+    "Lattice",
+    "Reconstruction",
+    "Round",
+    "StageCells",
+    "import_what_reconstructs",
+    "lattice_cells",
+    "nearest_known",
+    "simulated",
+    "steps_of",
+]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from kryptondb.optimizer.grid_cells import CellsByKind
 from kryptondb.optimizer.recipe import lattice_lines
 
 
@@ -49,19 +51,46 @@ class Lattice:
 
     @cached_property
     def cells(self) -> np.ndarray:
-        """The nodes, and the cells that cannot be interpolated, boolean [rows, cols].
+        """The nodes, and the cells that cannot be interpolated, boolean [rows, cols]."""
+        return lattice_cells(CellsByKind.of_mask(self.asked), self.step).mask
 
-        A cell is interpolated only where the four nodes around it are asked for, or beyond the last ones those beside
-        it. Of a rectangle that holds everywhere; at the edge of another shape it does not.
-        """
-        rows, cols = np.nonzero(self.asked)
-        supported = np.ones(len(rows), dtype=bool)
-        for row_side in ("before", "after"):
-            for col_side in ("before", "after"):
-                supported &= self.asked[_neighbour(self.rows, rows, row_side), _neighbour(self.cols, cols, col_side)]
-        cells = self.nodes.copy()
-        cells[rows[~supported], cols[~supported]] = True
+
+def lattice_cells(asked: CellsByKind, step: int) -> CellsByKind:
+    """The nodes of a lattice, and the cells that cannot be interpolated.
+
+    A cell is interpolated only where the four nodes around it are asked for, or beyond the last ones those beside it.
+    Of a rectangle that holds everywhere; at the edge of another shape it does not.
+    """
+    if not asked.count:
+        return asked
+    spans = [slice(int(used[0]), int(used[-1]) + 1) for used in asked.lines]
+    sides = () if asked.count == math.prod(span.stop - span.start for span in spans) else ("before", "after")
+    lines = [_lines(span, step) for span in spans]
+    on_row, on_col = (_is_one_of(*axis) for axis in zip(lines, asked.shape, strict=True))
+    rows, cols = (
+        [_neighbour(along, np.arange(count), side) for side in sides]
+        for along, count in zip(lines, asked.shape, strict=True)
+    )
+
+    def held(some_rows: np.ndarray, some_cols: np.ndarray) -> np.ndarray:
+        supported = np.ones((len(some_rows), len(some_cols)), dtype=bool)
+        for row_nodes in rows:
+            for col_nodes in cols:
+                supported &= asked.at(row_nodes[some_rows], col_nodes[some_cols])
+        nodes = on_row[some_rows][:, None] & on_col[some_cols]
+        cells: np.ndarray = asked.at(some_rows, some_cols) & (nodes | ~supported)
         return cells
+
+    of_rows = (on_row.astype(np.int64), asked.rows, *(asked.rows[nodes] for nodes in rows))
+    of_cols = (on_col.astype(np.int64), asked.cols, *(asked.cols[nodes] for nodes in cols))
+    return CellsByKind.told_by(of_rows, of_cols, held)
+
+
+def _is_one_of(lines: np.ndarray, count: int) -> np.ndarray:
+    """For each place whether it is one of the lines, boolean [count]."""
+    found = np.zeros(count, dtype=bool)
+    found[lines] = True
+    return found
 
 
 def _span(asked: np.ndarray, axis: int) -> slice:

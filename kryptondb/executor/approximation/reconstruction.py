@@ -13,9 +13,10 @@ import numpy as np
 
 from kryptondb.executor.approximation.guide import Scale, fitted
 from kryptondb.executor.approximation.interpolation import LINEAR, at_nodes, corrected, doubt, interpolated
-from kryptondb.executor.approximation.lattice import Lattice
+from kryptondb.executor.approximation.lattice import Lattice, lattice_cells
 from kryptondb.executor.approximation.plate import least_bent
 from kryptondb.executor.quality import spread, variation
+from kryptondb.optimizer.grid_cells import CellsByKind, GridCells
 from kryptondb.optimizer.recipe import Recipe
 
 
@@ -55,6 +56,39 @@ def simulated(
     return reconstruction.completed(values, known | more, guide), share
 
 
+def further_count(recipe: Recipe, asked: int, first: int) -> int:
+    """How many of so many cells are computed after the first ones, or are expected to be where their doubt decides."""
+    return min(round(recipe.fraction * asked), asked - first)
+
+
+@dataclass(frozen=True)
+class StageCells:
+    """Which cells a recipe's stages compute, as far as they are known before anything is computed: for estimates.
+
+    Attributes:
+        recipe: a 'drill-down' or 'refined' one.
+        asked: the cells asked for.
+    """
+
+    recipe: Recipe
+    asked: CellsByKind
+
+    @cached_property
+    def first(self) -> CellsByKind:
+        """The cells that are computed first."""
+        return lattice_cells(self.asked, self.recipe.step)
+
+    @property
+    def further_count(self) -> int:
+        """How many cells are computed after these, or are expected to be."""
+        return further_count(self.recipe, self.asked.count, self.first.count)
+
+    @cached_property
+    def scattered(self) -> GridCells:
+        """As many cells as will be chosen, without a pattern; the same ones every time."""
+        return (self.asked - self.first).scattered(self.further_count)
+
+
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
     """One image's map out of part of it. Values are scores [k, rows, cols], NaN where a cell is not computed.
@@ -85,16 +119,7 @@ class Reconstruction:
     @property
     def further_count(self) -> int:
         """How many cells are computed after these, or are expected to be where only their doubt decides."""
-        wanted = round(self.recipe.fraction * int(self.asked.sum()))
-        return min(wanted, int(self.asked.sum() - self.first.sum()))
-
-    @property
-    def scattered(self) -> np.ndarray:
-        """As many cells as will be chosen, without a pattern; the same ones every time. For estimates."""
-        left = np.flatnonzero(self.asked & ~self.first)
-        cells = np.zeros_like(self.asked)
-        cells.flat[np.random.default_rng(0).permutation(left)[: self.further_count]] = True
-        return cells
+        return further_count(self.recipe, int(self.asked.sum()), int(self.first.sum()))
 
     def further(self, values: np.ndarray, guide: np.ndarray | None) -> np.ndarray:
         """The cells that are computed next, boolean [rows, cols].

@@ -14,13 +14,13 @@ from kryptondb.executor.approximation.reconstruction import Reconstruction
 from kryptondb.optimizer.recipe import Recipe
 
 
-def steps_of(step: int, asked: np.ndarray) -> tuple[int, ...]:
+def steps_of(step: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Steps of lattices that hold each other but for their last lines, from the coarsest to 1 by way of `step`.
 
     Args:
-        asked: boolean [rows, cols]; the coarsest lattice of its cells has little more than corners.
+        shape: rows and columns of the grid; its coarsest lattice has little more than corners.
     """
-    return (*reversed([*_doubled(step, max(asked.shape))]), *_divided(step))
+    return (*reversed([*_doubled(step, max(shape))]), *_divided(step))
 
 
 def _doubled(step: int, longest: int) -> Iterator[int]:

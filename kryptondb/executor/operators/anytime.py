@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from kryptondb.executor.approximation import Lattice, Reconstruction, steps_of
+from kryptondb.executor.approximation import StageCells, lattice_cells, steps_of
 from kryptondb.executor.operators.anytime_run import UNSETTLED, AnytimeRun, endless
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.full import Full
@@ -19,6 +19,7 @@ from kryptondb.executor.operators.pace import Pace
 from kryptondb.executor.operators.staged import Found, Stage, Staged, part_of, reconstructing
 from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.optimizer.cost import Cost, Rates
+from kryptondb.optimizer.grid_cells import CellsByKind, GridCells
 from kryptondb.optimizer.operator import Reach
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
@@ -53,9 +54,9 @@ class Anytime(Staged):
         return Recipe("drill-down", step=STEP)
 
     @classmethod
-    def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:
+    def _shares(cls, cells: StageCells) -> tuple[GridCells, GridCells | None]:
         # There may be time for every cell; where there is not, blocks are smaller than what is planned.
-        return reconstruction.asked, reconstruction.asked if reconstruction.recipe.capped else None
+        return cells.asked, cells.asked if cells.recipe.capped else None
 
     @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Anytime]:
@@ -78,14 +79,14 @@ class Anytime(Staged):
         least = reached.least + UNSETTLED * ending
         return replace(_reached(again, nothing, seconds - ending), seconds=max(seconds, least), least=least)
 
-    def _costs(self, workload: Workload, rates: Rates) -> Iterator[tuple[int, Stage, Cost]]:
-        """The rounds, each with the step that is complete after it and what it costs, the base included."""
-        for step, stage in self._rounds(workload.mask):
-            yield step, stage, stage.operator.estimate(part_of(workload, stage.cells), rates)
+    def _costs(self, workload: Workload, rates: Rates) -> Iterator[tuple[_Round, Cost]]:
+        """The rounds, each with what it costs, the base included."""
+        for each in self._rounds(workload.cells.by_kind):
+            yield each, each.stage.operator.estimate(part_of(workload, each.cells), rates)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN: the rounds, and what computes them."""
-        *coarse, _ = self._steps(workload.mask)
+        *coarse, _ = self._steps(workload.cells.shape)
         every = ", ".join(str(step) for step in coarse)
         what = f"step {every}, then all others" if self.at_once else f"steps {every} and 1"
         how = f"{what} by {self.accurate.name} ({self.accurate.describe(workload)})"
@@ -101,18 +102,18 @@ class Anytime(Staged):
 
         def exact(cells: np.ndarray) -> Generator[Scores, None, None]:
             block = max(_BLOCK, int(cells.sum()) // _BLOCKS)
-            return self._run(Stage("exact", _in_blocks(accurate, block), cells), context, found)
+            return self._run(Stage("exact", _in_blocks(accurate, block)), cells, context, found)
 
         def guide(cells: np.ndarray) -> Generator[Scores, None, None]:
             assert cheap is not None
             guide = _in_blocks(cheap, _GUIDE_BLOCK)
-            return self._run(Stage("guide", guide, cells, guides=True), context, found)
+            return self._run(Stage("guide", guide, guides=True), cells, context, found)
 
         pace = Pace(context.time_left or endless, _BLOCK)
         rounds = AnytimeRun(
             context=context,
             recipe=self.recipe,
-            steps=self._steps(context.mask),
+            steps=self._steps(context.mask.shape),
             at_once=self.at_once,
             found=found,
             exact=exact,
@@ -121,23 +122,23 @@ class Anytime(Staged):
         )
         yield from rounds.cells()
 
-    def _first(self, reconstruction: Reconstruction) -> Sequence[Stage]:
-        return [stage for _, stage in self._rounds(reconstruction.asked)]
+    def _first(self, cells: StageCells) -> Sequence[tuple[Stage, GridCells]]:
+        return [(each.stage, each.cells) for each in self._rounds(cells.asked)]
 
-    def _rounds(self, mask: np.ndarray) -> Iterator[tuple[int, Stage]]:
-        """All stages, each with the step of the finest lattice that is complete when it is done."""
-        known = np.zeros_like(mask)
-        for step in self._steps(mask):
-            cells = Lattice(mask, step).cells & ~known
-            if cells.any():
-                yield step, Stage(f"step {step}", self.accurate, cells)
+    def _rounds(self, asked: CellsByKind) -> Iterator[_Round]:
+        """All stages."""
+        known = asked - asked
+        for step in self._steps(asked.shape):
+            cells = lattice_cells(asked, step) - known
+            if cells.count:
+                yield _Round(step, Stage(f"step {step}", self.accurate), cells)
             known |= cells
             if self.cheap is not None and step == self.recipe.step:
-                yield step, Stage("guide", self.cheap, mask, guides=True)
+                yield _Round(step, Stage("guide", self.cheap, guides=True), asked)
 
-    def _steps(self, mask: np.ndarray) -> tuple[int, ...]:
-        """Of the lattices, the coarsest first."""
-        return (self.recipe.step, 1) if self.at_once else steps_of(self.recipe.step, mask)
+    def _steps(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of the lattices of a grid, the coarsest first."""
+        return (self.recipe.step, 1) if self.at_once else steps_of(self.recipe.step, shape)
 
     def _unrecorded(self) -> Anytime:
         if isinstance(self.accurate, Full):
@@ -145,23 +146,32 @@ class Anytime(Staged):
         return replace(self, accurate=replace(self.accurate, graphs=False))
 
 
-def _reached(rounds: Iterable[tuple[int, Stage, Cost]], nothing: Reach, seconds: float) -> Reach:
+@dataclass(frozen=True)
+class _Round:
+    """A stage, its cells, and the step of the finest lattice that is complete when it is done."""
+
+    step: int
+    stage: Stage
+    cells: CellsByKind
+
+
+def _reached(rounds: Iterable[tuple[_Round, Cost]], nothing: Reach, seconds: float) -> Reach:
     """How far rounds come in so many seconds, without what the map takes to reconstruct."""
     reached = nothing
-    for step, stage, cost in rounds:
+    for each, cost in rounds:
         took, flops = cost.seconds - nothing.seconds, cost.flops - nothing.flops
         first = not reached.positions
         share = 1.0 if first or took <= 0 else min(1.0, (seconds - reached.seconds) / took)
         done = replace(
             reached,
-            positions=reached.positions + (0 if stage.guides else int(share * stage.cells.sum())),
+            positions=reached.positions + (0 if each.stage.guides else int(share * each.cells.count)),
             seconds=reached.seconds + share * took,
             flops=reached.flops + share * flops,
             least=reached.seconds + took if first else reached.least,
         )
         if share < 1.0:
             return done if share > 0 else reached
-        reached = replace(done, step=step, guided=reached.guided or stage.guides)
+        reached = replace(done, step=each.step, guided=reached.guided or each.stage.guides)
     return replace(reached, step=1)  # a grid of a few cells has them all before its rounds come to that
 
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from kryptondb.executor.approximation import Reconstruction
+from kryptondb.executor.approximation import StageCells
 from kryptondb.executor.operators.staged import Stage, Staged
+from kryptondb.optimizer.grid_cells import GridCells
 from kryptondb.optimizer.recipe import USUAL_SHARE, Recipe
 
 #: What is done where USING does not say. Where a map is least sure says more about its errors than where the score
@@ -37,10 +36,10 @@ class DrillDown(Staged):
         return Recipe(cls.name, tau, tau, hints.get("step", STEP), fraction, hints.get("chosen", WHERE), doubt=doubt)
 
     @classmethod
-    def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:
-        if not reconstruction.recipe.capped:
-            return reconstruction.first, None
-        return reconstruction.scattered, reconstruction.first
+    def _shares(cls, cells: StageCells) -> tuple[GridCells, GridCells | None]:
+        if not cells.recipe.capped:
+            return cells.first, None
+        return cells.scattered, cells.first
 
-    def _first(self, reconstruction: Reconstruction) -> Sequence[Stage]:
-        return [Stage("first", self.cheap or self.accurate, reconstruction.first)]
+    def _first(self, cells: StageCells) -> Sequence[tuple[Stage, GridCells]]:
+        return [(Stage("first", self.cheap or self.accurate), cells.first)]

@@ -308,7 +308,7 @@ class Incremental:
 
     def _tiling(self, workload: Workload) -> Tiling:
         how = self.tile, self.uniform, self._cap(), self.workers
-        return tiling_of(workload.network, workload.grid, workload.runs, *how)
+        return tiling_of(workload.network, workload.grid, workload.cells, *how)
 
     def _cap(self) -> Cap | None:
         """What the regions of all nodes are capped at."""

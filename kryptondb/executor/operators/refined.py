@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from kryptondb.executor.approximation import Reconstruction
+from kryptondb.executor.approximation import StageCells
 from kryptondb.executor.operators.staged import Stage, Staged
+from kryptondb.optimizer.grid_cells import GridCells
 from kryptondb.optimizer.recipe import USUAL_SHARE, Recipe
 
 #: What is done where USING does not say.
@@ -38,12 +37,12 @@ class Refined(Staged):
         return Recipe(cls.name, tau, tau, hints.get("step", STEP), fraction, where, doubt=doubt)
 
     @classmethod
-    def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:
-        return reconstruction.first, reconstruction.asked
+    def _shares(cls, cells: StageCells) -> tuple[GridCells, GridCells | None]:
+        return cells.first, cells.asked
 
-    def _first(self, reconstruction: Reconstruction) -> Sequence[Stage]:
+    def _first(self, cells: StageCells) -> Sequence[tuple[Stage, GridCells]]:
         assert self.cheap is not None
         return [
-            Stage("exact", self.accurate, reconstruction.first),
-            Stage("guide", self.cheap, reconstruction.asked, guides=True),
+            (Stage("exact", self.accurate), cells.first),
+            (Stage("guide", self.cheap, guides=True), cells.asked),
         ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from kryptondb.executor.approximation import Reconstruction
+from kryptondb.executor.approximation import Reconstruction, StageCells
 from kryptondb.executor.convolutions.winograd import Block
 from kryptondb.executor.operators.base import base_bytes
 from kryptondb.executor.operators.context import Context, Scores
@@ -23,8 +23,9 @@ from kryptondb.executor.operators.thresholded import Thresholded
 from kryptondb.executor.operators.whole_costs import whole_seconds
 from kryptondb.network import Network
 from kryptondb.optimizer.cost import BASE, Cost, Phase, Rates
+from kryptondb.optimizer.grid_cells import CellsByKind, GridCells
 from kryptondb.optimizer.recipe import Recipe
-from kryptondb.optimizer.workload import BASE_BYTES, Workload, runs_of_mask
+from kryptondb.optimizer.workload import BASE_BYTES, Workload
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,17 +36,15 @@ _COPIES = 12  # maps alive at once
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """Some cells by one operator.
+    """Some of a recipe's cells by one operator.
 
     Attributes:
-        cells: boolean [rows, cols].
         guides: whether its scores are no answer themselves but guide the reconstruction.
         about: 'about ' where nobody knows how many cells there will be.
     """
 
     name: str
     operator: Incremental | Full
-    cells: np.ndarray
     guides: bool = False
     about: str = ""
 
@@ -77,12 +76,12 @@ class Staged(ABC):
 
     @classmethod
     @abstractmethod
-    def _shares(cls, reconstruction: Reconstruction) -> tuple[np.ndarray, np.ndarray | None]:
+    def _shares(cls, cells: StageCells) -> tuple[GridCells, GridCells | None]:
         """Cells to plan the accurate operator for, and the cheap one; None where the recipe needs no cheap one."""
 
     @abstractmethod
-    def _first(self, reconstruction: Reconstruction) -> Sequence[Stage]:
-        """The stages whose cells are known before anything is computed."""
+    def _first(self, cells: StageCells) -> Sequence[tuple[Stage, GridCells]]:
+        """The stages whose cells are known before anything is computed, with these."""
 
     @classmethod
     def candidates(cls, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Self]:
@@ -92,7 +91,7 @@ class Staged(ABC):
     @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Self]:
         """The cheapest operator for a recipe, with each stage's settings chosen for its own cells; or none."""
-        cells, cheap_cells = cls._shares(Reconstruction(recipe, workload.mask))
+        cells, cheap_cells = cls._shares(StageCells(recipe, workload.cells.by_kind))
         left = workload.memory_limit
         for _ in range(2):
             limited = replace(workload, memory_limit=left)
@@ -134,11 +133,11 @@ class Staged(ABC):
             return
         reconstruction = Reconstruction(self.recipe, context.mask, context.score)
         found = Found(context.mask.shape)
-        for stage in self._first(reconstruction):
-            yield from self._run(stage, context, found)
+        for stage, cells in self._first(StageCells(self.recipe, CellsByKind.of_mask(context.mask))):
+            yield from self._run(stage, cells.mask, context, found)
         more = reconstruction.further(found.values, found.guide)
         if more.any():
-            yield from self._run(self._further(more), context, found)
+            yield from self._run(self._further, more, context, found)
         rest = context.mask & ~found.known
         if rest.any():
             maps = reconstruction.completed(found.values, found.known, found.guide)
@@ -151,11 +150,11 @@ class Staged(ABC):
             return self.accurate.estimate(workload, rates)
         network, element = workload.network, workload.element_bytes
         stages = self._stages(workload)
-        costs = [stage.operator.estimate(part_of(workload, stage.cells), rates) for stage in stages]
+        costs = [stage.operator.estimate(part_of(workload, cells), rates) for stage, cells in stages]
         again, shared = len(costs) - 1, self._shared_bytes(network, element)
         base = whole_seconds(network, 1, rates, BASE_BYTES if self.rounded else element)
         phases = [Phase(BASE, base)]
-        phases += [Phase(stage.name, cost.seconds - base) for stage, cost in zip(stages, costs, strict=True)]
+        phases += [Phase(stage.name, cost.seconds - base) for (stage, _), cost in zip(stages, costs, strict=True)]
         phases.append(Phase(self.rest, reconstructing(workload, rates)))
         return Cost(
             seconds=sum(phase.seconds for phase in phases),
@@ -169,33 +168,34 @@ class Staged(ABC):
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN: what the recipe says, and how each stage computes its cells."""
         _, _, recipe = str(self.recipe).partition(", ")
-        shares = ((stage, part_of(workload, stage.cells)) for stage in self._stages(workload))
+        shares = ((stage, part_of(workload, cells)) for stage, cells in self._stages(workload))
         stages = [
             f"{stage.name} {stage.about}{share.positions:,} by {stage.operator.name} ({stage.operator.describe(share)})"
             for stage, share in shares
         ]
         return "; ".join([recipe, *stages])
 
-    def _further(self, cells: np.ndarray) -> Stage:
+    @property
+    def _further(self) -> Stage:
         """Cells that earlier stages chose. They differ from picture to picture: no pass is recorded for the next."""
         accurate = self.accurate
         if isinstance(accurate, Incremental) and accurate.graphs:
             accurate = replace(accurate, graphs=False)
-        return Stage("chosen", accurate, cells, about="about " if self.recipe.doubt else "")
+        return Stage("chosen", accurate, about="about " if self.recipe.doubt else "")
 
-    def _stages(self, workload: Workload) -> list[Stage]:
-        """All of them. Of cells that will be chosen at most the number is known; they are taken to lie scattered."""
-        reconstruction = Reconstruction(self.recipe, workload.mask)
-        stages = [*self._first(reconstruction)]
-        if reconstruction.further_count:
-            stages.append(self._further(reconstruction.scattered))
+    def _stages(self, workload: Workload) -> list[tuple[Stage, GridCells]]:
+        """All of them, with their cells. Those that will be chosen are taken to lie scattered."""
+        cells = StageCells(self.recipe, workload.cells.by_kind)
+        stages = [*self._first(cells)]
+        if cells.further_count:
+            stages.append((self._further, cells.scattered))
         return stages
 
-    def _run(self, stage: Stage, context: Context, found: Found) -> Generator[Scores, None, None]:
-        """Runs a stage as if its cells were all that is asked for."""
+    def _run(self, stage: Stage, cells: np.ndarray, context: Context, found: Found) -> Generator[Scores, None, None]:
+        """Runs a stage as if its cells, boolean [rows, cols], were all that is asked for."""
         part = replace(
             context,
-            mask=stage.cells,
+            mask=cells,
             flops=0.0,
             replays=None if context.replays is None else context.replays.part(stage.name),
             beside=context.beside + self._shared_bytes(context.network, context.element_bytes),
@@ -266,15 +266,15 @@ def _map_bytes(workload: Workload) -> int:
     return workload.classes * workload.grid.size * 8
 
 
-def part_of(workload: Workload, cells: np.ndarray) -> Workload:
+def part_of(workload: Workload, cells: GridCells) -> Workload:
     """Some cells as a workload of their own."""
-    return replace(workload, runs=runs_of_mask(cells))
+    return replace(workload, runs=cells)
 
 
 def _cheapest(
     kinds: Sequence[type[Incremental] | type[Full]],
     workload: Workload,
-    cells: np.ndarray,
+    cells: GridCells,
     rates: Rates,
     hints: Mapping[str, Any],
 ) -> Incremental | Full:

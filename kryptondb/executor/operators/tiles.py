@@ -90,55 +90,73 @@ def tiles_of(
         all_rows, all_cols = even(used_rows, shape[0]), even(used_cols, shape[1])
     else:
         all_rows, all_cols = extents.cut(used_rows, shape[0], 0), extents.cut(used_cols, shape[1], 1)
+    cells = mask[np.ix_(used_rows, used_cols)]
     if extents is None:
-        yield from crossed(mask, all_rows, all_cols)
+        for rows, cols, part in blocks(cells, all_rows, all_cols):
+            yield from crossed(cells[part], rows, cols)
     else:
-        yield from tiles_of_runs(mask, all_rows, all_cols, shape[0] * shape[1], extents, at_once)
+        yield from tiles_of_runs(cells, all_rows, all_cols, shape[0] * shape[1], extents, at_once)
 
 
 def tiles_of_runs(
-    mask: np.ndarray,
+    cells: np.ndarray,
     all_rows: Sequence[np.ndarray],
     all_cols: Sequence[np.ndarray],
     size: int,
     extents: Extents,
     at_once: int = 1,
 ) -> Iterator[Tile]:
-    """Tiles of at most `size` cells that hold the mask's cells in these runs of rows and columns."""
-    scattered = np.zeros_like(mask)
-    for rows in all_rows:
-        for cols in all_cols:
-            tiles = list(crossed(mask, [rows], [cols]))
-            if len(tiles) * _LEAST_FILLED * len(rows) * len(cols) <= sum(tile.size for tile in tiles):
-                yield from tiles
-            else:
-                scattered[np.ix_(rows, cols)] = mask[np.ix_(rows, cols)]
-    yield from gathered(scattered, size, extents, at_once)
+    """Tiles of at most `size` cells that hold the cells of these runs of rows and columns that are asked for.
+
+    Args:
+        cells: which pairs of the runs' rows and columns are, boolean [rows, cols].
+    """
+    scattered = np.zeros_like(cells)
+    for rows, cols, part in blocks(cells, all_rows, all_cols):
+        tiles = list(crossed(cells[part], rows, cols))
+        if len(tiles) * _LEAST_FILLED * len(rows) * len(cols) <= sum(tile.size for tile in tiles):
+            yield from tiles
+        else:
+            scattered[part] = cells[part]
+    rows, cols = np.nonzero(scattered)
+    if len(rows):
+        yield from gathered(np.concatenate(all_rows)[rows], np.concatenate(all_cols)[cols], size, extents, at_once)
 
 
-def gathered(mask: np.ndarray, size: int, extents: Extents, at_once: int = 1) -> Iterator[ScatteredTile]:
-    """Tiles of at most `size` cells that hold every cell of the mask once, those of like regions together.
+def gathered(
+    rows: np.ndarray, cols: np.ndarray, size: int, extents: Extents, at_once: int = 1
+) -> Iterator[ScatteredTile]:
+    """Tiles of at most `size` cells that hold the cells at these places once, those of like regions together.
 
     They are a multiple of those that run at once, and as equal as can be: none runs alone while others wait for it.
     """
-    rows, cols = np.nonzero(mask)
     heights, widths = extents.work
     order = np.lexsort((cols, rows, widths[cols], heights[rows]))
     for part in even(order, size, at_once):
         yield ScatteredTile(rows[part], cols[part])
 
 
-def crossed(mask: np.ndarray, all_rows: Sequence[np.ndarray], all_cols: Sequence[np.ndarray]) -> Iterator[Tile]:
-    """Tiles of these runs of rows and columns that hold every cell of the mask once, and no other."""
+def blocks(
+    cells: np.ndarray, all_rows: Sequence[np.ndarray], all_cols: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[slice, slice]]]:
+    """Every run of rows with every run of columns, and where it lies in the cells of all of them."""
+    row = 0
     for rows in all_rows:
+        col = 0
         for cols in all_cols:
-            block = mask[np.ix_(rows, cols)]
-            patterns: dict[bytes, list[int]] = {}
-            for place, line in enumerate(block):
-                if line.any():
-                    patterns.setdefault(line.tobytes(), []).append(place)
-            for places in patterns.values():
-                yield Tile(rows[places], cols[block[places[0]]])
+            yield rows, cols, (slice(row, row + len(rows)), slice(col, col + len(cols)))
+            col += len(cols)
+        row += len(rows)
+
+
+def crossed(cells: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> Iterator[Tile]:
+    """Tiles of some rows and columns that hold every pair of them that is asked for [rows, cols] once, and no other."""
+    patterns: dict[bytes, list[int]] = {}
+    for place, line in enumerate(cells):
+        if line.any():
+            patterns.setdefault(line.tobytes(), []).append(place)
+    for places in patterns.values():
+        yield Tile(rows[places], cols[cells[places[0]]])
 
 
 def even(indices: np.ndarray, size: int, multiple: int = 1) -> list[np.ndarray]:

@@ -8,27 +8,31 @@ than for a thousand.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import overload
 
 import numpy as np
 
-from kryptondb.executor.operators.tiles import Extents, Tile, distinct, tiles_of_runs
+from kryptondb.executor.operators.tiles import Extents, Tile, distinct, gathered, tiles_of_runs
 from kryptondb.executor.operators.uniform import UniformExtents
 from kryptondb.network import Cap, Grid, Network, Rule
 from kryptondb.network.kept import kept_with_network
 from kryptondb.network.regions import regions
-from kryptondb.optimizer.workload import Runs, mask_of_runs
+from kryptondb.optimizer.grid_cells import GridCells
 
 #: The most kinds of runs that are distinguished along an axis. Where there are more, similar ones are treated as the
 #: largest of them, until so many are left.
 _MOST_KINDS, _KINDS_LEFT = 56, 40
 #: How many tiles, the last to run, are examined one by one: they decide how long workers wait for each other.
 _EXAMINED = 4096
-#: Cells without a pattern are planned from a sample where they lie in more blocks than that.
-_MOST_BLOCKS = 1024
+#: Cells without a pattern are planned from a sample of the blocks that they lie in: so many, with so many places.
+_MOST_BLOCKS, _MOST_CELLS = 1024, 80 * 80
+#: Where the sample misses cells that lie far apart, so many rows are searched for some of them at a time.
+_ROWS_OF_THIN = 64
+#: The sizes of the regions of all nodes are looked up for so many positions at a time.
+_POSITIONS_AT_ONCE = 1 << 14
 #: A mask of a large grid is read so many rows at a time.
 _ROWS_AT_ONCE = 512
 
@@ -43,31 +47,27 @@ def extents_of(network: Network, grid: Grid, cap: Cap | None = None) -> Extents:
 def tiling_of(
     network: Network,
     grid: Grid,
-    runs: Runs | None,
+    cells: GridCells,
     shape: tuple[int, int],
     uniform: bool = False,
     cap: Cap | None = None,
     at_once: int = 1,
 ) -> Tiling:
-    """The tiles of a query's cells with at most `shape` rows and columns; `uniform` ones come in few shapes."""
-    block = _block_of(runs, grid)
-    if block is not None:
-        return Tiling.of_block(network, grid, block, shape, uniform, cap)
-    mask = mask_of_runs(runs, grid.rows, grid.cols)
-    return Tiling.of(network, grid, mask, shape, uniform, cap, at_once, most_blocks=_MOST_BLOCKS)
+    """What the tiles of a query's cells come to, told from a sample of them where there are many without a pattern.
 
-
-def _block_of(runs: Runs | None, grid: Grid) -> Tile | None:
-    """The rows and columns of which `runs` holds every pair; None where it is not such a block."""
-    if runs is None:
-        return Tile(np.arange(grid.rows), np.arange(grid.cols))
-    spans: dict[int, list[tuple[int, int]]] = {}
-    for row, first, last in runs:
-        spans.setdefault(row, []).append((first, last))
-    if not spans or len({tuple(spans_of_row) for spans_of_row in spans.values()}) > 1:
-        return None
-    cols = [np.arange(first, last + 1) for first, last in next(iter(spans.values()))]
-    return Tile(np.array(sorted(spans), dtype=np.int64), np.concatenate(cols))
+    Arguments and tiles are those of `Tiling.of`.
+    """
+    used = Tile(*cells.lines)
+    if cells.is_block:
+        return Tiling.of_block(network, grid, used, shape, uniform, cap)
+    extents = _extents(network, grid, used, shape, uniform, cap)
+    every = extents.cut(used.rows, shape[0], 0), extents.cut(used.cols, shape[1], 1)
+    rows, cols = _spread(*every, *_most_runs(*every, used.size))
+    examined = cells.at(np.concatenate(rows), np.concatenate(cols))
+    exact = extents_of(network, grid, cap)
+    if examined.any():
+        return Tiling.of_runs(extents, exact, rows, cols, examined, shape, at_once, cells.count)
+    return Tiling.of_thin(extents, exact, *_some_of(cells), shape[0] * shape[1], at_once, cells.count)
 
 
 class CrossedTiles(Sequence[Tile]):
@@ -193,39 +193,71 @@ class Tiling:
         uniform: bool = False,
         cap: Cap | None = None,
         at_once: int = 1,
-        most_blocks: int | None = None,
     ) -> Tiling:
         """Tiles of at most `shape` rows and columns, of which some run at once; `uniform` ones come in few shapes.
 
         Args:
             mask: the cells that the tiles hold, boolean [rows, cols].
-            most_blocks: how many blocks of the grid are examined at most; the tiles are a sample where it has more.
         """
         used = Tile(np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
-        if used.size == np.count_nonzero(mask):
+        count = int(np.count_nonzero(mask))
+        if used.size == count:
             return cls.of_block(network, grid, used, shape, uniform, cap)
-        exact = extents_of(network, grid, cap)
-        extents: Extents = UniformExtents.rounding(exact, used, shape) if uniform else exact
+        extents = _extents(network, grid, used, shape, uniform, cap)
         rows, cols = extents.cut(used.rows, shape[0], 0), extents.cut(used.cols, shape[1], 1)
-        if most_blocks is not None and len(rows) * len(cols) > most_blocks:
-            rows, cols = _spread(rows, cols, most_blocks)
-        examined = Tile(np.concatenate(rows), np.concatenate(cols))
-        cells = mask[np.ix_(examined.rows, examined.cols)]
-        if not cells.any():  # thin cells that a sample misses
-            return cls.of(network, grid, mask, shape, uniform, cap, at_once)
+        cells = mask[np.ix_(used.rows, used.cols)]
+        return cls.of_runs(extents, extents_of(network, grid, cap), rows, cols, cells, shape, at_once, count)
+
+    @classmethod
+    def of_runs(
+        cls,
+        extents: Extents,
+        exact: Extents,
+        rows: Sequence[np.ndarray],
+        cols: Sequence[np.ndarray],
+        cells: np.ndarray,
+        shape: tuple[int, int],
+        at_once: int,
+        count: int,
+    ) -> Tiling:
+        """The tiles of some runs, which stand for so many cells.
+
+        Args:
+            exact: the sizes of regions where tiles are not uniform.
+            cells: which pairs of the runs' rows and columns are asked for, boolean [rows, cols].
+        """
         tiles = (
-            extents.tiles_of_runs(mask, rows, cols)
+            extents.tiles_of_runs(cells, rows, cols)
             if isinstance(extents, UniformExtents)
-            else tiles_of_runs(mask, rows, cols, shape[0] * shape[1], extents, at_once)
+            else tiles_of_runs(cells, rows, cols, shape[0] * shape[1], extents, at_once)
         )
-        weight = np.count_nonzero(mask) / np.count_nonzero(cells)
-        return cls._listed(extents, tuple(tiles), _ideal_flops(exact, examined, cells), weight)
+        ideal_flops = _ideal_flops(exact, Tile(np.concatenate(rows), np.concatenate(cols)), cells)
+        return cls._listed(extents, tuple(tiles), ideal_flops, count / np.count_nonzero(cells))
+
+    @classmethod
+    def of_thin(
+        cls,
+        extents: Extents,
+        exact: Extents,
+        rows: np.ndarray,
+        cols: np.ndarray,
+        size: int,
+        at_once: int,
+        count: int,
+    ) -> Tiling:
+        """The tiles of cells that lie far apart, of which those at some places stand for so many."""
+        tiles: Iterable[Tile] = gathered(rows, cols, size, extents, at_once)
+        if isinstance(extents, UniformExtents):
+            tiles = (extents.tile(rows[[place]], cols[[place]]) for place in range(len(rows)))
+        heights, widths = exact.position_sizes
+        ideal_flops = float(exact.operations @ (heights[:, rows] * widths[:, cols]).sum(axis=1))
+        return cls._listed(extents, tuple(tiles), ideal_flops, count / len(rows))
 
     @classmethod
     def _listed(cls, extents: Extents, tiles: tuple[Tile, ...], ideal_flops: float, weight: float = 1.0) -> Tiling:
         """Tiles without a pattern: each is a kind of its own, and stands for as many as its weight."""
-        found = [extents.sizes(tile) for tile in tiles]
-        heights, widths = (np.stack([sizes[axis] for sizes in found], axis=1) for axis in (0, 1))
+        heights = _sizes_of(extents, [tile.rows for tile in tiles], 0)
+        widths = _sizes_of(extents, [tile.cols for tile in tiles], 1)
         positions = np.array([tile.size for tile in tiles], dtype=np.int64)
         every = np.arange(len(tiles))
         return cls(
@@ -254,8 +286,7 @@ class Tiling:
         cap: Cap | None = None,
     ) -> Tiling:
         """The same for every pair of some rows and some columns of the grid."""
-        exact = extents_of(network, grid, cap)
-        extents: Extents = UniformExtents.rounding(exact, block, shape) if uniform else exact
+        exact, extents = extents_of(network, grid, cap), _extents(network, grid, block, shape, uniform, cap)
         along_rows = extents.cut(block.rows, shape[0], 0)
         along_cols = extents.cut(block.cols, shape[1], 1)
         tiles = CrossedTiles(along_rows, along_cols, extents.tile)
@@ -390,15 +421,49 @@ class Tiling:
         return elements
 
 
-def _spread(rows: list[np.ndarray], cols: list[np.ndarray], most: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Runs that are spread over both axes, so that no more blocks are left than `most`."""
-    share = (most / (len(rows) * len(cols))) ** 0.5
-    counts = [max(1, int(len(runs) * share)) for runs in (rows, cols)]
+def _extents(
+    network: Network, grid: Grid, used: Tile, shape: tuple[int, int], uniform: bool, cap: Cap | None
+) -> Extents:
+    """The geometry of tiles of at most `shape` rows and columns in these rows and columns."""
+    exact = extents_of(network, grid, cap)
+    return UniformExtents.rounding(exact, used, shape) if uniform else exact
+
+
+def _sizes_of(extents: Extents, runs: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """As `Extents.sizes_of_runs`, for any number of runs."""
+    parts = np.array_split(np.arange(len(runs)), -(-sum(map(len, runs)) // _POSITIONS_AT_ONCE))
+    return np.concatenate([extents.sizes_of_runs(runs[part[0] : part[-1] + 1], axis) for part in parts], axis=1)
+
+
+def _most_runs(rows: Sequence[np.ndarray], cols: Sequence[np.ndarray], cells: int) -> tuple[int, int]:
+    """How many runs of rows and of columns to examine, of those that hold so many cells."""
+    runs = len(rows) * len(cols)
+    share = min(1.0, (min(_MOST_BLOCKS, _MOST_CELLS * runs / cells) / runs) ** 0.5)
+    return max(1, int(len(rows) * share)), max(1, int(len(cols) * share))
+
+
+def _spread(
+    rows: Sequence[np.ndarray], cols: Sequence[np.ndarray], most_rows: int, most_cols: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """So many runs along each axis, one of each equal part of it: which one is drawn, for cells may be periodic."""
+    random = np.random.default_rng(0)
     kept = [
-        [runs[number] for number in np.unique(np.linspace(0, len(runs) - 1, count).round().astype(int))]
-        for runs, count in zip((rows, cols), counts, strict=True)
+        [runs[int(place * len(runs) / most)] for place in np.arange(most) + random.random(most)]
+        for runs, most in ((rows, most_rows), (cols, most_cols))
     ]
     return kept[0], kept[1]
+
+
+def _some_of(cells: GridCells) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of some of the cells, at most `_MOST_BLOCKS`: those of a few rows that are spread over them."""
+    rows, cols = cells.lines
+    for first in range(steps := max(1, len(rows) // _ROWS_OF_THIN)):
+        some = rows[(first + steps // 2) % steps :: steps]
+        found = np.nonzero(cells.at(some, cols))
+        if len(found[0]):
+            kept = np.linspace(0, len(found[0]) - 1, min(len(found[0]), _MOST_BLOCKS)).astype(np.int64)
+            return some[found[0][kept]], cols[found[1][kept]]
+    return rows[len(rows) // 2 :][:1], cols[len(cols) // 2 :][:1]  # so few that none of them was drawn
 
 
 def _ideal_flops(extents: Extents, used: Tile, cells: np.ndarray) -> float:

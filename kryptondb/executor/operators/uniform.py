@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from kryptondb.executor.operators.reads import window_extent
-from kryptondb.executor.operators.tiles import Extents, Tile, crossed, even
+from kryptondb.executor.operators.tiles import Extents, Tile, blocks, crossed, even
 from kryptondb.network import Rule
 from kryptondb.network.node import AxisWindow
 
@@ -184,11 +184,16 @@ class UniformExtents(Extents):
         return cls(extents.regions, (axes[0], axes[1]))
 
     def tiles_of_runs(
-        self, mask: np.ndarray, rows: Sequence[np.ndarray], cols: Sequence[np.ndarray]
+        self, cells: np.ndarray, all_rows: Sequence[np.ndarray], all_cols: Sequence[np.ndarray]
     ) -> Iterator[PaddedTile]:
-        """Tiles that hold the mask's cells in these runs once, and no other but repetitions."""
-        for tile in crossed(mask, rows, cols):
-            yield self.tile(tile.rows, tile.cols)
+        """Tiles that hold once those pairs of the runs' rows and columns that are asked for, and repetitions of them.
+
+        Args:
+            cells: which pairs are, boolean [rows, cols].
+        """
+        for rows, cols, part in blocks(cells, all_rows, all_cols):
+            for tile in crossed(cells[part], rows, cols):
+                yield self.tile(tile.rows, tile.cols)
 
     def cut(self, indices: np.ndarray, size: int, axis: int) -> list[np.ndarray]:
         """The runs that sizes were rounded up for."""

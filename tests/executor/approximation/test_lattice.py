@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kryptondb.executor.approximation import Lattice
+from kryptondb.executor.approximation import Lattice, lattice_cells
+from kryptondb.optimizer.grid_cells import CellsByKind
 
 MASKS = st.builds(
     lambda rows, cols, share, seed: np.random.default_rng(seed).random((rows, cols)) < share,
@@ -41,6 +42,21 @@ def test_only_cells_asked_for_are_computed_and_all_others_have_some_of_them_abou
         assert below - above <= step and right - left <= step
         assert row <= below + 1 and col <= right + 1
         assert all(lattice.cells[y, x] for y in (above, below) for x in (left, right))
+
+
+@given(MASKS, st.integers(1, 5))
+def test_its_cells_are_nodes_and_those_without_four_nodes_about_them(mask: np.ndarray, step: int) -> None:
+    lattice = Lattice(mask, step)
+    expected = lattice.nodes.copy()
+    for row, col in np.argwhere(mask):
+        about = [mask[y, x] for y in _about(lattice.rows, row) for x in _about(lattice.cols, col)]
+        expected[row, col] |= not all(about)
+    np.testing.assert_array_equal(lattice.cells, expected)
+
+
+def test_of_millions_of_cells_a_lattice_has_few_kinds_of_rows_and_columns() -> None:
+    cells = lattice_cells(CellsByKind.all_of((70_001, 50_000)), 4)
+    assert cells.held.shape == (2, 2) and cells.count == 17_501 * 12_501
 
 
 def _about(lines: np.ndarray, place: int) -> tuple[int, int]:

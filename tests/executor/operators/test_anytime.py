@@ -140,7 +140,7 @@ def test_cells_that_say_they_are_exact_are_and_the_others_are_what_the_rounds_ma
     np.testing.assert_allclose(maps[:, said], exact[:, said], atol=1e-9, rtol=0)
     assert 0 < said.sum() < mask.sum()
     coarse, fine = max(
-        (pair for pair in pairwise(steps_of(4, mask)) if said[Lattice(mask, pair[0]).cells].all()),
+        (pair for pair in pairwise(steps_of(4, mask.shape)) if said[Lattice(mask, pair[0]).cells].all()),
         key=lambda pair: -pair[0],
     )
     recipe = Recipe("refined", 0.35, 0.35, coarse) if guided else Recipe("drill-down", step=coarse)

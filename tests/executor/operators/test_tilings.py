@@ -39,7 +39,7 @@ def test_where_tiles_are_fewer_than_shares_would_need_workers_wait_for_the_last(
 def test_an_estimate_counts_how_long_workers_wait_for_each_other(network: Network) -> None:
     work = Workload(network, Grid(32, 32, (4, 4), (2, 2)), ((5, 5, 7),), 1, "cpu", 1 << 40)
     one, two = (Incremental((1, 3), workers=workers).estimate(work, Rates()) for workers in (1, 2))
-    assert tiling_of(network, work.grid, work.runs, (1, 3)).unevenness(2) == 2.0
+    assert tiling_of(network, work.grid, work.cells, (1, 3)).unevenness(2) == 2.0
     assert one.seconds < two.seconds
 
 
