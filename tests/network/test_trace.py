@@ -580,3 +580,15 @@ def test_layers_have_the_names_of_the_users_module_and_no_two_the_same() -> None
     assert layers(Functions()) == layers(wrapped) == ["conv2d", "conv2d_1"]
     assert layers(nn.Sequential(Functions())) == ["0.conv2d", "0.conv2d_1"]
     assert layers(Adapted(classifier(nn.Conv2d(3, 4, 3), channels=4), None, False, False)) == ["0", "3"]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float16, torch.float64])
+def test_a_function_of_scores_of_any_type_is_traced(dtype: torch.dtype) -> None:
+    class Counts(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x.mean((2, 3)).abs() * 100).to(dtype)
+
+    module, images = Counts().eval(), torch.rand(3, 3, 8, 8)
+    network = trace(module, (3, 8, 8), activation="none")
+    assert network.traced, network.failure
+    torch.testing.assert_close(network.run(images)[0], module(images))
