@@ -245,8 +245,8 @@ class TestWhatIsNotUnderstood:
 
     @pytest.mark.parametrize("outputs", [["a", "mean"], ["a", "mean", "variance"]])
     def test_is_a_result_that_says_training_though_nothing_reads_it(self, tmp_path: Path, outputs: list[str]) -> None:
-        arrays = {name: np.ones(3, np.float32) for name in ("s", "b", "m", "v")}
-        norm = onnx.helper.make_node("BatchNormalization", ["images", "s", "b", "m", "v"], outputs)
+        arrays = {name: np.ones(3, np.float32) for name in ("s", "bias", "m", "v")}
+        norm = onnx.helper.make_node("BatchNormalization", ["images", "s", "bias", "m", "v"], outputs)
         assert "its result 1" in refusal(tmp_path, [norm], arrays, 13)
 
     def test_does_not_include_results_that_change_nothing(self, tmp_path: Path) -> None:
