@@ -363,7 +363,7 @@ def small_cnns(draw: st.DrawFn, max_blocks: int = 4) -> tuple[nn.Module, tuple[i
             st.sampled_from(
                 [
                     *("conv", "conv", "pool", "branches", "branches", "shuffle", "half", "last", "pad", "slice"),
-                    *("gate", "dense", "tokens"),
+                    *("gate", "dense", "tokens", "nearest"),
                 ]
             )
         )
@@ -396,10 +396,12 @@ def small_cnns(draw: st.DrawFn, max_blocks: int = 4) -> tuple[nn.Module, tuple[i
             layers.append(Gate(channels))
         elif kind == "tokens":
             layers.append(draw(token_layers(channels, (*TokenStep.KINDS, *TokenStep.TOGETHER))))
+        elif kind == "nearest":
+            layers.append(nn.Upsample(scale_factor=(draw(st.integers(1, 3)), draw(st.sampled_from([0.5, 1, 2])))))
         else:
             dense = [
                 nn.GroupNorm(2, channels),
-                nn.Upsample(scale_factor=2),
+                nn.Upsample(scale_factor=2, mode="bilinear"),
                 nn.ConvTranspose2d(channels, channels, 2),
                 WriteThrough(),
             ]

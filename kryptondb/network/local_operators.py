@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from kryptondb.network.call import Call, dense, picture
+from kryptondb.network.channel_moves import along_channels
 from kryptondb.network.node import Node, Rule, Window
 from kryptondb.network.windows import (
     REPEATING,
     average_counts,
     pair,
+    picking_window,
     shift_window,
     sliding_window,
     sum_windows,
@@ -166,6 +168,44 @@ def pad(call: Call) -> Node:
         axes=axes,
         window=Window(window.y, window.x, float(value or 0.0), (call.args[0],), function=function),
     )
+
+
+def nearest(call: Call) -> Node:
+    """`aten.upsample_nearest2d(x, size, ...)` and `_upsample_nearest_exact2d`."""
+    source = picture(call)
+    if source is None:
+        return dense(call, "its input is not a picture any more")
+    ramps = (torch.arange(float(side)) for side in (source.height, source.width))
+    rows, columns = next(ramps)[:, None].expand(-1, source.width), next(ramps)[None].expand(source.height, -1)
+    shown = call.function(torch.stack([rows, columns])[None], *call.args[1:], **call.kwargs)[0].long()
+    return _picking(call, source, shown[0, :, 0].tolist(), shown[1, 0].tolist())
+
+
+def pick(call: Call) -> Node:
+    """`aten.index_select(x, dim, index)`: of channels local, of rows or columns a window where they stay in order."""
+    source, index = call.source(), call.source(2)
+    axes = source.axes if source is not None else None
+    if source is None or axes is None or index is None or index.constant is None:
+        return along_channels(call)
+    dim = call.arg(1, 0, "dim") % len(source.shape)
+    if dim not in (axes.y, axes.x):
+        return along_channels(call)
+    cells = index.constant.reshape(-1).tolist()
+    rows = cells if dim == axes.y else list(range(source.height))
+    columns = cells if dim == axes.x else list(range(source.width))
+    return _picking(call, source, rows, columns)
+
+
+def _picking(call: Call, source: Node, rows: list[int], columns: list[int]) -> Node:
+    """Rows and columns of a picture, each of them shown several times or left out."""
+    axes = source.axes
+    assert axes is not None  # or it would be no picture
+    y, x = picking_window(rows, source.height), picking_window(columns, source.width)
+    if y is None or x is None:
+        return dense(call, "moves places of the picture")
+    function = partial(take_every, y_dim=axes.y, x_dim=axes.x, y_stride=1, x_stride=1)
+    window = Window(y, x, 0.0, (call.args[0],), function=function)
+    return call.node(Rule.WINDOW, axes=axes, window=window, fresh=True)
 
 
 def take_slice(call: Call) -> Node:

@@ -48,6 +48,8 @@ class AxisWindow:
         before: padding in front; the window of output `o` starts at input `o * stride - before`.
         inputs, outputs: cells of the axis before and after.
         beyond: what stands beyond the ends: 'constant', one number, or cells again: 'replicate', 'reflect', 'circular'.
+            'nearest' and 'centered' show cells several times, or not all of them: an output the cell that its own first
+            point, or its middle, lies in.
     """
 
     size: int
@@ -64,6 +66,10 @@ class AxisWindow:
             places: whole numbers, in an array or a tensor.
         """
         last = self.inputs - 1
+        if self.beyond == "nearest":
+            return (places * self.inputs // self.outputs).clip(min=0, max=last)
+        if self.beyond == "centered":
+            return ((2 * places + 1) * self.inputs // (2 * self.outputs)).clip(min=0, max=last)
         if self.beyond == "replicate":
             return places.clip(min=0, max=last)
         if self.beyond == "circular":
@@ -94,7 +100,7 @@ class Window:
 
     @property
     def repeats(self) -> bool:
-        """Whether cells stand again beyond the picture's ends."""
+        """Whether cells stand again, beyond the picture's ends or beside each other."""
         return self.y.beyond != "constant"
 
 

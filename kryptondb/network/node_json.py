@@ -27,7 +27,7 @@ from kryptondb.network.templates import (
     text,
     whole,
 )
-from kryptondb.network.windows import REPEATING, take_every
+from kryptondb.network.windows import BEYOND, take_every
 
 MOST_NODES = 100_000
 MOST_DIMENSIONS = 16
@@ -205,7 +205,7 @@ def _window_from_json(value: Any, index: int, take: Take) -> Window:
 
 def _axis_window(value: Any) -> AxisWindow:
     size, stride, before, inputs, outputs, beyond = items(value, 6)
-    if beyond not in ("constant", *REPEATING):
+    if beyond not in BEYOND:
         raise Unreadable("a window with no known end")
     return AxisWindow(
         whole(size, 1, MOST_SIDE),

@@ -130,6 +130,13 @@ _ROWS: tuple[Operator, ...] = (
         linear=(Rule.WINDOW,),
         bound=bounds.padded,
     ),
+    *_rows(
+        "upsample_nearest2d _upsample_nearest_exact2d",
+        local.nearest,
+        linear=(Rule.WINDOW,),
+        bound=bounds.same,
+    ),
+    Operator("index_select", local.pick, linear=(Rule.WINDOW, Rule.LOCAL), bound=bounds.same),
     Operator("slice", local.take_slice, linear=(Rule.WINDOW, Rule.LOCAL), bound=bounds.same),
     # Reductions
     Operator("mean", pointwise.mean, bound=bounds.same),
@@ -246,11 +253,11 @@ _ROWS: tuple[Operator, ...] = (
         bound=bounds.same,
     ),
     *_rows("expand=broadcast_to expand_as", moves.expand, bound=bounds.same),
-    *_rows("flip roll index_select", moves.along_channels, bound=bounds.same),
+    *_rows("flip roll", moves.along_channels, bound=bounds.same),
     *_rows("channel_shuffle native_channel_shuffle", moves.channel_shuffle, bound=bounds.same),
     # What only the whole picture tells, but no number larger than it has
     *_rows(
-        "upsample_nearest2d upsample_bilinear2d _upsample_nearest_exact2d pixel_shuffle repeat tile",
+        "upsample_bilinear2d pixel_shuffle repeat tile",
         pointwise.whole_picture,
         bound=bounds.same,
     ),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from kryptondb.network.node import AxisWindow, Node, Window
 
 #: Pads that show cells of the picture again.
 REPEATING = ("replicate", "reflect", "circular")
+#: All that stands beyond or beside the cells of an axis.
+BEYOND = ("constant", "nearest", "centered", *REPEATING)
 
 
 def pair(value: Any) -> tuple[int, int]:
@@ -87,3 +92,22 @@ def shift_window(
     y = AxisWindow(1, stride[0], before[0], source.height, shape[y_dim], beyond)
     x = AxisWindow(1, stride[1], before[1], source.width, shape[x_dim], beyond)
     return Window(y, x, 0.0, args=())
+
+
+def picking_window(cells: Sequence[int], inputs: int) -> AxisWindow | None:
+    """An axis that shows cells in their order, each as often as the others, as resizing to the nearest cell does.
+
+    Args:
+        cells: for each output the input that it shows.
+
+    Returns:
+        None where cells are picked in another way.
+    """
+    outputs = len(cells)
+    reach = max(outputs // max(1, inputs), 1)
+    places = np.arange(outputs)
+    for shift, kind in itertools.product(sorted(range(-reach, reach + 1), key=abs), ("nearest", "centered")):
+        window = AxisWindow(1, 1, shift, inputs, outputs, kind)
+        if (window.cells(places - shift) == np.asarray(cells)).all():
+            return window
+    return None

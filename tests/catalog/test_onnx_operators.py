@@ -14,6 +14,7 @@ import torch
 
 from kryptondb.catalog.build import build_model
 from kryptondb.errors import ModelError
+from kryptondb.network import Rule, trace
 from tests.catalog.test_onnx_models import difference, file_of, floats, node
 
 onnx = pytest.importorskip("onnx")
@@ -143,6 +144,30 @@ def test_resize_looks_where_onnxruntime_does(mode: str, coordinates: str) -> Non
         check([resize], (1, 2, 9, 10), arrays, 13)
     sizes = node("Resize", ["images", "", "", "sizes"], "scores", mode=mode, coordinate_transformation_mode=coordinates)
     check([sizes], (1, 2, 9, 7), {"sizes": np.array([1, 2, 4, 12])}, 13)
+
+
+@pytest.mark.parametrize(("coordinates", "rounding"), [
+    ("half_pixel", "round_prefer_floor"), ("asymmetric", "floor"), ("asymmetric", "round_prefer_ceil"),
+    ("tf_half_pixel_for_nn", "floor"),
+])  # fmt: skip
+def test_resize_to_the_nearest_cell_stays_incremental(tmp_path: Path, coordinates: str, rounding: str) -> None:
+    resize = node(
+        "Resize",
+        ["c", "", "s"],
+        "r",
+        coordinate_transformation_mode=coordinates,
+        nearest_mode=rounding,
+    )
+    nodes = [node("Conv", ["images", "w"], "c"), resize, node("Conv", ["r", "v"], "d")]
+    tail = [node("GlobalAveragePool", ["d"], "g"), node("Flatten", ["g"], "scores")]
+    for scales in ([2.0, 3.0], [1.0, 0.5]):
+        arrays = {"w": floats(8, 3, 3, 3), "v": floats(4, 8, 3, 3), "s": np.array([1, 1, *scales], np.float32)}
+        path = file_of(tmp_path / "net.onnx", [*nodes, *tail], arrays, ["N", 3, 12, 14])
+        built = build_model("net", "file", str(path), {})
+        network = trace(built.module, (3, 12, 14))
+        picked = [each for each in network.nodes if each.operator == "index_select"]
+        assert picked and all(each.rule is Rule.WINDOW for each in picked)
+        assert difference(path, floats(3, 3, 12, 14)) < 1e-5
 
 
 def test_resize_may_smooth_widen_channels_and_keep_its_aspect() -> None:

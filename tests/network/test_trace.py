@@ -167,6 +167,18 @@ def test_batch_norm_stays_where_the_convolution_is_read_twice() -> None:
     assert rules(trace(Twice().eval(), (3, 8, 8)))["batch_norm"] is Rule.LOCAL
 
 
+class Picked(nn.Module):
+    """Chosen places along a dimension."""
+
+    def __init__(self, dim: int, places: tuple[int, ...]) -> None:
+        super().__init__()
+        self.dim = dim
+        self.register_buffer("places", torch.tensor((*places, *places) if dim == 1 else places))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.index_select(self.dim, self.places)
+
+
 @pytest.mark.parametrize(
     ("layer", "operator", "rule"),
     [
@@ -185,7 +197,14 @@ def test_batch_norm_stays_where_the_convolution_is_read_twice() -> None:
         (nn.AdaptiveAvgPool2d(3), "adaptive_avg_pool2d", Rule.DENSE),
         (nn.GroupNorm(2, 4), "group_norm", Rule.DENSE),
         (nn.ConvTranspose2d(4, 4, 3), "conv_transpose2d", Rule.DENSE),
-        (nn.Upsample(scale_factor=2), "upsample_nearest2d", Rule.DENSE),
+        (nn.Upsample(scale_factor=2, mode="bilinear"), "upsample_bilinear2d", Rule.DENSE),
+        (nn.Upsample(scale_factor=2), "upsample_nearest2d", Rule.WINDOW),
+        (nn.Upsample(scale_factor=(3, 0.5)), "upsample_nearest2d", Rule.WINDOW),
+        (nn.Upsample(size=(11, 5), mode="nearest-exact"), "_upsample_nearest_exact2d", Rule.WINDOW),
+        (Picked(2, (0, 0, 0, 1, 1, 1, 2, 2, 2)), "index_select", Rule.DENSE),  # three of eight rows
+        (Picked(3, (0, 2, 4, 6)), "index_select", Rule.WINDOW),
+        (Picked(1, (3, 1)), "index_select", Rule.LOCAL),
+        (Picked(2, (7, 6, 5, 4, 3, 2, 1, 0)), "index_select", Rule.DENSE),
         (Pad((1, 1, 1, 1), 0.0, "reflect"), "pad", Rule.WINDOW),
         (Gate(4), "mul", Rule.DENSE),
     ],

@@ -90,6 +90,8 @@ class TileMemory:
         ys = self.extents.ys[index] * window.y.stride - window.y.before
         xs = self.extents.xs[index] * window.x.stride - window.x.before
         value, read = self._bytes(index), self._read(source, ys, height, xs, width)
+        if window.repeats:  # cells stand again: no region is ever what is read
+            read = self._read_bytes(source, height, width)
         if read:
             self._gather(node, read, self._batch * height * width)
         elif self.ledger.held(source) > self._bytes(source):
@@ -177,6 +179,9 @@ class TileMemory:
         same = height == self._heights[source] and width == self._widths[source]
         if same and (self.extents.ys[source] == ys).all() and (self.extents.xs[source] == xs).all():
             return 0
+        return self._read_bytes(source, height, width)
+
+    def _read_bytes(self, source: int, height: int, width: int) -> int:
         return int(self._batch * height * width * self.network.nodes[source].channels * self.element_bytes)
 
     def _gather(self, node: Node, size: int, locations: int) -> None:

@@ -411,7 +411,7 @@ class Tiling:
             elements = elements + sum(source.channels * source.height * source.width for source in projected)
         elif node.window is not None:
             y, x = node.window.y, node.window.x
-            if not y.size == x.size == y.stride == x.stride == 1:
+            if node.window.repeats or not y.size == x.size == y.stride == x.stride == 1:
                 read = (y.size + (height - 1) * y.stride) * (x.size + (width - 1) * x.stride)
                 elements = read * network.nodes[node.inputs[0]].channels
         elif node.rule is Rule.MERGE:

@@ -37,7 +37,7 @@ def test_only_dense_convolutions_of_stride_1_can_be_transformed() -> None:
 
 
 def test_a_convolution_of_the_dense_tail_is_left_alone() -> None:
-    network = network_of(nn.Conv2d(3, 32, 3), nn.Upsample(scale_factor=2), nn.Conv2d(32, 32, 3))
+    network = network_of(nn.Conv2d(3, 32, 3), nn.ConvTranspose2d(32, 32, 2), nn.Conv2d(32, 32, 3))
     first, second = (network.nodes[index] for index in convolutions(network))
     assert transformable(network, first) is not None and transformable(network, second) is None
 
