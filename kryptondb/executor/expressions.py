@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -54,6 +55,27 @@ _ARITHMETIC: dict[str, Callable[[pc.Expression, pc.Expression], pc.Expression]] 
     "-": pc.subtract_checked,
     "*": pc.multiply_checked,
 }
+
+
+def _remainder(context: pc.UdfContext, *operands: pa.Array | pa.Scalar) -> pa.Array:
+    """C's `fmod` of two float64 columns or numbers, null where one of them is: Arrow has no such function."""
+    columns = [
+        operand if isinstance(operand, pa.Array) else pa.repeat(operand, context.batch_length) for operand in operands
+    ]
+    null = np.logical_or(*(column.is_null().to_numpy(zero_copy_only=False) for column in columns))
+    with np.errstate(invalid="ignore"):
+        values = np.fmod(*(column.to_numpy(zero_copy_only=False) for column in columns))
+    return pa.array(values, mask=null)
+
+
+_REMAINDER = "kryptondb_remainder"
+pc.register_scalar_function(
+    _remainder,
+    _REMAINDER,
+    {"summary": "remainder of a division", "description": "With the sign of the dividend."},
+    {"dividend": pa.float64(), "divisor": pa.float64()},
+    pa.float64(),
+)
 
 #: What CAST makes, by the names of `words.TYPES`.
 _TYPES: dict[str, pa.DataType] = {
@@ -224,10 +246,8 @@ class _Compiler:
         # The remainder has the sign of the dividend, as in SQL and C: integer division in Arrow truncates too.
         if integers:
             b = pc.if_else(pc.equal(b, pc.scalar(pa.scalar(0, kind))), pc.scalar(pa.scalar(None, kind)), b)
-            whole = pc.divide(a, b)
-        else:
-            whole = pc.trunc(pc.divide(a, b))
-        return Typed(pc.subtract(a, pc.multiply(whole, b)), kind, literal)
+            return Typed(pc.subtract(a, pc.multiply(pc.divide(a, b), b)), kind, literal)
+        return Typed(pc.Expression._call(_REMAINDER, [a, b]), kind, literal)
 
     def _compare(self, operator: str, left: Typed, right: Typed, node: Expression) -> Typed:
         kind = self._common(left, right, node)

@@ -263,18 +263,12 @@ _COMPARE = {
 }
 
 
-def _remainder(left: Array, right: Array) -> Array:
-    """The executor's own formula: `fmod` differs from it in the last bit, and so about what is a whole multiple."""
-    difference: Array = left - np.trunc(left / right) * right
-    return difference
-
-
 _ARITHMETIC: Mapping[str, Callable[[Array, Array], Array]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,
     "/": np.divide,
-    "%": _remainder,
+    "%": np.fmod,
 }
 
 

@@ -304,3 +304,8 @@ def test_what_a_list_for_in_cannot_hold_is_named(database: Database) -> None:
 )
 def test_a_division_by_zero_is_infinite_or_nan(database: Database, select: str) -> None:
     database.agree(f"SELECT {select} AS a FROM cells ORDER BY image, class, row, col")
+
+
+@pytest.mark.parametrize("select", ["drop % 0.1", "-drop % 0.03", "9223372036854775807 % drop", "drop % NULL"])
+def test_a_remainder_of_fractions_is_that_of_duckdb(database: Database, select: str) -> None:
+    database.agree(f"SELECT {select} AS a FROM cells ORDER BY image, class, row, col")
