@@ -31,6 +31,10 @@ class Tail:
     reason: str
 
 
+#: Why the pictures of a network run one by one, where they do.
+ONE_BY_ONE = "its scores depend on the other pictures of their batch"
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """A traced network, or one that `torch.export` could not trace (then `traced` is False and `module` answers).
@@ -94,7 +98,7 @@ class Network:
         if self.failure is not None:
             return f"the network could not be traced ({self.failure})"
         if self.batch_statistics:
-            return "its scores depend on the other pictures of their batch"
+            return ONE_BY_ONE
         return (
             f"{self.places} gives the place of a maximum, which rounding decides among equal numbers"
             if self.places

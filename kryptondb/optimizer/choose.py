@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kryptondb.errors import PlanError
+from kryptondb.network.graph import ONE_BY_ONE
 from kryptondb.network.kept import kept_with_network
 from kryptondb.optimizer.approximations import Approximation, Asked, admitted, approximations, fastest_kept
 from kryptondb.optimizer.candidate import Candidate
@@ -160,6 +161,23 @@ def _against(loser: Candidate, chosen: Candidate, workload: Workload, hints: Hin
 
 
 def _reason(chosen: Candidate, fitting: Sequence[Candidate], workload: Workload, hints: Hints) -> str:
+    return _why_chosen(chosen, fitting, workload, hints) + _batch_note(chosen, workload, hints)
+
+
+def _batch_note(chosen: Candidate, workload: Workload, hints: Hints) -> str:
+    """Says why pictures run one by one, and which batch that USING asks for is not kept; empty otherwise."""
+    runs, asked = getattr(chosen.operator, "batch", None), min(hints.batch or 1, workload.positions)
+    unkept = f"batch => {hints.batch} is not kept" if runs is not None and runs < asked else ""
+    if workload.network.batch_statistics and workload.positions:
+        why = f"{ONE_BY_ONE}, so they run one by one"
+    elif unkept:
+        why = f"{runs} at a time are what the memory limit of {bytes_text(workload.memory_limit)} allows"
+    else:
+        return ""
+    return f"; {unkept}: {why}" if unkept else f"; {why}"
+
+
+def _why_chosen(chosen: Candidate, fitting: Sequence[Candidate], workload: Workload, hints: Hints) -> str:
     name = chosen.operator.name
     if workload.positions == 0:
         return "no position is computed"

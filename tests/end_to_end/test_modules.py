@@ -433,3 +433,39 @@ def test_flat_patches_are_answered_as_the_module_answers(body: Callable[[torch.T
     with kryptondb.connect() as db:
         db.register("m", module, size=24)
         assert db.sql(query, [IMAGE]).arrow()["score"].to_pylist() == pytest.approx(expected, abs=1e-4)
+
+
+class ByTheLargest(nn.Module):
+    """Divides by the largest number of its whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net(lambda x: x / x.max())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.net(images)
+        return scores
+
+
+@pytest.mark.parametrize("module", [ByTheLargest(), Untraced(ByTheLargest())], ids=["traced", "untraced"])
+def test_the_plan_says_that_pictures_run_one_by_one_and_which_batch_is_not_kept(module: nn.Module) -> None:
+    with kryptondb.connect() as db:
+        db.register("m", module.eval(), size=24)
+        plain, one, eight, full = (
+            " ".join((db.sql("EXPLAIN " + QUERY + using, [IMAGE]).message or "").split())
+            for using in ("", " USING batch => 1", " USING batch => 8", " USING operator => 'full', batch => 8")
+        )
+    assert all("they run one by one" in each for each in (plain, one, eight, full))
+    assert "is not kept" not in plain + one
+    assert all("batch => 8 is not kept: its scores depend on the other pictures" in each for each in (eight, full))
+
+
+def test_the_plan_says_which_batch_the_memory_limit_does_not_allow() -> None:
+    query = "EXPLAIN SELECT HEATMAP FROM occlude(m, ?, patch => 8, stride => 4, class => 0) USING operator => 'full', "
+    with kryptondb.connect() as db:
+        db.register("m", net(), size=384)
+        image = np.zeros((384, 384, 3), np.uint8)
+        db.sql("SET memory_limit = '256MB'")
+        small, large = (" ".join((db.sql(f"{query}batch => {n}", [image]).message or "").split()) for n in (2, 500))
+    assert "is not kept" not in small
+    assert "batch => 500 is not kept: " in large and "at a time are what the memory limit of 256 MB allows" in large
