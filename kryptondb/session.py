@@ -210,6 +210,7 @@ class Session:
         Args:
             name: what statements call it.
             module: maps [N, C, H, W], float32, to one tensor [N, classes], or to several of which `output` is it.
+                The copy of one in another precision is in float32; DESCRIBE says so.
             size: height and width of the input in pixels, one number or both.
             mean: taken off the pixels after `scale`; one number, or one a channel. 0 by default.
             std: what they are divided by then.

@@ -86,6 +86,13 @@ def own_copy(module: torch.nn.Module) -> torch.nn.Module:
         raise ModelError(f"the module {name} cannot be put on the CPU in float32: {one_line(error)}") from error
 
 
+def converted_from(module: torch.nn.Module) -> str:
+    """`, bfloat16 computed in float32`: which precisions of a module its own copy does not keep; empty for float32."""
+    values = (*module.parameters(), *module.buffers())
+    kinds = {str(value.dtype).removeprefix("torch.") for value in values if value.is_floating_point()} - {"float32"}
+    return f", {' and '.join(sorted(kinds))} computed in float32" if kinds else ""
+
+
 def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
     """The module behind wrappers that change where or how it runs, and not what it says."""
     import torch

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kryptondb.catalog.build import absolute_source, build_model, finish, named_files
 from kryptondb.catalog.built import Built
 from kryptondb.catalog.describe import Row, describe_model, describe_network, input_size
-from kryptondb.catalog.model import Model, own_copy, unwrapped
+from kryptondb.catalog.model import Model, converted_from, own_copy, unwrapped
 from kryptondb.catalog.network_cache import NetworkCache
 from kryptondb.catalog.options import ModelOptions
 from kryptondb.catalog.remembered import (
@@ -125,7 +125,7 @@ class ModelStore:
                     structure=module_structure(own),
                     module=own,
                     preprocess=Preprocess(height=height, width=width, channels=parsed.channels or "RGB"),
-                    weights="registered from Python",
+                    weights="registered from Python" + converted_from(module),
                 )
                 model = finish(name, built, parsed)
             except Error:

@@ -135,6 +135,19 @@ def test_an_unknown_model_names_the_nearest(store: ModelStore) -> None:
     assert store.drop("CHEST") and store.names() == []
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_module_in_another_precision_says_that_it_is_computed_in_float32(
+    store: ModelStore, dtype: torch.dtype
+) -> None:
+    model, kind = store.register("net", small_net().to(dtype), size=16), str(dtype).removeprefix("torch.")
+    assert model.weights == f"registered from Python, {kind} computed in float32"
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(model.module(images), small_net().to(dtype).float()(images))
+    mixed = small_net()
+    mixed.head.to(dtype)
+    assert store.register("mixed", mixed, size=16).weights == model.weights
+
+
 def test_a_registered_module_is_copied_and_never_changed(store: ModelStore) -> None:
     module = small_net().train()
     model = store.register("net", module, size=(16, 16), mean=[0.5], std=0.25, scale=1, labels=list("abcde"))
