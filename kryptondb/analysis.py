@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.arguments import placed_at, value_of
-from kryptondb.budget import Budget, parse_budget
+from kryptondb.budget import Budget
 from kryptondb.catalog import ProfileKey, SampleRecord
 from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.display import spoken_seconds
-from kryptondb.errors import BindError, ImageError, PlanError, Position
+from kryptondb.errors import ImageError, PlanError, Position, at
+from kryptondb.options.reader import bind
+from kryptondb.options.tables import ANALYZE, OCCLUDE
 from kryptondb.profiles import key_of, measured_of, profile_of, sample_of
 from kryptondb.progress import progress_line
 from kryptondb.result import Result, Rows
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from kryptondb.executor import ImageFailure
     from kryptondb.executor.profiling import Profiler
-    from kryptondb.grammar.statements import Analyze, Option, Select
+    from kryptondb.grammar.statements import Analyze, Select
     from kryptondb.images.picture import Picture
     from kryptondb.images.sources import ImageSource
     from kryptondb.optimizer.ladder import Pass
@@ -59,15 +60,11 @@ def analyze(
     from kryptondb.images.sources import find_images
     from kryptondb.optimizer.recipe import recipes_on
 
-    budget_option, confidence = _budget_option(statement.options), _confidence(statement.options, bindings)
-    seconds = None
-    if budget_option is not None:
-        position = budget_option.value.position or budget_option.position
-        seconds = parse_budget(value_of(budget_option.value, bindings), position)
-    with placed_at((), statement.position):
+    given = bind(ANALYZE, statement.options, bindings, defaults=True)
+    with at(statement.position):
         occlude = plan(_query(statement), bindings).occlude
     assert occlude is not None
-    budget = Budget(seconds)
+    budget = Budget(given.get("budget"))
     with owner.threads():
         recipes = recipes_on(owner.rates(occlude.device), occlude.precision)
         profiler, estimates = _profiler(owner, occlude, statement, recipes)
@@ -76,10 +73,10 @@ def analyze(
         sources = sampling_order(find_images(named, occlude.input.window, occlude.input.axes))
         run = _Run(owner, key_of(occlude), profiler, budget, estimates)
         try:
-            run.over(sources, recipes, budget_option.position if budget_option is not None else None)
+            run.over(sources, recipes, given.name_position("budget"))
         finally:
             run.close()
-        return run.result(confidence)
+        return run.result(given["confidence"])
 
 
 class _Run:
@@ -213,10 +210,9 @@ def table_of_recipes(samples: Sequence[SampleRecord], confidence: float) -> pa.T
 def _query(statement: Analyze) -> Select:
     """The query that a profile is measured for."""
     from kryptondb.grammar import statements as s
-    from kryptondb.optimizer.rules.bind_source import OCCLUDE_OPTIONS
 
     model = s.Column(statement.model, position=statement.position)
-    options = tuple(option for option in statement.options if option.name in OCCLUDE_OPTIONS)
+    options = tuple(option for option in statement.options if option.name in OCCLUDE)
     source = s.TableFunction("occlude", (model, statement.images), options, position=statement.position)
     return s.Select((s.SelectItem(s.HeatMap()),), source)
 
@@ -256,30 +252,3 @@ def _profiler(
         estimates[each] = operator.estimate(part, rates.in_precision(precision)).seconds
     experiment = set_up_experiment(occlude, model, owner.models)
     return Profiler(experiment, operators), estimates
-
-
-def _budget_option(options: Sequence[Option]) -> Option | None:
-    """The option of that name. Raises BindError for an option that ANALYZE does not have."""
-    from kryptondb.optimizer.rules.bind_source import ANALYZE_OPTIONS
-    from kryptondb.optimizer.values import no_such
-
-    for option in options:
-        if option.name not in ANALYZE_OPTIONS:
-            raise no_such("ANALYZE option", option.name, ANALYZE_OPTIONS, option)
-    return next((option for option in options if option.name == "budget"), None)
-
-
-def _confidence(options: Sequence[Option], bindings: Mapping[str, object]) -> float:
-    from kryptondb.optimizer.promise import DEFAULT_CONFIDENCE
-
-    for option in options:
-        if option.name == "confidence":
-            value = value_of(option.value, bindings)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1:
-                raise BindError(
-                    f"confidence cannot be {value!r}",
-                    position=option.value.position or option.position,
-                    hint="It takes a number between 0 and 1, both excluded; the bounds in the answer are kept with it.",
-                )
-            return float(value)
-    return DEFAULT_CONFIDENCE

@@ -92,11 +92,12 @@ def key_of(parameter: Parameter) -> str:
     return parameter.name if parameter.name is not None else str(parameter.index)
 
 
-def value_of(expression: object, bindings: Mapping[str, object], *, words: bool = False) -> Any:
+def value_of(expression: object, bindings: Mapping[str, object], *, words: bool = False, strict: bool = True) -> Any:
     """The Python value of an option or argument: a number, string, bool, None, list, or what a parameter is bound to.
 
     Args:
         words: whether a bare word stands for itself, as in `SET device = cpu` and `(FORMAT csv)`.
+        strict: whether an expression without a value is an error; it stays as it is otherwise.
 
     Raises:
         BindError: anything that has no value here.
@@ -104,24 +105,18 @@ def value_of(expression: object, bindings: Mapping[str, object], *, words: bool 
     if isinstance(expression, Literal):
         return expression.value
     if isinstance(expression, ListLiteral):
-        return [value_of(item, bindings, words=words) for item in expression.items]
+        return [value_of(item, bindings, words=words, strict=strict) for item in expression.items]
     if isinstance(expression, Parameter):
         if key_of(expression) not in bindings:
             raise _missing(expression, bindings)
         return bindings[key_of(expression)]
     if isinstance(expression, Unary) and expression.operator == "-":
-        number = value_of(expression.operand, bindings)
+        number = value_of(expression.operand, bindings, strict=strict)
         if isinstance(number, (int, float)) and not isinstance(number, bool):
             return -number
-    if isinstance(expression, Column):
-        if words:
-            return expression.name
-        raise BindError(
-            f'"{expression.name}" is not a value',
-            position=expression.position,
-            hint=f"A string stands in single quotes: '{expression.name}'.",
-        )
-    if isinstance(expression, Expression):
+    if words and isinstance(expression, Column):
+        return expression.name
+    if strict and isinstance(expression, Expression):
         raise BindError(f"{expression} is not a value", position=expression.position)
     return expression
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kryptondb.plain_text import QUOTED, covered, message_line, plain_line, shortened
@@ -96,7 +97,23 @@ class ParseError(Error):
 
 
 class BindError(Error):
-    """A name, option, label or value in a statement means nothing here: names the nearest that does."""
+    """A name, option, label or value in a statement means nothing here: names the nearest that does.
+
+    Args:
+        option: which option of the statement it is about, where a room says so that does not know the text.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        position: Position | None = None,
+        hint: str | None = None,
+        text: str | None = None,
+        option: str | None = None,
+    ) -> None:
+        super().__init__(message, position=position, hint=hint, text=text)
+        self.option = option
 
 
 class ModelError(Error):
@@ -162,6 +179,16 @@ class SkippedImages(UserWarning):
         more = f" and {len(self.images) - _NAMED:,} more" if len(self.images) > _NAMED else ""
         count = "1 image" if len(self.images) == 1 else f"{len(self.images):,} images"
         return plain_line(f"{count} skipped: {shown}{more}; result.errors says why")
+
+
+@contextmanager
+def at(position: Position | None) -> Iterator[None]:
+    """Gives an error that has no place in the text yet the place of what is being looked up."""
+    try:
+        yield
+    except Error as error:
+        error.position = error.position or position
+        raise
 
 
 def warn(warning: Warning) -> None:

@@ -22,6 +22,8 @@ def is_file_address(text: str) -> bool:
     """Whether a text is the address of a file of this machine: `file:///scans/a.png`."""
     return _FILE.match(text) is not None
 
+from kryptondb.errors import BindError
+
 
 def expanded(path: str | Path) -> Path:
     """The path with `~` replaced; that of the file which `file:///...` is the address of."""
@@ -54,3 +56,15 @@ def unusable(path: str | Path) -> str | None:
     except UnicodeEncodeError as error:
         return f"a path cannot hold the character {text[error.start]!r}"
     return None
+
+
+def absolute(path: str) -> str:
+    """The path with `~` expanded, made absolute from the current folder: what the catalog remembers.
+
+    Raises:
+        BindError: no file can have this path.
+    """
+    problem = unusable(path)
+    if problem is not None:
+        raise BindError(f"{path!r} names no file: {problem}")
+    return str(expanded(path).absolute())  # links are kept: what they point to may change

@@ -153,7 +153,7 @@ def _admitted(profile: Profile, target: float, exact: float) -> str:
     """What runs for a target: a recipe and how much faster it is than the exact map, or why there is none."""
     import numpy as np
 
-    from kryptondb.optimizer.promise import DEFAULT_CONFIDENCE
+    from kryptondb.options.words import DEFAULT_CONFIDENCE
 
     admission = profile.admit(target, DEFAULT_CONFIDENCE)
     if profile.images < admission.needed:

@@ -318,9 +318,9 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_told(db, laboratory, tmp_
 @pytest.mark.parametrize(
     ("options", "message", "column"),
     [
-        ("budget => 'soon'", "budget cannot be 'soon'", 37),
+        ("budget => 'soon'", "budget must be an amount of time such as '10 minutes'", 37),
         ("budgte => 3", '"budget"', 27),
-        ("confidence => 1", "confidence cannot be 1", 41),
+        ("confidence => 1", "confidence must be a number between 0 and 1, both excluded, not 1", 41),
         ("patch => 99", "does not fit", 36),
         ("class => 'd'", 'no class labelled "d"', 36),
     ],

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from kryptondb.errors import did_you_mean
 from kryptondb.images.preprocess import LUMINANCE
+from kryptondb.options.words import FILLS
 
 CONSTANTS = {"black": 0.0, "gray": 0.5, "white": 1.0}
-FILL_NAMES = ("black", "gray", "white", "mean", "patch_mean", "blur", "gaussian")
 
 # Of the image's short side: sigma 10 at 224 pixels, as in Fong and Vedaldi, "Interpretable Explanations of Black Boxes
 # by Meaningful Perturbation" (2017).
@@ -266,8 +266,8 @@ def _parse_text(text: str) -> Fill:
     try:
         levels = [float(part) for part in parts]
     except ValueError:
-        near = did_you_mean(name, FILL_NAMES)
-        message = f'no fill named "{text}"; it is one of {", ".join(FILL_NAMES)}, a number in 0..1, or (r, g, b)'
+        near = did_you_mean(name, FILLS)
+        message = f'no fill named "{text}"; it is one of {", ".join(FILLS)}, a number in 0..1, or (r, g, b)'
         raise ValueError(f"{message}. {near}" if near else message) from None
     return parse_fill(levels[0] if len(levels) == 1 else tuple(levels))
 

@@ -17,7 +17,6 @@ from kryptondb.errors import one_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
-AXES = ("HWC", "CHW")
 #: How many channels a picture usually has: a side of so many cells may be channels.
 _CHANNELS = (1, 3, 4)
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: What happens at the lower and right edge of the input: 'fit' leaves out what no whole patch reaches; 'cover' goes on
-#: until everything is covered, with a last row and column of patches that the edge cuts.
-EDGES = ("fit", "cover")
+from kryptondb.options.words import EDGES
 
 
 def leaves_gaps(sizes: tuple[int, int], patch: tuple[int, int], stride: tuple[int, int]) -> bool:

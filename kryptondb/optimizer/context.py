@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from kryptondb.errors import Error, Position
 
 if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore, Settings
@@ -30,13 +27,3 @@ class Context:
     rates: Callable[[str], Rates]
     operators: Sequence[type[Operator]]
     profiles: Callable[[str, Mapping[str, Any], str], Profile | None] = lambda *_: None
-
-
-@contextmanager
-def at(position: Position | None) -> Iterator[None]:
-    """Gives an error that has no place in the text yet the place of what is being looked up."""
-    try:
-        yield
-    except Error as error:
-        error.position = error.position or position
-        raise

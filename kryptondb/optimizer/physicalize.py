@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kryptondb.errors import BindError, PlanError
+from kryptondb.errors import BindError, PlanError, at
 from kryptondb.grammar.statements import Promise
 from kryptondb.optimizer.approximations import Asked
 from kryptondb.optimizer.choose import Choice, choose
-from kryptondb.optimizer.context import Context, at
+from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.in_time import STOPPABLE, InTime, in_time
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, source
 from kryptondb.optimizer.memory import memory_limit
 from kryptondb.optimizer.physical import ClassChoice, Occlude, PhysicalPlan, Quality, Redundancy
 from kryptondb.optimizer.profile import Profile, query_shape
-from kryptondb.optimizer.promise import DEFAULT_CONFIDENCE, samples_needed
+from kryptondb.optimizer.promise import samples_needed
 from kryptondb.optimizer.relational import Limit
 from kryptondb.optimizer.run_by import run_by
 from kryptondb.optimizer.self_tuning import tuning
@@ -23,6 +23,7 @@ from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.within import Within
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
+from kryptondb.options.words import DEFAULT_CONFIDENCE
 from kryptondb.plain_text import printable
 
 if TYPE_CHECKING:

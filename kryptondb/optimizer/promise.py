@@ -37,8 +37,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Of a promise that names none (LANGUAGE).
-DEFAULT_CONFIDENCE = 0.9
 _LEAST_GAP = 1e-9  # from 1: what is nearer than that is equal
 _CERTAINTY = 0.95  # that the samples were no lucky ones
 

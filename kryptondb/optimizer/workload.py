@@ -12,11 +12,12 @@ import numpy as np
 from kryptondb.network import Grid, Network
 from kryptondb.network.fused import Fusion
 from kryptondb.optimizer.grid_cells import CellsByKind, GridCells
+from kryptondb.options.words import PRECISIONS
 
 Runs = tuple[tuple[int, int, int], ...]
 
-#: Bytes of one number in each precision that networks run in.
-ELEMENT_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+#: Bytes of one number in each precision that networks run in, in the order of `options.words.PRECISIONS`.
+ELEMENT_BYTES = dict(zip(PRECISIONS, (4, 8, 2, 2), strict=True))
 #: The same of the base that rounded differences lie beside.
 BASE_BYTES = ELEMENT_BYTES["float32"]
 #: A mask of a large grid is read so many rows at a time.

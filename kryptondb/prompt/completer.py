@@ -126,14 +126,13 @@ def _written(word: str, place: Context) -> str:
 def _options(place: Context) -> Iterable[tuple[str, str]]:
     from kryptondb.catalog.options import OPTION_NAMES
     from kryptondb.executor.copy_options import OPTIONS
-    from kryptondb.optimizer.rules.bind_hints import HINTS
-    from kryptondb.optimizer.rules.bind_source import ANALYZE_OPTIONS, OCCLUDE_OPTIONS, REDUNDANCY_OPTIONS
+    from kryptondb.options.tables import ANALYZE, OCCLUDE, REDUNDANCY, USING
 
     names: dict[str, Iterable[str]] = {
-        "occlude": OCCLUDE_OPTIONS,
-        "redundancy": REDUNDANCY_OPTIONS,
-        "using": HINTS,
-        "analyze": ANALYZE_OPTIONS,
+        "occlude": OCCLUDE,
+        "redundancy": REDUNDANCY,
+        "using": USING,
+        "analyze": ANALYZE,
         "create model": OPTION_NAMES,
         "table file": ("column",),
         "copy": dict.fromkeys(("format", *chain.from_iterable(OPTIONS.values()))),

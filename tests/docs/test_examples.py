@@ -20,9 +20,8 @@ from kryptondb.executor.copy_options import OPTIONS as COPY_OPTIONS
 from kryptondb.executor.sinks import FORMATS
 from kryptondb.grammar.statements import Analyze, CreateModel
 from kryptondb.grammar.words import MODEL_SOURCES
-from kryptondb.images.fills import FILL_NAMES
-from kryptondb.optimizer.rules.bind_hints import HINTS
-from kryptondb.optimizer.rules.bind_source import ANALYZE_OPTIONS, SCORES
+from kryptondb.options.tables import ANALYZE, USING
+from kryptondb.options.words import FILLS, SCORES
 from kryptondb.session import parse
 from tests.images.dicoms import write_dicom
 
@@ -108,7 +107,7 @@ def test_an_example_runs_as_it_stands(db, text):
 @pytest.mark.parametrize(
     "option",
     [
-        *ANALYZE_OPTIONS, *OPTION_NAMES, *HINTS,
+        *ANALYZE, *OPTION_NAMES, *USING,
         *(name for names in COPY_OPTIONS.values() for name in names),
     ],
 )  # fmt: skip
@@ -121,7 +120,7 @@ def test_every_setting_has_an_example(setting):
     assert f"SET {setting} = " in LANGUAGE
 
 
-@pytest.mark.parametrize("word", [*FILL_NAMES, *SCORES, *FORMATS])
+@pytest.mark.parametrize("word", [*FILLS, *SCORES, *FORMATS])
 def test_every_word_that_an_option_takes_is_explained(word):
     told = "\n".join(page.read_text(encoding="utf-8") for page in (PAGES / "language").glob("*.md"))
     assert f"`'{word}'`" in told or f"`{word}`" in told

@@ -194,7 +194,7 @@ def test_every_option_of_occlude_works_and_changes_the_answer(db):
         ("SELECT y FROM occlude(net, ?) WITH SSIM >= 0.9 USING tau => 0.6", "USING tau => 0.6 breaks the promise"),
         ("SELECT y FROM occlude(net, ?) USING precision => 'float8'", "precision must be one of 'float32', 'float64'"),
         ("SELECT y FROM occlude(net, ?) USING tau => 1.6", "tau must be a number above 0 and at most 1, not 1.6"),
-        ("SELECT y FROM occlude(net, ?) USING operator => full", "such as 'incremental', not full"),
+        ("SELECT y FROM occlude(net, ?) USING operator => full", "Did you mean 'full'? Quote it."),
         ("SELECT y FROM occlude(net, ?) WITH TIME <= 0.000001 SECONDS", "TIME <= 1e-06 SECONDS is too short"),
         ("SELECT y FROM occlude(opaque, ?) WITH SSIM >= 0.9 AND TIME <= 3 SECONDS", "could not be traced"),
         ("SELECT y FROM occlude(net, ?) USING operator => 'anytime'", "WITH TIME <= 10 SECONDS gives it one."),

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from kryptondb.images.fills import BLUR_SIGMA, FILL_NAMES, GAUSSIAN_SIGMA, BlurFill, ConstantFill, parse_fill
+from kryptondb.images.fills import BLUR_SIGMA, GAUSSIAN_SIGMA, BlurFill, ConstantFill, parse_fill
+from kryptondb.options.words import FILLS
 
 HEIGHT, WIDTH, PATCH = 29, 37, (7, 5)
 DTYPES = [torch.float32, torch.float64]
@@ -52,7 +53,7 @@ def _bump(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("value", [*FILL_NAMES, "grey", 0.25, (1.0, 0.5, 0.0)])
+@pytest.mark.parametrize("value", [*FILLS, "grey", 0.25, (1.0, 0.5, 0.0)])
 def test_a_fill_agrees_with_a_loop_over_every_position(value: object, channels: int, dtype: torch.dtype) -> None:
     pixels = torch.rand(channels, HEIGHT, WIDTH, dtype=dtype, generator=torch.Generator().manual_seed(1))
     ys, xs = (grid.ravel() for grid in np.mgrid[0 : HEIGHT - PATCH[0] + 1, 0 : WIDTH - PATCH[1] + 1])
@@ -66,7 +67,7 @@ def test_a_fill_agrees_with_a_loop_over_every_position(value: object, channels: 
     assert fill.varies == varies
 
 
-@pytest.mark.parametrize("name", FILL_NAMES)
+@pytest.mark.parametrize("name", FILLS)
 def test_prepared_once_a_fill_serves_many_tiles(name: str) -> None:
     pixels = torch.rand(3, HEIGHT, WIDTH)
     fill = parse_fill(name)
@@ -77,7 +78,7 @@ def test_prepared_once_a_fill_serves_many_tiles(name: str) -> None:
     assert painter.patches(none, none, *PATCH).shape == (0, 3, *PATCH)
 
 
-@pytest.mark.parametrize("name", FILL_NAMES)
+@pytest.mark.parametrize("name", FILLS)
 def test_a_patch_outside_the_image_is_refused(name: str) -> None:
     painter = parse_fill(name).prepare(torch.rand(3, HEIGHT, WIDTH))
     for y, x in ((-1, 0), (0, -1), (HEIGHT - PATCH[0] + 1, 0), (0, WIDTH - PATCH[1] + 1)):
@@ -98,7 +99,7 @@ def test_patch_mean_of_pure_white_stays_in_range() -> None:
     torch.testing.assert_close(patches, torch.ones_like(patches))
 
 
-@pytest.mark.parametrize("value", [*FILL_NAMES, 0, 1, 0.1, 1e-7, (0, 0.3333333333333333, 1)])
+@pytest.mark.parametrize("value", [*FILLS, 0, 1, 0.1, 1e-7, (0, 0.3333333333333333, 1)])
 def test_the_text_of_a_fill_reads_back_as_the_same_fill(value: object) -> None:
     fill = parse_fill(value)
     assert parse_fill(str(fill)) == fill

@@ -58,8 +58,8 @@ def test_an_unknown_model_is_underlined_and_the_nearest_named(database: Database
         ("score => 'logits'", 'Did you mean "logit"?'),
         ("score => probability", "Did you mean 'probability'? Quote it."),
         ("fill => 'grat'", "gray"),
-        ("fill => 2", "outside 0..1"),
-        ("fill => (0.1, 0.2)", "three numbers"),
+        ("fill => 2", "a number from 0 to 1, or a color (r, g, b)"),
+        ("fill => (0.1, 0.2)", "not (0.1, 0.2)"),
         ("fill => gray", "Did you mean 'gray'? Quote it."),
     ],
 )

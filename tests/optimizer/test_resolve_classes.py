@@ -42,10 +42,10 @@ def test_top_and_all_are_kept_as_they_are(database: Database) -> None:
         ("'crane'", '2 classes of imagenet are called "crane": 0, 3'),
         ("6", "class 6 does not exist: imagenet has 6 classes, 0 to 5"),
         ("-1", "class -1 does not exist"),
-        ("1.5", "a class is a number, a label in quotes"),
+        ("1.5", "class must be an index, a label in quotes, TOP k, ALL, or a list of indices and labels, not 1.5"),
         ("goldfish", "Did you mean 'goldfish'? Quote it."),
         ("TOP 7", "class => ALL takes every one"),
-        ("()", "class => () chooses nothing"),
+        ("()", "not ()"),
     ],
 )
 def test_a_class_that_is_not_there_is_refused(database: Database, value: str, message: str) -> None:

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from kryptondb.errors import BindError
+from kryptondb.errors import BindError, at
 from kryptondb.grammar.statements import (
     Column,
     Expression,
     ListLiteral,
     Literal,
-    Option,
     Parameter,
     TableFile,
     TableFunction,
     TopK,
 )
-from kryptondb.network.grid import EDGES, leaves_gaps
-from kryptondb.optimizer.context import Context, at
+from kryptondb.network.grid import leaves_gaps
+from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, TableCall
 from kryptondb.optimizer.physical import Images
 from kryptondb.optimizer.rules.bind_parameters import parameter_key
 from kryptondb.optimizer.tree import PlanNode
-from kryptondb.optimizer.values import bad, no_such, number, one_of, pair
+from kryptondb.options.reader import Given, bind
+from kryptondb.options.tables import OCCLUDE, REDUNDANCY
 
 if TYPE_CHECKING:
     from kryptondb.catalog import Model
 
-OCCLUDE_OPTIONS = ("patch", "stride", "fill", "class", "score", "edges", "window", "axes")
-ANALYZE_OPTIONS = (*OCCLUDE_OPTIONS, "budget", "confidence")
-REDUNDANCY_OPTIONS = ("patch", "stride")
-SCORES = ("probability", "logit", "log_probability", "output")
 RAW_SCORES = ("logit", "output")  # the network's own numbers
 
 
@@ -47,24 +42,23 @@ def bind_source(plan: LogicalPlan, context: Context) -> LogicalPlan:
         BindError: an unknown model or option, a value that an option does not take, a patch that does not fit.
     """
 
-    def bind(node: PlanNode) -> PlanNode:
+    def bound(node: PlanNode) -> PlanNode:
         if not isinstance(node, TableCall):
             return node
         return (_occlusion if node.call.function == "occlude" else _redundancy)(node.call, context)
 
-    return dataclasses.replace(plan, root=plan.root.transform(bind))
+    return dataclasses.replace(plan, root=plan.root.transform(bound))
 
 
 def _occlusion(call: TableFunction, context: Context) -> Occlusion:
-    options = _options(call, OCCLUDE_OPTIONS)
+    from kryptondb.images.fills import parse_fill
+
+    given = bind(OCCLUDE, call.options, defaults=True)
     model = _model(call.arguments[0], context)
     images = _images(call.arguments[1], context)
-    if "window" in options:
-        images = dataclasses.replace(images, window=_window(options["window"]))
-    if "axes" in options:
-        images = dataclasses.replace(images, axes=_axes(options["axes"], images))
+    images = dataclasses.replace(images, window=given.get("window"), axes=_axes(given, images))
     channels, height, width = model.input_shape
-    patch, stride = _patch_and_stride(options, model.name, height, width)
+    patch, stride = _patch_and_stride(given, model.name, height, width)
     return Occlusion(
         input=images,
         model=model.name,
@@ -74,20 +68,19 @@ def _occlusion(call: TableFunction, context: Context) -> Occlusion:
         width=width,
         patch=patch,
         stride=stride,
-        fill=_fill(options["fill"]) if "fill" in options else "gray",
-        score=_score(options.get("score"), model),
-        classes=options["class"].value if "class" in options else TopK(1),
-        edges=_edges(options["edges"], patch, stride, (height, width)) if "edges" in options else "fit",
+        fill=str(parse_fill(given["fill"])),
+        score=_score(given, model),
+        classes=given.options["class"].value if "class" in given.options else TopK(1),
+        edges=_edges(given, patch, stride, (height, width)),
     )
 
 
-def _score(option: Option | None, model: Model) -> str:
+def _score(given: Given, model: Model) -> str:
     """Which number is mapped: by default a probability, and the output itself of a model that gives none."""
-    default = "output" if model.activation == "none" else "probability"
-    score = one_of(option, SCORES, default) if option is not None else default
+    score: str = given.get("score", "output" if model.activation == "none" else "probability")
     if score in RAW_SCORES:
         return score
-    position = (option.value.position or option.position) if option is not None else None
+    position = given.position("score")
     if model.activation == "none":
         raise BindError(
             f"{model.name} gives no probabilities (activation => 'none')",
@@ -105,18 +98,11 @@ def _score(option: Option | None, model: Model) -> str:
 
 
 def _redundancy(call: TableFunction, context: Context) -> RedundancyTable:
-    options = _options(call, REDUNDANCY_OPTIONS)
+    given = bind(REDUNDANCY, call.options, defaults=True)
     model = _model(call.arguments[0], context)
     _, height, width = model.input_shape
-    patch, stride = _patch_and_stride(options, model.name, height, width)
+    patch, stride = _patch_and_stride(given, model.name, height, width)
     return RedundancyTable(model.name, model.fingerprint, height, width, patch, stride)
-
-
-def _options(call: TableFunction, known: tuple[str, ...]) -> Mapping[str, Option]:
-    for option in call.options:
-        if option.name not in known:
-            raise no_such(f"{call.function} option", option.name, known, option)
-    return {option.name: option for option in call.options}
 
 
 def _model(argument: Expression, context: Context) -> Model:
@@ -167,23 +153,13 @@ def _spec(argument: Expression) -> str | None:
     return None
 
 
-def _window(option: Option) -> tuple[float, float]:
-    items = option.value.items if isinstance(option.value, ListLiteral) else ()
-    numbers = [value for value in map(number, items) if value is not None]
-    if len(numbers) != 2 or len(items) != 2 or numbers[1] <= 0:
-        raise bad(option, "(center, width) in the units of the image files, such as (40, 400), the width above 0")
-    return float(numbers[0]), float(numbers[1])
-
-
-def _axes(option: Option, images: Images) -> str:
+def _axes(given: Given, images: Images) -> str | None:
     """How arrays lie in memory: rows, columns and channels, or channels first."""
-    from kryptondb.images.foreign_arrays import AXES
-
-    axes = one_of(option, AXES, "CHW")
-    if images.spec is not None:
+    axes: str | None = given.get("axes")
+    if axes is not None and images.spec is not None:
         raise BindError(
             "axes says how an array in memory lies, and these pictures are in files, which say it themselves",
-            position=option.value.position or option.position,
+            position=given.position("axes"),
             hint="Leave axes out.",
         )
     return axes
@@ -198,46 +174,23 @@ def _count(specs: tuple[object, ...]) -> int | None:
     return sum(counts) if all(counts) else None
 
 
-def _patch_and_stride(
-    options: Mapping[str, Option], model: str, height: int, width: int
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    patch = pair(options["patch"]) if "patch" in options else (16, 16)
-    stride = pair(options["stride"]) if "stride" in options else (4, 4)
+def _patch_and_stride(given: Given, model: str, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    patch, stride = given["patch"], given["stride"]
     for name, size in (("patch", patch), ("stride", stride)):
-        if size[0] <= height and size[1] <= width:
-            continue
-        given = options.get(name)
-        message = f"a {name} of {size[0]} x {size[1]} does not fit the {height} x {width} input of {model}"
-        raise BindError(message, position=given.value.position or given.position if given else None)
+        if size[0] > height or size[1] > width:
+            message = f"a {name} of {size[0]} x {size[1]} does not fit the {height} x {width} input of {model}"
+            raise BindError(message, position=given.position(name))
     return patch, stride
 
 
-def _edges(option: Option, patch: tuple[int, int], stride: tuple[int, int], sizes: tuple[int, int]) -> str:
+def _edges(given: Given, patch: tuple[int, int], stride: tuple[int, int], sizes: tuple[int, int]) -> str:
     """What happens at the lower and right edge: 'fit' leaves out what no whole patch reaches, 'cover' cuts patches."""
-    edges = one_of(option, EDGES, "cover")
+    edges: str = given["edges"]
     if edges == "cover" and leaves_gaps(sizes, patch, stride):
         raise BindError(
             f"a stride of {stride[0]} x {stride[1]} leaves gaps between patches of {patch[0]} x {patch[1]}, which"
             " cannot cover the picture",
-            position=option.value.position or option.position,
+            position=given.position("edges"),
             hint="A stride may be as large as the patch: then patches touch.",
         )
     return edges
-
-
-def _fill(option: Option) -> str:
-    from kryptondb.images.fills import parse_fill
-
-    value: str | float | tuple[float, ...] | None = number(option.value)
-    if isinstance(option.value, ListLiteral):
-        levels = tuple(level for level in map(number, option.value.items) if level is not None)
-        value = levels if len(levels) == len(option.value.items) else None
-    elif isinstance(option.value, Literal) and isinstance(option.value.value, str):
-        value = option.value.value
-    if value is None:
-        hint = f"Did you mean '{option.value.name}'? Quote it." if isinstance(option.value, Column) else None
-        raise bad(option, "a name such as 'gray', a number in 0..1, or (r, g, b)", hint=hint)
-    try:
-        return str(parse_fill(value))
-    except ValueError as error:
-        raise BindError(str(error), position=option.value.position or option.position) from None

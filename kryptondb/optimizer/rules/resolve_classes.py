@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from kryptondb.arguments import value_of
 from kryptondb.errors import BindError, did_you_mean
-from kryptondb.grammar.statements import AllClasses, Column, Expression, ListLiteral, Literal, TopK
+from kryptondb.grammar.statements import AllClasses, Column, Expression, ListLiteral, TopK
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.tree import PlanNode
-from kryptondb.optimizer.values import whole
+from kryptondb.options.kinds import Whole
+from kryptondb.options.tables import OCCLUDE
 from kryptondb.plain_text import printable
 
 
@@ -44,28 +46,24 @@ def _choice(value: Expression, model: str, classes: int, labels: Sequence[str]) 
             raise BindError(message, position=value.position, hint="class => ALL takes every one.")
         return ClassChoice("top", k=value.k)
     items = value.items if isinstance(value, ListLiteral) else (value,)
-    if not items:
-        raise BindError("class => () chooses nothing", position=value.position)
     indices = (_index(item, model, classes, labels) for item in items)
     return ClassChoice("list", indices=tuple(dict.fromkeys(indices)))
 
 
-def _index(value: Expression, model: str, classes: int, labels: Sequence[str]) -> int:
-    number = whole(value)
-    if number is not None:
-        if not 0 <= number < classes:
-            message = f"class {number} does not exist: {model} has {classes:,} classes, 0 to {classes - 1}"
-            raise BindError(message, position=value.position)
-        return number
-    if isinstance(value, Literal) and isinstance(value.value, str):
-        return _labelled(value.value, value, model, labels)
-    hint = None
-    if isinstance(value, Column):
-        alone = value.name.upper() == "ALL"
-        hint = "ALL stands alone: class => ALL." if alone else f"Did you mean '{value.name}'? Quote it."
-    raise BindError(
-        f"a class is a number, a label in quotes, TOP k, ALL or a list, not {value}", position=value.position, hint=hint
-    )
+def _index(item: Expression, model: str, classes: int, labels: Sequence[str]) -> int:
+    value = value_of(item, {}, strict=False)
+    if isinstance(value, str):
+        return _labelled(value, item, model, labels)
+    try:
+        index = Whole(-(2**63)).read(value)
+    except ValueError:
+        alone = isinstance(item, Column) and item.name.upper() == "ALL"
+        hint = "ALL stands alone: class => ALL." if alone else None
+        raise OCCLUDE["class"].refusal(value, item.position, hint) from None
+    if not 0 <= index < classes:
+        message = f"class {index} does not exist: {model} has {classes:,} classes, 0 to {classes - 1}"
+        raise BindError(message, position=item.position)
+    return index
 
 
 def _labelled(label: str, value: Expression, model: str, labels: Sequence[str]) -> int:
