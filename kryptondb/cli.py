@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kryptondb.ending import Ended, told_to_end
 from kryptondb.errors import Error, ExecutionError, NondeterministicModel, ParseError, SkippedImages
 from kryptondb.files.endings import ENDINGS, format_of, named
-from kryptondb.formulas import FORMULAS
+from kryptondb.options.words import FORMULAS
 from kryptondb.paths import expanded
 from kryptondb.plain_text import message_line, plain
 from kryptondb.writers import FORMATS

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-#: What is done with such cells, the default first.
-FORMULAS = ("escape", "keep")
 #: How they begin; also in the words of Arrow's regular expressions.
 PATTERN = r"\A([=+\-@\t\r])"
 REPLACEMENT = r"'\1"

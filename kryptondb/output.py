@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from kryptondb.errors import ExecutionError
-from kryptondb.formulas import FORMULAS
+from kryptondb.options.words import FORMULAS
 from kryptondb.screen import Terminal
 
 if TYPE_CHECKING:

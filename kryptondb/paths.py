@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+from kryptondb.errors import BindError
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _FILE = re.compile(r"file://(localhost)?(?=/)", re.IGNORECASE)
 
@@ -21,8 +23,6 @@ def scheme_of(text: str) -> str | None:
 def is_file_address(text: str) -> bool:
     """Whether a text is the address of a file of this machine: `file:///scans/a.png`."""
     return _FILE.match(text) is not None
-
-from kryptondb.errors import BindError
 
 
 def expanded(path: str | Path) -> Path:

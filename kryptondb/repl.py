@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.ending import Ended
-from kryptondb.formulas import FORMULAS
+from kryptondb.options.words import FORMULAS
 from kryptondb.output import standard_output
 from kryptondb.plain_text import covered
 from kryptondb.prompt.lines import is_complete

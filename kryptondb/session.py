@@ -304,11 +304,12 @@ class Session:
     def _copy(self, copy: Copy, bindings: Mapping[str, object]) -> Result:
         from kryptondb.atomic import is_stream, target_of
         from kryptondb.executor.sinks import copy_to
+        from kryptondb.options.reader import given_in
 
         path = text_of(copy.path, bindings, "the path of COPY")
-        options = options_of(copy.options, bindings, words=True)
+        options = given_in(copy.options, bindings, words=True)
         run = Watched(self, self._plan(copy.select, bindings), bindings)
-        with run.watched(), placed_at(copy.options):
+        with run.watched():
             report = copy_to(run.execution, path, options, database=self.catalog.path, kept=self._kept())
         if report.written is not None:
             rows = Rows(table_of(*status_row(path, report.written)), run.stats, run.errors)

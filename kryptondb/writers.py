@@ -14,7 +14,8 @@ from collections.abc import Callable
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from kryptondb.formulas import FORMULAS, as_text
+from kryptondb.formulas import as_text
+from kryptondb.options.words import FORMULAS
 from kryptondb.plain_text import plain_json, plain_line
 
 if TYPE_CHECKING:

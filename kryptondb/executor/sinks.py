@@ -1,14 +1,6 @@
 """COPY (select) TO 'path': rows into an Arrow, Parquet or CSV file, heat maps into pictures or a page to look at.
 
-| format | suffixes | options |
-|---|---|---|
-| `arrow` (IPC file format) | .arrow .ipc .feather | `compression`: none, lz4, zstd |
-| `arrows` (IPC stream format) | .arrows | the same |
-| `parquet` | .parquet .pq, or a folder | `compression`: none, snappy, gzip, zstd, lz4, brotli |
-| `csv` | .csv | `header` TRUE or FALSE, `delimiter` one character, `formulas` 'escape' or 'keep' |
-| `png` | .png, or a folder | see `kryptondb.executor.drawing` |
-| `dicom` | .dcm, or a folder | the same; see `kryptondb.executor.pictures` |
-| `html` | .html .htm | see `kryptondb.executor.report` |
+`kryptondb.options.tables.COPY` has the options of each format.
 
 A folder of Parquet files is gone on with when the command is run again; see `kryptondb.executor.parts`.
 Rows are written as they come, so a file may be larger than the memory. Arrow and Parquet keep the schema's metadata.
@@ -35,19 +27,19 @@ import pyarrow.parquet
 
 from kryptondb.atomic import atomic_file, is_terminal, target_of, writing
 from kryptondb.errors import BindError, ExecutionError, did_you_mean
-from kryptondb.executor.copy_options import choice, one_character, refuse_unknown, truth
 from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
 from kryptondb.files.endings import ENDINGS, format_of, named
-from kryptondb.formulas import FORMULAS, PATTERN, REPLACEMENT
+from kryptondb.formulas import PATTERN, REPLACEMENT
 from kryptondb.optimizer.physical import PhysicalPlan
+from kryptondb.options.reader import Given, read
+from kryptondb.options.tables import COPY, FORMAT
 from kryptondb.overwriting import refuse_database, refuse_files, refuse_sources
 from kryptondb.plain_text import plain_line
 
 if TYPE_CHECKING:
     from kryptondb.executor.parts import Written
 
-FORMATS = ("arrow", "arrows", "parquet", "csv", "png", "html", "dicom")
 #: The formats that write a file for each image, or for some of them, where a folder is named.
 _FOLDERS = ("png", "dicom", "parquet")
 #: Rows, or bytes, that are put together before they are written: the size of a Parquet row group.
@@ -87,7 +79,7 @@ def copy_to(
     Args:
         execution: a run that nobody has read from.
         path: the file; for PNG and DICOM also a folder (a path that ends in '/' or is a folder already).
-        options: COPY's options by name; `format` is found by the path's suffix when it is not given.
+        options: COPY's options by name, not checked yet; `format` is by the path's suffix when it is not given.
         database: the file of the open database, which is never written over.
         kept: other files and folders that are not, and why; see `kryptondb.overwriting.refuse_files`.
 
@@ -96,8 +88,8 @@ def copy_to(
         ExecutionError: the file cannot be written, holds what must not be lost, or the query failed. No partial file
             is left.
     """
-    given = {name.casefold(): value for name, value in options.items()}
-    kind = _format(path, given.pop("format", None), execution.schema)
+    given = options if isinstance(options, Given) else Given({name.casefold(): options[name] for name in options})
+    kind = _format(path, given, execution.schema)
     refuse_database(path, database)
     refuse_files(path, kept)
     refuse_sources_of(execution.plan, path, execution.bindings)
@@ -117,7 +109,8 @@ def copy_to(
         raise BindError(
             f'two columns are named "{repeated}", and a file needs names that differ', hint="Rename one with AS."
         )
-    writer = {"arrow": _arrow, "arrows": _arrows, "parquet": _parquet, "csv": _csv}[kind](given)
+    opener = {"arrow": _arrow, "arrows": _arrows, "parquet": _parquet, "csv": _csv}[kind]
+    writer = opener(read(COPY[kind], given, defaults=True))
     if kind == "parquet" and is_folder(path):
         from kryptondb.executor.parts import copy_parts
 
@@ -141,30 +134,32 @@ def refuse_sources_of(plan: PhysicalPlan, path: str, bindings: Mapping[str, obje
         refuse_sources(path, named_images(plan.occlude.input, bindings))
 
 
-def _format(path: str, given: object, schema: pa.Schema) -> str:
+def _format(path: str, given: Given, schema: pa.Schema) -> str:
     """The format's name, as given or by the path; a folder is of pictures where there are maps to draw."""
-    if given is not None:
-        kind = choice("format", given, FORMATS)
+    if FORMAT.name in given:
+        kind: str = FORMAT.read(given[FORMAT.name], given.position(FORMAT.name))
         if kind not in _FOLDERS and _ends_as_folder(path):
             name = Path(path).name or "cells"
             raise BindError(
-                f"'{path}' names a folder, and {kind} is one file", hint=f"Name the file: '{path}{name}.{kind}'."
+                f"'{path}' names a folder, and {kind} is one file",
+                position=given.position(FORMAT.name),
+                hint=f"Name the file: '{path}{name}.{kind}'.",
             )
         return kind
     if is_folder(path):
         return "png" if any(isinstance(field.type, pa.FixedShapeTensorType) for field in schema) else "parquet"
     known = format_of(path)
-    if known in FORMATS:
+    if known in COPY:
         return known
     if known == "json":
-        raise BindError(f"COPY does not write {known} files", hint=f"It writes {', '.join(FORMATS)}.")
+        raise BindError(f"COPY does not write {known} files", hint=f"It writes {', '.join(COPY)}.")
     if better := named(path):
         raise BindError(f"the name of '{path}' is only an ending", hint=f"Name the file: '{better}'; or add FORMAT.")
     suffix = Path(path).suffix.casefold()
-    near = did_you_mean(suffix, [each for each, meant in ENDINGS.items() if meant in FORMATS]) if suffix else None
+    near = did_you_mean(suffix, [each for each, meant in ENDINGS.items() if meant in COPY]) if suffix else None
     raise BindError(
         f"the format of '{path}' is not clear from its name",
-        hint=near or f"Add (FORMAT arrow) or another of {', '.join(FORMATS)}.",
+        hint=near or f"Add (FORMAT arrow) or another of {', '.join(COPY)}.",
     )
 
 
@@ -224,36 +219,26 @@ def _large(execution: Execution) -> Generator[pa.Table, None, None]:
         yield pa.Table.from_batches(held).combine_chunks()
 
 
-def _arrow(options: dict[str, object]) -> _Open:
-    settings = _ipc_options("arrow", options)
-    return lambda stream, schema: pa.ipc.new_file(stream, schema, options=settings)
+def _arrow(options: Given) -> _Open:
+    return lambda stream, schema: pa.ipc.new_file(stream, schema, options=_ipc_options(options))
 
 
-def _arrows(options: dict[str, object]) -> _Open:
-    settings = _ipc_options("arrows", options)
-    return lambda stream, schema: pa.ipc.new_stream(stream, schema, options=settings)
+def _arrows(options: Given) -> _Open:
+    return lambda stream, schema: pa.ipc.new_stream(stream, schema, options=_ipc_options(options))
 
 
-def _ipc_options(kind: str, options: dict[str, object]) -> pa.ipc.IpcWriteOptions:
-    refuse_unknown(kind, options)
-    compression = choice("compression", options.get("compression", "none"), ("none", "lz4", "zstd"))
-    return pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
+def _ipc_options(options: Given) -> pa.ipc.IpcWriteOptions:
+    return pa.ipc.IpcWriteOptions(compression=None if options["compression"] == "none" else options["compression"])
 
 
-def _parquet(options: dict[str, object]) -> _Open:
-    refuse_unknown("parquet", options)
-    known = ("none", "snappy", "gzip", "zstd", "lz4", "brotli")
-    compression = choice("compression", options.get("compression", "snappy"), known)
+def _parquet(options: Given) -> _Open:
+    compression = options["compression"]
     return lambda stream, schema: pyarrow.parquet.ParquetWriter(stream, schema, compression=compression)
 
 
-def _csv(options: dict[str, object]) -> _Open:
-    refuse_unknown("csv", options)
-    settings = pyarrow.csv.WriteOptions(
-        include_header=truth("header", options.get("header", True)),
-        delimiter=one_character("delimiter", options.get("delimiter", ",")),
-    )
-    escape = choice("formulas", options.get("formulas", FORMULAS[0]), FORMULAS) == "escape"
+def _csv(options: Given) -> _Open:
+    settings = pyarrow.csv.WriteOptions(include_header=options["header"], delimiter=options["delimiter"])
+    escape = options["formulas"] == "escape"
     return lambda stream, schema: _CsvWriter(stream, schema, settings, escape)
 
 

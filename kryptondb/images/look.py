@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kryptondb.images.colours import check_values, colour_map
-
-#: The long side that a drawn picture may have, in pixels: 16 million pixels of float32 take a few hundred MB to blend.
-SMALLEST_SIDE, LARGEST_SIDE = 16, 4096
-#: More lines than this say nothing any more.
-MOST_CONTOURS = 16
+from kryptondb.options.words import LARGEST_SIDE, MOST_CONTOURS, SMALLEST_SIDE
 
 
 @dataclass(frozen=True)

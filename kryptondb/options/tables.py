@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kryptondb.grammar.statements import TopK
 from kryptondb.options.kinds import (
+    Character,
     Choice,
     Classes,
     Device,
     Duration,
     Either,
+    Flag,
     Items,
+    Label,
+    Level,
+    Memory,
     Number,
     Pair,
+    Path,
+    Span,
     Text,
     Whole,
     Window,
 )
 from kryptondb.options.option import Option, Table
 from kryptondb.options.words import (
+    ACTIVATIONS,
     ARRAY_AXES,
     DEFAULT_CONFIDENCE,
     EDGES,
     FILLS,
+    FORMULAS,
+    INTERPOLATIONS,
+    LARGEST_SIDE,
+    LAYOUTS,
+    MAX_CHANNELS,
+    MAX_CLASSES,
+    MAX_SIDE,
+    MAX_THREADS,
+    MOST_CONTOURS,
+    PLANES,
     PRECISIONS,
     SCORES,
+    SMALLEST_SIDE,
+    WEIGHT_WORDS,
 )
 
 _PIXELS = Whole(1, of="pixels")
@@ -142,4 +164,192 @@ USING = Table(
         " images that are hard to interpolate get more cells than easy ones",
         hint="Cells of which the map is less sure than that are computed afterwards, about 0.1 to 0.5.",
     ),
+)
+
+_LOOK = (
+    Option("values", Choice("drop", "score"), "what is drawn", "drop"),
+    Option("opacity", _LEVEL, "of the strongest color", 0.6),
+    Option("scale", Span(), "the values at the ends of the color bar, to draw maps alike", otherwise="each map's own"),
+    Option(
+        "colormap",
+        Text(
+            "the name of a matplotlib color map",
+            ("managua_r", "viridis_r", "magma", "inferno", "cividis", "turbo", "coolwarm", "RdBu_r", "gray"),
+        ),
+        "the colors",
+        otherwise="by `values`",
+    ),
+    Option(
+        "size",
+        Whole(SMALLEST_SIDE, LARGEST_SIDE, of="pixels"),
+        "the long side of the drawn picture",
+        otherwise="560 to 1600",
+    ),
+)
+_FIGURE = (
+    *_LOOK,
+    Option("colorbar", Flag(), "whether it stands beside the picture", True),
+    Option("title", Flag(), "whether it stands above; without both, the picture is all there is", True),
+    Option("contours", Items(Level(), 0, MOST_CONTOURS, alone=True), "where lines are drawn"),
+    Option("side_by_side", Flag(), "whether the picture as it is stands to the left", False),
+)
+
+_IPC = (Option("compression", Choice("none", "lz4", "zstd"), "of the columns", "none"),)
+_BY_FORMAT: Mapping[str, tuple[Option, ...]] = {
+    "arrow": _IPC,
+    "arrows": _IPC,
+    "parquet": (
+        Option("compression", Choice("none", "snappy", "gzip", "zstd", "lz4", "brotli"), "of the columns", "snappy"),
+    ),
+    "csv": (
+        Option("header", Flag(), "whether a line with the names comes first", True),
+        Option("delimiter", Character(), "what stands between two values", ","),
+        Option(
+            "formulas",
+            Choice(*FORMULAS),
+            "what is done with text that a spreadsheet would run; see below",
+            FORMULAS[0],
+        ),
+    ),
+    "png": _FIGURE,
+    "html": _LOOK,
+    "dicom": _FIGURE,
+}
+#: Which of COPY's tables is meant.
+FORMAT = Option("format", Choice(*_BY_FORMAT), "what is written", otherwise="by the path's suffix")
+COPY = {name: Table(f"copy {name}", f"{name} option", FORMAT, *rows, words=True) for name, rows in _BY_FORMAT.items()}
+
+_OWN = "the network's own"
+_SIDE = Whole(1, MAX_SIDE, of="pixels")
+_WEIGHTS = (
+    Option(
+        "weights",
+        Either(Choice(*WEIGHT_WORDS), Path("a .pth, .pt or .safetensors file")),
+        "`'default'` are those that torchvision or timm publish; a file is never unpickled",
+        otherwise="`'default'`",
+    ),
+    Option("classes", Whole(1, MAX_CLASSES), "how many classes there are", otherwise="those of the weights"),
+    Option(
+        "labels",
+        Either(
+            Items(Label(), 1, MAX_CLASSES, said=f"a list of at most {MAX_CLASSES:,} labels"),
+            Path("a file with one label per line"),
+        ),
+        "the names of the classes",
+        otherwise="those of the weights",
+    ),
+)
+_INPUT = (
+    Option("size", Pair(_SIDE), "the input's height and width", otherwise=_OWN),
+    Option(
+        "resize",
+        Either(_SIDE, Items(_SIDE, 2, 2, said="a pair (height, width)")),
+        "the short side, or both, before a crop",
+        otherwise=_OWN,
+    ),
+    Option("crop", Either(Flag(), Pair(_SIDE)), "the size that is cut out of the middle", otherwise=_OWN),
+    Option("letterbox", Either(Flag(), _LEVEL), "the level around a picture that is fitted in whole; `TRUE` is 0"),
+    Option("interpolation", Choice(*INTERPOLATIONS), "how a picture is resized", otherwise=_OWN),
+    Option("antialias", Flag(), "whether a picture is smoothed while it is made smaller", otherwise=_OWN),
+)
+_CHANNELS = (
+    Option(
+        "channels",
+        Either(Choice("RGB", "L"), Whole(1, MAX_CHANNELS)),
+        "the colors, or how many channels an array must have",
+        otherwise=_OWN,
+    ),
+    Option(
+        "scale",
+        Number(0, above=True),
+        "what the brightest pixel becomes before mean and std: 1, or 255",
+        otherwise=_OWN,
+    ),
+    Option(
+        "mean",
+        Items(Number(), 1, MAX_CHANNELS, alone=True),
+        "what is subtracted, by channel",
+        otherwise=_OWN,
+    ),
+    Option(
+        "std",
+        Items(Number(0, above=True), 1, MAX_CHANNELS, alone=True),
+        "what is divided by, by channel",
+        otherwise=_OWN,
+    ),
+)
+_OUTPUT = (
+    Option(
+        "output",
+        Either(Whole(0, MAX_CLASSES), Text("the name of an output")),
+        "which of several outputs holds the scores; they count from 0",
+        otherwise="the only one",
+    ),
+    Option(
+        "activation",
+        Choice(*ACTIVATIONS),
+        "what makes probabilities of them; `'sigmoid'` where classes do not exclude each other, `'none'` for a measure"
+        " (then `score => 'output'`)",
+        otherwise=_OWN,
+    ),
+    Option(
+        "layout",
+        Choice(*LAYOUTS),
+        "`'channels_last'` where the module reads [N, H, W, C]",
+        otherwise="`'channels_first'`",
+    ),
+)
+MODEL = Table("create model", "model option", *_WEIGHTS, *_INPUT, *_CHANNELS, *_OUTPUT)
+#: Which of them say how a picture becomes the input, and which what comes out.
+PREPROCESS_OPTIONS = tuple(row.name for row in (*_INPUT, *_CHANNELS))
+SCORE_OPTIONS = ("labels", "classes", "output", "activation")
+
+SETTINGS = Table(
+    "set",
+    "setting",
+    Option("device", Device(), "where networks run", "auto"),
+    Option("threads", Either(Choice("auto"), Whole(1, MAX_THREADS)), "processor threads that a query may use", "auto"),
+    Option(
+        "memory_limit",
+        Either(Choice("auto"), Memory()),
+        "memory that a query may use beside the network's weights, the rows it keeps included; `'auto'` is half of what"
+        " is free",
+        "auto",
+    ),
+    Option(
+        "on_error", Choice("continue", "stop"), "`'continue'` skips a bad picture, `'stop'` ends the query", "continue"
+    ),
+    Option(
+        "tuning",
+        Choice("auto", "off"),
+        "a batch with a promise and no profile [measures some of its"
+        " pictures](../how-to/batches.md#with-a-promise), chosen by hashing file names; `'off'` runs exactly",
+        "auto",
+    ),
+    Option(
+        "progress",
+        Choice("auto", "on", "off"),
+        "the progress bar, after a second on a terminal or in a notebook; `'on'` at once, `'off'` never",
+        "auto",
+    ),
+    words=True,
+    remedy="SHOW SETTINGS lists them.",
+)
+
+EXPLAIN = Table("explain", "EXPLAIN option", Option("format", Choice("text", "json"), "`json` is for programs", "text"))
+
+_COLUMN = Option("column", Text("the name of a column in quotes"), "the column that holds the pictures", "image")
+TABLE_FILES = Table("table file", "table option", _COLUMN)
+#: What may stand behind the `#` of a table's path, and of any other.
+TABLE_FRAGMENTS = Table(
+    "table path", "table option", _COLUMN, Option("row", Whole(0), "one row of it, from 0", otherwise="all")
+)
+FRAGMENTS = Table(
+    "path",
+    "part",
+    Option("frame", Whole(1), "of a DICOM file, from 1"),
+    Option("page", Whole(1), "of a TIFF file, from 1"),
+    Option("slice", Whole(0), "of a NIfTI volume, from 0"),
+    Option("axis", Choice(*PLANES), "the plane of the slice"),
+    Option("volume", Whole(0), "of a NIfTI file with several, from 0"),
 )

@@ -11,9 +11,9 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from kryptondb.errors import Error, ModelError
-from kryptondb.formulas import FORMULAS
 from kryptondb.grammar.completion import Context, ContextKind, context, expected_words
 from kryptondb.grammar.words import quote_identifier
+from kryptondb.options.words import FORMULAS
 from kryptondb.paths import expanded
 from kryptondb.plain_text import plain_line
 from kryptondb.prompt.lines import is_dot_command
@@ -125,8 +125,7 @@ def _written(word: str, place: Context) -> str:
 
 def _options(place: Context) -> Iterable[tuple[str, str]]:
     from kryptondb.catalog.options import OPTION_NAMES
-    from kryptondb.executor.copy_options import OPTIONS
-    from kryptondb.options.tables import ANALYZE, OCCLUDE, REDUNDANCY, USING
+    from kryptondb.options.tables import ANALYZE, COPY, OCCLUDE, REDUNDANCY, USING
 
     names: dict[str, Iterable[str]] = {
         "occlude": OCCLUDE,
@@ -135,7 +134,7 @@ def _options(place: Context) -> Iterable[tuple[str, str]]:
         "analyze": ANALYZE,
         "create model": OPTION_NAMES,
         "table file": ("column",),
-        "copy": dict.fromkeys(("format", *chain.from_iterable(OPTIONS.values()))),
+        "copy": dict.fromkeys(chain.from_iterable(COPY.values())),
     }
     return ((name, "option") for name in names.get(place.scope or "", ()))
 

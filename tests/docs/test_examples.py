@@ -16,11 +16,9 @@ import kryptondb
 from kryptondb.arguments import options_of
 from kryptondb.catalog.options import OPTION_NAMES, ModelOptions
 from kryptondb.catalog.settings import SETTINGS
-from kryptondb.executor.copy_options import OPTIONS as COPY_OPTIONS
-from kryptondb.executor.sinks import FORMATS
 from kryptondb.grammar.statements import Analyze, CreateModel
 from kryptondb.grammar.words import MODEL_SOURCES
-from kryptondb.options.tables import ANALYZE, USING
+from kryptondb.options.tables import ANALYZE, COPY, USING
 from kryptondb.options.words import FILLS, SCORES
 from kryptondb.session import parse
 from tests.images.dicoms import write_dicom
@@ -108,7 +106,7 @@ def test_an_example_runs_as_it_stands(db, text):
     "option",
     [
         *ANALYZE, *OPTION_NAMES, *USING,
-        *(name for names in COPY_OPTIONS.values() for name in names),
+        *(name for names in COPY.values() for name in names),
     ],
 )  # fmt: skip
 def test_every_option_has_an_example(option):
@@ -120,7 +118,7 @@ def test_every_setting_has_an_example(setting):
     assert f"SET {setting} = " in LANGUAGE
 
 
-@pytest.mark.parametrize("word", [*FILLS, *SCORES, *FORMATS])
+@pytest.mark.parametrize("word", [*FILLS, *SCORES, *COPY])
 def test_every_word_that_an_option_takes_is_explained(word):
     told = "\n".join(page.read_text(encoding="utf-8") for page in (PAGES / "language").glob("*.md"))
     assert f"`'{word}'`" in told or f"`{word}`" in told

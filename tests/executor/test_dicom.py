@@ -109,6 +109,6 @@ def test_a_single_picture_that_is_no_dicom_file_is_an_error(picture: str, tmp_pa
 
 def test_options_are_checked_before_any_work(scans: list[str], tmp_path: Path) -> None:
     experiment = FakeExperiment()
-    with pytest.raises(Exception, match='no option named "quality" for dicom'):
+    with pytest.raises(Exception, match='no dicom option named "quality"'):
         copy_to(start(p.HeatMaps(occlude(scans)), experiment), str(tmp_path / "map.dcm"), {"quality": 3})
     assert experiment.log == []

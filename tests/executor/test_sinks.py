@@ -257,31 +257,36 @@ def test_a_folder_without_permission_is_an_error_that_names_the_path(picture: st
         (
             "cells.arrow",
             {"format": "parqet"},
-            "format must be arrow, arrows, parquet, csv, png, html, dicom",
+            "format must be one of 'arrow', 'arrows', 'parquet', 'csv',",
             '"parquet"',
         ),
-        ("cells.arrow", {"compresion": "lz4"}, 'no option named "compresion" for arrow', '"compression"'),
-        ("cells.arrows", {"compression": "gzip"}, "compression must be none, lz4, zstd", None),
-        ("cells.arrow", {"compression": "gzip"}, "compression must be none, lz4, zstd", None),
+        ("cells.arrow", {"compresion": "lz4"}, 'no arrow option named "compresion"', '"compression"'),
+        ("cells.arrow", {"compression": "gzip"}, "compression must be one of 'none', 'lz4', 'zstd', not 'gzip'", None),
+        ("cells.arrows", {"compression": "gzip"}, "compression must be one of 'none', 'lz4', 'zstd', not 'gzip'", None),
         ("cells.csv", {"delimiter": "ab"}, "delimiter must be one character", None),
-        *(("cells.csv", {"delimiter": sign}, "none that stands in a value", None) for sign in '1e.-+"'),
+        *(("cells.csv", {"delimiter": sign}, "one character that stands in no value", None) for sign in '1e.-+"'),
         ("cells.csv", {"header": 3}, "header must be TRUE or FALSE", None),
-        ("cells.csv", {"compression": "zstd"}, 'no option named "compression" for csv', "header"),
-        ("map.png", {"opacty": 1}, 'no option named "opacty" for png', '"opacity"'),
+        ("cells.csv", {"compression": "zstd"}, 'no csv option named "compression"', "header"),
+        ("map.png", {"opacty": 1}, 'no png option named "opacty"', '"opacity"'),
         ("map.png", {"opacity": 2}, "opacity must be a number from 0 to 1", None),
-        ("map.png", {"values": "dorp"}, "values must be drop, score", '"drop"'),
+        ("map.png", {"values": "dorp"}, "values must be 'drop' or 'score', not 'dorp'", '"drop"'),
         ("map.png", {"scale": [1, 0]}, "scale must be two numbers", None),
-        ("map.png", {"colormap": "viridsi"}, 'colormap: matplotlib has no colour map named "viridsi"', '"viridis"'),
+        (
+            "map.png",
+            {"colormap": "viridsi"},
+            "matplotlib color map, not 'viridsi'",
+            '"viridis"',
+        ),
         ("map.png", {"colormap": 3}, "colormap must be the name", None),
-        ("map.png", {"size": 0.5}, "size must be a whole number from 16 to 4096", None),
-        ("map.png", {"size": 100_000}, "size must be a whole number from 16 to 4096", None),
-        ("map.png", {"contours": "half"}, "contours must be numbers, or percentages such as '50%'", None),
-        ("map.png", {"contours": ["120%"]}, "contours must be numbers", None),
-        ("map.png", {"contours": [0.1] * 17}, "contours may be at most 16 levels", None),
+        ("map.png", {"size": 0.5}, "size must be a whole number of pixels from 16 to 4,096", None),
+        ("map.png", {"size": 100_000}, "size must be a whole number of pixels from 16 to 4,096", None),
+        ("map.png", {"contours": "half"}, "contours must be a number, or a percentage such as '50%'", None),
+        ("map.png", {"contours": ["120%"]}, "contours must be a number", None),
+        ("map.png", {"contours": [0.1] * 17}, "or a list of at most 16 of these", None),
         ("map.png", {"side_by_side": "yes"}, "side_by_side must be TRUE or FALSE", None),
-        ("map.html", {"contours": 0.1}, 'no option named "contours" for html', "colormap"),
+        ("map.html", {"contours": 0.1}, 'no html option named "contours"', "colormap"),
         ("map.html", {"opacity": -1}, "opacity must be a number from 0 to 1", None),
-        ("map.dcm", {"opacty": 1}, 'no option named "opacty" for dicom', '"opacity"'),
+        ("map.dcm", {"opacty": 1}, 'no dicom option named "opacty"', '"opacity"'),
     ],
 )
 def test_options_are_checked_before_any_work(
@@ -317,9 +322,9 @@ def test_csv_cells_that_a_spreadsheet_would_run_are_text(picture: str, tmp_path:
             header, row = csv.reader(file)
         assert header == [f"{quote}=a", "b", "c", "n"]
         assert row[:3] == [f"{quote}=1+1", f"{quote}-label", "plain"] and float(row[3]) <= 0
-    with pytest.raises(BindError, match="formulas must be escape, keep, not 'maybe'"):
+    with pytest.raises(BindError, match="formulas must be 'escape' or 'keep', not 'maybe'"):
         copied(root, tmp_path / "cells.csv", formulas="maybe")
-    with pytest.raises(BindError, match='no option named "formulas" for parquet files'):
+    with pytest.raises(BindError, match='no parquet option named "formulas"'):
         copied(root, tmp_path / "cells.parquet", formulas="keep")
 
 

@@ -11,7 +11,7 @@ from kryptondb.options.option import Option, Table
 from kryptondb.options.reader import Given, bind, read
 from kryptondb.session import parse
 
-TABLES = [table for table in vars(tables).values() if isinstance(table, Table)]
+TABLES = [*(table for table in vars(tables).values() if isinstance(table, Table)), *tables.COPY.values()]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.scope)
