@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
-from kryptondb.errors import BindError, Position, did_you_mean
+from kryptondb.errors import BindError, did_you_mean
 from kryptondb.grammar.statements import (
     Column,
     Expression,
     ListLiteral,
     Literal,
     Node,
-    Option,
     Parameter,
     Statement,
     Unary,
@@ -130,53 +127,6 @@ def text_of(value: str | Parameter, bindings: Mapping[str, object], what: str) -
         position = value.position if isinstance(value, Parameter) else None
         raise BindError(f"{what} is a string, not {type(bound).__name__}", position=position)
     return bound
-
-
-def options_of(
-    options: Iterable[Option],
-    bindings: Mapping[str, object],
-    *,
-    known: Sequence[str] | None = None,
-    words: bool = False,
-) -> dict[str, Any]:
-    """Options by name.
-
-    Raises:
-        BindError: an option given twice, or none of the `known` ones, with its place in the text.
-    """
-    values: dict[str, Any] = {}
-    for option in options:
-        name = option.name.casefold()
-        if known is not None and name not in known:
-            raise BindError(
-                f'there is no option "{option.name}" here',
-                position=_name_position(option),
-                hint=did_you_mean(name, known) or f"The options are {', '.join(known)}.",
-            )
-        if name in values:
-            raise BindError(f'the option "{option.name}" is given twice', position=_name_position(option))
-        values[name] = value_of(option.value, bindings, words=words)
-    return values
-
-
-@contextmanager
-def placed_at(options: Sequence[Option], otherwise: Position | None = None) -> Iterator[None]:
-    """Gives a BindError from a room that knows no text the place of the option that its message names first."""
-    try:
-        yield
-    except BindError as error:
-        if error.position is None:
-            words = re.findall(r"\w+", error.message)
-            named = [option for option in options if option.name in words]
-            first = min(named, key=lambda option: words.index(option.name), default=None)
-            error.position = first.position if first is not None else otherwise
-        raise
-
-
-def _name_position(option: Option) -> Position | None:
-    """The place of the name alone, of an option whose place is `name => value`."""
-    place = option.position
-    return None if place is None else dataclasses.replace(place, end=min(place.end, place.start + len(option.name)))
 
 
 def _missing(parameter: Parameter, bindings: Mapping[str, object]) -> BindError:

@@ -14,13 +14,11 @@ from kryptondb.arguments import (
     bindings_for,
     bindings_of,
     check_all_used,
-    options_of,
-    placed_at,
     text_of,
     value_of,
 )
 from kryptondb.display import spoken_seconds, spoken_size
-from kryptondb.errors import BindError, CatalogError, Error, ExecutionError, ModelError
+from kryptondb.errors import BindError, CatalogError, Error, ExecutionError, ModelError, at
 from kryptondb.notebook import Pictures
 from kryptondb.plain_text import plain_line
 from kryptondb.progress import waiting
@@ -320,13 +318,14 @@ class Session:
         return Result.of_run(rows, plan=run.execution.plan, message="" if is_stream(target_of(path)) else what)
 
     def _create_model(self, create: CreateModel, bindings: Mapping[str, object]) -> Result:
-        from kryptondb.catalog import OPTION_NAMES, summary_line
+        from kryptondb.catalog import summary_line
+        from kryptondb.options.reader import given_in
 
         self.catalog.check_writable()
         source = text_of(create.source.name, bindings, "the source of a model")
-        options = options_of(create.options, bindings, known=OPTION_NAMES)
+        options = given_in(create.options, bindings)
         with (
-            placed_at(create.options),
+            options.placing(),
             waiting(f"building {create.name}", self.settings.get("progress")),
         ):
             model = self.models.create(create.name, create.source.kind, source, options, create.replace)
@@ -339,8 +338,7 @@ class Session:
 
     def _set(self, setting: Set, bindings: Mapping[str, object]) -> Result:
         value = value_of(setting.value, bindings, words=True)
-        with placed_at((), setting.value.position or setting.position):
-            self.settings.set(setting.name, value)
+        self.settings.set(setting.name, value, at=setting.value.position, name_at=setting.position)
         return _told("")
 
     def _describe(self, describe: Describe, _: Mapping[str, object]) -> Result:
@@ -388,7 +386,7 @@ class Session:
         if models:
             named: dict[str, Network] = {}
             for model in models:
-                with placed_at((), model.position):
+                with at(model.position):
                     named[model.name.casefold()] = self.models.network(model.name)
             return list(named.values()), []
         networks, left_out = [], []

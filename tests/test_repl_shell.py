@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 import kryptondb
-from kryptondb.catalog.settings import SETTINGS
 from kryptondb.ending import Ended
+from kryptondb.options.tables import SETTINGS
 from kryptondb.output import Output
 from kryptondb.prompt.shell import Shell
 from kryptondb.screen import Terminal

@@ -10,15 +10,13 @@ from kryptondb.catalog.build import build_model
 from kryptondb.catalog.describe import describe_network, summary_line
 from kryptondb.catalog.model import Model
 from kryptondb.catalog.model_store import MODEL_COLUMNS, ModelStore
-from kryptondb.catalog.options import OPTION_NAMES, ModelOptions
+from kryptondb.catalog.options import ModelOptions
 from kryptondb.catalog.profiles import ProfileKey, ProfileStore, RecipeRecord, SampleRecord
-from kryptondb.catalog.settings import SETTINGS, Setting, Settings
+from kryptondb.catalog.settings import Settings
 from kryptondb.catalog.store import Catalog, LayerRecord, ModelRecord
 
 __all__ = [
     "MODEL_COLUMNS",
-    "OPTION_NAMES",
-    "SETTINGS",
     "Catalog",
     "LayerRecord",
     "Model",
@@ -29,7 +27,6 @@ __all__ = [
     "ProfileStore",
     "RecipeRecord",
     "SampleRecord",
-    "Setting",
     "Settings",
     "build_model",
     "describe_network",

@@ -10,9 +10,11 @@ from kryptondb.catalog import exported, onnx_models, pretrained, timm_models, to
 from kryptondb.catalog.built import Built
 from kryptondb.catalog.labels import resolve_labels
 from kryptondb.catalog.model import Model, count_classes, fingerprint, freeze, parameter_count
-from kryptondb.catalog.options import WEIGHT_WORDS, ModelOptions, absolute
+from kryptondb.catalog.options import ModelOptions
 from kryptondb.catalog.preprocessing import with_options
 from kryptondb.errors import BindError, ModelError, did_you_mean
+from kryptondb.options.words import WEIGHT_WORDS
+from kryptondb.paths import absolute
 from kryptondb.torch_state import building
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog.built import Built
 from kryptondb.catalog.model import freeze
-from kryptondb.catalog.options import PREPROCESS_OPTIONS, SCORE_OPTIONS, ModelOptions
+from kryptondb.catalog.options import ModelOptions
 from kryptondb.catalog.preprocessing import for_input
 from kryptondb.catalog.program_check import (
     BFLOAT16,
@@ -30,6 +30,7 @@ from kryptondb.catalog.program_check import (
 )
 from kryptondb.errors import ModelError
 from kryptondb.files.regular import check_regular
+from kryptondb.options.tables import PREPROCESS_OPTIONS, SCORE_OPTIONS
 from kryptondb.torch_state import building
 
 if TYPE_CHECKING:

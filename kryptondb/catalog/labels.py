@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kryptondb.catalog.options import MAX_CLASSES
 from kryptondb.errors import ModelError
 from kryptondb.files.regular import read_regular
+from kryptondb.options.words import MAX_CLASSES
 
 MAX_LABEL_BYTES = 8 << 20  # of a labels file: 100,000 labels of 80 letters
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog.options import MAX_CLASSES
 from kryptondb.errors import ModelError, one_line
+from kryptondb.options.words import MAX_CLASSES
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kryptondb.catalog.options import MAX_CHANNELS, MAX_SIDE, ModelOptions
+from kryptondb.catalog.options import ModelOptions
 from kryptondb.errors import BindError, ModelError
+from kryptondb.options.words import MAX_CHANNELS, MAX_SIDE
 
 if TYPE_CHECKING:
     from kryptondb.images.preprocess import Preprocess
@@ -54,12 +55,14 @@ def with_options(default: Preprocess, options: ModelOptions) -> Preprocess:
             antialias=default.antialias if options.antialias is None else options.antialias,
         )
     except ValueError as error:
-        names = ", ".join(
+        names = [
             name
             for name in ("size", "mean", "std", "channels", "resize", "crop", "letterbox")
             if name in options.given()
-        )
-        raise BindError(f"the options {names} do not go together: {error}") from None
+        ]
+        raise BindError(
+            f"the options {', '.join(names)} do not go together: {error}", option=next(iter(names), None)
+        ) from None
 
 
 def for_input(

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kryptondb.catalog.options import ACTIVATIONS, MAX_CHANNELS, MAX_CLASSES, MAX_SIDE, OPTION_NAMES
 from kryptondb.files.schema import (
     Anything,
     Either,
@@ -23,6 +22,8 @@ from kryptondb.files.schema import (
     Whole,
     shown,
 )
+from kryptondb.options.tables import MODEL
+from kryptondb.options.words import ACTIVATIONS, MAX_CHANNELS, MAX_CLASSES, MAX_SIDE
 
 #: Bytes of one value. The summary of a model of 100,000 classes with labels of 80 letters has 8 MB.
 MOST_VALUE = 64 << 20
@@ -38,7 +39,7 @@ _RATE = Number(above=0)
 _SECONDS = Number(0)
 
 _OPTION = Either(OneOf(True, False), Number(), _PATH, Items(Either(Number(), _PATH), most=MAX_CLASSES))
-_OPTIONS = Object(optional=dict.fromkeys(OPTION_NAMES, _OPTION))
+_OPTIONS = Object(optional=dict.fromkeys(MODEL, _OPTION))
 
 _CHANNELS = Either(OneOf("RGB", "L"), Whole(1, MAX_CHANNELS))
 _PER_CHANNEL = Items(Number(), 1, MAX_CHANNELS)

@@ -109,7 +109,7 @@ def _extra(name: str, options: ModelOptions) -> dict[str, Any]:
     if name.startswith("vit_"):
         height, width = options.size or (_side(name), _side(name))
         if height != width:
-            raise BindError('option "size" must be square for a vision transformer', hint="Give one number.")
+            raise BindError("size must be square for a vision transformer", hint="Give one number.", option="size")
         return {"image_size": height}
     if name.startswith("maxvit"):
         return {"input_size": options.size or (_side(name), _side(name))}

@@ -204,7 +204,7 @@ class Builder(ExpressionBuilder):
         return s.Describe(children[0].text, position=self._at(meta))
 
     def assign(self, meta: Meta, children: list[Any]) -> s.Set:
-        return s.Set(children[0].text, children[1], position=self._at(meta))
+        return s.Set(children[0].text, children[1], position=children[0].position)
 
 
 def _ordinal(number: int) -> str:

@@ -70,7 +70,6 @@ _CLAUSES = frozenset(
     ("SELECT", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "WITH", "USING", "TO", "AS")
 )
 _COLUMN_CLAUSES = frozenset(("SELECT", "WHERE", "GROUP", "HAVING", "ORDER"))
-_FILE_OPTIONS = frozenset(("weights", "labels"))
 _SPELT = {
     "GROUP": "GROUP BY",
     "ORDER": "ORDER BY",
@@ -213,8 +212,7 @@ def _argument(outer: _Frame, frame: _Frame, scope: str | None) -> _Kind:
     if outer.option == "class" and outer.opener in TABLE_FUNCTIONS:
         return ContextKind.LABEL, scope, outer.option
     if outer.option is not None:
-        kind = ContextKind.PATH if outer.option in _FILE_OPTIONS and scope == "create model" else ContextKind.VALUE
-        return kind, scope, outer.option
+        return ContextKind.VALUE, scope, outer.option
     positional = len(TABLE_FUNCTIONS.get(outer.opener, ()))
     if outer.commas < positional:
         return (ContextKind.MODEL if outer.commas == 0 else ContextKind.PATH), scope, None

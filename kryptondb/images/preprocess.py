@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from kryptondb.errors import ImageError
 from kryptondb.images.picture import PIXEL_LIMIT, Picture
+from kryptondb.options.words import INTERPOLATIONS
 
 CHANNEL_COUNTS = {"RGB": 3, "L": 1}
-INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of Pillow's convert("L")
 
 

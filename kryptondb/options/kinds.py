@@ -33,7 +33,13 @@ for _power, _letter in enumerate("KMGT", start=1):
 
 
 class Kind:
-    """What an option takes. `str(kind)` ends the sentence `NAME must be ...`."""
+    """What an option takes. `str(kind)` ends the sentence `NAME must be ...`.
+
+    Attributes:
+        paths: whether it takes the path of a file.
+    """
+
+    paths = False
 
     def read(self, value: object) -> Any:
         """The value as the engine uses it.
@@ -179,6 +185,7 @@ class Path(Kind):
     """The path of a file, made absolute. `what` says of which."""
 
     what: str
+    paths = True
 
     def __str__(self) -> str:
         return f"the path of {self.what}"
@@ -375,9 +382,6 @@ class Classes(Kind):
             raise ValueError
         return value
 
-    def literals(self) -> tuple[str, ...]:
-        return "TOP 1", "ALL"
-
 
 @dataclass(frozen=True, init=False)
 class Either(Kind):
@@ -387,6 +391,10 @@ class Either(Kind):
 
     def __init__(self, *kinds: Kind) -> None:
         object.__setattr__(self, "kinds", kinds)
+
+    @property
+    def paths(self) -> bool:  # type: ignore[override]
+        return any(kind.paths for kind in self.kinds)
 
     def __str__(self) -> str:
         *first, last = map(str, self.kinds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,26 @@ class Option:
     default: Any = None
     otherwise: str = "none"
     hint: str | None = None
+
+    @property
+    def left_out(self) -> str:
+        """What is meant where it is left out, in Markdown."""
+        return self.otherwise if self.default is None else shown(self.default)
+
+    @property
+    def line(self) -> str:
+        """What it is for, without Markdown."""
+        return _plain(self.about)
+
+    @property
+    def told(self) -> str:
+        """What it is for and its default, in plain text."""
+        return f"{self.line} (default: {_plain(self.left_out)})"
+
+    @property
+    def description(self) -> str:
+        """What it is for and what it takes, in plain text."""
+        return f"{self.line} ({self.kind})"
 
     def read(self, value: object, position: Position | None = None) -> Any:
         """The value as the engine uses it.
@@ -116,6 +137,11 @@ class Table(Mapping[str, Option]):
         remedy = self.remedy or f"The {self.noun}s are {', '.join(self)}."
         hint = f"{near} {self.remedy}" if near and self.remedy else near or remedy
         raise BindError(f'no {self.noun} named "{name}"', position=position, hint=hint)
+
+
+def _plain(markdown: str) -> str:
+    """A line of Markdown without its links and code marks."""
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", markdown).replace("`", "")
 
 
 def shown(value: object) -> str:

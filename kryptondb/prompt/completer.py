@@ -12,8 +12,9 @@ from prompt_toolkit.document import Document
 
 from kryptondb.errors import Error, ModelError
 from kryptondb.grammar.completion import Context, ContextKind, context, expected_words
-from kryptondb.grammar.words import quote_identifier
-from kryptondb.options.words import FORMULAS
+from kryptondb.grammar.words import quote_identifier, quote_string
+from kryptondb.options import tables
+from kryptondb.options.option import Option
 from kryptondb.paths import expanded
 from kryptondb.plain_text import plain_line
 from kryptondb.prompt.lines import is_dot_command
@@ -29,30 +30,16 @@ DOT_COMMANDS: dict[str, tuple[str, ...]] = {
     ".timer": ("on", "off"),
 }
 
-#: Values that are words, by option. They are strings in the language, so they are offered with their quotes.
-_VALUES: dict[str, tuple[str, ...]] = {
-    "fill": ("gray", "black", "white", "mean", "patch_mean", "blur", "gaussian"),
-    "score": ("probability", "logit", "log_probability", "output"),
-    "device": ("auto", "cpu", "cuda"),
-    "precision": ("float32", "float64", "bfloat16", "float16"),
-    "operator": ("incremental", "full", "thresholded", "drill-down", "refined", "anytime"),
-    "channels": ("RGB", "L"),
-    "activation": ("softmax", "sigmoid", "none"),
-    "layout": ("channels_first", "channels_last"),
-    "interpolation": ("bilinear", "bicubic", "nearest"),
-    "tuning": ("auto", "off"),
-    "on_error": ("continue", "stop"),
-    "progress": ("auto", "on", "off"),
-    "format": ("png", "html", "dicom", "csv", "parquet", "arrow"),
-    "values": ("drop", "score"),
-    "colormap": ("managua_r", "viridis_r", "magma", "inferno", "cividis", "turbo", "coolwarm", "RdBu_r", "gray"),
-    "colorbar": ("TRUE", "FALSE"),
-    "title": ("TRUE", "FALSE"),
-    "side_by_side": ("TRUE", "FALSE"),
-    "header": ("TRUE", "FALSE"),
-    "formulas": FORMULAS,
-    "compression": ("zstd", "lz4", "snappy", "none"),
-}
+_TABLES = (
+    tables.OCCLUDE,
+    tables.REDUNDANCY,
+    tables.USING,
+    tables.ANALYZE,
+    tables.MODEL,
+    tables.SETTINGS,
+    tables.TABLE_FILES,
+    tables.EXPLAIN,
+)
 
 #: No list longer than this is offered; a few more letters make it short.
 _MOST = 500
@@ -76,14 +63,16 @@ class StatementCompleter(Completer):
         except (Error, OSError):
             names = []
         typed = len(text) - place.start
-        offered = 0
+        offered: set[str] = set()
         for word, what in names:
-            if offered < _MOST and word.casefold().startswith(place.prefix.casefold()):
-                offered += 1
+            if len(offered) < _MOST and word not in offered and word.casefold().startswith(place.prefix.casefold()):
+                offered.add(word)
                 shown, meta = plain_line(word), plain_line(what)
                 yield Completion(_written(word, place), start_position=-typed, display=shown, display_meta=meta)
         if not place.quote and not (names and place.kind is ContextKind.MODEL):
             for word in expected_words(text):
+                if word in offered:
+                    continue
                 yield Completion(word, start_position=-typed)
 
     def _names(self, place: Context) -> Iterable[tuple[str, str]]:
@@ -95,7 +84,7 @@ class StatementCompleter(Completer):
             ContextKind.PATH: _files,
             ContextKind.LABEL: self._labels,
             ContextKind.COLUMN: _columns,
-            ContextKind.SETTING: _settings,
+            ContextKind.SETTING: _options,
             ContextKind.ARCHITECTURE: _architectures,
         }
         return kinds[place.kind](place) if place.kind in kinds else ()
@@ -123,38 +112,42 @@ def _written(word: str, place: Context) -> str:
     return word
 
 
+def _rows(place: Context) -> Iterable[Option]:
+    """The options that may stand where the cursor is, each name once for all formats of COPY."""
+    if place.scope == "copy":
+        rows = chain.from_iterable(table.rows for table in tables.COPY.values())
+        return [row for row in rows if place.option in (None, row.name)]
+    table = next((table for table in _TABLES if table.scope == place.scope), None)
+    return [] if table is None else [row for row in table.rows if place.option in (None, row.name)]
+
+
 def _options(place: Context) -> Iterable[tuple[str, str]]:
-    from kryptondb.catalog.options import OPTION_NAMES
-    from kryptondb.options.tables import ANALYZE, COPY, OCCLUDE, REDUNDANCY, USING
-
-    names: dict[str, Iterable[str]] = {
-        "occlude": OCCLUDE,
-        "redundancy": REDUNDANCY,
-        "using": USING,
-        "analyze": ANALYZE,
-        "create model": OPTION_NAMES,
-        "table file": ("column",),
-        "copy": dict.fromkeys(chain.from_iterable(COPY.values())),
-    }
-    return ((name, "option") for name in names.get(place.scope or "", ()))
+    return {row.name: row.told for row in _rows(place)}.items()
 
 
-def _values(place: Context) -> Iterable[tuple[str, str]]:
-    words = _VALUES.get(place.option or "", ())
-    quoted = place.quote or place.scope == "copy"
-    return ((word if quoted else f"'{word}'", "") for word in words)
+def _values(place: Context) -> Iterator[tuple[str, str]]:
+    """The words of an option, and files where it takes the path of one."""
+    for row in _rows(place):
+        for literal in _operators() if row is tables.USING["operator"] else row.kind.literals():
+            quoted = literal.startswith("'")
+            if place.scope == "copy" and quoted:
+                yield literal[1:-1], row.name
+            elif not place.quote or (place.quote == "'" and quoted):
+                yield literal[1:-1] if place.quote else literal, row.name
+        if row.kind.paths and place.quote:
+            yield from _paths(place.prefix)
+
+
+def _operators() -> Iterable[str]:
+    from kryptondb.executor.operators import OPERATORS
+
+    return (quote_string(operator.name) for operator in OPERATORS)
 
 
 def _columns(_: Context) -> Iterable[tuple[str, str]]:
     from kryptondb.optimizer.physical import CELL_COLUMNS
 
     return ((name, "column") for name in CELL_COLUMNS)
-
-
-def _settings(_: Context) -> Iterable[tuple[str, str]]:
-    from kryptondb.catalog.settings import SETTINGS
-
-    return ((setting.name, setting.description) for setting in SETTINGS.values())
 
 
 def _architectures(place: Context) -> Iterable[tuple[str, str]]:
@@ -182,8 +175,6 @@ def _files(place: Context) -> Iterable[tuple[str, str]]:
     """Files and folders that begin with what stands in the string, and samples where a picture is meant."""
     if not place.quote:
         return
-    if place.scope == "create model" and place.option == "weights":
-        yield from (("default", "published weights"), ("random", "no training"))
     if place.scope == "occlude":
         if place.prefix.startswith("sample:"):
             from kryptondb.images.samples import list_samples

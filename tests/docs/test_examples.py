@@ -13,12 +13,11 @@ import torch
 from PIL import Image
 
 import kryptondb
-from kryptondb.arguments import options_of
-from kryptondb.catalog.options import OPTION_NAMES, ModelOptions
-from kryptondb.catalog.settings import SETTINGS
+from kryptondb.catalog.options import ModelOptions
 from kryptondb.grammar.statements import Analyze, CreateModel
 from kryptondb.grammar.words import MODEL_SOURCES
-from kryptondb.options.tables import ANALYZE, COPY, USING
+from kryptondb.options.reader import given_in
+from kryptondb.options.tables import ANALYZE, COPY, MODEL, SETTINGS, USING
 from kryptondb.options.words import FILLS, SCORES
 from kryptondb.session import parse
 from tests.images.dicoms import write_dicom
@@ -94,7 +93,7 @@ def db(folder, session, monkeypatch: pytest.MonkeyPatch) -> kryptondb.Session:
 def test_an_example_runs_as_it_stands(db, text):
     for statement in parse(text):
         if isinstance(statement, CreateModel):  # its files and downloads are not here: its options are checked
-            ModelOptions.parse(options_of(statement.options, {}, known=OPTION_NAMES))
+            ModelOptions.parse(given_in(statement.options, {}))
             assert statement.source.kind in (*MODEL_SOURCES, "file")
             continue
         if isinstance(statement, Analyze):
@@ -105,12 +104,12 @@ def test_an_example_runs_as_it_stands(db, text):
 @pytest.mark.parametrize(
     "option",
     [
-        *ANALYZE, *OPTION_NAMES, *USING,
+        *ANALYZE, *MODEL, *USING,
         *(name for names in COPY.values() for name in names),
     ],
 )  # fmt: skip
 def test_every_option_has_an_example(option):
-    assert re.search(rf"\b{option}\b", LANGUAGE)
+    assert re.search(rf"\b{option}\b", LANGUAGE, re.IGNORECASE)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

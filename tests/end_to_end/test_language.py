@@ -219,7 +219,7 @@ def test_what_there_is_not_is_refused_by_name_with_a_reason(db, statement, says)
     [
         ("DROP PROFILES nte", 'Did you mean "net"?'),
         ("CREATE MODEL m FROM timm('resnet81')", 'timm has no architecture "resnet81"'),
-        ("SET memory_limit = 4", "It takes at least 64MiB."),
+        ("SET memory_limit = 4", "at least 64MiB, not 4"),
     ],
 )
 def test_other_statements_refuse_by_name_too(db, statement, says):

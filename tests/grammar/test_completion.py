@@ -94,7 +94,7 @@ def test_the_words_that_may_come_next_are_offered(text: str, words: tuple[str, .
         ("CREATE MODEL m FROM 'net.p", ContextKind.PATH, "net.p"),
         ("CREATE MODEL m FROM torchvision('res", ContextKind.ARCHITECTURE, "res"),
         ("CREATE MODEL m FROM 'a' WITH (wei", ContextKind.OPTION, "wei"),
-        ("CREATE MODEL m FROM 'a' WITH (weights => 'w.s", ContextKind.PATH, "w.s"),
+        ("CREATE MODEL m FROM 'a' WITH (weights => 'w.s", ContextKind.VALUE, "w.s"),
         ("CREATE MODEL m FROM 'a' WITH (channels => 'R", ContextKind.VALUE, "R"),
         ("DROP MODEL IF EXISTS ", ContextKind.MODEL, ""),
         ("DROP PROFILES ch", ContextKind.MODEL, "ch"),

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog.built import Built
-from kryptondb.catalog.options import PREPROCESS_OPTIONS, SCORE_OPTIONS, ModelOptions
+from kryptondb.catalog.options import ModelOptions
 from kryptondb.errors import BindError, ModelError, did_you_mean, one_line
+from kryptondb.options.tables import PREPROCESS_OPTIONS, SCORE_OPTIONS
 
 if TYPE_CHECKING:
     import torch
@@ -117,6 +118,7 @@ def _output(file: OnnxFile, options: ModelOptions) -> str:
     raise BindError(
         f'{file.path} has no output "{wanted}"',
         hint=did_you_mean(str(wanted), names) or f"Its outputs are {', '.join(names[:8])}.",
+        option="output",
     )
 
 
