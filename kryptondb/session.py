@@ -20,6 +20,8 @@ from kryptondb.arguments import (
 from kryptondb.display import spoken_seconds, spoken_size
 from kryptondb.errors import BindError, CatalogError, Error, ExecutionError, ModelError, at
 from kryptondb.notebook import Pictures
+from kryptondb.options.reference import documented
+from kryptondb.options.tables import MODEL
 from kryptondb.plain_text import plain_line
 from kryptondb.progress import waiting
 from kryptondb.result import Result, Rows
@@ -182,72 +184,21 @@ class Session:
             error.locate(text)
             raise
 
-    def register(
-        self,
-        name: str,
-        module: torch.nn.Module,
-        *,
-        size: int | Sequence[int] = 224,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-        scale: float | None = None,
-        channels: str | int | None = None,
-        labels: str | Sequence[str] | None = None,
-        classes: int | None = None,
-        resize: int | Sequence[int] | None = None,
-        crop: bool | int | None = None,
-        letterbox: bool | float | None = None,
-        interpolation: str | None = None,
-        antialias: bool | None = None,
-        output: str | int | None = None,
-        activation: str | None = None,
-        layout: str | None = None,
-    ) -> None:
+    @documented(MODEL, leave_out=("weights",))
+    def register(self, name: str, module: torch.nn.Module, **options: Any) -> None:
         """Makes a torch module a model of this session, under a name. A frozen copy is kept; the module is left alone.
 
         Args:
             name: what statements call it.
             module: maps [N, C, H, W], float32, to one tensor [N, classes], or to several of which `output` is it.
                 The copy of one in another precision is in float32; DESCRIBE says so.
-            size: height and width of the input in pixels, one number or both.
-            mean: taken off the pixels after `scale`; one number, or one a channel. 0 by default.
-            std: what they are divided by then.
-            scale: what the brightest pixel becomes before that, 1 by default.
-            channels: 'RGB', 'L', or how many an array has to have.
-            labels: names of the classes, or the path of a file with one a line.
-            classes: how many there are, where that is to be checked.
-            resize: the short side in pixels, or (height, width), before a crop.
-            crop: whether the middle is cut out, or the size that is.
-            letterbox: the level around a picture that is fitted in whole, 0 to 1.
-            interpolation: 'bilinear', 'bicubic' or 'nearest'.
-            antialias: whether a picture is smoothed while it is made smaller.
-            output: which of several outputs holds the scores, its name or its place from 0.
-            activation: what makes probabilities of them, 'softmax', 'sigmoid' or 'none'.
-            layout: 'channels_first', or 'channels_last' for a module that takes [N, H, W, C].
+            options: those of CREATE MODEL; None counts as not given, `size` is 224 then.
 
         Raises:
-            BindError: an option's value that makes no sense, or a name that the database holds already.
+            BindError: an unknown option, a value that it does not take, or a name that the database holds already.
             ModelError: the module cannot be copied, or answers something else.
         """
-        self.models.register(
-            name,
-            module,
-            size=size,
-            mean=mean,
-            std=std,
-            scale=scale,
-            channels=channels,
-            labels=labels,
-            classes=classes,
-            resize=resize,
-            crop=crop,
-            letterbox=letterbox,
-            interpolation=interpolation,
-            antialias=antialias,
-            output=output,
-            activation=activation,
-            layout=layout,
-        )
+        self.models.register(name, module, **options)
 
     def rates(self, device: str) -> Rates:
         """How fast a device is: measured once, then remembered in the catalog for this machine and thread count."""

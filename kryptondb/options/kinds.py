@@ -398,11 +398,9 @@ class Either(Kind):
 
     def __str__(self) -> str:
         *first, last = map(str, self.kinds)
-        return (
-            f"{', '.join(first)} or {last}"
-            if len(first) == 1 and "," not in first[0]
-            else (f"{', '.join(first)}, or {last}")
-        )
+        if any("," in words for words in first):
+            return f"{', '.join(first)}, or {last}"
+        return f"{', '.join(first).replace(' or ', ', ')} or {last}"
 
     def read(self, value: object) -> Any:
         for kind in self.kinds:

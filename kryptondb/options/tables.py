@@ -115,20 +115,29 @@ USING = Table(
         Text("the name of an operator"),
         "`'full'`, `'incremental'`, `'thresholded'` (with a `tau`), `'drill-down'`, `'refined'`, and with a time"
         " `'anytime'`",
+        otherwise="the cheapest",
     ),
-    Option("device", Device(), "where the network runs"),
+    Option("device", Device(), "where the network runs", otherwise="the setting's"),
     Option(
         "precision",
         Choice(*PRECISIONS),
         "of the numbers; `bfloat16` and `float16` [round what the patch"
         " changes](../how-it-works.md#rounding-what-changes-and-no-more), with `'full'` and on a GPU everything",
+        "float32",
     ),
-    Option("batch", Whole(1, 65_536, of="positions"), "positions that run at once"),
+    Option(
+        "batch",
+        Whole(1, 65_536, of="positions"),
+        "positions that run at once; where a network must run one by one, or memory allows fewer, the `reason` of"
+        " `EXPLAIN` says that the hint is not kept",
+        otherwise="by cost",
+    ),
     Option(
         "convolution",
         Choice("auto", "accurate", "direct"),
         "`'accurate'` for Winograd's method in small blocks alone, a third of the errors; `'direct'` to leave every"
         " convolution to torch",
+        "auto",
     ),
     Option(
         "tau",

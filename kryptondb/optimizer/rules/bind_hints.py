@@ -28,7 +28,7 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
         PlanError: `thresholded` without its tau.
     """
     operators = tuple(operator.name for operator in context.operators)
-    given = bind(USING.among("operator", operators), plan.statement.hints)
+    given = bind(USING.among("operator", operators), plan.statement.hints, defaults=True)
     if plan.statement.hints and isinstance(source(plan), RedundancyTable):
         raise BindError(
             "redundancy is counted from the network's geometry and runs nothing: USING has no meaning for it",
