@@ -161,15 +161,10 @@ class ExpressionBuilder(Transformer_NonRecursive[lark.Token, Any]):
             known = f"Pictures stand in {' or '.join(f'{each}(path)' for each in TABLE_FILES)}."
             hint = did_you_mean(token, TABLE_FILES) or known
             raise self._error(f'unknown function "{token}"', self._token(token), hint)
-        for option in self._options(options):
-            if option.name != "column":
-                raise self._error(f'{name} has no option "{option.name}"', option.position, "It takes column.")
-        column = options[0].value if options else None
-        for value, what in ((path, "the path of a file"), (column, "the name of a column")):
-            text = isinstance(value, s.Parameter) or (isinstance(value, s.Literal) and isinstance(value.value, str))
-            if value is not None and not text:
-                raise self._error(f"{name} takes {what} in quotes, not {value}", value.position)
-        return s.TableFile(name, path, column, position=self._at(meta))
+        text = isinstance(path, s.Parameter) or (isinstance(path, s.Literal) and isinstance(path.value, str))
+        if not text:
+            raise self._error(f"{name} takes the path of a file in quotes, not {path}", path.position)
+        return s.TableFile(name, path, self._options(options), position=self._at(meta))
 
     def top(self, meta: Meta, children: list[lark.Token]) -> s.TopK:
         k = self._whole(children[0], "TOP")

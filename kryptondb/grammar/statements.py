@@ -56,12 +56,12 @@ class ListLiteral(Expression):
 class TableFile(Expression):
     """`parquet('scans.parquet', column => 'image')` or `arrow(...)`: pictures, or their paths, in a column of a file.
 
-    `format` in lower case; `path` and `column` are a string or a parameter; no column is `image`.
+    `format` in lower case; `path` is a string or a parameter.
     """
 
     format: str
     path: Expression
-    column: Expression | None = None
+    options: tuple[Option, ...] = ()
 
 
 @dataclass(frozen=True)

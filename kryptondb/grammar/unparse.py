@@ -171,10 +171,8 @@ class _Writer:
                 return self.parameter(node)
             case s.ListLiteral(items):
                 return f"({self.all(items)})"
-            case s.TableFile(form, path, column):
-                first = self.expression(path)  # before the column: parameters are numbered as they are written
-                named = f", column => {self.expression(column)}" if column is not None else ""
-                return f"{form}({first}{named})"
+            case s.TableFile(form, path, options):
+                return f"{form}({self.all((path, *options))})"
             case s.Binary(operator, left, right):
                 level = _BINARY[operator]
                 # Comparisons do not chain; everything else groups to the left.

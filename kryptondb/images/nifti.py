@@ -22,7 +22,8 @@ from kryptondb.errors import ImageError
 from kryptondb.images.arrays import GREY_ONLY, Floats, Meaningless, check_size
 from kryptondb.images.content import Content
 from kryptondb.images.levels import Window, between, windowed
-from kryptondb.images.part import AXES, Part
+from kryptondb.images.part import Part
+from kryptondb.options.words import PLANES
 
 SUFFIXES = frozenset({".nii", ".nii.gz"})
 
@@ -182,7 +183,7 @@ def _slice(name: str, part: Part, volume: _Volume) -> tuple[int, int]:
     if part.slice is None and count > 1:
         raise ImageError(
             f"{name}: a volume, and no slice of it is named",
-            hint=f"It has {count:,} {axis} slices: '{name}#slice={count // 2}'. The axis may be {', '.join(AXES)}.",
+            hint=f"It has {count:,} {axis} slices: '{name}#slice={count // 2}'. The axis may be {', '.join(PLANES)}.",
         )
     if (part.slice or 0) >= count:
         raise ImageError(f"{name}: no {axis} slice {part.slice:,}: it has {count:,}, which count from 0")

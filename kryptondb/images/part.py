@@ -7,13 +7,18 @@ Frames and pages count from 1, as DICOM and readers of documents do; slices and 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import unquote
 
-from kryptondb.errors import ImageError, did_you_mean
+from kryptondb.errors import BindError, ImageError
+from kryptondb.options.kinds import Whole
+from kryptondb.options.option import Table
+from kryptondb.options.reader import read
+from kryptondb.options.tables import FRAGMENTS
 
-AXES = ("axial", "coronal", "sagittal")
 _FRAGMENT = re.compile(r"[A-Za-z_]+=[^=&#]*(?:&[A-Za-z_]+=[^=&#]*)*\Z")
-_MOST = 10**9
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Part:
         frame: of a DICOM file, from 1.
         page: of a TIFF file, from 1.
         slice: of a NIfTI volume, from 0: right to left is `sagittal`, back to front `coronal`, bottom to top `axial`.
-        axis: the plane of the slice, one of AXES.
+        axis: the plane of the slice, one of `options.words.PLANES`.
         volume: of a NIfTI file with several (a time series), from 0.
     """
 
@@ -37,17 +42,7 @@ class Part:
     @classmethod
     def parse(cls, fragment: str, shown: str) -> Part:
         """Reads `slice=60&axis=coronal`. Raises ImageError, which begins with `shown`, for anything else."""
-        values: dict[str, int | str] = {}
-        known = [field.name for field in fields(cls)]
-        for item in fragment.split("&"):
-            name, _, value = item.partition("=")
-            if name not in known:
-                near = did_you_mean(name, known)
-                raise ImageError(f'{shown}: no part named "{name}"', hint=near or f"The parts are {', '.join(known)}.")
-            if name in values:
-                raise ImageError(f"{shown}: {name} is given twice")
-            values[name] = _axis(value, shown) if name == "axis" else _number(name, value, shown)
-        return cls(**values)  # type: ignore[arg-type]  # each is what _axis or _number gave for that name
+        return cls(**asked_for(FRAGMENTS, fragment, shown))
 
     def given(self) -> dict[str, int | str]:
         """What is set, in the order in which it is written."""
@@ -73,14 +68,23 @@ def split_fragment(text: str) -> tuple[str, str]:
     return (path, fragment) if mark and path and _FRAGMENT.match(fragment) else (text, "")
 
 
-def _number(name: str, value: str, shown: str) -> int:
-    first = 1 if name in ("frame", "page") else 0
-    if not re.fullmatch(r"[0-9]{1,9}", value) or not first <= int(value) <= _MOST:
-        raise ImageError(f"{shown}: {name} must be a whole number from {first}, not {value!r}")
-    return int(value)
+def asked_for(table: Table, fragment: str, shown: str) -> Mapping[str, Any]:
+    """The options that stand behind the `#` of a path.
 
+    Args:
+        shown: the path, with which errors begin.
 
-def _axis(value: str, shown: str) -> str:
-    if value.casefold() not in AXES:
-        raise ImageError(f"{shown}: axis must be one of {', '.join(AXES)}, not {value!r}")
-    return value.casefold()
+    Raises:
+        ImageError: an option that the table does not have, a value that it does not take, or one given twice.
+    """
+    values: dict[str, int | str] = {}
+    for item in fragment.split("&"):
+        name, _, text = item.partition("=")
+        if name in values:
+            raise ImageError(f"{shown}: {name} is given twice")
+        counted = name in table and isinstance(table[name].kind, Whole) and re.fullmatch(r"[0-9]{1,15}", text)
+        values[name] = int(text) if counted else unquote(text)
+    try:
+        return read(table, values)
+    except BindError as error:
+        raise ImageError(f"{shown}: {error.message}", hint=error.hint) from None

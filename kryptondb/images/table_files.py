@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import unquote
 
 from kryptondb.errors import ImageError, did_you_mean
 from kryptondb.files.endings import ENDINGS
 from kryptondb.images import remote, table_rows, table_sizes
 from kryptondb.images.content import file_content, suffix_of
 from kryptondb.images.folders import Unreadable, is_folder
+from kryptondb.images.part import asked_for
+from kryptondb.options.tables import TABLE_FRAGMENTS
 from kryptondb.paths import is_file_address
 from kryptondb.plain_text import printable
 
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIXES = frozenset(ending for ending, kind in ENDINGS.items() if kind in ("parquet", "arrow", "arrows"))
-COLUMN = "image"  # where none is named
-_OPTIONS = ("column", "row")
+COLUMN: str = TABLE_FRAGMENTS["column"].default  # where none is named
 _SIGNATURES = {b"PAR1": "parquet", b"ARROW1": "arrow"}
 _STREAM = b"\xff\xff\xff\xff"
 _ROWS = 16  # that are read at once, if they are small
@@ -80,10 +80,11 @@ class ImageTable:
     def __init__(self, path: Path, fragment: str) -> None:
         self._shown = printable(path)
         self._folder = path.parent
-        column, self._row = _options(self._shown, fragment)
+        asked = asked_for(TABLE_FRAGMENTS, fragment, self._shown) if fragment else {}
+        self._row: int | None = asked.get("row")
         with _damage(self._shown):
             self._batches = _open(path, self._shown)
-            self._column = _chosen(self._shown, self._batches.schema, column)
+            self._column = _chosen(self._shown, self._batches.schema, asked.get("column"))
             self._has_bytes = _holds_bytes(self._shown, self._batches.schema.field(self._column))
         self._lock = threading.Lock()
         self._ahead: Iterator[tuple[int, pa.RecordBatch]] = iter(())
@@ -345,19 +346,6 @@ def _damage(shown: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError, struct.error) as error:
         raise ImageError(f"{shown}: damaged table: {_first_line(error)}") from None
-
-
-def _options(shown: str, fragment: str) -> tuple[str | None, int | None]:
-    """The column and the row that are asked for."""
-    given = dict(item.split("=", 1) for item in fragment.split("&")) if fragment else {}
-    for name in given:
-        if name not in _OPTIONS:
-            near = did_you_mean(name, _OPTIONS)
-            raise ImageError(f'{shown}: a table has no option "{name}"', hint=near or "They are column and row.")
-    row = given.get("row")
-    if row is not None and not (row.isdecimal() and len(row) < 16):
-        raise ImageError(f"{shown}: row must be a whole number from 0, not {row!r}")
-    return unquote(given["column"]) if "column" in given else None, None if row is None else int(row)
 
 
 def _chosen(shown: str, schema: pa.Schema, column: str | None) -> str:

@@ -353,12 +353,13 @@ TABLE_FILES = Table("table file", "table option", _COLUMN)
 TABLE_FRAGMENTS = Table(
     "table path", "table option", _COLUMN, Option("row", Whole(0), "one row of it, from 0", otherwise="all")
 )
+_MOST = 10**9
 FRAGMENTS = Table(
     "path",
     "part",
-    Option("frame", Whole(1), "of a DICOM file, from 1"),
-    Option("page", Whole(1), "of a TIFF file, from 1"),
-    Option("slice", Whole(0), "of a NIfTI volume, from 0"),
+    Option("frame", Whole(1, _MOST), "of a DICOM file, from 1"),
+    Option("page", Whole(1, _MOST), "of a TIFF file, from 1"),
+    Option("slice", Whole(0, _MOST), "of a NIfTI volume, from 0"),
     Option("axis", Choice(*PLANES), "the plane of the slice"),
-    Option("volume", Whole(0), "of a NIfTI file with several, from 0"),
+    Option("volume", Whole(0, _MOST), "of a NIfTI file with several, from 0"),
 )

@@ -129,7 +129,8 @@ def expressions(max_leaves: int = 8) -> SearchStrategy[Expression]:
 def values() -> SearchStrategy[Expression]:
     """What may stand as an argument or a setting."""
     texts = st.text(max_size=8).map(Literal) | parameters()
-    files = st.builds(TableFile, st.sampled_from(TABLE_FILES), texts, st.none() | texts)
+    columns_named = texts.map(lambda text: (Option("column", text),))
+    files = st.builds(TableFile, st.sampled_from(TABLE_FILES), texts, st.just(()) | columns_named)
     return st.recursive(
         st.one_of(literals(), parameters(), columns(), files),
         lambda inner: st.lists(inner, max_size=3).map(lambda items: ListLiteral(tuple(items))),

@@ -19,7 +19,7 @@ from kryptondb.grammar.statements import (
     TableFunction,
 )
 
-SCANS = TableFile("parquet", Literal("scans.parquet"), Literal("image"))
+SCANS = TableFile("parquet", Literal("scans.parquet"), (Option("column", Literal("image")),))
 
 
 def source(arguments: str) -> TableFunction:
@@ -54,9 +54,7 @@ def test_arguments_may_be_given_by_name_and_are_written_in_their_place() -> None
     [
         ("m, parqet('a')", 'unknown function "parqet"'),
         ("m, xyzzy('a')", "Pictures stand in parquet(path) or arrow(path)."),
-        ("m, parquet('a', colum => 'b')", 'parquet has no option "colum"'),
         ("m, parquet(3)", "parquet takes the path of a file in quotes, not 3"),
-        ("m, parquet('a', column => image)", "parquet takes the name of a column in quotes, not image"),
         ("m, parquet('a', column => 'b', column => 'c')", "column is given twice"),
         ("m, parquet()", 'unexpected ")"'),
         ("m", "occlude lacks its images"),

@@ -38,11 +38,11 @@ def test_a_part_prints_as_it_is_written(text: str) -> None:
     [
         ("fram=3", 'no part named "fram"\nDid you mean "frame"'),
         ("xyzzy=3", 'no part named "xyzzy"\nThe parts are frame, page, slice, axis, volume'),
-        ("frame=0", "frame must be a whole number from 1, not '0'"),
+        ("frame=0", "frame must be a whole number from 1 to 1,000,000,000, not 0"),
         ("slice=-1", "slice must be a whole number from 0"),
         ("slice=1e3", "slice must be a whole number"),
         ("slice=99999999999", "slice must be a whole number"),
-        ("axis=oblique", "axis must be one of axial, coronal, sagittal"),
+        ("axis=oblique", "axis must be one of 'axial', 'coronal', 'sagittal', not 'oblique'"),
         ("frame=1&frame=2", "frame is given twice"),
     ],
 )

@@ -137,8 +137,8 @@ def test_a_bad_picture_in_a_row_fails_alone(tmp_path: Path) -> None:
     [
         ("#column=imag", 'no column named "imag"\nDid you mean "image"'),
         ("#column=number", "the column number holds int64, and no pictures"),
-        ("#colum=image", 'a table has no option "colum"\nDid you mean "column"'),
-        ("#row=-1", "row must be a whole number from 0"),
+        ("#colum=image", 'no table option named "colum"\nDid you mean "column"'),
+        ("#row=-1", "row must be a whole number, at least 0, not '-1'"),
     ],
 )
 def test_a_column_or_option_that_means_nothing_says_what_does(fragment: str, message: str, scans: Path) -> None:

@@ -141,8 +141,10 @@ def test_a_tables_path_and_column_may_be_parameters(database: Database) -> None:
     query = "SELECT HEATMAP FROM occlude(imagenet, parquet($path, column => $column))"
     occlude = database.plan(query, {"path": "a.pq", "column": "scan"}).occlude
     assert occlude is not None and occlude.input.spec == "a.pq#column=scan"
-    with pytest.raises(BindError, match="parquet takes a path and a column in quotes"):
+    with pytest.raises(BindError, match="column must be the name of a column in quotes, not 3"):
         database.plan(query, {"path": "a.pq", "column": 3})
+    with pytest.raises(BindError, match='no table option named "colum"'):
+        database.plan("SELECT HEATMAP FROM occlude(imagenet, parquet('a.pq', colum => 'scan'))")
 
 
 def test_a_window_belongs_to_the_images_and_shows_in_the_plan(database: Database) -> None:

@@ -24,7 +24,7 @@ from kryptondb.optimizer.physical import Images
 from kryptondb.optimizer.rules.bind_parameters import parameter_key
 from kryptondb.optimizer.tree import PlanNode
 from kryptondb.options.reader import Given, bind
-from kryptondb.options.tables import OCCLUDE, REDUNDANCY
+from kryptondb.options.tables import OCCLUDE, REDUNDANCY, TABLE_FILES
 
 if TYPE_CHECKING:
     from kryptondb.catalog import Model
@@ -145,11 +145,10 @@ def _spec(argument: Expression) -> str | None:
     if isinstance(argument, Literal) and isinstance(argument.value, str):
         return argument.value
     if isinstance(argument, TableFile):
-        path, column = argument.path, argument.column or Literal("image")
-        texts = [each.value for each in (path, column) if isinstance(each, Literal) and isinstance(each.value, str)]
-        if len(texts) == 2:
-            return f"{texts[0]}#column={quote(texts[1], safe='')}"
-        raise BindError(f"{argument.format} takes a path and a column in quotes", position=argument.position)
+        column = bind(TABLE_FILES, argument.options, defaults=True)["column"]
+        if isinstance(argument.path, Literal) and isinstance(argument.path.value, str):
+            return f"{argument.path.value}#column={quote(column, safe='')}"
+        raise BindError(f"{argument.format} takes the path of a file in quotes", position=argument.position)
     return None
 
 
