@@ -285,7 +285,7 @@ def test_copy_says_what_it_wrote(db, tmp_path):
     assert ": 1 picture, " in db.sql(f"{query}'{tmp_path}/a.png'", [PICTURE]).message
 
 
-@pytest.mark.parametrize("option, at", [("(opacity 3)", "opacity 3"), ("(FORMAT json)", "FORMAT json")])
+@pytest.mark.parametrize("option, at", [("(opacity 3)", "3)"), ("(FORMAT json)", "json)"), ("(opacty 3)", "opacty 3)")])
 def test_an_option_of_copy_that_is_refused_has_its_place(db, tmp_path, option, at):
     text = f"COPY (SELECT HEATMAP FROM occlude(net, ?)) TO '{tmp_path}/a.png' {option}"
     with pytest.raises(kryptondb.BindError) as caught:
