@@ -93,9 +93,9 @@ def breakdown(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     seconds, stopwatch = min((_run(subject, plan, chosen) for _ in range(options.runs)), key=lambda run: run[0])
     ceiling = best([before, measure_ceiling(options.device)[0]])
 
-    tilings = [tiling_of(network, grid, band, plan.tile, plan.uniform) for band in chosen]
+    tilings = [tiling_of(network, grid, workload(band).cells, plan.tile, plan.uniform) for band in chosen]
     positions = sum(int(tiling.total(tiling.positions)) for tiling in tilings)
-    whole = tiling_of(network, grid, None, plan.tile, plan.uniform)
+    whole = tiling_of(network, grid, workload().cells, plan.tile, plan.uniform)
     layers = layers_of(plan, whole, tilings, stopwatch.nodes, ceiling, rates, workload().fusions)
     base = whole_seconds(network, 1, rates, ELEMENT_BYTES, workload().fusions)
     expected = sum(plan.estimate(workload(band), rates).seconds - base for band in chosen) / positions

@@ -439,6 +439,7 @@ _OF_ONE: dict[Callable[[Call], Node], Callable[[Call, Tokens], _Moved]] = {
     pointwise.prelu: _channels_second,
     pointwise.same_memory: _as_it_is,
     local.take_slice: _along,
+    local.pick: _along,
     local.pad: _pad,
     moves.select: _select,
     moves.unsqueeze: _unsqueeze,

@@ -18,7 +18,7 @@ neither true nor false.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -71,10 +71,14 @@ class Truth:
 
 @dataclass(frozen=True)
 class Values:
-    """The known values of an expression at n places: `data` [n], of float64, bool or str, and `null` [n]."""
+    """The known values of an expression at n places: `data` [n], of float64, bool or str, and `null` [n].
+
+    `whole` says whether the query has integers there: by zero they have no remainder, where fractions have NaN.
+    """
 
     data: Array
     null: Array
+    whole: bool = False
 
 
 def truth(predicate: Expression, columns: Mapping[str, Values], places: int) -> Truth:
@@ -95,8 +99,8 @@ def decide(predicate: Expression, columns: Mapping[str, Values], places: int) ->
 
 
 def numbers(data: Array) -> Values:
-    """Known numbers as a column without nulls."""
-    return Values(np.asarray(data, dtype=np.float64), np.zeros(len(data), dtype=bool))
+    """Known whole numbers as a column without nulls."""
+    return Values(np.asarray(data, dtype=np.float64), np.zeros(len(data), dtype=bool), whole=True)
 
 
 def strings(data: list[str | None]) -> Values:
@@ -144,7 +148,7 @@ class _Evaluator:
             return self.columns.get(expression.name)
         if isinstance(expression, Unary) and expression.operator == "-":
             operand = self.values(expression.operand)
-            return None if operand is None else Values(-operand.data, operand.null)
+            return None if operand is None else _number(-operand.data, operand.null, operand.whole)
         if isinstance(expression, Binary) and expression.operator in _ARITHMETIC:
             left, right = self.values(expression.left), self.values(expression.right)
             return None if left is None or right is None else _arithmetic(expression.operator, left, right)
@@ -194,7 +198,8 @@ class _Evaluator:
         same = [values.data if values.data.dtype.kind in kinds else np.zeros(self.places, kind) for values in known]
         conditions = [test.true for test in tests]
         data = np.select(conditions, same[:-1], same[-1])
-        return Values(data, np.select(conditions, [values.null for values in known[:-1]], known[-1].null))
+        whole = all(values.whole or bool(values.null.all()) for values in known)
+        return Values(data, np.select(conditions, [values.null for values in known[:-1]], known[-1].null), whole)
 
     def _in(self, predicate: In) -> Truth:
         """`x IN (a, b)` as x = a OR x = b; constants, of which there may be thousands, are looked up at once."""
@@ -231,7 +236,8 @@ class _Evaluator:
     def _constant(self, value: bool | float | str | None) -> Values:
         if value is None:
             return Values(np.zeros(self.places), np.ones(self.places, dtype=bool))
-        return Values(np.full(self.places, _scalar(value)), np.zeros(self.places, dtype=bool))
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return Values(np.full(self.places, _scalar(value)), np.zeros(self.places, dtype=bool), whole)
 
     def _known(self, true: Array, null: Array | None = None) -> Truth:
         null = np.zeros(self.places, dtype=bool) if null is None else null
@@ -295,25 +301,29 @@ def _cast(kind: str, value: Values) -> Values | None:
         return Values(data, value.null)
     data, limit = np.rint(data), _LARGEST[kind]
     fits = value.null | ((data >= -limit - 1) & (data <= limit))
-    return Values(np.where(value.null, 0.0, data), value.null) if fits.all() else None
+    return _number(np.where(value.null, 0.0, data), value.null, True) if fits.all() else None
+
+
+def _number(data: Array, null: Array, whole: bool) -> Values:
+    """What arithmetic gives: integers have no negative zero, by which a division would be minus infinity."""
+    return Values(data + 0.0 if whole else data, null, whole)
 
 
 def _arithmetic(operator: str, left: Values, right: Values) -> Values:
     null = left.null | right.null
-    divisor = right.data
-    if operator in ("/", "%"):
-        null = null | (divisor == 0)
-        divisor = np.where(divisor == 0, 1.0, divisor)
+    whole = left.whole and right.whole and operator != "/"
+    if whole and operator == "%":
+        null = null | (right.data == 0)
     with np.errstate(all="ignore"):
-        return Values(_ARITHMETIC[operator](left.data, divisor), null)
+        return _number(_ARITHMETIC[operator](left.data, right.data), null, whole)
 
 
 def _call(function: str, arguments: list[Values]) -> Values | None:
     if function == "abs":
-        return Values(np.abs(arguments[0].data), arguments[0].null)
+        return replace(arguments[0], data=np.abs(arguments[0].data))
     if function == "round":  # half away from zero, as SQL rounds
         scale = 10.0 ** arguments[1].data if len(arguments) == 2 else 1.0
         scaled = arguments[0].data * scale
         rounded = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled) / scale
-        return Values(rounded, arguments[0].null)
+        return _number(rounded, arguments[0].null, arguments[0].whole)
     return None

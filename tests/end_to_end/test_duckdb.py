@@ -309,3 +309,21 @@ def test_a_division_by_zero_is_infinite_or_nan(database: Database, select: str) 
 @pytest.mark.parametrize("select", ["drop % 0.1", "-drop % 0.03", "9223372036854775807 % drop", "drop % NULL"])
 def test_a_remainder_of_fractions_is_that_of_duckdb(database: Database, select: str) -> None:
     database.agree(f"SELECT {select} AS a FROM cells ORDER BY image, class, row, col")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *(
+            "1 / y > 5",
+            "0 / y = 0",
+            "NOT (0 / y = 1)",
+            "1 / (-x) > 0",
+            "-1 / (x * -1) < 0",
+            "0 / 0 IS NULL",
+        ),
+        *("(y + drop) % 0 IS NULL", "NOT ((y / 8) % x = 3)", "1 / (y % 24) > 1", "1 / round(x / 1000) > 0"),
+    ],
+)
+def test_a_division_by_zero_keeps_the_same_cells_where_the_grid_is_cut_down(database: Database, where: str) -> None:
+    database.agree(f"SELECT image, row, col FROM cells WHERE {where} ORDER BY image, class, row, col")

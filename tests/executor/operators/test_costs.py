@@ -25,7 +25,7 @@ def work() -> Workload:
 
 
 def seconds_of(work: Workload, operator: str, blocks: dict[int, tuple[int, int]]) -> float:
-    tiling = tiling_of(work.network, work.grid, None, (2, 2))
+    tiling = tiling_of(work.network, work.grid, work.cells, (2, 2))
     every = node_seconds(tiling, blocks, Rates(), work.element_bytes, 1, work.fusions)
     return next(seconds for node, seconds in every if node.operator == operator)
 
