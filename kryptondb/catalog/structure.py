@@ -14,6 +14,9 @@ import hashlib
 import inspect
 import re
 import secrets
+import site
+import sys
+import sysconfig
 import types
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -26,10 +29,8 @@ import torch
 
 from kryptondb.catalog.model import dense_parts
 
-#: Classes and functions that a version of a library fixes: their names say what they compute.
-_LIBRARIES = {"torch", "torchvision", "builtins", "numpy", "collections", "functools", "itertools", "math", "operator"}
-_QUIET = {"logging", "threading", "_thread", "weakref"}  # objects of theirs compute nothing
-_LIBRARIES |= {"abc", "contextlib", "copy", "dataclasses", "enum", "logging", "os", "re", "sys", "typing", "warnings"}
+#: Parts of the standard library whose objects compute nothing.
+_QUIET = {"logging", "threading", "_thread", "weakref"}
 #: What a module keeps that computes nothing, or that is written down otherwise.
 _LEFT_OUT = {
     *("training", "_modules", "_parameters", "_buffers", "_non_persistent_buffers_set", "_is_full_backward_hook"),
@@ -40,8 +41,9 @@ _LEFT_OUT = {
 _HOOKS = "_forward_"
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, PurePath, re.Pattern)
 _TORCH = (torch.dtype, torch.device, torch.memory_format, torch.layout)
-_MOST = 200_000  # values; a module that hangs on more is like no other
+_MOST, _LARGEST = 50_000, 1 << 25  # values and characters; a module that hangs on more is like no other
 _DEEPEST = 60
+_LONG = 1 << 16  # characters of one text
 
 
 def module_structure(module: torch.nn.Module) -> str:
@@ -58,11 +60,21 @@ def module_structure(module: torch.nn.Module) -> str:
     return "\n".join(writer.pieces)
 
 
+class _Pieces(list[str]):
+    """Pieces of a text, and how long they are together."""
+
+    characters = 0
+
+    def append(self, piece: str) -> None:
+        self.characters += len(piece)
+        super().append(piece)
+
+
 class _Writer:
     """Writes values down, each object once."""
 
     def __init__(self) -> None:
-        self.pieces: list[str] = []
+        self.pieces = _Pieces()
         self._seen: dict[int, int] = {}
         self._held: list[object] = []  # so that no other object gets the id of one that was seen
 
@@ -87,13 +99,15 @@ class _Writer:
 
     def value(self, value: object, depth: int) -> None:
         """Any value at all."""
-        if isinstance(value, _PLAIN) and not isinstance(value, enum.Enum):
+        if isinstance(value, (str, bytes)) and len(value) > _LONG:
+            self._bytes(type(value).__name__, value.encode(errors="surrogatepass") if isinstance(value, str) else value)
+        elif isinstance(value, _PLAIN) and not isinstance(value, enum.Enum):
             self.pieces.append(f"{type(value).__name__} {value!r}")
         elif isinstance(value, _TORCH):
             self.pieces.append(str(value))
         elif isinstance(value, enum.Enum):
             self.pieces.append(f"{_qualified(type(value))}.{value.name}")
-        elif depth > _DEEPEST or len(self._seen) > _MOST:
+        elif depth > _DEEPEST or len(self._seen) > _MOST or self.pieces.characters > _LARGEST:
             self._unknown()
         elif isinstance(value, torch.nn.Module):
             self._whole_module(value)
@@ -254,7 +268,17 @@ class _Writer:
 def _is_ours(value: Any) -> bool:
     """Whether a class, function or module is the user's, and not one that a version of a library fixes."""
     name = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
-    return str(name or "").partition(".")[0] not in _LIBRARIES | _QUIET
+    return not _is_library(str(name or "").partition(".")[0])
+
+
+@functools.cache
+def _is_library(package: str) -> bool:
+    """Whether a package is of the standard library, this one, or installed: its names say what it computes."""
+    if package in sys.stdlib_module_names or package == __name__.partition(".")[0]:
+        return True
+    found = getattr(sys.modules.get(package), "__file__", None)
+    places = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages())
+    return found is not None and any(PurePath(found).is_relative_to(place) for place in places)
 
 
 def _listed(names: Any) -> tuple[str, ...]:

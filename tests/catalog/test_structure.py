@@ -186,3 +186,28 @@ def test_a_network_goes_by_its_module_not_by_what_its_code_looks_like(monkeypatc
         db.register("two", closing_over(2.0), size=2)
         assert db.models.network("one") is not db.models.network("two")
         assert db.models.network("one") is db.models.network("one")
+
+
+class Asserting(nn.Module):
+    """Its code refers to a whole test runner here: asserts are rewritten to call it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.ndim == 4
+        return images.mean((2, 3))
+
+
+def test_what_libraries_hold_is_not_written_down() -> None:
+    assert len(module_structure(Asserting())) < 10_000
+    assert module_structure(Asserting()) == module_structure(Asserting())
+
+
+def test_a_module_that_hangs_on_too_much_is_like_no_other_and_its_text_is_bounded() -> None:
+    many = Calls(factor=[Settings(float(number)) for number in range(60_000)])
+    assert module_structure(many) != module_structure(many)
+    assert len(module_structure(many)) < 1 << 26
+
+
+def test_long_texts_and_arrays_count_by_what_they_hold() -> None:
+    for one, other in ((b"a" * 100_000, b"b" * 100_000), ("a" * 100_000, "a" * 99_999 + "b")):
+        assert text(Calls(factor=one)) == text(Calls(factor=one)) != text(Calls(factor=other))
+        assert len(text(Calls(factor=one))) < 50_000
