@@ -232,6 +232,8 @@ PUT_BACK: dict[str, Callable[[torch.Tensor, int, int, int], torch.Tensor]] = {
     "row by row": lambda t, batch, height, width: t.reshape(batch, height, width, -1).permute(0, 3, 1, 2),
     "batch second": lambda t, batch, height, width: t.permute(1, 2, 0).reshape(batch, -1, height, width),
 }
+#: Layouts whose first dimension is not the batch alone.
+BATCH_AMONG_TOKENS = ("with the batch", "row by row", "batch second")
 
 
 class TokenStep(nn.Module):
@@ -299,6 +301,8 @@ class AsTokens(nn.Module):
 def token_layers(draw: st.DrawFn, channels: int, kinds: tuple[str, ...] = TokenStep.KINDS) -> nn.Module:
     """A few steps on tokens."""
     layout = draw(st.sampled_from(list(LAID_OUT)))
+    if layout in BATCH_AMONG_TOKENS:  # steps on all tokens together would see those of other pictures
+        kinds = tuple(kind for kind in kinds if kind not in TokenStep.TOGETHER)
     return AsTokens(layout, *(TokenStep(kind, channels) for kind in draw(st.lists(st.sampled_from(kinds), max_size=3))))
 
 
