@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kryptondb.ending import Ended, told_to_end
 from kryptondb.errors import Error, ExecutionError, NondeterministicModel, ParseError, SkippedImages
-from kryptondb.files.endings import ENDINGS, format_of, named
+from kryptondb.files.endings import ENDINGS, format_of, suggested_path
 from kryptondb.options.words import FORMULAS
 from kryptondb.paths import expanded
 from kryptondb.plain_text import message_line, plain
@@ -333,7 +333,7 @@ def _way(parser: argparse.ArgumentParser, path: str | None, given: str | None) -
     if path.endswith(("/", os.sep)) or expanded(path).is_dir():
         said, copied = "a folder", True
     else:
-        said = format_of(path) or ("" if Path(path).suffix or named(path) else "table")
+        said = format_of(path) or ("" if Path(path).suffix or suggested_path(path) else "table")
         copied = said not in ("", *FORMATS, *_ARROW)
     if said in ("", "table"):
         return given or said, False
@@ -343,7 +343,7 @@ def _way(parser: argparse.ArgumentParser, path: str | None, given: str | None) -
 
 
 def _unclear(path: str) -> ExecutionError:
-    if better := named(path):
+    if better := suggested_path(path):
         return ExecutionError(
             f"the name of {path!r} is only an ending", hint=f"Name the file: {better!r}; or add --format."
         )

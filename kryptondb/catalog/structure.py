@@ -242,11 +242,10 @@ class _Writer:
             for item in value:
                 self.value(item, depth)
 
-    def _fields(self, fields: Mapping[str, object], depth: int, without: Iterable[str] = ()) -> None:
+    def _fields(self, fields: Mapping[str, object], depth: int) -> None:
         for name, value in sorted(fields.items()):
-            if name not in without:
-                self.pieces.append(name)
-                self.value(value, depth + 1)
+            self.pieces.append(name)
+            self.value(value, depth + 1)
 
     def _tensor(self, tensor: torch.Tensor) -> None:
         if tensor.is_meta:

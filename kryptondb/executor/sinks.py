@@ -29,10 +29,10 @@ from kryptondb.atomic import atomic_file, is_terminal, target_of, writing
 from kryptondb.errors import BindError, ExecutionError, did_you_mean
 from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
-from kryptondb.files.endings import ENDINGS, format_of, named
+from kryptondb.files.endings import ENDINGS, format_of, suggested_path
 from kryptondb.formulas import PATTERN, REPLACEMENT
 from kryptondb.optimizer.physical import PhysicalPlan
-from kryptondb.options.reader import Given, read
+from kryptondb.options.reader import OptionValues, read
 from kryptondb.options.tables import COPY, FORMAT
 from kryptondb.overwriting import refuse_database, refuse_files, refuse_sources
 from kryptondb.plain_text import plain_line
@@ -88,7 +88,11 @@ def copy_to(
         ExecutionError: the file cannot be written, holds what must not be lost, or the query failed. No partial file
             is left.
     """
-    given = options if isinstance(options, Given) else Given({name.casefold(): options[name] for name in options})
+    given = (
+        options
+        if isinstance(options, OptionValues)
+        else OptionValues({name.casefold(): options[name] for name in options})
+    )
     kind = _format(path, given, execution.schema)
     refuse_database(path, database)
     refuse_files(path, kept)
@@ -134,7 +138,7 @@ def refuse_sources_of(plan: PhysicalPlan, path: str, bindings: Mapping[str, obje
         refuse_sources(path, named_images(plan.occlude.input, bindings))
 
 
-def _format(path: str, given: Given, schema: pa.Schema) -> str:
+def _format(path: str, given: OptionValues, schema: pa.Schema) -> str:
     """The format's name, as given or by the path; a folder is of pictures where there are maps to draw."""
     if FORMAT.name in given:
         kind: str = FORMAT.read(given[FORMAT.name], given.position(FORMAT.name))
@@ -153,7 +157,7 @@ def _format(path: str, given: Given, schema: pa.Schema) -> str:
         return known
     if known == "json":
         raise BindError(f"COPY does not write {known} files", hint=f"It writes {', '.join(COPY)}.")
-    if better := named(path):
+    if better := suggested_path(path):
         raise BindError(f"the name of '{path}' is only an ending", hint=f"Name the file: '{better}'; or add FORMAT.")
     suffix = Path(path).suffix.casefold()
     near = did_you_mean(suffix, [each for each, meant in ENDINGS.items() if meant in COPY]) if suffix else None
@@ -219,24 +223,24 @@ def _large(execution: Execution) -> Generator[pa.Table, None, None]:
         yield pa.Table.from_batches(held).combine_chunks()
 
 
-def _arrow(options: Given) -> _Open:
+def _arrow(options: OptionValues) -> _Open:
     return lambda stream, schema: pa.ipc.new_file(stream, schema, options=_ipc_options(options))
 
 
-def _arrows(options: Given) -> _Open:
+def _arrows(options: OptionValues) -> _Open:
     return lambda stream, schema: pa.ipc.new_stream(stream, schema, options=_ipc_options(options))
 
 
-def _ipc_options(options: Given) -> pa.ipc.IpcWriteOptions:
+def _ipc_options(options: OptionValues) -> pa.ipc.IpcWriteOptions:
     return pa.ipc.IpcWriteOptions(compression=None if options["compression"] == "none" else options["compression"])
 
 
-def _parquet(options: Given) -> _Open:
+def _parquet(options: OptionValues) -> _Open:
     compression = options["compression"]
     return lambda stream, schema: pyarrow.parquet.ParquetWriter(stream, schema, compression=compression)
 
 
-def _csv(options: Given) -> _Open:
+def _csv(options: OptionValues) -> _Open:
     settings = pyarrow.csv.WriteOptions(include_header=options["header"], delimiter=options["delimiter"])
     escape = options["formulas"] == "escape"
     return lambda stream, schema: _CsvWriter(stream, schema, settings, escape)

@@ -29,7 +29,7 @@ def format_of(path: str) -> str | None:
     return ENDINGS.get(Path(path).suffix.casefold())
 
 
-def named(path: str) -> str | None:
+def suggested_path(path: str) -> str | None:
     """A path with a name before its ending, where it has none: 'result.csv' for '.csv', which is a hidden file.
 
     None for any other path.

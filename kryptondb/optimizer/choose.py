@@ -168,7 +168,7 @@ def _batch_note(chosen: Candidate, workload: Workload, hints: Hints) -> str:
     """Says why pictures run one by one, and which batch that USING asks for is not kept; empty otherwise."""
     runs, asked = getattr(chosen.operator, "batch", None), min(hints.batch or 1, workload.positions)
     unkept = f"batch => {hints.batch} is not kept" if runs is not None and runs < asked else ""
-    if getattr(workload.network, "batch_statistics", False) and workload.positions:
+    if workload.network.batch_statistics and workload.positions:
         why = f"{ONE_BY_ONE}, so they run one by one"
     elif unkept:
         why = f"{runs} at a time are what the memory limit of {bytes_text(workload.memory_limit)} allows"

@@ -32,7 +32,7 @@ class Option:
     hint: str | None = None
 
     @property
-    def left_out(self) -> str:
+    def default_text(self) -> str:
         """What is meant where it is left out, in Markdown."""
         return self.otherwise if self.default is None else shown(self.default)
 
@@ -42,9 +42,9 @@ class Option:
         return _plain(self.about)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """What it is for and its default, in plain text."""
-        return f"{self.line} (default: {_plain(self.left_out)})"
+        return f"{self.line} (default: {_plain(self.default_text)})"
 
     @property
     def description(self) -> str:

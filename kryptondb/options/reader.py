@@ -13,7 +13,7 @@ from kryptondb.grammar import statements as s
 from kryptondb.options.option import Table
 
 
-class Given(dict[str, Any]):
+class OptionValues(dict[str, Any]):
     """Values by the names of their options, and where each stands in the text.
 
     Args:
@@ -45,7 +45,7 @@ class Given(dict[str, Any]):
             raise
 
 
-def given_in(options: Iterable[s.Option], bindings: Mapping[str, object], *, words: bool = False) -> Given:
+def given_in(options: Iterable[s.Option], bindings: Mapping[str, object], *, words: bool = False) -> OptionValues:
     """The values that a statement gives, not checked yet. What has no Python value stays an expression.
 
     Args:
@@ -54,10 +54,10 @@ def given_in(options: Iterable[s.Option], bindings: Mapping[str, object], *, wor
     """
     found = {option.name.casefold(): option for option in options}
     values = {name: value_of(option.value, bindings, words=words, strict=False) for name, option in found.items()}
-    return Given(values, found)
+    return OptionValues(values, found)
 
 
-def read(table: Table, values: Mapping[str, Any], *, defaults: bool = False) -> Given:
+def read(table: Table, values: Mapping[str, Any], *, defaults: bool = False) -> OptionValues:
     """Values as the engine uses them.
 
     Args:
@@ -66,17 +66,17 @@ def read(table: Table, values: Mapping[str, Any], *, defaults: bool = False) -> 
     Raises:
         BindError: an option that the table does not have, or a value that it does not take, with its place.
     """
-    given = values if isinstance(values, Given) else Given(values)
+    given = values if isinstance(values, OptionValues) else OptionValues(values)
     known = {name: table.find(name, given.name_position(name)) for name in given}
     found = {option.name: option.read(given[name], given.position(name)) for name, option in known.items()}
     if defaults:
         rows = (row for row in table.rows if row.default is not None and row.name not in found)
         found |= {row.name: row.read(row.default) for row in rows}
-    return Given(found, given.options)
+    return OptionValues(found, given.options)
 
 
 def bind(
     table: Table, options: Iterable[s.Option], bindings: Mapping[str, object] | None = None, *, defaults: bool = False
-) -> Given:
+) -> OptionValues:
     """A statement's options as the engine uses them; see `read`."""
     return read(table, given_in(options, bindings or {}, words=table.words), defaults=defaults)

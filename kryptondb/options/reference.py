@@ -31,7 +31,7 @@ def markdown(rows: Iterable[Option]) -> str:
     """A table of options: name, default, what it takes and what it is for."""
     lines = ["| option | default | takes | |", "|---|---|---|---|"]
     for row in rows:
-        default = row.left_out if row.default is None else f"`{row.left_out}`"
+        default = row.default_text if row.default is None else f"`{row.default_text}`"
         takes = re.sub(r"'[^']*'", r"`\g<0>`", str(row.kind))
         lines.append(f"| `{row.name}` | {default} | {takes} | {row.about} |")
     return "\n".join(lines) + "\n"

@@ -122,7 +122,7 @@ def _rows(place: Context) -> Iterable[Option]:
 
 
 def _options(place: Context) -> Iterable[tuple[str, str]]:
-    return {row.name: row.told for row in _rows(place)}.items()
+    return {row.name: row.summary for row in _rows(place)}.items()
 
 
 def _values(place: Context) -> Iterator[tuple[str, str]]:

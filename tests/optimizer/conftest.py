@@ -36,6 +36,7 @@ class FakeNetwork:
     classes: int
     failure: str | None = None
     unsteady: str | None = None
+    batch_statistics: bool = False
     tail: Tail | None = field(default_factory=Tail)
     flops: float = 1e9
     kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False)

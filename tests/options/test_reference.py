@@ -56,7 +56,7 @@ def test_every_option_is_offered_with_its_default_and_its_line() -> None:
             said = {word.rstrip(" =>"): line for word, line in offered(session, text).items()}
             for row in all_tables()[scope].rows:
                 assert row.name in said
-                assert scope.startswith("copy") or said[row.name] == row.told
+                assert scope.startswith("copy") or said[row.name] == row.summary
 
 
 def test_a_drifted_list_is_no_more() -> None:

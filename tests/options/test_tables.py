@@ -8,7 +8,7 @@ from kryptondb.errors import BindError
 from kryptondb.grammar.statements import Select
 from kryptondb.options import tables
 from kryptondb.options.option import Option, Table
-from kryptondb.options.reader import Given, bind, read
+from kryptondb.options.reader import OptionValues, bind, read
 from kryptondb.session import parse
 
 TABLES = [*(table for table in vars(tables).values() if isinstance(table, Table)), *tables.COPY.values()]
@@ -40,7 +40,7 @@ def test_a_value_of_the_wrong_kind_is_refused_in_one_wording(table: Table) -> No
         assert caught.value.option == row.name
 
 
-def _occlude(options: str, bindings: dict[str, object] | None = None) -> Given:
+def _occlude(options: str, bindings: dict[str, object] | None = None) -> OptionValues:
     text = f"SELECT HEATMAP FROM occlude(m, 'a.png', {options})"
     statement = parse(text)[0]
     assert isinstance(statement, Select)

@@ -23,7 +23,7 @@ from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable,
 from kryptondb.optimizer.physical import Images
 from kryptondb.optimizer.rules.bind_parameters import parameter_key
 from kryptondb.optimizer.tree import PlanNode
-from kryptondb.options.reader import Given, bind
+from kryptondb.options.reader import OptionValues, bind
 from kryptondb.options.tables import OCCLUDE, REDUNDANCY, TABLE_FILES
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _occlusion(call: TableFunction, context: Context) -> Occlusion:
     )
 
 
-def _score(given: Given, model: Model) -> str:
+def _score(given: OptionValues, model: Model) -> str:
     """Which number is mapped: by default a probability, and the output itself of a model that gives none."""
     score: str = given.get("score", "output" if model.activation == "none" else "probability")
     if score in RAW_SCORES:
@@ -152,7 +152,7 @@ def _spec(argument: Expression) -> str | None:
     return None
 
 
-def _axes(given: Given, images: Images) -> str | None:
+def _axes(given: OptionValues, images: Images) -> str | None:
     """How arrays lie in memory: rows, columns and channels, or channels first."""
     axes: str | None = given.get("axes")
     if axes is not None and images.spec is not None:
@@ -173,7 +173,9 @@ def _count(specs: tuple[object, ...]) -> int | None:
     return sum(counts) if all(counts) else None
 
 
-def _patch_and_stride(given: Given, model: str, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def _patch_and_stride(
+    given: OptionValues, model: str, height: int, width: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
     patch, stride = given["patch"], given["stride"]
     for name, size in (("patch", patch), ("stride", stride)):
         if size[0] > height or size[1] > width:
@@ -182,7 +184,7 @@ def _patch_and_stride(given: Given, model: str, height: int, width: int) -> tupl
     return patch, stride
 
 
-def _edges(given: Given, patch: tuple[int, int], stride: tuple[int, int], sizes: tuple[int, int]) -> str:
+def _edges(given: OptionValues, patch: tuple[int, int], stride: tuple[int, int], sizes: tuple[int, int]) -> str:
     """What happens at the lower and right edge: 'fit' leaves out what no whole patch reaches, 'cover' cuts patches."""
     edges: str = given["edges"]
     if edges == "cover" and leaves_gaps(sizes, patch, stride):
