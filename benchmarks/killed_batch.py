@@ -125,7 +125,8 @@ def _rows(maps: Path) -> dict[str, list[bytes]]:
 def _child(pictures: str, maps: str, call: str) -> None:
     """The batch itself; around the `call`-th call that writes it kills itself, with 0 never."""
     import kryptondb
-    from kryptondb.executor import calibrate, parts
+    from kryptondb.copy import parts
+    from kryptondb.executor import calibrate
     from kryptondb.optimizer.cost import Rates
     from tests.end_to_end.networks import small_network
 

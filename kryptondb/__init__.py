@@ -10,6 +10,8 @@ Importing this package is light: torch and pyarrow are imported by the first sta
 
 from __future__ import annotations
 
+import os as _os
+import sys as _sys
 from typing import TYPE_CHECKING
 
 from kryptondb.errors import (
@@ -27,12 +29,15 @@ from kryptondb.errors import (
 from kryptondb.result import Result
 from kryptondb.session import Session, connect
 from kryptondb.version import __version__
-from kryptondb.waiting import wait_asleep
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-wait_asleep()
+# Asks OpenMP, before torch loads it, to let threads that have nothing to do sleep; a policy that is set already stays.
+# By default they spin: where another process wants one of the cores, the thread that holds the others up then waits for
+# a core that the others burn, and one busy neighbor on two cores makes a query twenty times slower.
+if "torch" not in _sys.modules:
+    _os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

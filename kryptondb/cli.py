@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from kryptondb.ending import Ended, told_to_end
+from kryptondb.copy.writers import FORMATS
 from kryptondb.errors import Error, ExecutionError, NondeterministicModel, ParseError, SkippedImages
 from kryptondb.files.endings import ENDINGS, format_of, suggested_path
+from kryptondb.files.paths import expanded
 from kryptondb.options.words import FORMULAS
-from kryptondb.paths import expanded
-from kryptondb.plain_text import message_line, plain
-from kryptondb.writers import FORMATS
+from kryptondb.process.ending import Ended, told_to_end
+from kryptondb.text.plain_text import message_line, plain
 
 if TYPE_CHECKING:
+    from kryptondb.copy.output import Output
     from kryptondb.grammar.statements import Statement
-    from kryptondb.output import Output
     from kryptondb.session import Session
 
 _DESCRIPTION = "Which parts of this image made the network say that? Asked as a query."
@@ -205,8 +205,8 @@ def _run_sources(
     sources: Sequence[tuple[str, str]], database: str | None, bindings: dict[str, object], way: _Way
 ) -> int:
     """Runs everything in order. A text is parsed, with its errors, before its first statement runs."""
-    from kryptondb.arguments import check_all_used
-    from kryptondb.output import no_output, output_to
+    from kryptondb.copy.output import no_output, output_to
+    from kryptondb.options.arguments import check_all_used
     from kryptondb.session import connect, parse
 
     scripts = [(text, list(parse(text))) for text in (_read(kind, value) for kind, value in sources)]
@@ -234,7 +234,7 @@ def _run_sources(
                     session.refuse_target(way.path)  # of models that were made meanwhile
         finally:
             if failures:
-                from kryptondb.display import failures_text
+                from kryptondb.show.display import failures_text
 
                 print(failures_text(failures), file=sys.stderr)
         return 1 if failures else 0
@@ -310,8 +310,8 @@ def _read(kind: str, value: str) -> str:
 
 def _parameter(text: str) -> tuple[str, object]:
     """`name=value` as the pair; argparse reports a ValueError's sibling as a usage error."""
-    from kryptondb.arguments import value_of
     from kryptondb.grammar import parse_literal
+    from kryptondb.options.arguments import value_of
 
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"\w+", name.lstrip("$")):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from kryptondb.plain_text import QUOTED, covered, message_line, plain_line, shortened
+from kryptondb.text.plain_text import QUOTED, covered, message_line, plain_line, shortened
 
 #: How much of a line a message shows.
 _LINE = 120

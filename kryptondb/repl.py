@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.ending import Ended
+from kryptondb.copy.output import standard_output
 from kryptondb.options.words import FORMULAS
-from kryptondb.output import standard_output
-from kryptondb.plain_text import covered
+from kryptondb.process.ending import Ended
 from kryptondb.prompt.lines import is_complete
 from kryptondb.prompt.shell import Shell
+from kryptondb.text.plain_text import covered
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -44,7 +44,7 @@ def run_prompt(
 
 def converse(shell: Shell, prompt: PromptSession[str]) -> int:
     """Asks and answers until told to leave. Ctrl-C at the prompt clears the line."""
-    from kryptondb.screen import Terminal
+    from kryptondb.show.screen import Terminal
 
     while not shell.leaving:
         try:

@@ -13,8 +13,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kryptondb.errors import BindError, SkippedImages, warn
-from kryptondb.failures import Failures
-from kryptondb.plain_text import MESSAGE, plain, plain_line, shortened
+from kryptondb.show.failures import Failures
+from kryptondb.text.plain_text import MESSAGE, plain, plain_line, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from kryptondb.executor import ImageFailure, Stats
-    from kryptondb.notebook import Pictures
     from kryptondb.optimizer.physical import PhysicalPlan
+    from kryptondb.show.notebook import Pictures
 
 
 class Run(Protocol):
@@ -195,7 +195,7 @@ class Result:
 
     def df(self) -> pd.DataFrame:
         """All rows as a pandas data frame; each heat map is a two-dimensional numpy array."""
-        from kryptondb.values import is_tensor, require_pandas, tensors
+        from kryptondb.show.values import is_tensor, require_pandas, tensors
 
         require_pandas()
         table = self.arrow()
@@ -235,7 +235,7 @@ class Result:
         """
         import numpy as np
 
-        from kryptondb.values import is_tensor, tensors
+        from kryptondb.show.values import is_tensor, tensors
 
         if skipped not in ("drop", "nan"):
             raise BindError(f"skipped cannot be {skipped!r}", hint="It is 'drop' or 'nan'.")
@@ -274,8 +274,8 @@ class Result:
         """Prints the result, heat maps in colour on a terminal, and the images that were left out."""
         import sys
 
-        from kryptondb.display import failures_text, show
-        from kryptondb.screen import Terminal
+        from kryptondb.show.display import failures_text, show
+        from kryptondb.show.screen import Terminal
 
         self._warned = True  # they are listed below
         show(self, sys.stdout, Terminal.of(sys.stdout), max_rows=40)
@@ -315,8 +315,8 @@ class Result:
             return
         import io
 
-        from kryptondb.display import show
-        from kryptondb.screen import Terminal
+        from kryptondb.show.display import show
+        from kryptondb.show.screen import Terminal
 
         text = io.StringIO()
         show(self, text, Terminal(None, None, False), max_rows=20)
@@ -324,12 +324,12 @@ class Result:
 
     def _repr_html_(self) -> str:
         self._warned = True  # it lists what was skipped
-        from kryptondb.notebook import html
+        from kryptondb.show.notebook import html
 
         return html(self)
 
     def _repr_png_(self) -> bytes | None:
-        from kryptondb.notebook import first_picture
+        from kryptondb.show.notebook import first_picture
 
         return first_picture(self)
 

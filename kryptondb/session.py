@@ -9,7 +9,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.arguments import (
+from kryptondb.errors import BindError, CatalogError, Error, ExecutionError, ModelError, at
+from kryptondb.options.arguments import (
     Parameters,
     bindings_for,
     bindings_of,
@@ -17,19 +18,18 @@ from kryptondb.arguments import (
     text_of,
     value_of,
 )
-from kryptondb.display import spoken_seconds, spoken_size
-from kryptondb.errors import BindError, CatalogError, Error, ExecutionError, ModelError, at
-from kryptondb.notebook import Pictures
 from kryptondb.options.reference import documented
 from kryptondb.options.tables import MODEL
-from kryptondb.plain_text import plain_line
-from kryptondb.progress import waiting
+from kryptondb.process.torch_state import own_torch_state
 from kryptondb.result import Result, Rows
-from kryptondb.running import Watched
-from kryptondb.status import status_line, status_row
-from kryptondb.tables import counted
-from kryptondb.torch_state import own_torch_state
-from kryptondb.values import table_of
+from kryptondb.show.display import spoken_seconds, spoken_size
+from kryptondb.show.notebook import Pictures
+from kryptondb.show.progress import waiting
+from kryptondb.show.status import status_line, status_row
+from kryptondb.show.tables import counted
+from kryptondb.show.values import table_of
+from kryptondb.statements.running import Watched
+from kryptondb.text.plain_text import plain_line
 
 if TYPE_CHECKING:
     import torch
@@ -90,9 +90,9 @@ class Session:
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        from kryptondb.calibration import Calibration
         from kryptondb.catalog import Catalog, ModelStore, Settings
-        from kryptondb.profiles import Profiles
+        from kryptondb.statements.calibration import Calibration
+        from kryptondb.statements.profiles import Profiles
 
         self.catalog = Catalog(path)
         self.models = ModelStore(self.catalog)
@@ -211,7 +211,7 @@ class Session:
 
         That is the database, a file of one of its models, a script, or a picture that one of the statements reads.
         """
-        from kryptondb.overwriting import refuse_database, refuse_files, refuse_sources
+        from kryptondb.files.overwriting import refuse_database, refuse_files, refuse_sources
 
         refuse_database(path, self.catalog.path)
         refuse_files(path, self._kept())
@@ -251,8 +251,8 @@ class Session:
         return Result.of_run(rows, plan=plan, message=text, document=text if as_json else None)
 
     def _copy(self, copy: Copy, bindings: Mapping[str, object]) -> Result:
-        from kryptondb.atomic import is_stream, target_of
-        from kryptondb.executor.sinks import copy_to
+        from kryptondb.copy.sinks import copy_to
+        from kryptondb.files.atomic import is_stream, target_of
         from kryptondb.options.reader import given_in
 
         path = text_of(copy.path, bindings, "the path of COPY")
@@ -312,8 +312,8 @@ class Session:
         return Result.of_rows(self.profiles.table())
 
     def _calibrate(self, calibrate: Calibrate, _: Mapping[str, object]) -> Result:
-        from kryptondb.calibration import device_name
         from kryptondb.optimizer.layers import layer_shapes
+        from kryptondb.statements.calibration import device_name
 
         self.catalog.check_writable()
         device = self.settings.resolved_device()
@@ -349,7 +349,7 @@ class Session:
         return networks, left_out
 
     def _analyze(self, statement: Analyze, bindings: Mapping[str, object]) -> Result:
-        from kryptondb.analysis import analyze
+        from kryptondb.statements.analyze import analyze
 
         self.catalog.check_writable()
         return analyze(self, statement, bindings, self._plan)
@@ -386,8 +386,8 @@ class Session:
             )
 
     def _profile(self, fingerprint: str, shape: Mapping[str, Any], device: str) -> Profile | None:
-        from kryptondb.calibration import device_key
         from kryptondb.catalog import ProfileKey
+        from kryptondb.statements.calibration import device_key
 
         return self.profiles.find(ProfileKey(fingerprint, shape, device_key(device)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from kryptondb.executor import Progress
-from kryptondb.progress import ProgressLine, clock_time, progress_line, waiting
+from kryptondb.show.progress import ProgressLine, clock_time, progress_line, waiting
 from tests.patience import PATIENCE, until
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from kryptondb.copy.writers import write_arrow, write_csv, write_json
 from kryptondb.result import Result
-from kryptondb.values import plain_column
-from kryptondb.writers import write_arrow, write_csv, write_json
+from kryptondb.show.values import plain_column
 from tests.test_result import MAPS, FakeRun, maps_batch
 
 PREDICTION = pa.array(

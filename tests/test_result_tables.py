@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kryptondb.display import caption, failures_text, show, spoken_seconds, spoken_size
 from kryptondb.result import Result
-from kryptondb.screen import Terminal
-from kryptondb.tables import TablePrinter
-from kryptondb.values import shown, shown_float
+from kryptondb.show.display import caption, failures_text, show, spoken_seconds, spoken_size
+from kryptondb.show.screen import Terminal
+from kryptondb.show.tables import TablePrinter
+from kryptondb.show.values import shown, shown_float
 
 PIPE = Terminal(None, None, False)
 

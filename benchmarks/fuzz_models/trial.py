@@ -14,7 +14,7 @@ from benchmarks.fuzz_models.damage import Case
 from benchmarks.fuzz_models.originals import QUERY, network, picture
 from kryptondb.catalog import build_model, sizes
 from kryptondb.catalog.weights import load_state, read_state
-from kryptondb.executor import manifest
+from kryptondb.copy import manifest
 
 TAKEN, REFUSED = "taken", "refused"
 SAME = 1e-4  # largest difference of an answer that is the same, relative to the scores

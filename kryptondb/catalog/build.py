@@ -13,9 +13,9 @@ from kryptondb.catalog.model import Model, count_classes, fingerprint, freeze, p
 from kryptondb.catalog.options import ModelOptions
 from kryptondb.catalog.preprocessing import with_options
 from kryptondb.errors import BindError, ModelError, did_you_mean
+from kryptondb.files.paths import absolute
 from kryptondb.options.words import WEIGHT_WORDS
-from kryptondb.paths import absolute
-from kryptondb.torch_state import building
+from kryptondb.process.torch_state import building
 
 if TYPE_CHECKING:
     import torch

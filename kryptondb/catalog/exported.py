@@ -31,7 +31,7 @@ from kryptondb.catalog.program_check import (
 from kryptondb.errors import ModelError
 from kryptondb.files.regular import check_regular
 from kryptondb.options.tables import PREPROCESS_OPTIONS, SCORE_OPTIONS
-from kryptondb.torch_state import building
+from kryptondb.process.torch_state import building
 
 if TYPE_CHECKING:
     import torch

@@ -35,8 +35,8 @@ from kryptondb.errors import (
     one_line,
     warn,
 )
-from kryptondb.plain_text import printable
-from kryptondb.torch_state import building
+from kryptondb.process.torch_state import building
+from kryptondb.text.plain_text import printable
 
 if TYPE_CHECKING:
     import torch

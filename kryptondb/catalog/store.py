@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from kryptondb.catalog import rows
 from kryptondb.catalog.rows import MOST_ROWS, MOST_VALUE, Table
 from kryptondb.errors import BindError, CatalogError
+from kryptondb.files.paths import expanded, unusable
 from kryptondb.files.regular import NotRegular, check_regular, open_regular
 from kryptondb.files.schema import Unfit, shown
-from kryptondb.paths import expanded, unusable
 
 if TYPE_CHECKING:
     from typing_extensions import Self

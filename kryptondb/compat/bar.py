@@ -8,8 +8,8 @@ from contextlib import suppress
 from types import TracebackType
 
 from kryptondb.executor.stats import Progress
-from kryptondb.notebook_progress import in_notebook
-from kryptondb.progress import ProgressLine, clock_time, progress_line
+from kryptondb.show.notebook_progress import in_notebook
+from kryptondb.show.progress import ProgressLine, clock_time, progress_line
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _CELLS = 10

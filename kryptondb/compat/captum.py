@@ -32,7 +32,7 @@ from kryptondb.compat.question import question_of
 from kryptondb.compat.traced import Tracer
 from kryptondb.errors import UnsupportedError
 from kryptondb.executor.attribution import averaged
-from kryptondb.plain_text import plain
+from kryptondb.text.plain_text import plain
 
 __all__ = ["Occlusion"]
 

@@ -10,7 +10,7 @@ import torch
 
 from kryptondb.compat.patience import Patience
 from kryptondb.compat.traced import Traced, Tracer
-from kryptondb.torch_state import leaves_numbers_alone
+from kryptondb.process.torch_state import leaves_numbers_alone
 
 Found = TypeVar("Found")
 

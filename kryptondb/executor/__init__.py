@@ -4,14 +4,13 @@
     for batch in execution.batches(): ...
 
 `run` turns the plan's nodes into stages; `occlusion` opens pictures and asks the experiment for cells; `heatmaps`,
-`relational` and `aggregates` work on the rows; `sinks` writes them to files. The physical operators (how cells are
-computed) are in `operators`, the experiment that they serve in `experiment`.
+`relational` and `aggregates` work on the rows. The physical operators (how cells are computed) are in `operators`, the
+experiment that they serve in `experiment`.
 """
 
 from __future__ import annotations
 
 from kryptondb.executor.run import Execution, execute
-from kryptondb.executor.sinks import CopyReport, copy_to
 from kryptondb.executor.stats import ImageFailure, Progress, Stats
 
-__all__ = ["CopyReport", "Execution", "ImageFailure", "Progress", "Stats", "copy_to", "execute"]
+__all__ = ["Execution", "ImageFailure", "Progress", "Stats", "execute"]

@@ -20,7 +20,7 @@ from kryptondb.network import Axes
 from kryptondb.network.steadiness import same_random_numbers_after
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS
-from kryptondb.torch_state import own_torch_state
+from kryptondb.process.torch_state import own_torch_state
 
 # Read windows of one run, the height and width of what each computes, and the most operations of one run: a layer with
 # more of them keeps a device busy with fewer windows.

@@ -18,8 +18,8 @@ from kryptondb.errors import ExecutionError
 from kryptondb.executor.pieces import BATCH_ROWS, ImageAnswer, Scores
 from kryptondb.executor.row_memory import RowMemory
 from kryptondb.network import Grid
-from kryptondb.optimizer.units import bytes_text
 from kryptondb.optimizer.workload import Runs, mask_of_runs
+from kryptondb.text.units import bytes_text
 
 _SCORES, _CELLS = "the scores of one image", "the cells of one image"
 _BLOCK = 1 << 24  # bytes

@@ -27,7 +27,7 @@ from kryptondb.network.steadiness import same_random_numbers_after, why_differs
 from kryptondb.optimizer.cost import BASE
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import ELEMENT_BYTES, REDUCED_PRECISIONS, Runs, mask_of_runs
-from kryptondb.torch_state import own_torch_state
+from kryptondb.process.torch_state import own_torch_state
 
 if TYPE_CHECKING:
     from kryptondb.catalog import Model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kryptondb.errors import ExecutionError
 from kryptondb.optimizer.physical import PhysicalPlan
-from kryptondb.optimizer.units import bytes_text
+from kryptondb.text.units import bytes_text
 
 #: The part of the limit that rows may have at least: a plan's own memory gives way by as much, or more.
 _LEAST = 4

@@ -38,7 +38,7 @@ from kryptondb.optimizer.physical import (
     Sort,
     column_name,
 )
-from kryptondb.torch_state import is_as_own, own_torch_state
+from kryptondb.process.torch_state import is_as_own, own_torch_state
 
 if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore

@@ -17,7 +17,7 @@ from kryptondb.errors import ParseError, Position, did_you_mean
 from kryptondb.grammar import statements as s
 from kryptondb.grammar.scanner import Places
 from kryptondb.grammar.words import AGGREGATES, FUNCTIONS, MAX_ITEMS, MISSING, TABLE_FILES, TYPES
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 LARGEST_INTEGER = 2**63 - 1
 

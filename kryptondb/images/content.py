@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from kryptondb.errors import ImageError
+from kryptondb.files.paths import unusable
 from kryptondb.files.regular import NotRegular, open_regular
-from kryptondb.paths import unusable
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 MAX_PICTURE_BYTES = 1 << 40  # a volume or whole slide may be large; what is read of it is bounded by its reader
 

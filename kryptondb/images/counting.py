@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kryptondb.errors import ImageError
+from kryptondb.files.paths import expanded
 from kryptondb.images import remote
 from kryptondb.images.folders import Unreadable, is_folder, walk
 from kryptondb.images.sources import find_images
-from kryptondb.paths import expanded
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 MOST = 100_000
 SECONDS = 1.0

@@ -15,7 +15,7 @@ from kryptondb.errors import ImageError
 from kryptondb.images.content import file_content, suffix_of
 from kryptondb.images.decode import SUFFIXES
 from kryptondb.images.dicom_header import SIGNATURE_END, is_dicom
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 
 @dataclass(frozen=True)

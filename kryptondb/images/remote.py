@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from kryptondb.errors import ImageError
+from kryptondb.files.paths import scheme_of
 from kryptondb.images.content import BytesContent, suffix_of
-from kryptondb.paths import scheme_of
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

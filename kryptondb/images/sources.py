@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from kryptondb.errors import ImageError, did_you_mean
+from kryptondb.files.paths import expanded
 from kryptondb.images import remote, table_files
 from kryptondb.images.arrays import from_array
 from kryptondb.images.content import BytesContent, FileContent
@@ -27,8 +28,7 @@ from kryptondb.images.levels import Window
 from kryptondb.images.part import WHOLE, Part, split_fragment
 from kryptondb.images.picture import Picture
 from kryptondb.images.samples import PREFIX, sample_path
-from kryptondb.paths import expanded
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 
 @dataclass(frozen=True)

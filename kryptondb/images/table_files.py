@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kryptondb.errors import ImageError, did_you_mean
 from kryptondb.files.endings import ENDINGS
+from kryptondb.files.paths import is_file_address
 from kryptondb.images import remote, table_rows, table_sizes
 from kryptondb.images.content import file_content, suffix_of
 from kryptondb.images.folders import Unreadable, is_folder
 from kryptondb.images.part import asked_for
 from kryptondb.options.tables import TABLE_FRAGMENTS
-from kryptondb.paths import is_file_address
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,9 +11,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from kryptondb.plain_text import plain_line
 from kryptondb.prompt.completer import StatementCompleter
 from kryptondb.session import Session
+from kryptondb.text.plain_text import plain_line
 
 _LINE = re.compile(r"(?:^\s*|=\s*)%occlude\s(.*)$")
 _CELL = re.compile(r"%%occlude\b")

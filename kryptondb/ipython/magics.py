@@ -11,9 +11,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.display import display
 
-from kryptondb.arguments import key_of, parameters_in
 from kryptondb.errors import BindError, Error
 from kryptondb.grammar.statements import Statement
+from kryptondb.options.arguments import key_of, parameters_in
 from kryptondb.result import Result
 from kryptondb.session import Session, connect, parse
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from kryptondb.atomic import atomic_file
+from kryptondb.files.atomic import atomic_file
 from kryptondb.files.schema import Unfit, from_json
 from kryptondb.files.tensors import ALIGNMENT, MOST_HEADER, header_of, open_tensors
 from kryptondb.network.graph import Network

@@ -18,7 +18,7 @@ from kryptondb.network.importer import Importer
 from kryptondb.network.mixing import mixes_in_graph, mixes_when_run
 from kryptondb.network.node import Node
 from kryptondb.network.steadiness import asked_twice, same_random_numbers_after
-from kryptondb.torch_state import building, own_torch_state
+from kryptondb.process.torch_state import building, own_torch_state
 
 
 def trace(module: torch.nn.Module, input_shape: tuple[int, int, int], activation: str = "softmax") -> Network:

@@ -16,8 +16,8 @@ from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.logical import Hints
 from kryptondb.optimizer.operator import Operator
 from kryptondb.optimizer.physical import Rejected
-from kryptondb.optimizer.units import bytes_text, seconds_text
 from kryptondb.optimizer.workload import Workload
+from kryptondb.text.units import bytes_text, seconds_text
 
 #: Full inference of every position, which all others are compared with.
 FULL = "full"

@@ -24,7 +24,7 @@ from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.within import Within
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
 from kryptondb.options.words import DEFAULT_CONFIDENCE
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 if TYPE_CHECKING:
     from kryptondb.network import Network

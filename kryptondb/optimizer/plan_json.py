@@ -9,7 +9,7 @@ from typing import Any
 
 from kryptondb.errors import Error, PlanError, did_you_mean
 from kryptondb.grammar.statements import Expression
-from kryptondb.plain_text import plain_json
+from kryptondb.text.plain_text import plain_json
 
 VERSION = 1
 

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 
 from kryptondb.optimizer.promise import samples_for_certainty
-from kryptondb.optimizer.units import seconds_text
+from kryptondb.text.units import seconds_text
 
 #: A batch gives at most one image in so many for more than the confidence needs: that makes the promise surer.
 _SHARE = 10

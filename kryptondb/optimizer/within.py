@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kryptondb.optimizer.units import seconds_text
+from kryptondb.text.units import seconds_text
 
 #: Plans that cannot stop run only where they are estimated to be done so many times sooner: of 20 plans 19 take less
 #: than so many times their estimate (`python -m benchmarks.cost_model`).

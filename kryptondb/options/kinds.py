@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kryptondb.files.paths import absolute
 from kryptondb.grammar.statements import AllClasses, TopK
 from kryptondb.grammar.words import quote_string
 from kryptondb.options.words import MIN_MEMORY
-from kryptondb.paths import absolute
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 _TIME_UNITS = {"second": 1, "sec": 1, "s": 1, "minute": 60, "min": 60, "m": 60, "hour": 3600, "h": 3600, "day": 86_400}
 _TIME_UNITS |= {f"{unit}s": seconds for unit, seconds in _TIME_UNITS.items() if len(unit) > 1}

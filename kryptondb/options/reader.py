@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from kryptondb.arguments import value_of
 from kryptondb.errors import BindError, Position
 from kryptondb.grammar import statements as s
+from kryptondb.options.arguments import value_of
 from kryptondb.options.option import Table
 
 

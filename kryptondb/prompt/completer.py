@@ -11,14 +11,14 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from kryptondb.errors import Error, ModelError
+from kryptondb.files.paths import expanded
 from kryptondb.grammar.completion import Context, ContextKind, context, expected_words
 from kryptondb.grammar.words import quote_identifier, quote_string
 from kryptondb.options import tables
 from kryptondb.options.option import Option
-from kryptondb.paths import expanded
-from kryptondb.plain_text import plain_line
 from kryptondb.prompt.lines import is_dot_command
 from kryptondb.prompt.shell import MODES
+from kryptondb.text.plain_text import plain_line
 
 if TYPE_CHECKING:
     from kryptondb.session import Session

@@ -8,13 +8,13 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
-from kryptondb.ending import Ended
 from kryptondb.errors import Error, did_you_mean
-from kryptondb.plain_text import message_line, plain
+from kryptondb.process.ending import Ended
 from kryptondb.prompt.lines import is_dot_command
+from kryptondb.text.plain_text import message_line, plain
 
 if TYPE_CHECKING:
-    from kryptondb.output import Output
+    from kryptondb.copy.output import Output
     from kryptondb.session import Session
 
 MODES = ("table", "json", "csv")
@@ -91,8 +91,8 @@ class Shell:
             self._complain(f"This is a mistake in KryptonDB, not in your statement ({type(problem).__name__}).")
 
     def _statements(self, text: str) -> None:
-        from kryptondb.display import failures_text, spoken_seconds
         from kryptondb.session import parse
+        from kryptondb.show.display import failures_text, spoken_seconds
 
         for statement in parse(text):
             began = time.perf_counter()

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kryptondb import writers
 from kryptondb.cli import main
+from kryptondb.copy import writers
 from kryptondb.images import sources
 
 Answer = tuple[int, str, str]

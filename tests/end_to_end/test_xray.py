@@ -13,10 +13,10 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 import kryptondb
-from kryptondb.output import Output
+from kryptondb.copy.output import Output
 from kryptondb.prompt.shell import Shell
 from kryptondb.repl import converse, prompt_session
-from kryptondb.screen import Terminal
+from kryptondb.show.screen import Terminal
 
 SCRIPT = """\
 CREATE MODEL model FROM torchvision('resnet18') WITH (weights => 'random', size => 64);

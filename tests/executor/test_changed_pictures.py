@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from kryptondb.copy.sinks import copy_to
 from kryptondb.errors import ImageError
-from kryptondb.executor import Progress, copy_to
+from kryptondb.executor import Progress
 from kryptondb.optimizer import physical as p
 from tests.executor.fakes import occlude, order, start
 
@@ -122,7 +123,7 @@ def test_the_header_of_a_dicom_file_is_its_pictures_too(tmp_path: Path) -> None:
 
 def test_a_notebook_says_that_a_picture_has_changed_since(tmp_path: Path) -> None:
     import kryptondb
-    from tests.test_names import Brightness
+    from tests.end_to_end.test_names import Brightness
 
     path = tmp_path / "scan.png"
     path.write_bytes(png(10))

@@ -9,8 +9,8 @@ import pytest
 
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.physical import Occlude
-from kryptondb.optimizer.units import seconds_text
 from kryptondb.optimizer.workload import Workload
+from kryptondb.text.units import seconds_text
 from tests.optimizer.conftest import Database, FakeIncremental
 
 SECOND = 30_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryptondb.optimizer.units import bytes_text, gflop_text, seconds_text
+from kryptondb.text.units import bytes_text, gflop_text, seconds_text
 
 
 @pytest.mark.parametrize(

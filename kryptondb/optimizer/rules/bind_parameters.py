@@ -10,7 +10,7 @@ from typing import Any
 
 from kryptondb.errors import BindError, did_you_mean
 from kryptondb.grammar.statements import Expression, In, ListLiteral, Literal, Node, Parameter, Select
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 #: Values of one list for IN: the statement that says so is still one that can be parsed.
 MAX_LIST = 20_000

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from kryptondb.arguments import value_of
 from kryptondb.errors import BindError, did_you_mean
 from kryptondb.grammar.statements import AllClasses, Column, Expression, ListLiteral, TopK
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.logical import LogicalPlan, Occlusion
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.tree import PlanNode
+from kryptondb.options.arguments import value_of
 from kryptondb.options.kinds import Whole
 from kryptondb.options.tables import OCCLUDE
-from kryptondb.plain_text import printable
+from kryptondb.text.plain_text import printable
 
 
 def resolve_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:

@@ -1,0 +1,1 @@
+"""Sinks of COPY and of the command line: where rows are written, and as what."""

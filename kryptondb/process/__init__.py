@@ -1,0 +1,1 @@
+"""What holds for the whole process: torch's settings while KryptonDB works, and signals that end it."""

@@ -1,0 +1,236 @@
+"""Progress of a running query: one line on a terminal or under a cell, only for what lasts, gone when done."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from kryptondb.show.notebook_progress import NotebookPlace, in_notebook
+from kryptondb.text.plain_text import plain_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from kryptondb.executor import Progress
+
+
+class ProgressLine:
+    """`scan.png  ▇▇▇▇▇▇▇   1,204/2,809 positions   412/s   0:04`, redrawn in place.
+
+    Call it with each `Progress` of the executor; `pause` before writing anything to the same terminal, `close` at the
+    end. Drawing happens in the calling thread only, at most ten times a second.
+
+    Args:
+        stream: where to draw; a terminal.
+        delay: seconds from the beginning until the line first appears.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, stream: TextIO, *, delay: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._delay = delay
+        self._clock = clock
+        self._began = clock()
+        self._drawn = float("-inf")
+        self._image: int | None = None
+        self._image_began = self._began
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Takes note of how far the query is."""
+        now = self._clock()
+        if progress.image_number != self._image:
+            self._image, self._image_began = progress.image_number, now
+        if now - self._began < self._delay or now - self._drawn < 0.1:
+            return
+        self._drawn = now
+        self._draw(progress, now)
+
+    def pause(self) -> None:
+        """Takes the line away until the next call."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def close(self) -> None:
+        """Takes the line away for good."""
+        self.pause()
+
+    @property
+    def visible(self) -> bool:
+        """Whether the line is on the screen now."""
+        return self._bar is not None
+
+    def _draw(self, progress: Progress, now: float) -> None:
+        elapsed = now - self._image_began
+        rate = progress.done / elapsed if elapsed > 0 else 0.0
+        left = (progress.total - progress.done) / rate if rate > 0 else None
+        facts = [f"{progress.done:,}/{progress.total:,} positions"]
+        if rate > 0:
+            facts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+        if left is not None:
+            facts.append(clock_time(left))
+        title = plain_line(progress.image)
+        if progress.images is None or progress.images > 1:
+            of = f"/{progress.images:,}" if progress.images is not None else ""
+            title = f"{progress.image_number:,}{of}  {title}"
+        self._show(title, progress, "   ".join(facts))
+
+    def _show(self, title: str, progress: Progress, facts: str) -> None:
+        if self._bar is None:
+            self._bar, self._task = self._new_bar()
+        assert self._task is not None
+        self._bar.update(self._task, total=progress.total, completed=progress.done, description=title, facts=facts)
+        self._bar.refresh()
+
+    def _new_bar(self) -> tuple[Bar, TaskID]:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+        from rich.table import Column
+
+        console = Console(file=self._stream, force_terminal=True, force_jupyter=False)
+        bar = Bar(
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", max_width=32)
+            ),
+            BarColumn(bar_width=30, style="bright_black", complete_style="cyan", finished_style="cyan"),
+            TextColumn("{task.fields[facts]}", markup=False, table_column=Column(no_wrap=True)),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        bar.start()
+        return bar, bar.add_task("", total=None, facts="")
+
+
+class NotebookLine(ProgressLine):
+    """The same under the running cell of a notebook."""
+
+    def __init__(self, *, delay: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(sys.stderr, delay=delay, clock=clock)
+        self._place = NotebookPlace()
+        self._shown = False
+
+    def pause(self) -> None:
+        """Takes the line away until the next call."""
+        self._place.clear()
+        self._shown = False
+
+    @property
+    def visible(self) -> bool:
+        """Whether the line stands under the cell now."""
+        return self._shown
+
+    def _show(self, title: str, progress: Progress, facts: str) -> None:
+        self._place.say(f"{title}  {facts}", progress.done / progress.total if progress.total else None)
+        self._shown = True
+
+
+class _Place(Protocol):
+    """Where one line of words stands until it is replaced or taken away."""
+
+    def say(self, text: str) -> None: ...
+    def clear(self) -> None: ...
+
+
+class _TerminalPlace:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._said = False
+
+    def say(self, text: str) -> None:
+        self._stream.write(f"\r{text}" + ("\x1b[K" if self._said else ""))
+        self._stream.flush()
+        self._said = True
+
+    def clear(self) -> None:
+        if self._said:
+            self._stream.write("\r\x1b[2K")
+            self._stream.flush()
+
+
+@contextmanager
+def waiting(
+    what: str, setting: object, stream: TextIO | None = None, *, delay: float = 1.0
+) -> Iterator[Callable[[str], None]]:
+    """Says on a terminal, or under a notebook's cell, what is being waited for; gone when it is done.
+
+    Yields a function that says something else from now on, such as how far it is.
+
+    Args:
+        what: what is being waited for.
+        setting: the setting `progress`; 'off' says nothing.
+        stream: where to, `sys.stderr` by default; one that is no terminal is told nothing.
+        delay: seconds until anything is said.
+    """
+    place = _place(setting, stream)
+    if place is None:
+        yield lambda _: None
+        return
+    lock = threading.Lock()
+    wanted, said = what, False
+    done = threading.Event()
+
+    def say() -> None:
+        nonlocal said
+        with lock:
+            if not done.is_set():
+                place.say(f"{plain_line(wanted)} ...")
+                said = True
+
+    def say_instead(text: str) -> None:
+        nonlocal wanted
+        wanted = text
+        if said:
+            say()
+
+    timer = threading.Timer(delay, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield say_instead
+    finally:
+        timer.cancel()
+        with lock:
+            done.set()
+            place.clear()
+
+
+def _place(setting: object, stream: TextIO | None) -> _Place | None:
+    if setting == "off":
+        return None
+    if stream is None and in_notebook():
+        return NotebookPlace()
+    stream = sys.stderr if stream is None else stream
+    return _TerminalPlace(stream) if stream is not None and stream.isatty() else None
+
+
+def clock_time(seconds: float) -> str:
+    """`0:06`, `12:40`, `1:02:03`."""
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def progress_line(setting: object, stream: TextIO | None = None) -> ProgressLine | None:
+    """The line that the setting `progress` asks for: 'auto' after a second, 'on' at once, 'off' never.
+
+    Whatever the setting, only a terminal or a notebook gets one.
+    """
+    if setting == "off":
+        return None
+    delay = 0.0 if setting == "on" else 1.0
+    if stream is None and in_notebook():
+        return NotebookLine(delay=delay)
+    stream = sys.stderr if stream is None else stream
+    return ProgressLine(stream, delay=delay) if stream is not None and stream.isatty() else None

@@ -1,0 +1,1 @@
+"""What `Session.run` does for each kind of statement."""

@@ -1,0 +1,254 @@
+"""ANALYZE: measures on sample images how near each recipe comes to the exact map, and remembers it image by image.
+
+The images are taken in an order that depends on their names alone and looks random, so that a budget that ends early
+leaves a sample of all of them. Each is remembered as soon as it is done: what was measured before somebody stops it
+stays, and running it again goes on with the images that are missing.
+
+With a budget, time goes where it can change what runs: after the first image of a profile those maps are left out
+whose every recipe is out of the question for any target that people ask for. The first image certifies no promise (see
+`optimizer.promise`), so that leaving recipes out for what they did on it takes nothing away from what is promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.catalog import ProfileKey, SampleRecord
+from kryptondb.catalog.profiles import MOST_SAMPLES
+from kryptondb.errors import ImageError, PlanError, Position, at
+from kryptondb.options.reader import bind
+from kryptondb.options.tables import ANALYZE, OCCLUDE
+from kryptondb.result import Result, Rows
+from kryptondb.show.display import spoken_seconds
+from kryptondb.show.progress import progress_line
+from kryptondb.show.tables import counted
+from kryptondb.statements.budget import Budget
+from kryptondb.statements.profiles import key_of, measured_of, profile_of, sample_of
+from kryptondb.statements.running import Owner
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kryptondb.executor import ImageFailure
+    from kryptondb.executor.profiling import Profiler
+    from kryptondb.grammar.statements import Analyze, Select
+    from kryptondb.images.picture import Picture
+    from kryptondb.images.sources import ImageSource
+    from kryptondb.optimizer.ladder import Pass
+    from kryptondb.optimizer.physical import Occlude, PhysicalPlan
+    from kryptondb.optimizer.recipe import Recipe
+
+
+def analyze(
+    owner: Owner,
+    statement: Analyze,
+    bindings: Mapping[str, object],
+    plan: Callable[[Select, Mapping[str, object]], PhysicalPlan],
+) -> Result:
+    """Runs the statement; answers one row a recipe.
+
+    Args:
+        plan: plans the query whose profile is wanted.
+
+    Raises:
+        BindError: an option or value that means nothing here, in its place.
+        PlanError: a network that no approximate operator can run, or a budget too short for a single image.
+    """
+    from kryptondb.images.sampling import sampling_order
+    from kryptondb.images.sources import find_images
+    from kryptondb.optimizer.recipe import recipes_on
+
+    given = bind(ANALYZE, statement.options, bindings, defaults=True)
+    with at(statement.position):
+        occlude = plan(_query(statement), bindings).occlude
+    assert occlude is not None
+    budget = Budget(given.get("budget"))
+    with owner.threads():
+        recipes = recipes_on(owner.rates(occlude.device), occlude.precision)
+        profiler, estimates = _profiler(owner, occlude, statement, recipes)
+        spec = occlude.input.spec if occlude.input.spec is not None else bindings[str(occlude.input.binding)]
+        named = list(spec) if isinstance(spec, tuple) else spec
+        sources = sampling_order(find_images(named, occlude.input.window, occlude.input.axes))
+        run = _Run(owner, key_of(occlude), profiler, budget, estimates)
+        try:
+            run.over(sources, recipes, given.name_position("budget"))
+        finally:
+            run.close()
+        return run.result(given["confidence"])
+
+
+class _Run:
+    """One run of the statement over its images."""
+
+    def __init__(
+        self, owner: Owner, key: ProfileKey, profiler: Profiler, budget: Budget, estimates: Mapping[Pass, float]
+    ) -> None:
+        self._owner, self._key, self._profiler, self._budget = owner, key, profiler, budget
+        self._estimates = estimates
+        self._off = 1.0  # times its estimate the last image took
+        self._line = progress_line(owner.settings.get("progress"))
+        self._failures: list[ImageFailure] = []
+        self._new = self._known = self._left = 0
+        self._ended = ""
+
+    def over(self, sources: Sequence[ImageSource], recipes: Sequence[Recipe], position: Position | None) -> None:
+        """Measures the images that the profile lacks, as far as the budget goes.
+
+        Args:
+            position: of the budget in the text.
+
+        Raises:
+            PlanError: it does not go as far as the first of them.
+        """
+        from kryptondb.executor import ImageFailure
+        from kryptondb.executor.asking import load_picture
+        from kryptondb.images.sampling import content_hash
+        from kryptondb.optimizer.ladder import worthwhile
+
+        known = {sample.image: sample for sample in self._owner.profiles.store.samples(self._key)}
+        stops = len(sources) == 1 or self._owner.settings.get("on_error") == "stop"
+        for number, source in enumerate(sources, start=1):
+            wanted = list(recipes)
+            if self._budget.seconds is not None and known:
+                first = next(iter(known.values()))
+                wanted = worthwhile(measured_of(first), first.seconds, recipes)
+            try:
+                picture = load_picture(source)
+                image = content_hash(picture)
+                if image in known and set(wanted) <= set(measured_of(known[image])):
+                    self._known += 1
+                    continue
+                if image not in known and len(known) >= MOST_SAMPLES:
+                    self._ended = f"left out: a profile of {MOST_SAMPLES:,} images is large enough"
+                elif not self._budget.allows(expected := self._off * self._estimate(wanted)):
+                    if not self._new:
+                        given = spoken_seconds(self._budget.seconds or 0.0)
+                        raise PlanError(
+                            f"a budget of {given} is too short for a single image",
+                            position=position,
+                            hint=f"One is estimated to take {spoken_seconds(expected)}.",
+                        )
+                    self._ended = "left when the budget was used up: run it again to go on"
+                if self._ended:
+                    self._left = len(sources) - number + 1
+                    return
+                known[image] = self._measure(picture, image, wanted, number, len(sources))
+            except ImageError as error:
+                if stops:
+                    raise
+                self._failures.append(ImageFailure(source.name, error.message))
+
+    def close(self) -> None:
+        """Takes the progress line away."""
+        if self._line is not None:
+            self._line.close()
+
+    def result(self, confidence: float) -> Result:
+        """One row a recipe, and what was done in a sentence."""
+        samples = self._owner.profiles.store.samples(self._key)
+        rows = Rows(table_of_recipes(samples, confidence), errors=tuple(self._failures))
+        return Result.of_run(rows, note=self._note())
+
+    def _measure(
+        self, picture: Picture, image: str, recipes: Sequence[Recipe], number: int, images: int
+    ) -> SampleRecord:
+        from kryptondb.executor import Progress
+
+        def progress(done: int, total: int) -> None:
+            if self._line is not None:
+                self._line(Progress(picture.name, done, total, number, images))
+
+        before = self._budget.used
+        found = self._profiler.measure(picture, recipes, progress)
+        sample = sample_of(image, picture.name, found)
+        self._owner.profiles.store.put(self._key, sample)
+        self._off = (self._budget.used - before) / self._estimate(recipes)
+        self._new += 1
+        return sample
+
+    def _estimate(self, recipes: Sequence[Recipe]) -> float:
+        """Seconds of all maps that recipes need of an image, the exact one included."""
+        from kryptondb.optimizer.ladder import EXACT, maps_beside
+
+        return sum(self._estimates[each] for each in (EXACT, *maps_beside(recipes)))
+
+    def _note(self) -> str:
+        parts = [f"{self._key.model}: {counted(self._new, 'image')} analyzed in {spoken_seconds(self._budget.used)}"]
+        if self._known:
+            parts.append(f"{self._known:,} known before")
+        if self._left:
+            parts.append(f"{self._left:,} {self._ended}")
+        return ", ".join(parts)
+
+
+def table_of_recipes(samples: Sequence[SampleRecord], confidence: float) -> pa.Table:
+    """One row a recipe, the slowest first, below one for the exact map."""
+    import numpy as np
+    import pyarrow as pa
+
+    from kryptondb.optimizer.promise import lower_bound
+
+    names = ("recipe", "images", "median_ssim", "worst_ssim", f"bound_{confidence:g}", "seconds", "times_exact")
+    kinds = (pa.string(), pa.int64(), *(pa.float64(),) * 5)
+    profile = profile_of(samples)
+    rows: list[tuple[Any, ...]] = []
+    if profile is not None:
+        exact = float(np.median(profile.exact_seconds))
+        for column, recipe in enumerate(profile.recipes):
+            ssims, seconds = profile.samples[:, column], float(np.median(profile.seconds[:, column]))
+            bound = lower_bound(ssims, confidence)
+            spread = float(np.median(ssims)), float(ssims.min()), bound
+            rows.append((str(recipe), profile.images, *spread, seconds, exact / seconds))
+        rows.sort(key=lambda row: -row[-2])
+        rows.insert(0, ("exact", profile.images, 1.0, 1.0, 1.0, exact, 1.0))
+    columns = [pa.array([row[index] for row in rows], kind) for index, kind in enumerate(kinds)]
+    return pa.Table.from_arrays(columns, names=list(names))
+
+
+def _query(statement: Analyze) -> Select:
+    """The query that a profile is measured for."""
+    from kryptondb.grammar import statements as s
+
+    model = s.Column(statement.model, position=statement.position)
+    options = tuple(option for option in statement.options if option.name in OCCLUDE)
+    source = s.TableFunction("occlude", (model, statement.images), options, position=statement.position)
+    return s.Select((s.SelectItem(s.HeatMap()),), source)
+
+
+def _profiler(
+    owner: Owner, occlude: Occlude, statement: Analyze, recipes: Sequence[Recipe]
+) -> tuple[Profiler, dict[Pass, float]]:
+    """What measures recipes on an image, and the seconds that each map of it is estimated to take."""
+    from kryptondb.executor.occlusion import set_up_experiment
+    from kryptondb.executor.profiling import Profiler, operators_for
+    from kryptondb.optimizer.ladder import EXACT
+    from kryptondb.optimizer.workload import Workload
+
+    model, network, rates = (
+        owner.models.get(occlude.model),
+        owner.models.network(occlude.model),
+        owner.rates(occlude.device),
+    )
+    if network.unsteady is not None:
+        raise PlanError(
+            f"{occlude.model} has no exact map to measure others by: {network.unsteady}", position=statement.position
+        )
+    classes = occlude.classes.count(network.classes)
+    workload = Workload(network, occlude.grid, None, classes, occlude.device, occlude.memory_limit, occlude.precision)
+    operators = operators_for(recipes, workload, rates)
+    if not operators:
+        reason = f"it could not be traced ({network.failure})" if network.failure else "it only runs as a whole"
+        raise PlanError(
+            f"no approximate operator can run {occlude.model}: {reason}",
+            position=statement.position,
+            hint="Every query of it runs exactly, and needs no profile.",
+        )
+    estimates = {EXACT: occlude.operator.estimate(workload, rates.in_precision(occlude.precision)).seconds}
+    for each, operator in operators.items():
+        precision = each.precision or occlude.precision
+        part = replace(workload, precision=precision)
+        estimates[each] = operator.estimate(part, rates.in_precision(precision)).seconds
+    experiment = set_up_experiment(occlude, model, owner.models)
+    return Profiler(experiment, operators), estimates

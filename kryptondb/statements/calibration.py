@@ -1,0 +1,154 @@
+"""What a database knows of this machine's speed: measured when it is first asked, anew by CALIBRATE, and remembered."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.catalog import Catalog, LayerRecord
+from kryptondb.errors import CatalogError
+from kryptondb.show.tables import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
+
+
+class Calibration:
+    """The rates of this machine's devices, kept in a catalog.
+
+    A device is known by its name, by how many threads work on it where it is the processor, and by the machine.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known: dict[str, Rates] = {}
+
+    def rates(self, device: str) -> Rates:
+        """How fast a torch device is with torch's number of threads; measured where it was not yet."""
+        from kryptondb.optimizer.cost import Rates
+
+        key = device_key(device)
+        if key not in self._known:
+            general = self._catalog.rates(key)
+            if general is None or "reduced" not in general:  # an older version did not measure that
+                general = _general(device)
+                with suppress(CatalogError):  # where it cannot be written, it is measured again another time
+                    self._catalog.put_rates(key, general)
+            general.pop("measured", None)
+            general["reduced"] = tuple((name, rate) for name, rate in general.get("reduced", ()))
+            layers = tuple(_layer_rate(record) for record in self._catalog.layer_rates(key))
+            self._known[key] = Rates(**general, layers=layers)
+        return self._known[key]
+
+    def measure(
+        self,
+        device: str,
+        shapes: Iterable[LayerShape],
+        *,
+        in_general: bool,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Measures the shapes of layers anew, and what is known of every layer too where that is wanted.
+
+        Each rate is remembered at once, so that what was measured stays when somebody stops it.
+        """
+        from kryptondb.executor.calibrate import measure_layers
+
+        key = device_key(device)
+        self._catalog.forget_damaged_rates()
+        if in_general:
+            self._known.pop(key, None)
+            self._catalog.put_rates(key, _general(device))
+        general = self.rates(device)
+        faster = [name for name, rate in general.reduced if rate > general.flops_per_second]
+        self._known.pop(key, None)  # what is measured now is read when rates are asked for again
+        for rate in measure_layers(shapes, device, progress, faster):
+            shape = dataclasses.asdict(rate.shape)
+            self._catalog.put_layer_rate(key, LayerRecord(shape, rate.algorithm, rate.flops_per_second, _now()))
+
+    def table(self) -> pa.Table:
+        """SHOW CALIBRATION: what is remembered of this machine, what holds for every layer first."""
+        import pyarrow as pa
+
+        names = ("device", "layer", "algorithm", "rate", "unit", "measured")
+        rows: list[tuple[Any, ...]] = []
+        for key in self._catalog.devices():
+            device = key.removesuffix(machine_suffix())
+            if device != key:
+                rows += ((device, *row) for row in (*self._general_rows(key), *self._layer_rows(key)))
+        kinds = [pa.float64() if name == "rate" else pa.string() for name in names]
+        columns = [pa.array([row[index] for row in rows], kind) for index, kind in enumerate(kinds)]
+        return pa.Table.from_arrays(columns, names=list(names))
+
+    def _general_rows(self, key: str) -> list[tuple[Any, ...]]:
+        general = self._catalog.rates(key)
+        if general is None:
+            return []
+        measured = general.get("measured")
+        return [
+            ("generic convolution", "direct", general["flops_per_second"] / 1e9, "GFLOP/s", measured),
+            *(
+                (f"generic convolution, {precision}", "direct", rate / 1e9, "GFLOP/s", measured)
+                for precision, rate in general.get("reduced", ())
+            ),
+            ("copy", None, general["bytes_per_second"] / 1e9, "GB/s", measured),
+            ("gathering in the caches", None, general.get("cached_bytes_per_second", 0.0) / 1e9, "GB/s", measured),
+            ("operator call", None, general["seconds_per_call"] * 1e6, "microseconds", measured),
+            ("gather call", None, general.get("seconds_per_gather", 0.0) * 1e6, "microseconds", measured),
+        ]
+
+    def _layer_rows(self, key: str) -> list[tuple[Any, ...]]:
+        records = self._catalog.layer_rates(key)
+        rated = sorted(
+            ((_layer_rate(record), record.measured) for record in records),
+            key=lambda pair: (dataclasses.astuple(pair[0].shape), pair[0].algorithm),
+        )
+        return [
+            (str(rate.shape), rate.algorithm, rate.flops_per_second / 1e9, "GFLOP/s", measured)
+            for rate, measured in rated
+        ]
+
+
+def device_name(device: str) -> str:
+    """`cpu, 2 threads`, or `cuda` and the card's own name."""
+    import torch
+
+    if device == "cpu":
+        return f"cpu, {counted(torch.get_num_threads(), 'thread')}"
+    return f"{device}, {torch.cuda.get_device_name(device)}"
+
+
+def device_key(device: str) -> str:
+    """What a device's measurements are kept under: its name, and the machine's."""
+    return device_name(device) + machine_suffix()
+
+
+def machine_suffix() -> str:
+    """What the keys of this machine's devices end with."""
+    return f", {platform.node()}"
+
+
+def _general(device: str) -> dict[str, Any]:
+    """What holds for every layer, measured now, as the catalog keeps it."""
+    from kryptondb.executor.calibrate import measure
+
+    general = dataclasses.asdict(measure(device))
+    del general["layers"]
+    return {**general, "measured": _now()}
+
+
+def _layer_rate(record: LayerRecord) -> LayerRate:
+    from kryptondb.optimizer.cost import LayerRate, LayerShape
+
+    shape: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.layer.items()}
+    return LayerRate(LayerShape(**shape), record.algorithm, record.flops_per_second)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

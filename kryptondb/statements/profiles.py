@@ -1,0 +1,164 @@
+"""What a database knows of the quality of recipes: read for the planner, shown, and forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.catalog import Catalog, ProfileKey, ProfileStore, RecipeRecord, SampleRecord
+from kryptondb.catalog.profiles import MOST_SAMPLES
+from kryptondb.statements.calibration import device_key, machine_suffix
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kryptondb.executor.profiling import Measured, Sample
+    from kryptondb.optimizer.physical import Occlude
+    from kryptondb.optimizer.profile import Profile
+    from kryptondb.optimizer.recipe import Recipe
+
+#: SHOW PROFILES tells what keeps each of these with the confidence of a promise that names none.
+TARGETS = (0.8, 0.9, 0.95)
+
+
+class Profiles:
+    """The quality profiles in a catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.store = ProfileStore(catalog)
+
+    def find(self, key: ProfileKey) -> Profile | None:
+        """A profile, with the recipes that were measured on all of its images; None where nothing was."""
+        return profile_of(self.store.samples(key))
+
+    def remember(self, key: ProfileKey, sample: SampleRecord) -> None:
+        """Adds an image to a profile, unless that is large enough without it; of a known one no recipe is forgotten."""
+        known = {each.image: each for each in self.store.samples(key)}
+        older = known.get(sample.image)
+        if older is not None:
+            measured = measured_of(sample)
+            others = tuple(each for recipe, each in measured_of(older).items() if recipe not in measured)
+            sample = replace(sample, recipes=sample.recipes + others)
+        if older is not None or len(known) < MOST_SAMPLES:
+            self.store.put(key, sample)
+
+    def drop(self, model: str, fingerprint: str | None) -> int | None:
+        """See `ProfileStore.drop`."""
+        return self.store.drop(model, fingerprint)
+
+    def table(self) -> pa.Table:
+        """SHOW PROFILES: one row a model, shape of query and device."""
+        import pyarrow as pa
+
+        rows = [_row(key, profile) for key in self.store.known() if (profile := self.find(key)) is not None]
+        columns = [
+            *((name, pa.string()) for name in ("model", "patch", "stride", "fill", "class", "score", "device")),
+            *(("images", pa.int64()), ("recipes", pa.int64()), ("exact_seconds", pa.float64())),
+            *((f"ssim_{target:g}", pa.string()) for target in TARGETS),
+        ]
+        arrays = [pa.array([row[index] for row in rows], kind) for index, (_, kind) in enumerate(columns)]
+        return pa.Table.from_arrays(arrays, names=[name for name, _ in columns])
+
+
+def key_of(occlude: Occlude) -> ProfileKey:
+    """The profile that says what approximate answers of an experiment are worth."""
+    from kryptondb.optimizer.profile import query_shape
+
+    return ProfileKey(
+        occlude.fingerprint, query_shape(occlude, occlude.precision), device_key(occlude.device), occlude.model
+    )
+
+
+def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
+    """Samples as arrays, of the recipes that were measured on all of them; None where there are none.
+
+    A sample of which nothing can be used any more counts for nothing.
+    """
+    from kryptondb.optimizer.profile import Profile
+
+    found = [(sample, measured_of(sample)) for sample in samples]
+    of_this_version = [(sample, measured) for sample, measured in found if measured or not sample.recipes]
+    if not of_this_version:
+        return None
+    samples, measured = zip(*of_this_version, strict=True)
+    recipes = tuple(recipe for recipe in measured[0] if all(recipe in others for others in measured))
+    return Profile.of(recipes, measured, [sample.seconds for sample in samples])
+
+
+def measured_of(sample: SampleRecord) -> dict[Recipe, RecipeRecord]:
+    """The recipes of a sample that this version knows."""
+    return {recipe: each for each in sample.recipes if (recipe := recipe_of(each)) is not None}
+
+
+def sample_of(image: str, name: str, found: Sample) -> SampleRecord:
+    """What the catalog keeps of an image that was measured just now, of this hash and called so."""
+    recipes = tuple(record_of(each) for each in found.recipes)
+    measured = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return SampleRecord(image, name, found.seconds, measured, recipes)
+
+
+def record_of(measured: Measured) -> RecipeRecord:
+    """What the catalog keeps of a recipe on one image."""
+    from kryptondb.optimizer.recipe import RECONSTRUCTION
+
+    recipe = {**asdict(measured.recipe), "reconstruction": RECONSTRUCTION}
+    return RecipeRecord(recipe, measured.ssim, measured.seconds, measured.further)
+
+
+def recipe_of(record: RecipeRecord) -> Recipe | None:
+    """The recipe of a record; None for one that another version wrote, which made something else of it."""
+    from kryptondb.optimizer.recipe import RECONSTRUCTION, Recipe
+
+    values = dict(record.recipe)
+    if values.pop("reconstruction", None) != RECONSTRUCTION:
+        return None
+    try:
+        recipe = Recipe(**values)
+        hash(recipe)
+    except TypeError:
+        return None
+    return recipe
+
+
+def _row(key: ProfileKey, profile: Profile) -> tuple[Any, ...]:
+    import numpy as np
+
+    from kryptondb.optimizer.physical import ClassChoice
+
+    shape: Mapping[str, Any] = key.shape
+    chosen = shape["classes"]
+    sizes = [" x ".join(map(str, shape[name])) for name in ("patch", "stride")]
+    if "edges" in shape:
+        sizes[1] += f", edges {shape['edges']}"
+    if "window" in shape:
+        sizes[1] += ", window {:g}, {:g}".format(*shape["window"])
+    exact = float(np.median(profile.exact_seconds))
+    return (
+        key.model,
+        *sizes,
+        shape["fill"],
+        str(ClassChoice(chosen["kind"], chosen["k"], tuple(chosen["indices"]))),
+        shape["score"],
+        key.device.removesuffix(machine_suffix()),
+        profile.images,
+        len(profile.recipes),
+        exact,
+        *(_admitted(profile, target, exact) for target in TARGETS),
+    )
+
+
+def _admitted(profile: Profile, target: float, exact: float) -> str:
+    """What runs for a target: a recipe and how much faster it is than the exact map, or why there is none."""
+    import numpy as np
+
+    from kryptondb.options.words import DEFAULT_CONFIDENCE
+
+    admission = profile.admit(target, DEFAULT_CONFIDENCE)
+    if profile.images < admission.needed:
+        return f"needs {admission.needed} images"
+    if admission.recipe is None:
+        return "exact"
+    seconds = float(np.median(profile.seconds[:, admission.recipe]))
+    return f"{exact / seconds:.1f} x: {profile.recipes[admission.recipe]}"
