@@ -234,7 +234,7 @@ def _run_sources(
                     session.refuse_target(way.path)  # of models that were made meanwhile
         finally:
             if failures:
-                from kryptondb.show.display import failures_text
+                from kryptondb.show.terminal import failures_text
 
                 print(failures_text(failures), file=sys.stderr)
         return 1 if failures else 0

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from html import escape
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kryptondb.errors import BindError, SkippedImages, warn
-from kryptondb.show.failures import Failures
 from kryptondb.text.plain_text import MESSAGE, plain, plain_line, shortened
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from kryptondb.executor import ImageFailure, Stats
     from kryptondb.optimizer.physical import PhysicalPlan
     from kryptondb.show.notebook import Pictures
+
+    _ListOfFailures = list[ImageFailure]
+else:
+    _ListOfFailures = list
 
 
 class Run(Protocol):
@@ -274,8 +278,7 @@ class Result:
         """Prints the result, heat maps in colour on a terminal, and the images that were left out."""
         import sys
 
-        from kryptondb.show.display import failures_text, show
-        from kryptondb.show.screen import Terminal
+        from kryptondb.show.terminal import Terminal, failures_text, show
 
         self._warned = True  # they are listed below
         show(self, sys.stdout, Terminal.of(sys.stdout), max_rows=40)
@@ -315,8 +318,7 @@ class Result:
             return
         import io
 
-        from kryptondb.show.display import show
-        from kryptondb.show.screen import Terminal
+        from kryptondb.show.terminal import Terminal, show
 
         text = io.StringIO()
         show(self, text, Terminal(None, None, False), max_rows=20)
@@ -365,3 +367,31 @@ def _objects(values: list[Any]) -> np.ndarray:
     for index, value in enumerate(values):
         column[index] = value
     return column
+
+
+class Failures(_ListOfFailures):
+    """Which images were left out and why, in the order in which that was found out."""
+
+    def arrow(self) -> pa.Table:
+        """One row an image: its name, and why it was left out. Columns image and message, strings."""
+        import pyarrow as pa
+
+        columns = [[failure.image for failure in self], [failure.message for failure in self]]
+        return pa.table({"image": pa.array(columns[0], pa.string()), "message": pa.array(columns[1], pa.string())})
+
+    def df(self) -> pd.DataFrame:
+        """The same as a pandas data frame."""
+        from kryptondb.show.values import require_pandas
+
+        require_pandas()
+        return self.arrow().to_pandas()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The rows as an Arrow C stream."""
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
+    def _repr_html_(self) -> str:
+        """The table, for notebooks."""
+        cells = ((escape(plain_line(failure.image)), escape(plain_line(failure.message))) for failure in self)
+        rows = "".join(f"<tr><td>{image}</td><td>{message}</td></tr>" for image, message in cells)
+        return f"<table><thead><tr><th>image</th><th>message</th></tr></thead><tbody>{rows}</tbody></table>"

@@ -22,14 +22,13 @@ from kryptondb.options.reference import documented
 from kryptondb.options.tables import MODEL
 from kryptondb.process.torch_state import own_torch_state
 from kryptondb.result import Result, Rows
-from kryptondb.show.display import spoken_seconds, spoken_size
 from kryptondb.show.notebook import Pictures
 from kryptondb.show.progress import waiting
 from kryptondb.show.status import status_line, status_row
-from kryptondb.show.tables import counted
 from kryptondb.show.values import table_of
 from kryptondb.statements.running import Watched
 from kryptondb.text.plain_text import plain_line
+from kryptondb.text.units import bytes_text, counted, seconds_text
 
 if TYPE_CHECKING:
     import torch
@@ -264,7 +263,7 @@ class Session:
             rows = Rows(table_of(*status_row(path, report.written)), run.stats, run.errors)
             return Result.of_run(rows, plan=run.execution.plan, message=status_line(path, report.written))
         rows = Rows(table_of((), []), run.stats, run.errors)
-        what = f"{report.path}: {counted(report.rows, report.unit)}, {spoken_size(report.bytes)}"
+        what = f"{report.path}: {counted(report.rows, report.unit)}, {bytes_text(report.bytes)}"
         # Where the rows went on to somebody, as those of /dev/stdout, a sentence might come behind them.
         return Result.of_run(rows, plan=run.execution.plan, message="" if is_stream(target_of(path)) else what)
 
@@ -329,7 +328,7 @@ class Session:
             )
             name = device_name(device)
         what = f"{counted(len(shapes), 'layer shape')} of {counted(len(networks), 'model')}"
-        message = f"{name}: {what} measured in {spoken_seconds(time.perf_counter() - began)}"
+        message = f"{name}: {what} measured in {seconds_text(time.perf_counter() - began)}"
         return _told(f"{message}; left out: {', '.join(left_out)}" if left_out else message)
 
     def _networks_of(self, models: Sequence[Column]) -> tuple[list[Network], list[str]]:

@@ -19,10 +19,10 @@ from prompt_toolkit.output import DummyOutput
 import kryptondb
 from kryptondb.copy.output import Output
 from kryptondb.prompt.completer import StatementCompleter
-from kryptondb.prompt.history import private_file, prompt_history, state_folder
+from kryptondb.prompt.editor import private_file, prompt_history, prompt_session, state_folder
 from kryptondb.prompt.shell import Shell
-from kryptondb.repl import converse, prompt_session
-from kryptondb.show.screen import Terminal
+from kryptondb.repl import converse
+from kryptondb.show.terminal import Terminal
 from tests.end_to_end.networks import small_network
 
 ENTER, CTRL_C, CTRL_D, TAB = "\r", "\x03", "\x04", "\t"

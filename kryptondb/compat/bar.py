@@ -8,8 +8,8 @@ from contextlib import suppress
 from types import TracebackType
 
 from kryptondb.executor.stats import Progress
-from kryptondb.show.notebook_progress import in_notebook
-from kryptondb.show.progress import ProgressLine, clock_time, progress_line
+from kryptondb.show.progress import ProgressLine, in_notebook, progress_line
+from kryptondb.text.units import clock_text
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _CELLS = 10
@@ -67,8 +67,8 @@ class Bar:
         full, part = divmod(round(share * _CELLS * 8), 8)
         bar = (_BLOCKS[-1] * full + (_BLOCKS[part] if part else "")).ljust(_CELLS)
         rate = done / seconds if seconds > 0 else 0.0
-        taken = clock_time(seconds).rjust(5, "0")
-        left = clock_time((total - done) / rate).rjust(5, "0") if rate else "?"
+        taken = clock_text(seconds).rjust(5, "0")
+        left = clock_text((total - done) / rate).rjust(5, "0") if rate else "?"
         title = f"{self._title}: " if self._title else ""
         text = f"{title}{share:4.0%}|{bar}| {done}/{total} [{taken}<{left}, {rate:.2f}it/s]"
         with suppress(OSError, ValueError):  # a stream that was closed, or that has no such characters

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from kryptondb.errors import ExecutionError
 from kryptondb.options.words import FORMULAS
-from kryptondb.show.screen import Terminal
+from kryptondb.show.terminal import Terminal
 
 if TYPE_CHECKING:
     from kryptondb.result import Result
@@ -35,13 +35,13 @@ class Output:
     def write(self, result: Result, format: str, *, max_rows: int | None = None) -> None:
         """Writes all of a result, batch by batch. `format` is one of `writers.FORMATS`, or 'arrows', the stream."""
         from kryptondb.copy import writers
-        from kryptondb.show import display
+        from kryptondb.show import terminal
 
         if format == "table":
             if self.wrote and (result.message is None or "\n" in result.message):
                 self.text.write("\n")  # between a result and the table or plan after it
             self.wrote = self.wrote or result.message != ""
-            display.show(result, self.text, self.terminal, max_rows=max_rows)
+            terminal.show(result, self.text, self.terminal, max_rows=max_rows)
         elif format == "json":
             writers.write_json(result, self.text)
         elif format == "csv":

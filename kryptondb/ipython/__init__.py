@@ -21,8 +21,7 @@ __all__ = ["load", "unload"]
 
 def load(shell: InteractiveShell) -> None:
     """Registers the magics and their completion."""
-    from kryptondb.ipython.completion import add_completion
-    from kryptondb.ipython.magics import OccludeMagics
+    from kryptondb.ipython.magics import OccludeMagics, add_completion
 
     magics = OccludeMagics(shell)
     shell.register_magics(magics)
@@ -31,7 +30,7 @@ def load(shell: InteractiveShell) -> None:
 
 def unload(shell: InteractiveShell) -> None:
     """Takes both away again."""
-    from kryptondb.ipython.completion import remove_completion
+    from kryptondb.ipython.magics import remove_completion
 
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("occlude", None)

@@ -16,8 +16,7 @@ from kryptondb.grammar.completion import Context, ContextKind, context, expected
 from kryptondb.grammar.words import quote_identifier, quote_string
 from kryptondb.options import tables
 from kryptondb.options.option import Option
-from kryptondb.prompt.lines import is_dot_command
-from kryptondb.prompt.shell import MODES
+from kryptondb.prompt.shell import MODES, is_dot_command
 from kryptondb.text.plain_text import plain_line
 
 if TYPE_CHECKING:

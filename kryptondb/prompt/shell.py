@@ -1,4 +1,4 @@
-"""What a line typed at the prompt does: statements run and show their results, dot commands change how."""
+"""What a line typed at the prompt does, and when it is complete: statements run, dot commands change how they show."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from kryptondb.errors import Error, did_you_mean
+from kryptondb.grammar.scanner import scan
 from kryptondb.process.ending import Ended
-from kryptondb.prompt.lines import is_dot_command
 from kryptondb.text.plain_text import message_line, plain
 
 if TYPE_CHECKING:
     from kryptondb.copy.output import Output
     from kryptondb.session import Session
+
 
 MODES = ("table", "json", "csv")
 
@@ -92,7 +93,8 @@ class Shell:
 
     def _statements(self, text: str) -> None:
         from kryptondb.session import parse
-        from kryptondb.show.display import failures_text, spoken_seconds
+        from kryptondb.show.terminal import failures_text
+        from kryptondb.text.units import seconds_text
 
         for statement in parse(text):
             began = time.perf_counter()
@@ -109,7 +111,7 @@ class Shell:
                 if failures:
                     self._complain(failures_text(failures))
             if self.timer:
-                self._say(spoken_seconds(time.perf_counter() - began))
+                self._say(seconds_text(time.perf_counter() - began))
 
     def _command(self, text: str) -> None:
         name, *values = text.split()
@@ -153,3 +155,16 @@ class Shell:
     def _complain(self, text: str) -> None:
         stream = self.errors or sys.stderr
         print(text, file=stream, flush=True)
+
+
+def is_complete(text: str) -> bool:
+    """Whether Enter runs the text: nothing to run at all, a dot command, or a `;` after the last statement."""
+    if is_dot_command(text):
+        return True
+    tokens = [token for token in scan(text) if token.kind != "comment" or not token.closed]
+    return not tokens or tokens[-1].text == ";"
+
+
+def is_dot_command(text: str) -> bool:
+    """`.mode csv` and its like."""
+    return text.lstrip().startswith(".")

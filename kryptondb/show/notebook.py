@@ -94,7 +94,7 @@ def html(result: Answer) -> str:
     if result.note is not None:
         parts.append(f"<p>{escape(result.note)}</p>")
     if result.errors:
-        from kryptondb.show.display import failures_text
+        from kryptondb.show.terminal import failures_text
 
         parts.append(f"<pre>{escape(failures_text(result.errors))}</pre>")
     return "\n".join(parts)
@@ -125,7 +125,7 @@ def _maps(result: Answer, most: int) -> Iterator[tuple[dict[str, Any], np.ndarra
 
 
 def _figure(result: Answer, row: dict[str, Any], heatmap: np.ndarray) -> str:
-    from kryptondb.show.display import caption, made
+    from kryptondb.show.terminal import caption, made
     from kryptondb.show.values import shown
 
     picture = ""

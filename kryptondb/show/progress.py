@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
+from html import escape
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from kryptondb.show.notebook_progress import NotebookPlace, in_notebook
 from kryptondb.text.plain_text import plain_line
+from kryptondb.text.units import clock_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -75,7 +76,7 @@ class ProgressLine:
         if rate > 0:
             facts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
         if left is not None:
-            facts.append(clock_time(left))
+            facts.append(clock_text(left))
         title = plain_line(progress.image)
         if progress.images is None or progress.images > 1:
             of = f"/{progress.images:,}" if progress.images is not None else ""
@@ -214,14 +215,6 @@ def _place(setting: object, stream: TextIO | None) -> _Place | None:
     return _TerminalPlace(stream) if stream is not None and stream.isatty() else None
 
 
-def clock_time(seconds: float) -> str:
-    """`0:06`, `12:40`, `1:02:03`."""
-    whole = max(0, round(seconds))
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def progress_line(setting: object, stream: TextIO | None = None) -> ProgressLine | None:
     """The line that the setting `progress` asks for: 'auto' after a second, 'on' at once, 'off' never.
 
@@ -234,3 +227,43 @@ def progress_line(setting: object, stream: TextIO | None = None) -> ProgressLine
         return NotebookLine(delay=delay)
     stream = sys.stderr if stream is None else stream
     return ProgressLine(stream, delay=delay) if stream is not None and stream.isatty() else None
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook. Imports nothing: without IPython loaded it is none."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+class NotebookPlace:
+    """A place under the running cell whose content can be replaced. It appears with the first words."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._empty = True
+
+    def say(self, text: str, share: float | None = None) -> None:
+        """Shows one line.
+
+        Args:
+            text: the line.
+            share: from 0 to 1, for a bar before it.
+        """
+        bar = f'<progress value="{share:.4f}" max="1"></progress> ' if share is not None else ""
+        self._put({"text/plain": text, "text/html": f"<div>{bar}<small>{escape(text)}</small></div>"})
+        self._empty = False
+
+    def clear(self) -> None:
+        """Takes the line away."""
+        if not self._empty:
+            self._put({"text/plain": "", "text/html": ""})
+            self._empty = True
+
+    def _put(self, bundle: dict[str, str]) -> None:
+        from IPython.display import display
+
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(bundle, raw=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kryptondb.show.display import spoken_size
-from kryptondb.show.tables import counted
+from kryptondb.text.units import bytes_text, counted
 
 if TYPE_CHECKING:
     from kryptondb.copy.parts import Written
@@ -31,5 +30,5 @@ def status_line(path: str, written: Written) -> str:
     if written.done:
         pace = f"{written.pace:,.0f}" if written.pace >= 10 else f"{written.pace:.2g}"
         parts.append(f"{pace} images a second")
-        parts.append(f"{counted(written.files, 'file')}, {spoken_size(written.bytes)}")
+        parts.append(f"{counted(written.files, 'file')}, {bytes_text(written.bytes)}")
     return f"{path}: {'; '.join(parts)}"

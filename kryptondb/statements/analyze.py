@@ -21,12 +21,11 @@ from kryptondb.errors import ImageError, PlanError, Position, at
 from kryptondb.options.reader import bind
 from kryptondb.options.tables import ANALYZE, OCCLUDE
 from kryptondb.result import Result, Rows
-from kryptondb.show.display import spoken_seconds
 from kryptondb.show.progress import progress_line
-from kryptondb.show.tables import counted
 from kryptondb.statements.budget import Budget
 from kryptondb.statements.profiles import key_of, measured_of, profile_of, sample_of
 from kryptondb.statements.running import Owner
+from kryptondb.text.units import counted, seconds_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,11 +123,11 @@ class _Run:
                     self._ended = f"left out: a profile of {MOST_SAMPLES:,} images is large enough"
                 elif not self._budget.allows(expected := self._off * self._estimate(wanted)):
                     if not self._new:
-                        given = spoken_seconds(self._budget.seconds or 0.0)
+                        given = seconds_text(self._budget.seconds or 0.0)
                         raise PlanError(
                             f"a budget of {given} is too short for a single image",
                             position=position,
-                            hint=f"One is estimated to take {spoken_seconds(expected)}.",
+                            hint=f"One is estimated to take {seconds_text(expected)}.",
                         )
                     self._ended = "left when the budget was used up: run it again to go on"
                 if self._ended:
@@ -175,7 +174,7 @@ class _Run:
         return sum(self._estimates[each] for each in (EXACT, *maps_beside(recipes)))
 
     def _note(self) -> str:
-        parts = [f"{self._key.model}: {counted(self._new, 'image')} analyzed in {spoken_seconds(self._budget.used)}"]
+        parts = [f"{self._key.model}: {counted(self._new, 'image')} analyzed in {seconds_text(self._budget.used)}"]
         if self._known:
             parts.append(f"{self._known:,} known before")
         if self._left:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog import Catalog, LayerRecord
 from kryptondb.errors import CatalogError
-from kryptondb.show.tables import counted
+from kryptondb.text.units import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa

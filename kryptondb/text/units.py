@@ -1,16 +1,19 @@
-"""Seconds, bytes and operations as people read them."""
+"""Every quantity in words: seconds, bytes, operations and counts as people read them."""
 
 from __future__ import annotations
 
 
 def seconds_text(seconds: float) -> str:
-    """`3.1 ms`, `0.82 s`, `31 s`, `12 min`, `2.5 h`: about two digits that say something."""
+    """`3.1 ms`, `0.82 s`, `31 s`, `2 min 5 s`, `12 min`, `2.5 h`: two or three significant digits."""
     if seconds < 0.0995:
         return f"{seconds * 1000:.2g} ms" if seconds * 1000 >= 0.1 else "0 ms" if seconds == 0 else "<0.1 ms"
     if seconds < 9.95:
         return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
     if seconds < 119.5:
         return f"{seconds:.0f} s"
+    if seconds < 599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest} s"
     return f"{seconds / 60:.0f} min" if seconds < 7170 else f"{seconds / 3600:.1f} h"
 
 
@@ -33,3 +36,16 @@ def gflop_text(flops: float) -> str:
     if giga < 0.01:
         return "<0.01 GFLOP"
     return f"{giga:.2f} GFLOP" if giga < 0.995 else f"{giga:.1f} GFLOP" if giga < 9.95 else f"{giga:,.0f} GFLOP"
+
+
+def clock_text(seconds: float) -> str:
+    """`0:06`, `12:40`, `1:02:03`."""
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `2,799 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

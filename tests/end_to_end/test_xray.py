@@ -14,9 +14,10 @@ from prompt_toolkit.output import DummyOutput
 
 import kryptondb
 from kryptondb.copy.output import Output
+from kryptondb.prompt.editor import prompt_session
 from kryptondb.prompt.shell import Shell
-from kryptondb.repl import converse, prompt_session
-from kryptondb.show.screen import Terminal
+from kryptondb.repl import converse
+from kryptondb.show.terminal import Terminal
 
 SCRIPT = """\
 CREATE MODEL model FROM torchvision('resnet18') WITH (weights => 'random', size => 64);

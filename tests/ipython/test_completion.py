@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from kryptondb.ipython.completion import statement_before_cursor
+from kryptondb.ipython.magics import statement_before_cursor
 
 
 def completions(shell, text: str) -> dict[str, str]:

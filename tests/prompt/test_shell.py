@@ -12,7 +12,7 @@ from kryptondb.copy.output import Output
 from kryptondb.options.tables import SETTINGS
 from kryptondb.process.ending import Ended
 from kryptondb.prompt.shell import Shell
-from kryptondb.show.screen import Terminal
+from kryptondb.show.terminal import Terminal
 
 
 @pytest.fixture

@@ -177,7 +177,7 @@ def test_images_that_are_known_are_not_measured_again(db, laboratory):
     db.sql(ANALYZE, [PICTURES[:5]])
     again = db.sql(ANALYZE, [PICTURES[3:8]])
     assert len(laboratory.asked) == 8
-    assert again.note == "net: 3 images analyzed in 30.0 s, 2 known before"
+    assert again.note == "net: 3 images analyzed in 30 s, 2 known before"
     assert rows(again)[0]["images"] == 8
 
 
@@ -214,9 +214,7 @@ def test_a_budget_ends_before_the_image_that_would_exceed_it(db, laboratory):
     text = ANALYZE.replace("stride => 8", "stride => 8, budget => '45 seconds'")
     result = db.sql(text, [PICTURES])
     assert len(laboratory.asked) == 4
-    assert result.note == (
-        "net: 4 images analyzed in 40.0 s, 8 left when the budget was used up: run it again to go on"
-    )
+    assert result.note == ("net: 4 images analyzed in 40 s, 8 left when the budget was used up: run it again to go on")
     db.sql(text, [PICTURES])
     assert len(set(laboratory.images)) == 8
 

@@ -15,12 +15,9 @@ from hypothesis import strategies as st
 from kryptondb.copy.writers import write_csv, write_json
 from kryptondb.errors import BindError, Error, Position, did_you_mean
 from kryptondb.executor import ImageFailure, Progress
-from kryptondb.result import Result
-from kryptondb.show.display import caption, failures_text, show
-from kryptondb.show.failures import Failures
+from kryptondb.result import Failures, Result
 from kryptondb.show.progress import ProgressLine, waiting
-from kryptondb.show.screen import Terminal
-from kryptondb.show.tables import TablePrinter
+from kryptondb.show.terminal import TablePrinter, Terminal, caption, failures_text, show
 from kryptondb.show.values import shown, table_of
 from kryptondb.text.plain_text import MESSAGE, QUOTED, covered, message_line, plain, plain_json, plain_line, shortened
 

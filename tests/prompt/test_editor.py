@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pygments.token import Comment, Error, Keyword, Name, String
 
-from kryptondb.prompt.lexer import OccludeLexer
-from kryptondb.prompt.lines import is_complete
+from kryptondb.prompt.editor import OccludeLexer
+from kryptondb.prompt.shell import is_complete
 
 
 @pytest.mark.parametrize(

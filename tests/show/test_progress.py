@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from kryptondb.executor import Progress
-from kryptondb.show.progress import ProgressLine, clock_time, progress_line, waiting
+from kryptondb.show.progress import ProgressLine, progress_line, waiting
 from tests.patience import PATIENCE, until
 
 
@@ -76,10 +76,6 @@ def test_only_a_terminal_gets_one_and_only_if_wanted():
     assert progress_line("on", io.StringIO()) is None
     assert progress_line("off", FakeTerminal()) is None
     assert progress_line("auto", FakeTerminal()) is not None
-
-
-def test_time_left_reads_like_a_clock():
-    assert [clock_time(seconds) for seconds in (6, 760, 3723)] == ["0:06", "12:40", "1:02:03"]
 
 
 def test_what_is_waited_for_is_said_when_it_takes_long_and_taken_back():

@@ -10,9 +10,7 @@ import pyarrow as pa
 import pytest
 
 from kryptondb.result import Result
-from kryptondb.show.display import caption, failures_text, show, spoken_seconds, spoken_size
-from kryptondb.show.screen import Terminal
-from kryptondb.show.tables import TablePrinter
+from kryptondb.show.terminal import TablePrinter, Terminal, caption, failures_text, show
 from kryptondb.show.values import shown, shown_float
 
 PIPE = Terminal(None, None, False)
@@ -121,11 +119,6 @@ def test_a_heat_map_is_told_in_one_line():
 def test_a_heat_map_without_any_cell_is_told_too():
     row = {"image": "cat", "class": 7, "label": None, "base": 0.5}
     assert caption(row, np.full((2, 2), np.nan), None, None, None) == "cat   class 7 0.500   no position computed"
-
-
-def test_seconds_and_sizes_are_spoken():
-    assert [spoken_seconds(s) for s in (0.04, 6.83, 125)] == ["40 ms", "6.8 s", "2 min 5 s"]
-    assert [spoken_size(n) for n in (812, 41_300, 3_240_000)] == ["812 bytes", "41 kB", "3.2 MB"]
 
 
 def test_images_left_out_are_listed_with_the_reason():
