@@ -25,11 +25,10 @@ from typing import Any, ParamSpec
 
 import torch
 
-from kryptondb.compat.attributions import answer
-from kryptondb.compat.bar import Bar
-from kryptondb.compat.given import like
-from kryptondb.compat.question import question_of
-from kryptondb.compat.traced import Tracer
+from kryptondb.compat.arguments import question_of
+from kryptondb.compat.attributions import answer, like
+from kryptondb.compat.progress import Bar
+from kryptondb.compat.tracing import Tracer
 from kryptondb.errors import UnsupportedError
 from kryptondb.executor.attribution import averaged
 from kryptondb.text.plain_text import plain

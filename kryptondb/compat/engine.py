@@ -1,16 +1,18 @@
-"""The query engine under the drop-in classes: a traced network, a grid, and a tensor in place of a picture."""
+"""When a call runs incrementally, and how: the query engine on a traced network and a tensor instead of a picture."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from kryptondb.compat.traced import Traced
+from kryptondb.compat.tracing import Traced, Tracer
 from kryptondb.executor import heap
 from kryptondb.executor.edges import Paint, painted
 from kryptondb.executor.experiment import exact_inference
@@ -22,6 +24,7 @@ from kryptondb.optimizer.context import Context as Planning
 from kryptondb.optimizer.logical import Hints
 from kryptondb.optimizer.memory import memory_limit
 from kryptondb.optimizer.workload import Workload
+from kryptondb.process.torch_state import leaves_numbers_alone
 
 #: Scores may be numbers of any size: maps of them are to be what the peers compute, up to little more than rounding.
 _CONVOLUTION = "accurate"
@@ -148,3 +151,118 @@ def _planning() -> Planning:
         _local.planning = Planning(session.models, session.settings, {}, session.rates, OPERATORS)
     planning: Planning = _local.planning
     return planning
+
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Nothing was computed incrementally, and why."""
+
+    why: str
+
+
+def incrementally(
+    forward: Callable[..., Any],
+    images: torch.Tensor,
+    tracer: Tracer,
+    *,
+    unfit: str | None,
+    total: int,
+    once: Callable[[], float],
+    evaluate: Callable[[], object],
+    batches: Iterator[int],
+    occluded: Callable[[], torch.Tensor],
+    compute: Callable[[Traced], Found | Refused],
+) -> Found | Refused:
+    """What `compute` makes of the traced network, or all batches run through, and why.
+
+    A network that is known already is taken at once. Else batches run until they have taken, or will take, so long
+    that tracing pays; then it is traced, and they go on only where that is refused.
+
+    Args:
+        images: [N, C, H, W] where it is `unfit` for nothing.
+        unfit: why the call cannot run incrementally whatever the function, None where it may.
+        total: how many windows there are.
+        once: tells how many seconds the unoccluded inputs take; asked only where no network is known.
+        evaluate: evaluates them again.
+        batches: runs one batch after the other, and gives how many windows are done.
+        occluded: an image with something hidden, [1, C, H, W], that the traced network is tried on.
+    """
+    why = unfit
+    if why is None and not leaves_numbers_alone():  # the peers compute in them, and so do batches
+        why = "autocast or one of torch's modes is on, which the function runs in"
+    known = tracer.known(forward, images) if why is None else None
+    if isinstance(known, Traced):
+        found = compute(known)
+        if not isinstance(found, Refused):
+            return found
+        why = found.why
+    elif known is not None:
+        why = known
+    patience = Patience(total, tracer.spent(forward))
+    pays = why is None and patience.has_none(once(), evaluate)
+    while True:
+        if why is None and pays:
+            traced = tracer.trace(forward, images, occluded())
+            found = Refused(traced) if isinstance(traced, str) else compute(traced)
+            if not isinstance(found, Refused):
+                return found
+            why = found.why
+        done = next(batches, None)
+        if done is None:
+            return Refused(why or tracer.not_worth(forward, patience.seconds))
+        pays = why is None and patience.is_over(done)
+
+
+#: Seconds of batches, of this call and earlier ones with the same function, that are worth a tracing. It takes 2 to 5.
+WORTH_TRACING = 10.0
+
+
+#: How many times as fast as one by one images may be in batches.
+_GAIN_OF_BATCHES = 2.0
+
+
+@dataclass(eq=False)
+class Patience:
+    """Watches one run.
+
+    Attributes:
+        total: how many windows it has.
+        spent: seconds that the same function has taken in earlier calls.
+    """
+
+    total: int
+    spent: float
+    _began: float = field(default_factory=time.perf_counter)
+    _first: int = 0
+    _after_first: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.perf_counter() - self._began
+
+    def has_none(self, once: float, evaluate: Callable[[], object]) -> bool:
+        """Whether tracing pays for certain, before any window is computed.
+
+        Args:
+            once: seconds of the first evaluation of the unoccluded inputs.
+            evaluate: evaluates them again, where the first time may have been slow because it was the first.
+        """
+        if once * self.total <= _GAIN_OF_BATCHES * WORTH_TRACING:
+            return False
+        start = time.perf_counter()
+        evaluate()
+        again = min(once, time.perf_counter() - start)
+        return again * self.total > _GAIN_OF_BATCHES * WORTH_TRACING
+
+    def is_over(self, done: int) -> bool:
+        """Whether tracing pays, after so many windows: told from the second batch on, the first pays for warming up."""
+        now = time.perf_counter()
+        if not self._first:
+            self._first, self._after_first = done, now
+            return False
+        left = (now - self._after_first) / (done - self._first) * (self.total - done)
+        return self.spent + self.seconds + left > WORTH_TRACING

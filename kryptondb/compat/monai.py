@@ -27,14 +27,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from kryptondb.compat.bar import Bar
-from kryptondb.compat.box import Box
-from kryptondb.compat.engine import Engine
-from kryptondb.compat.given import monai_map
-from kryptondb.compat.masks import Hide, Mode, check_mode, hiding, starts_of, weights_of
-from kryptondb.compat.overlap import blended
-from kryptondb.compat.strategy import Refused, incrementally
-from kryptondb.compat.traced import Traced, Tracer, agree, is_image
+from kryptondb.compat.engine import Engine, Refused, incrementally
+from kryptondb.compat.masks import Box, Hide, Mode, blended, check_mode, hiding, monai_map, starts_of, weights_of
+from kryptondb.compat.progress import Bar
+from kryptondb.compat.tracing import Traced, Tracer, agree, is_image
 from kryptondb.errors import ArgumentError, PlanError, UnsupportedError
 from kryptondb.executor.edges import windows
 from kryptondb.network.grid import PlacedGrid

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import kryptondb.images.torchvision_guard  # noqa: F401  (the peers import torchvision)
-from kryptondb.compat import engine, patience
+from kryptondb.compat import engine
 from kryptondb.executor.operators import OPERATORS
 from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Rates
@@ -24,7 +24,7 @@ def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tracing_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if every function took long: it is traced after its second batch."""
-    monkeypatch.setattr(patience, "WORTH_TRACING", 0.0)
+    monkeypatch.setattr(engine, "WORTH_TRACING", 0.0)
 
 
 def small_network(seed: int = 0, channels: int = 3, classes: int = 5) -> nn.Sequential:

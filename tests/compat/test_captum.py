@@ -206,10 +206,10 @@ class TestBatchesOfTheFunctionRunFor:
 def test_random_numbers_are_drawn_for_every_window() -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Dropout(), nn.Flatten()).train()
     occlusion = Occlusion(module)
-    from kryptondb.compat import patience
+    from kryptondb.compat import engine
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(patience, "WORTH_TRACING", 0.0)
+        patch.setattr(engine, "WORTH_TRACING", 0.0)
         occlusion.attribute(IMAGES, (3, 9, 9), strides=(3, 8, 8), target=1)
     assert occlusion.explanation.startswith("batches of the forward function: ")
 

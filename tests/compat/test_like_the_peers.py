@@ -14,10 +14,10 @@ from captum.attr import Occlusion as TheirOcclusion
 from monai.data import MetaTensor
 from monai.visualize import OcclusionSensitivity as TheirSensitivity
 
-from kryptondb.compat.bar import Bar
 from kryptondb.compat.captum import Occlusion
-from kryptondb.compat.given import monai_map
+from kryptondb.compat.masks import monai_map
 from kryptondb.compat.monai import OcclusionSensitivity
+from kryptondb.compat.progress import Bar
 from kryptondb.errors import ArgumentError
 from tests.compat.conftest import small_network
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from kryptondb.compat.forward import modules_of
-from kryptondb.compat.traced import Traced, Tracer
+from kryptondb.compat.tracing import Traced, Tracer, modules_of
 from kryptondb.executor.operators.tilings import extents_of
 from kryptondb.network import Grid
 
