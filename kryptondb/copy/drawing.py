@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from kryptondb.images import Picture
-    from kryptondb.images.look import Look
     from kryptondb.images.preprocess import Preprocess
+    from kryptondb.images.render import Look
 
 
 def look_of(kind: str, options: Mapping[str, object]) -> Look:
@@ -27,15 +27,15 @@ def look_of(kind: str, options: Mapping[str, object]) -> Look:
     Raises:
         BindError: an option that the kind does not have, or a value that it does not take.
     """
-    from kryptondb.images.colours import colour_map
-    from kryptondb.images.look import Level, Look
+    from kryptondb.images.colors import color_map
+    from kryptondb.images.render import Level, Look
 
     table = COPY[kind]
     given = read(table, options, defaults=True)
     place = given.position("colormap")
     look = {name: value for name, value in given.items() if name != FORMAT.name}
     try:
-        look["colormap"] = colour_map(given["colormap"]) if "colormap" in given else None
+        look["colormap"] = color_map(given["colormap"]) if "colormap" in given else None
     except ValueError as error:
         raise table["colormap"].refusal(given["colormap"], place, str(error)) from None
     return Look(**look | {"contours": tuple(Level(*level) for level in given.get("contours", ()))})

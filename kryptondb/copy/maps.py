@@ -14,7 +14,7 @@ import pyarrow as pa
 from kryptondb.errors import BindError
 from kryptondb.executor.run import Execution
 from kryptondb.files.paths import cut_name
-from kryptondb.images.part import split_fragment
+from kryptondb.images.content import split_fragment
 from kryptondb.optimizer.physical import HeatMaps, PhysicalPlan, Project, Sort
 
 _LONGEST = 200  # bytes of a file's name that are a picture's: beside them stand the class, a number and the ending

@@ -195,7 +195,7 @@ def identity_of(source: ImageSource) -> str:
         return f"{status.st_size}:{status.st_mtime_ns}"
     if "://" in source.name:
         return ""
-    from kryptondb.images.sampling import content_hash
+    from kryptondb.images.picture import content_hash
 
     try:
         return content_hash(source.load())

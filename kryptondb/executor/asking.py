@@ -65,7 +65,7 @@ class Looks:
 
 
 def _content(picture: Picture) -> str:
-    from kryptondb.images.sampling import content_hash
+    from kryptondb.images.picture import content_hash
 
     return content_hash(picture)
 

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from kryptondb.catalog import Model, ModelStore
     from kryptondb.executor.experiment import Experiment
     from kryptondb.executor.operators import AnyOperator
-    from kryptondb.images.counting import ImageCount
-    from kryptondb.images.sources import ImageSource
+    from kryptondb.images.sources import ImageCount, ImageSource
     from kryptondb.optimizer.tuning import Tuning
 
 _IMAGE = pa.schema([pa.field("image", pa.string(), nullable=False)])
@@ -212,7 +211,7 @@ def _sources(images: Images, bindings: Mapping[str, object]) -> Iterator[ImageSo
 
 def count_named(node: Occlude) -> ImageCount | None:
     """How many pictures a plan's paths name, as far as that is found out at once; None where it is not."""
-    from kryptondb.images.counting import count_images
+    from kryptondb.images.sources import count_images
 
     if node.input.spec is None:
         return None

@@ -18,7 +18,7 @@ from kryptondb.executor.pieces import ImageRun
 from kryptondb.executor.profiling import Profiler, Sample, operators_for
 from kryptondb.executor.run_state import Run
 from kryptondb.executor.stats import MemoryMeter, Progress
-from kryptondb.images.sampling import sampling_order
+from kryptondb.images.sources import sampling_order
 from kryptondb.optimizer.approximations import Approximations, Asked, approximations, fastest_kept
 from kryptondb.optimizer.ladder import worthwhile
 from kryptondb.optimizer.physical import Occlude

@@ -1,58 +1,57 @@
-"""Pixels in memory, a numpy array or a PIL image in any mode, to a Picture.
+"""Pixels in memory to a Picture: an array of numpy, torch, Arrow or any other library, or a PIL image in any mode.
 
-Alpha is composited over white, as a page would show it. A greyscale picture stays one channel. 16-bit samples are
+Alpha is composited over white, as a page would show it. A gray picture stays one channel. 16-bit samples are
 divided by 65535 and keep every one of their levels. Samples without a known range (signed, 32 bits, floats outside
-0..1) need a window, which gives them one.
+0..1) need a window, which gives them one. No library is imported here: an array of one that is not loaded cannot have
+been given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from kryptondb.errors import ImageError
-from kryptondb.images.foreign_arrays import as_numpy, default_axes, is_array, rows_columns_channels
-from kryptondb.images.levels import Window, windowed
-from kryptondb.images.picture import PIXEL_LIMIT, Picture
+from kryptondb.errors import ImageError, one_line
+from kryptondb.images.levels import (
+    GIVE_A_WINDOW,
+    GRAY_ONLY,
+    Meaningless,
+    Window,
+    check_size,
+    levels,
+    over_white,
+    scaled,
+    turned,
+    unit_floats,
+    windowed,
+)
+from kryptondb.images.picture import Picture
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Floats = NDArray[np.float32]
 
-#: A level, a colour or the opacity of each colour in a palette.
+#: A level, a color or the opacity of each color in a palette.
 Key = int | tuple[int, ...] | bytes | None
 MAX_CHANNELS = 64  # of an array
-GREY_ONLY = "a window applies to grey samples, and this picture has colours or transparency"
-_GIVE_A_WINDOW = "give window => (center, width)"
 
 # Large pictures are converted in parts of this many pixels, so that what lies between takes little memory.
 _BAND = 1 << 22
 
 
-class Meaningless(ValueError):
-    """Samples that are sound and are no picture as they stand; the message says why."""
-
-
-# How rows and columns go upright for each EXIF orientation other than 1.
-_TURNS = {
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
-    8: lambda pixels: np.rot90(pixels),
-}
-
-
 def from_array(source: object, name: str, window: Window | None = None, axes: str | None = None) -> Picture:
     """The picture in an array (numpy's or any of `foreign_arrays`) or a PIL image, called `name`.
 
-    An array is H x W, H x W x C, or C x H x W, with C 1 (grey), 3 (RGB), 2 or 4 (those with alpha), or any number up to
+    An array is H x W, H x W x C, or C x H x W, with C 1 (gray), 3 (RGB), 2 or 4 (those with alpha), or any number up to
     64 for models that read as many, in uint8, uint16, bool, or floats in 0..1. A PIL image may have any mode but LAB,
     and is turned upright if it carries an EXIF orientation. Through a `window`, (center, width) in the samples' own
-    units, samples without alpha may be of any real type and range: grey ones, and in an array colours without a range.
+    units, samples without alpha may be of any real type and range: gray ones, and in an array colors without a range.
 
     Args:
         axes: 'HWC' or 'CHW'. By default 'CHW' in a torch tensor and 'HWC' in all else.
@@ -81,17 +80,6 @@ def from_array(source: object, name: str, window: Window | None = None, axes: st
     return Picture(name, np.ascontiguousarray(pixels, dtype=np.float32), planes)
 
 
-def check_size(name: str, height: int, width: int) -> None:
-    """Raises ImageError for a picture with no pixels, or with more than PIXEL_LIMIT."""
-    if height < 1 or width < 1:
-        raise ImageError(f"{name}: the picture has no pixels ({height} x {width})")
-    if height * width > PIXEL_LIMIT:
-        raise ImageError(
-            f"{name}: {height:,} x {width:,} pixels are more than the {PIXEL_LIMIT:,} that are read",
-            hint="Make the picture smaller, or cut out the part that matters.",
-        )
-
-
 def upright(image: Image.Image, pixels: Floats) -> Floats:
     """`pixels` turned as the EXIF orientation of `image` says; unreadable EXIF data counts as none."""
     try:
@@ -99,12 +87,6 @@ def upright(image: Image.Image, pixels: Floats) -> Floats:
     except Exception:
         return pixels  # damaged metadata must not lose the picture, whatever Pillow raises over it
     return turned(pixels, orientation)
-
-
-def turned(pixels: Floats, orientation: object) -> Floats:
-    """`pixels` turned upright from one of EXIF's eight orientations; any other value counts as upright."""
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return turn(pixels) if turn else pixels
 
 
 def bands(image: Image.Image) -> Iterator[tuple[int, int]]:
@@ -133,7 +115,7 @@ def raw_mode(image: Image.Image) -> str:
 
 
 def transparent(image: Image.Image) -> Key:
-    """The level or colour that stands for transparent, in the units of Pillow's samples; None where none does.
+    """The level or color that stands for transparent, in the units of Pillow's samples; None where none does.
 
     Of a PNG of 2 or 4 bits Pillow scales the samples and not this level: only before it is loaded can that be told.
 
@@ -171,17 +153,17 @@ def from_pil(image: Image.Image, window: Window | None = None, key: Key = None) 
     clear = mode in ("LA", "La", "PA", "RGBA", "RGBa") or key is not None
     if window is not None:
         if clear or not (mode in ("1", "L", "I", "F") or mode.startswith("I;16")):
-            raise Meaningless(GREY_ONLY)
-        return in_bands(image, 1, lambda band: _through(np.asarray(band)[:, :, None], window))
+            raise Meaningless(GRAY_ONLY)
+        return in_bands(image, 1, lambda band: windowed(np.asarray(band)[:, :, None], window))
     if mode == "I":
-        raise Meaningless(f"32-bit or signed integer samples have no known range; {_GIVE_A_WINDOW}")
+        raise Meaningless(f"32-bit or signed integer samples have no known range; {GIVE_A_WINDOW}")
     if mode == "LAB":
-        raise Meaningless("CIELAB colour is not supported; store the picture as RGB")
-    grey = mode in ("1", "L", "LA", "La", "F") or mode.startswith("I;16")
-    return in_bands(image, 1 if grey else 3, lambda band: _band_from_pil(band, clear, grey, key))
+        raise Meaningless("CIELAB color is not supported; store the picture as RGB")
+    gray = mode in ("1", "L", "LA", "La", "F") or mode.startswith("I;16")
+    return in_bands(image, 1 if gray else 3, lambda band: _band_from_pil(band, clear, gray, key))
 
 
-def _band_from_pil(image: Image.Image, clear: bool, grey: bool, key: Key) -> Floats:
+def _band_from_pil(image: Image.Image, clear: bool, gray: bool, key: Key) -> Floats:
     if image.mode == "F":
         return unit_floats(np.asarray(image)[:, :, None])
     if isinstance(key, (int, tuple)) and image.mode != "P":
@@ -192,81 +174,17 @@ def _band_from_pil(image: Image.Image, clear: bool, grey: bool, key: Key) -> Flo
     if image.mode.startswith("I;16"):
         return scaled(np.asarray(image)[:, :, None], 65535)
     if clear:
-        pixels = scaled(np.asarray(image.convert("LA" if grey else "RGBA")), 255)
+        pixels = scaled(np.asarray(image.convert("LA" if gray else "RGBA")), 255)
         return over_white(pixels[:, :, :-1], pixels[:, :, -1])
-    if grey:
+    if gray:
         return scaled(np.asarray(image.convert("L"))[:, :, None], 255)
     return scaled(np.asarray(image.convert("RGB")), 255)
-
-
-def scaled(samples: NDArray[np.generic], top: int) -> Floats:
-    """Integer samples as float32 in 0..1, `top` being 1."""
-    pixels: Floats = samples.astype(np.float32)
-    pixels /= np.float32(top)
-    return pixels
-
-
-def over_white(pixels: Floats, alpha: NDArray[np.float32] | NDArray[np.bool_]) -> Floats:
-    """`pixels` [H, W, C] with `alpha` [H, W] in 0..1 (or a mask) on a white page."""
-    if alpha.all() and alpha.min() == 1:
-        return pixels  # nothing shines through: keep the exact values
-    opacity = alpha.astype(np.float32)[:, :, None]
-    composited: Floats = pixels * opacity + (1 - opacity)
-    return composited
-
-
-def premultiplied_over_white(pixels: Floats, alpha: NDArray[np.float32]) -> Floats:
-    """`pixels` [H, W, C] that are multiplied by `alpha` [H, W] already, on a white page."""
-    composited: Floats = np.minimum(pixels + (1 - alpha[:, :, None]), np.float32(1))
-    return composited
-
-
-def unit_floats(pixels: NDArray[np.floating]) -> Floats:
-    """The same samples as float32; Meaningless where they do not lie in 0..1."""
-    low, high = float(pixels.min()), float(pixels.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise Meaningless(f"the samples contain NaN or infinity; {_GIVE_A_WINDOW}, and NaN is black")
-    if low < 0 or high > 1:
-        raise Meaningless(
-            f"floating point samples must lie in 0..1, these go from {low:g} to {high:g}; {_GIVE_A_WINDOW}"
-        )
-    return pixels.astype(np.float32)
-
-
-def _through(samples: NDArray[np.generic], window: Window) -> Floats:
-    """Grey samples [H, W, 1] through a window."""
-    try:
-        return windowed(samples, window)
-    except ValueError as error:
-        raise Meaningless(str(error)) from None
-
-
-def levels(samples: NDArray[np.generic], window: Window | None) -> Floats:
-    """Samples [...] as levels in 0..1, every channel as it is given; through a window [H, W, 1] alone.
-
-    Meaningless without a known range.
-    """
-    kind = samples.dtype.kind
-    if window is not None:
-        has_range = kind in "bu" and samples.dtype.itemsize <= 2
-        if samples.shape[2] in (2, 4) or (samples.shape[2] != 1 and has_range):
-            raise Meaningless(GREY_ONLY)
-        if kind not in "buif":
-            raise Meaningless(f"{samples.dtype} samples are no levels of grey")
-        return _through(samples, window)
-    if kind == "u" and samples.dtype.itemsize <= 2:  # in either byte order
-        return scaled(samples, 255 if samples.dtype.itemsize == 1 else 65535)
-    if kind == "b":
-        return samples.astype(np.float32)
-    if kind == "f":
-        return unit_floats(samples.astype(np.float64 if samples.dtype.itemsize > 4 else np.float32))
-    raise Meaningless(f"{samples.dtype} samples have no known range; give uint8, uint16 or floats in 0..1, or a window")
 
 
 def _from_ndarray(
     name: str, array: NDArray[np.generic], window: Window | None, axes: str | None, default: str
 ) -> tuple[Floats, Floats | None]:
-    """What there is to look at, and all channels where they are neither grey nor RGB."""
+    """What there is to look at, and all channels where they are neither gray nor RGB."""
     array = np.asarray(array)  # a matrix has two axes whatever is asked of it
     shape = " x ".join(map(str, array.shape)) or "a single number"
     if array.ndim == 4:
@@ -287,3 +205,152 @@ def _from_ndarray(
     if pixels.shape[2] > 4:
         return pixels.mean(axis=2, keepdims=True), pixels
     return pixels, None
+
+
+#: How many channels a picture usually has: a side of so many cells may be channels.
+_CHANNELS = (1, 3, 4)
+
+
+def is_array(value: object) -> bool:
+    """Whether a value is an array of some library, of pictures or not."""
+    if isinstance(value, (type, str, bytes)):
+        return False
+    return isinstance(value, np.ndarray) or _is_arrow(value) or hasattr(value, "__array__") or _has_dlpack(value)
+
+
+def pictures_in(value: Any) -> Sequence[object] | None:
+    """The pictures of a batch, each an array by itself, None where a value is one picture.
+
+    Batches are torch tensors of four axes, and Arrow arrays: a picture a row. In other arrays of four axes it is not
+    certain what is what; `as_numpy` leaves them as they are.
+    """
+    if _is_tensor(value) and value.ndim == 4:
+        strided = value.is_nested or value.layout == sys.modules["torch"].strided
+        return list((value if strided else value.to_dense()).unbind())
+    if _is_arrow(value) and not _is_arrow_scalar(value) and type(value).__name__ != "Tensor":
+        return [value[row] for row in range(len(value))]
+    return None
+
+
+def default_axes(value: object) -> str:
+    """In which order a picture's axes lie where nobody says: 'CHW' in a torch tensor, 'HWC' in all else."""
+    return "CHW" if _is_tensor(value) else "HWC"
+
+
+def as_numpy(value: object) -> NDArray[Any]:
+    """An array as numpy's, its axes as they lie.
+
+    Raises:
+        ValueError: it has no values that can be read here; the message says why.
+    """
+    if np.ma.is_masked(value):
+        raise ValueError("an array with masked cells: say what they are, array.filled(value)")
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    try:
+        if _is_tensor(value):
+            return _of_tensor(value)
+        if _is_arrow(value):
+            return _of_arrow(value)
+        array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise
+    except Exception as error:  # another library's own code: a device, a type, a layout that numpy has not
+        raise ValueError(f"a {type(value).__name__} that cannot be read as an array: {one_line(error)}") from error
+    if array.dtype == object:
+        raise ValueError(f"a {type(value).__name__} that holds no numbers")
+    return array
+
+
+def rows_columns_channels(array: NDArray[Any], axes: str | None, default: str) -> NDArray[Any]:
+    """A picture of three axes with its channels last.
+
+    Args:
+        axes: 'HWC' or 'CHW', as the query says; None where it leaves it to the `default`.
+
+    Raises:
+        ValueError: nothing is said, and the shape is ambiguous or speaks for the other order.
+    """
+    if array.ndim != 3:
+        return array
+    if axes is None:
+        first, middle, last = array.shape
+        shape = " x ".join(map(str, array.shape))
+        other = "CHW" if default == "HWC" else "HWC"
+        channels, side = (last, first) if default == "HWC" else (first, last)
+        if side in _CHANNELS and channels not in (*_CHANNELS, 2) and channels > max(_CHANNELS):
+            raise ValueError(
+                f"an array of {shape} looks like channels {'first' if other == 'CHW' else 'last'}; {_say(other)}"
+            )
+        if side in _CHANNELS and channels in _CHANNELS and middle > max(_CHANNELS):
+            raise ValueError(f"an array of {shape} may have its channels first or last; {_say('HWC')} or 'CHW'")
+    return array.transpose(1, 2, 0) if (axes or default) == "CHW" else array
+
+
+def _say(axes: str) -> str:
+    return f"say which: axes => '{axes}'"
+
+
+def _is_tensor(value: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _of_tensor(tensor: Any) -> NDArray[Any]:
+    if tensor.is_meta:
+        raise ValueError("a tensor on the meta device holds no values")
+    tensor = tensor.detach()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.layout != sys.modules["torch"].strided:
+        tensor = tensor.to_dense()
+    if tensor.is_floating_point() and tensor.element_size() < 4:  # numpy has no bfloat16
+        tensor = tensor.float()
+    array: NDArray[Any] = tensor.cpu().resolve_conj().resolve_neg().numpy()
+    return array
+
+
+def _has_dlpack(value: object) -> bool:
+    return hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")
+
+
+def _is_arrow(value: object) -> bool:
+    arrow = sys.modules.get("pyarrow")
+    if arrow is None or not isinstance(value, (arrow.Array, arrow.ChunkedArray, arrow.Scalar, arrow.Tensor)):
+        return False
+    return isinstance(value, arrow.Tensor) or _is_nested(value.type)  # type: ignore[attr-defined]
+
+
+def _is_arrow_scalar(value: object) -> bool:
+    return isinstance(value, sys.modules["pyarrow"].Scalar)
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    """Whether values of a type are arrays themselves: tensors, or lists of any kind."""
+    types = sys.modules["pyarrow"].types
+    kind = getattr(kind, "storage_type", kind)
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _of_arrow(value: Any) -> NDArray[Any]:
+    arrow: Any = sys.modules["pyarrow"]
+    if isinstance(value, arrow.Tensor):
+        tensor: NDArray[Any] = value.to_numpy()
+        return tensor
+    if not value.is_valid:
+        raise ValueError("the picture is NULL")
+    if isinstance(value.type, arrow.FixedShapeTensorType):
+        array: NDArray[Any] = value.to_numpy()
+        return array
+    cells = arrow.array([value.as_py()], value.type) if not hasattr(value, "values") else value.values
+    sides: list[int] = [len(cells)]
+    while _is_nested(cells.type):
+        lengths = arrow.compute.unique(arrow.compute.list_value_length(cells))
+        if cells.null_count or len(lengths) != 1:
+            raise ValueError("a list whose rows are not equally long is not an array")
+        sides.append(lengths[0].as_py())
+        cells = cells.flatten()
+    if cells.null_count:
+        raise ValueError("the picture has pixels that are NULL")
+    flat: NDArray[Any] = cells.to_numpy(zero_copy_only=False)
+    return flat.reshape(sides)

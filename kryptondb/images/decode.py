@@ -17,11 +17,10 @@ from PIL import Image, UnidentifiedImageError
 
 from kryptondb.errors import ImageError
 from kryptondb.images import dicom, nifti, raster
-from kryptondb.images.arrays import Floats, Meaningless, from_array
-from kryptondb.images.content import Content, file_content
+from kryptondb.images.arrays import Floats, from_array
+from kryptondb.images.content import WHOLE, Content, Part, file_content
 from kryptondb.images.dicom_header import is_dicom
-from kryptondb.images.levels import Window
-from kryptondb.images.part import WHOLE, Part
+from kryptondb.images.levels import Meaningless, Window
 from kryptondb.images.picture import PIXEL_LIMIT, Picture
 
 __all__ = ["SUFFIXES", "decode", "from_array"]
@@ -58,7 +57,7 @@ def decode(source: str | Path | Content, part: Part = WHOLE, window: Window | No
     Args:
         source: the path of a file, or bytes from elsewhere.
         part: which frame, page or slice, of files that hold several. Of frames and pages the first is the default.
-        window: (center, width) of the samples that are shown, in the file's units, for grey pictures.
+        window: (center, width) of the samples that are shown, in the file's units, for gray pictures.
 
     Raises:
         ImageError: the file cannot be read, is not a picture of these formats, is damaged, or is too large.

@@ -1,4 +1,9 @@
-"""What a DICOM file says before its pixels: how they are stored, in numbers that have been checked."""
+"""What a DICOM file says before its pixels: how they are stored, in numbers that have been checked.
+
+pydicom validates what it converts, and quotes values in warnings and logs. A damaged file may hold the name of a
+patient where a number should be, so nothing is converted by pydicom that has text in it: single elements are read
+straight from their bytes.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from kryptondb.errors import ImageError
-from kryptondb.images.arrays import check_size
-from kryptondb.images.dicom_values import integer, text
+from kryptondb.images.levels import check_size
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -37,8 +41,8 @@ _READ = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
     *(
-        f"{prefix}{colour}PaletteColorLookupTable{what}"
-        for colour in ("Red", "Green", "Blue", "Alpha")
+        f"{prefix}{color}PaletteColorLookupTable{what}"
+        for color in ("Red", "Green", "Blue", "Alpha")
         for prefix, what in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
     ),
 )
@@ -155,3 +159,54 @@ def read_header(name: str, stream: BinaryIO) -> tuple[Dataset, Stored]:
             f"{name}: a frame of {stored.frame_bytes:,.0f} bytes is more than the {MOST_BYTES:,} that are read"
         )
     return header, stored
+
+
+def integer(data: Dataset, keyword: str, default: int | None = None, *, signed: bool = False) -> int:
+    """A number of 16 bits (or one written in digits, IS); `default` where there is none.
+
+    Raises:
+        ValueError: no such element and no default, or a value of another kind.
+    """
+    found = _bytes(data, keyword)
+    if found is None:
+        if default is None:
+            raise ValueError("an element is missing")
+        return default
+    value, little = found
+    if keyword == "NumberOfFrames":
+        return int(_plain(value))
+    if len(value) < 2:
+        raise ValueError("a number without bytes")
+    return int.from_bytes(value[:2], "little" if little else "big", signed=signed)
+
+
+def decimals(data: Dataset, keyword: str) -> list[float]:
+    """The numbers of a decimal string (DS), none where the element is missing or empty. ValueError for other text."""
+    found = _bytes(data, keyword)
+    return [] if found is None else [float(part) for part in _plain(found[0]).split("\\") if part.strip()]
+
+
+def text(data: Dataset, keyword: str, default: str) -> str:
+    """A code string (CS)."""
+    found = _bytes(data, keyword)
+    return default if found is None else _plain(found[0]).strip() or default
+
+
+def _plain(value: bytes) -> str:
+    return value.decode("ascii", "replace").rstrip("\0 ")
+
+
+def _bytes(data: Dataset, keyword: str) -> tuple[bytes, bool] | None:
+    """An element's bytes, and whether they are little-endian; None where there is none or it is empty."""
+    from pydicom.datadict import tag_for_keyword
+
+    tag = tag_for_keyword(keyword)
+    if tag is None or tag not in data:
+        return None
+    element = data.get_item(tag)
+    value = getattr(element, "value", None)
+    if not value:
+        return None
+    if not isinstance(value, bytes):
+        raise ValueError("an element that was converted")
+    return value, bool(getattr(element, "is_little_endian", True))

@@ -1,4 +1,4 @@
-"""Stored DICOM samples to levels of grey or colours: modality, VOI and palette tables, windows, MONOCHROME1.
+"""Stored DICOM samples to levels of gray or colors: modality, VOI and palette tables, windows, MONOCHROME1.
 
 Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.6.3 (palettes), C.7.6.16 (multi-frame groups).
 """
@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kryptondb.images.arrays import GREY_ONLY, Floats, Meaningless, over_white
-from kryptondb.images.dicom_header import Stored
-from kryptondb.images.dicom_values import decimals, integer, text
-from kryptondb.images.levels import FUNCTIONS, Window, between, full_range, windowed
+from kryptondb.images.arrays import Floats
+from kryptondb.images.dicom_header import Stored, decimals, integer, text
+from kryptondb.images.levels import FUNCTIONS, GRAY_ONLY, Meaningless, Window, between, full_range, over_white, windowed
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_COLOURS = ("Red", "Green", "Blue", "Alpha")
+_COLORS = ("Red", "Green", "Blue", "Alpha")
 _BAND = 1 << 22  # pixels that are converted at once
 _MOST_ENTRIES = 1 << 16
 _DISCRETE, _LINEAR, _INDIRECT = 0, 1, 2  # segments of a palette
@@ -30,20 +29,20 @@ def levels(
     """H x W x C float32 in 0..1, C 1 or 3, from the samples of frame `index`; see `dicom.read`.
 
     Raises:
-        Meaningless: colours in a model that is not supported, or a window that does not apply or shows nothing.
+        Meaningless: colors in a model that is not supported, or a window that does not apply or shows nothing.
     """
     if photometric in ("MONOCHROME1", "MONOCHROME2") and samples.ndim == 2:
-        return _grey(samples, photometric, header, stored, index, window)[:, :, None]
+        return _gray(samples, photometric, header, stored, index, window)[:, :, None]
     if window is not None:
-        raise Meaningless(GREY_ONLY)
+        raise Meaningless(GRAY_ONLY)
     if photometric == "PALETTE COLOR" and samples.ndim == 2:
         return _palette(samples, header)
     if photometric in ("RGB", "YBR_FULL", "YBR_FULL_422") and samples.ndim == 3:
-        return _colours(samples, photometric, 2**stored.bits_stored - 1)
-    raise Meaningless("DICOM pixels in this colour model are not supported")
+        return _colors(samples, photometric, 2**stored.bits_stored - 1)
+    raise Meaningless("DICOM pixels in this color model are not supported")
 
 
-def _colours(samples: NDArray[np.generic], photometric: str, top: int) -> Floats:
+def _colors(samples: NDArray[np.generic], photometric: str, top: int) -> Floats:
     """[H, W, 3] of RGB or YBR, some rows at a time: what lies between takes little memory."""
     from pydicom.pixels.processing import convert_color_space
 
@@ -57,7 +56,7 @@ def _colours(samples: NDArray[np.generic], photometric: str, top: int) -> Floats
     return np.clip(pixels, 0, 1, out=pixels)
 
 
-def _grey(
+def _gray(
     samples: NDArray[np.generic], photometric: str, header: Dataset, stored: Stored, index: int, window: Window | None
 ) -> Floats:
     """[H, W] float32 in 0..1, black least."""
@@ -71,26 +70,22 @@ def _grey(
             raise Meaningless(
                 "its window rises as no VOI LUT function of the standard does; give window => (center, width)"
             )
-        grey = _windowed(values, own, function if function in FUNCTIONS else "LINEAR")
+        if function not in FUNCTIONS:
+            function = "LINEAR"
+        exact = function == "LINEAR" and own[1] < 1
+        gray = windowed(values, own, "LINEAR_EXACT" if exact else function)
     elif "VOILUTSequence" in voi:
         entries, bits = _looked_up(values, voi.VOILUTSequence[0], header, bool(values.size) and float(values.min()) < 0)
-        grey = np.clip(entries.astype(np.float32) / np.float32(2**bits - 1), 0, 1)
+        gray = np.clip(entries.astype(np.float32) / np.float32(2**bits - 1), 0, 1)
     elif not rescaled and not stored.signed and stored.bits_stored <= 8:
-        grey = between(values, 0, 2**stored.bits_stored - 1)
+        gray = between(values, 0, 2**stored.bits_stored - 1)
     else:
-        grey = full_range(values, None if padding is None else ~padding)
+        gray = full_range(values, None if padding is None else ~padding)
     if photometric == "MONOCHROME1":
-        np.subtract(np.float32(1), grey, out=grey)
+        np.subtract(np.float32(1), gray, out=gray)
     if padding is not None:
-        grey[padding] = 0
-    return grey
-
-
-def _windowed(values: NDArray[np.generic], window: Window, function: str) -> Floats:
-    try:
-        return windowed(values, window, "LINEAR_EXACT" if function == "LINEAR" and window[1] < 1 else function)
-    except ValueError as error:
-        raise Meaningless(str(error)) from None
+        gray[padding] = 0
+    return gray
 
 
 def _group(header: Dataset, index: int, keyword: str) -> Dataset | None:
@@ -185,12 +180,12 @@ def _palette(samples: NDArray[np.generic], header: Dataset) -> Floats:
     """[H, W] indices as [H, W, 3]."""
     from pydicom.pixels.processing import apply_color_lut
 
-    for colour in _COLOURS:
-        keyword = f"Segmented{colour}PaletteColorLookupTableData"
+    for color in _COLORS:
+        keyword = f"Segmented{color}PaletteColorLookupTableData"
         if keyword in header:
-            _replace_segments(header, colour, keyword)
+            _replace_segments(header, color, keyword)
         elif not header.original_encoding[1]:
-            _swap_bytes(header, f"{colour}PaletteColorLookupTableData")
+            _swap_bytes(header, f"{color}PaletteColorLookupTableData")
     found = apply_color_lut(samples, header)
     pixels: Floats = found.astype(np.float32)
     pixels /= np.float32(np.iinfo(found.dtype).max)
@@ -204,7 +199,7 @@ def _swap_bytes(header: Dataset, keyword: str) -> None:
         setattr(header, keyword, np.frombuffer(data[: 2 * entries], ">u2").astype("=u2").tobytes())
 
 
-def _replace_segments(header: Dataset, colour: str, keyword: str) -> None:
+def _replace_segments(header: Dataset, color: str, keyword: str) -> None:
     """A segmented palette as a plain one: pydicom would expand segments without an end."""
     entries, _, bits = (int(number) for number in header.RedPaletteColorLookupTableDescriptor)
     little = header.original_encoding[1]
@@ -212,7 +207,7 @@ def _replace_segments(header: Dataset, colour: str, keyword: str) -> None:
     data = header[keyword].value
     segments = np.frombuffer(data[: len(data) // depth.itemsize * depth.itemsize], depth)
     plain = _expanded([int(value) for value in segments], entries or _MOST_ENTRIES, wide=bits != 8)
-    setattr(header, f"{colour}PaletteColorLookupTableData", np.asarray(plain, depth.newbyteorder("=")).tobytes())
+    setattr(header, f"{color}PaletteColorLookupTableData", np.asarray(plain, depth.newbyteorder("=")).tobytes())
     del header[keyword]
 
 

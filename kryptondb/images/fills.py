@@ -70,9 +70,9 @@ class _Patches:
 
 @dataclass(frozen=True)
 class ConstantFill(_Patches):
-    """One colour everywhere: a level for all channels, or (r, g, b), which a one-channel model sees as luminance."""
+    """One color everywhere: a level for all channels, or (r, g, b), which a one-channel model sees as luminance."""
 
-    colour: tuple[float, ...]
+    color: tuple[float, ...]
     name: str | None = None
 
     @property
@@ -81,18 +81,18 @@ class ConstantFill(_Patches):
 
     def prepare(self, pixels: Tensor) -> Painter:
         channels = pixels.shape[0]
-        colour = self.colour
-        if len(colour) == 3 and channels == 1:
-            colour = (sum(weight * level for weight, level in zip(LUMINANCE, colour, strict=True)),)
-        levels = torch.tensor(colour, dtype=pixels.dtype, device=pixels.device)
-        return _OneColour(levels.expand(channels), pixels.shape)
+        color = self.color
+        if len(color) == 3 and channels == 1:
+            color = (sum(weight * level for weight, level in zip(LUMINANCE, color, strict=True)),)
+        levels = torch.tensor(color, dtype=pixels.dtype, device=pixels.device)
+        return _OneColor(levels.expand(channels), pixels.shape)
 
     def __str__(self) -> str:
         if self.name is not None:
             return self.name
-        if len(self.colour) == 1:
-            return _number(self.colour[0])
-        return "(" + ", ".join(map(_number, self.colour)) + ")"
+        if len(self.color) == 1:
+            return _number(self.color[0])
+        return "(" + ", ".join(map(_number, self.color)) + ")"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class MeanFill(_Patches):
         return False
 
     def prepare(self, pixels: Tensor) -> Painter:
-        return _OneColour(pixels.mean(dim=(1, 2), dtype=torch.float64).to(pixels.dtype), pixels.shape)
+        return _OneColor(pixels.mean(dim=(1, 2), dtype=torch.float64).to(pixels.dtype), pixels.shape)
 
     def __str__(self) -> str:
         return "mean"
@@ -176,8 +176,8 @@ def gaussian_kernel(sides: Sequence[int]) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class _OneColour:
-    """The same colour [C] at every position of an image of shape [C, H, W]."""
+class _OneColor:
+    """The same color [C] at every position of an image of shape [C, H, W]."""
 
     levels: Tensor
     shape: torch.Size
@@ -233,7 +233,7 @@ class _Darkened:
 def parse_fill(value: object) -> Fill:
     """The fill that a query's `fill => value` names: a name, a level in 0..1, or (r, g, b) in 0..1.
 
-    The text of a number or of a colour is accepted too, so that `parse_fill(str(fill)) == fill`.
+    The text of a number or of a color is accepted too, so that `parse_fill(str(fill)) == fill`.
 
     Raises:
         ValueError: with a message that says what was given and what is possible.
@@ -244,7 +244,7 @@ def parse_fill(value: object) -> Fill:
         return ConstantFill((_level(value),))
     if isinstance(value, (tuple, list)):
         if len(value) != 3:
-            raise ValueError(f"a fill colour is (r, g, b), three numbers in 0..1, not {len(value)}")
+            raise ValueError(f"a fill color is (r, g, b), three numbers in 0..1, not {len(value)}")
         return ConstantFill(tuple(_level(level) for level in value))
     raise ValueError(f"fill must be a name, a number in 0..1 or (r, g, b), not {value!r}")
 
@@ -275,7 +275,7 @@ def _parse_text(text: str) -> Fill:
 def _level(value: object) -> float:
     """A brightness in 0..1, or a ValueError that shows the conversion for what looks like 0..255."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"a fill's colour is given in numbers from 0 to 1, not {value!r}")
+        raise ValueError(f"a fill's color is given in numbers from 0 to 1, not {value!r}")
     if not 0 <= value <= 1:
         remedy = f": write {value:g}/255 as {value / 255:.4g}" if 1 < value <= 255 else ""
         raise ValueError(f"a fill of {value:g} is outside 0..1{remedy}")
@@ -311,7 +311,7 @@ def _blur_matrix(size: int, sigma: float) -> NDArray[np.float64]:
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     weights /= weights.sum()
     matrix = np.zeros((size, size))
-    centres = np.arange(size)
+    centers = np.arange(size)
     for offset, weight in zip(offsets, weights, strict=True):
-        matrix[centres, np.clip(centres + offset, 0, size - 1)] += weight
+        matrix[centers, np.clip(centers + offset, 0, size - 1)] += weight
     return matrix

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kryptondb.errors import ImageError
-from kryptondb.images.arrays import GREY_ONLY, Floats, Meaningless, check_size
-from kryptondb.images.content import Content
-from kryptondb.images.levels import Window, between, windowed
-from kryptondb.images.part import Part
+from kryptondb.images.arrays import Floats
+from kryptondb.images.content import Content, Part
+from kryptondb.images.levels import GRAY_ONLY, Meaningless, Window, between, check_size, windowed
 from kryptondb.options.words import PLANES
 
 SUFFIXES = frozenset({".nii", ".nii.gz"})
@@ -197,7 +196,7 @@ def _stored_axis(volume: _Volume, canonical: int) -> int:
 def _voxels(name: str, stream: BinaryIO, volume: _Volume) -> NDArray[np.generic]:
     """The whole volume as it is stored, in the order of its axes."""
     if volume.dtype.kind not in "buif" and volume.dtype.names not in (("R", "G", "B"), ("R", "G", "B", "A")):
-        raise Meaningless(f"voxels of type {volume.dtype} are no levels of grey and no colours")
+        raise Meaningless(f"voxels of type {volume.dtype} are no levels of gray and no colors")
     if volume.dtype.itemsize > 8 and volume.dtype.names is None:
         raise Meaningless(f"voxels of type {volume.dtype} are not supported")
     stream.seek(volume.offset)
@@ -221,17 +220,14 @@ def _levels(drawn: NDArray[np.generic], stored: NDArray[np.generic], volume: _Vo
     check_size("the slice", *drawn.shape)
     if volume.dtype.names is not None:
         if window is not None:
-            raise Meaningless(GREY_ONLY)
-        colours: Any = drawn
-        return np.stack([np.asarray(colours[colour]) for colour in "RGB"], axis=-1).astype(np.float32) / np.float32(255)
+            raise Meaningless(GRAY_ONLY)
+        colors: Any = drawn
+        return np.stack([np.asarray(colors[color]) for color in "RGB"], axis=-1).astype(np.float32) / np.float32(255)
     scaled = (volume.slope, volume.intercept) != (1, 0)
     values = drawn.astype(np.float64) * volume.slope + volume.intercept if scaled else drawn
     low, high = volume.shown
     if window is not None:
-        try:
-            levels = windowed(values, window)
-        except ValueError as error:
-            raise Meaningless(str(error)) from None
+        levels = windowed(values, window)
     elif np.isfinite(high - low) and high > low:
         levels = between(values, low, high)
     elif not scaled and volume.dtype == np.uint8:

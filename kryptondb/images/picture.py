@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,9 @@ PIXEL_LIMIT = 80_000_000
 class Picture:
     """What a file or an array looks like, before any model's preprocessing.
 
-    `pixels` is H x W x C float32 in 0..1, upright (EXIF orientation applied), without alpha; C is 1 (grey) or 3 (RGB).
+    `pixels` is H x W x C float32 in 0..1, upright (EXIF orientation applied), without alpha; C is 1 (gray) or 3 (RGB).
     `name` is what the `image` column shows: the path as it was found, a sample's name, or where an array stood.
-    `planes` is every channel as it was given, H x W x N float32 in 0..1, for models that read other channels than grey
+    `planes` is every channel as it was given, H x W x N float32 in 0..1, for models that read other channels than gray
     or RGB; `pixels` then is what there is to look at. None where `pixels` is all there is.
     """
 
@@ -46,5 +47,12 @@ class Picture:
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for RGB."""
+        """1 for gray, 3 for RGB."""
         return int(self.pixels.shape[2])
+
+
+def content_hash(picture: Picture) -> str:
+    """sha256 in hex of what the picture shows, whatever its name."""
+    digest = hashlib.sha256(repr(picture.pixels.shape).encode())
+    digest.update(np.ascontiguousarray(picture.pixels).data)
+    return digest.hexdigest()

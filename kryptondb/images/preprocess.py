@@ -1,4 +1,4 @@
-"""From a picture to a model's input: channels, resize, centre crop, mean and standard deviation.
+"""From a picture to a model's input: channels, resize, center crop, mean and standard deviation.
 
 Two spaces: *pixel space*, 0..1 at the model's input size, where the occlusion patch is painted; and the normalized
 space that the network reads, `(pixels * scale - mean) / std`.
@@ -31,14 +31,14 @@ class Preprocess:
 
     Args:
         height, width: the model's input size.
-        channels: 'RGB' (a grey picture is replicated), 'L' (a colour picture becomes its luminance), or the number of
+        channels: 'RGB' (a gray picture is replicated), 'L' (a color picture becomes its luminance), or the number of
             channels that a picture has to have (other than 1 and 3).
         mean, std: one number, or one a channel, applied after `scale`.
         scale: what the brightest pixel maps to before mean and std: 1, or 255 for networks that count that way.
         resize: how large the picture is made before the crop. An int sets the short side and keeps the proportions
             (torchvision's `Resize(256)`), a pair is (height, width).
-        crop: take the centre `height` x `width` after `resize`, with black where the resized picture is smaller
-            (torchvision's `CenterCrop`). Without `resize`, the largest centred part that has the input's proportions.
+        crop: take the center `height` x `width` after `resize`, with black where the resized picture is smaller
+            (torchvision's `CenterCrop`). Without `resize`, the largest centerd part that has the input's proportions.
             False: the whole picture is resized to `height` x `width`, whatever its proportions.
         interpolation: 'bilinear', 'bicubic', or 'nearest' (the cell in whose middle an input pixel lies).
         letterbox: the whole picture is made as large as fits into `height` x `width` in its own proportions and put in
@@ -180,7 +180,7 @@ class Preprocess:
         return picture.pixels
 
     def _part(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """(top, left, height, width) of what is resized: all of the picture, or its centre with the input's shape."""
+        """(top, left, height, width) of what is resized: all of the picture, or its center with the input's shape."""
         if not self.crop or self.resize is not None:
             return 0, 0, height, width
         factor = min(height / self.height, width / self.width)
@@ -203,7 +203,7 @@ class Preprocess:
 
     @staticmethod
     def _offset(resized: int, side: int) -> int:
-        """Where the centre crop begins, below 0 where it pads; torchvision's rounding."""
+        """Where the center crop begins, below 0 where it pads; torchvision's rounding."""
         if resized < side:
             return -((side - resized) // 2)
         return round((resized - side) / 2.0)
@@ -228,7 +228,7 @@ class Preprocess:
         return resized[0]
 
     def _crop(self, pixels: Tensor) -> Tensor:
-        """[C, h, w] -> the centre [C, height, width], padded with black or the letterbox where h or w is smaller."""
+        """[C, h, w] -> the center [C, height, width], padded with black or the letterbox where h or w is smaller."""
         for dimension, side in ((1, self.height), (2, self.width)):
             size = pixels.shape[dimension]
             offset = self._offset(size, side)

@@ -2,7 +2,7 @@
 
 Only these formats' decoders are tried, and the size is checked before any pixel is allocated.
 
-Pillow reads 16-bit colour as 8 bit. Such files are decoded twice here, once for the high and once for the low byte of
+Pillow reads 16-bit color as 8 bit. Such files are decoded twice here, once for the high and once for the low byte of
 each sample (the byte order that Pillow is told decides which one it keeps), so that no level is lost. TIFF samples that
 it has no mode for are left to `tiff`.
 """
@@ -20,26 +20,18 @@ from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from kryptondb.errors import ImageError
 from kryptondb.images import tiff
-from kryptondb.images.arrays import (
-    GREY_ONLY,
-    Floats,
-    Key,
+from kryptondb.images.arrays import Floats, Key, bands, from_pil, in_bands, raw_mode, transparent, upright
+from kryptondb.images.content import Content, Part
+from kryptondb.images.levels import (
+    GRAY_ONLY,
     Meaningless,
-    bands,
+    Window,
     check_size,
-    from_pil,
-    in_bands,
     levels,
     over_white,
     premultiplied_over_white,
-    raw_mode,
     scaled,
-    transparent,
-    upright,
 )
-from kryptondb.images.content import Content
-from kryptondb.images.levels import Window
-from kryptondb.images.part import Part
 from kryptondb.images.picture import PIXEL_LIMIT
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
@@ -50,7 +42,7 @@ _TILE_WIDTH, _TILE_LENGTH, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _SUBSAMPLING = 322, 3
 _YCBCR = 6
 _SIGNED = 2  # a SampleFormat
 _FLOATING_POINT = 3  # a Predictor
-_GREY = re.compile(r"(?:L|1)(?:;([248]?)(I?)R?)?")  # raw modes of up to 8 bits: bits, white at zero
+_GRAY = re.compile(r"(?:L|1)(?:;([248]?)(I?)R?)?")  # raw modes of up to 8 bits: bits, white at zero
 
 # A program without logging of its own would see Pillow's notes on damaged TIFFs on stderr; the ImageError says it all.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -134,13 +126,13 @@ def _needs_tiff(image: Image.Image, wide: _Wide | None) -> bool:
 
 
 def _levels(image: Image.Image, raw: str, key: Key, window: Window | None) -> Floats:
-    """What a loaded image shows. Some grey samples Pillow leaves as they are stored, others it makes 0..255.
+    """What a loaded image shows. Some gray samples Pillow leaves as they are stored, others it makes 0..255.
 
     Args:
         raw: Pillow's raw mode, which says how samples lie in the file: 'L;4I' for 4 bits, white at zero.
         key: what stands for transparent.
     """
-    depth = _GREY.fullmatch(raw)
+    depth = _GRAY.fullmatch(raw)
     if window is not None and depth is not None and key is None:
         top = 2 ** int(depth[1] or ("1" if raw[0] == "1" else "8")) - 1
         return _windowed(image, top, inverted=bool(depth[2]), window=window)
@@ -154,7 +146,7 @@ def _levels(image: Image.Image, raw: str, key: Key, window: Window | None) -> Fl
 
 
 def _windowed(image: Image.Image, top: int, *, inverted: bool, window: Window) -> Floats:
-    """Grey of 1 to 8 bits, which Pillow makes 0..255 with white the most, through a window in the file's own units."""
+    """Gray of 1 to 8 bits, which Pillow makes 0..255 with white the most, through a window in the file's own units."""
 
     def convert(band: Image.Image) -> Floats:
         samples = np.asarray(band.convert("L"))[:, :, None] // (255 // top)
@@ -181,9 +173,9 @@ def _refuse_what_pillow_mistakes(image: ImageFile.ImageFile) -> None:
 
 @dataclass(frozen=True)
 class _Wide:
-    """How to get at 16-bit colour: the raw modes that give the high and the low bytes.
+    """How to get at 16-bit color: the raw modes that give the high and the low bytes.
 
-    With `low` None the samples are two 16-bit values a pixel, read as four bytes: grey high, low, alpha high, low.
+    With `low` None the samples are two 16-bit values a pixel, read as four bytes: gray high, low, alpha high, low.
     """
 
     high: str
@@ -192,7 +184,7 @@ class _Wide:
 
 
 def _wide_layout(image: ImageFile.ImageFile) -> _Wide | None:
-    """How the 16-bit colour of a page just turned to is stored; None where Pillow cannot unpack it as such."""
+    """How the 16-bit color of a page just turned to is stored; None where Pillow cannot unpack it as such."""
     raw = raw_mode(image)
     if raw == "LA;16B":
         return _Wide("RGBA", None)
@@ -207,12 +199,12 @@ def _wide_layout(image: ImageFile.ImageFile) -> _Wide | None:
 
 
 def _read_wide(content: Content, part: Part, image: ImageFile.ImageFile, wide: _Wide, window: Window | None) -> Floats:
-    """H x W x C float32 from 16-bit colour. `image` is left loaded, for its metadata."""
+    """H x W x C float32 from 16-bit color. `image` is left loaded, for its metadata."""
     if window is not None:
-        raise Meaningless(GREY_ONLY)
+        raise Meaningless(GRAY_ONLY)
     _load_as(image, wide.high)
     if wide.low is None:
-        return in_bands(image, 1, lambda band: _grey_alpha(np.asarray(band)))
+        return in_bands(image, 1, lambda band: _gray_alpha(np.asarray(band)))
     with content.open() as stream, Image.open(stream, formats=FORMATS) as again:
         _go_to(again, part)
         _load_as(again, wide.low)
@@ -221,25 +213,25 @@ def _read_wide(content: Content, part: Part, image: ImageFile.ImageFile, wide: _
         for top, bottom in bands(image):
             box = (0, top, image.width, bottom)
             high, low = np.asarray(image.crop(box)), np.asarray(again.crop(box))
-            pixels[top:bottom] = _colour(high.astype(np.uint16) * 256 + low, key, wide.premultiplied)
+            pixels[top:bottom] = _color(high.astype(np.uint16) * 256 + low, key, wide.premultiplied)
     return pixels
 
 
-def _grey_alpha(four: NDArray[np.uint8]) -> Floats:
-    """[H, W, 4] bytes, grey high, low, alpha high, low, on white: [H, W, 1]."""
+def _gray_alpha(four: NDArray[np.uint8]) -> Floats:
+    """[H, W, 4] bytes, gray high, low, alpha high, low, on white: [H, W, 1]."""
     levels = scaled(four[:, :, 0::2].astype(np.uint16) * 256 + four[:, :, 1::2], 65535)
     return over_white(levels[:, :, :1], levels[:, :, 1])
 
 
-def _colour(samples: NDArray[np.uint16], key: object, premultiplied: bool) -> Floats:
-    """[H, W, 3 or 4] samples on white; `key` is the one colour of a PNG that stands for transparent."""
+def _color(samples: NDArray[np.uint16], key: object, premultiplied: bool) -> Floats:
+    """[H, W, 3 or 4] samples on white; `key` is the one color of a PNG that stands for transparent."""
     pixels = scaled(samples, 65535)
     if samples.shape[2] == 3:
         if key is None:
             return pixels
         return over_white(pixels, (samples != np.asarray(key, dtype=np.uint16)).any(axis=2))
-    colour, alpha = pixels[:, :, :-1], pixels[:, :, -1]
-    return premultiplied_over_white(colour, alpha) if premultiplied else over_white(colour, alpha)
+    color, alpha = pixels[:, :, :-1], pixels[:, :, -1]
+    return premultiplied_over_white(color, alpha) if premultiplied else over_white(color, alpha)
 
 
 def _load_as(image: ImageFile.ImageFile, mode: str) -> None:

@@ -34,26 +34,26 @@ class _Package:
 # Every picture that scikit-image's wheel carries.
 _SCIKIT_IMAGE = {
     "astronaut": ("astronaut.png", "Eileen Collins in a spacesuit"),
-    "brick": ("brick.png", "a brick wall, grey texture"),
-    "camera": ("camera.png", "a photographer, grey"),
+    "brick": ("brick.png", "a brick wall, gray texture"),
+    "camera": ("camera.png", "a photographer, gray"),
     "cat": ("chelsea.png", "Chelsea the tabby cat"),
-    "cell": ("cell.png", "a cell under the microscope, grey"),
-    "clock": ("clock_motion.png", "a clock face, blurred by motion, grey"),
+    "cell": ("cell.png", "a cell under the microscope, gray"),
+    "clock": ("clock_motion.png", "a clock face, blurred by motion, gray"),
     "coffee": ("coffee.png", "a cup of espresso"),
-    "coins": ("coins.png", "Greek coins from Pompeii, grey"),
-    "grass": ("grass.png", "grass, grey texture"),
-    "gravel": ("gravel.png", "gravel, grey texture"),
+    "coins": ("coins.png", "Greek coins from Pompeii, gray"),
+    "grass": ("grass.png", "grass, gray texture"),
+    "gravel": ("gravel.png", "gravel, gray texture"),
     "histology": ("ihc.png", "colon tissue, immunohistochemical staining"),
     "horse": ("horse.png", "the silhouette of a horse"),
     "hubble": ("hubble_deep_field.jpg", "galaxies, the Hubble extreme deep field"),
-    "microaneurysms": ("microaneurysms.png", "a detail of a retina with microaneurysms, grey"),
-    "moon": ("moon.png", "the surface of the moon, grey"),
+    "microaneurysms": ("microaneurysms.png", "a detail of a retina with microaneurysms, gray"),
+    "moon": ("moon.png", "the surface of the moon, gray"),
     "motorcycle": ("motorcycle_left.png", "a motorcycle in a garage"),
-    "page": ("page.png", "a scanned page of text, grey"),
+    "page": ("page.png", "a scanned page of text, gray"),
     "phantom": ("phantom.png", "the Shepp-Logan head phantom"),
     "retina": ("retina.jpg", "the fundus of an eye"),
     "rocket": ("rocket.jpg", "a rocket on the launch pad"),
-    "text": ("text.png", "handwriting, grey"),
+    "text": ("text.png", "handwriting, gray"),
 }
 
 
@@ -64,9 +64,9 @@ _PACKAGES = (
         "data_store",
         "data",
         {
-            "chest": ("RG1_UNCI.dcm", "a chest radiograph, grey, DICOM"),
-            "leg": ("RG3_UNCI.dcm", "a radiograph of a lower leg, grey, DICOM"),
-            "shoulder": ("MR2_UNCI.dcm", "magnetic resonance of a shoulder, grey, DICOM"),
+            "chest": ("RG1_UNCI.dcm", "a chest radiograph, gray, DICOM"),
+            "leg": ("RG3_UNCI.dcm", "a radiograph of a lower leg, gray, DICOM"),
+            "shoulder": ("MR2_UNCI.dcm", "magnetic resonance of a shoulder, gray, DICOM"),
         },
     ),
     _Package(
@@ -76,7 +76,7 @@ _PACKAGES = (
         {
             "brain": (
                 "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
-                "magnetic resonance of an average brain, grey, a volume: sample:brain#slice=60",
+                "magnetic resonance of an average brain, gray, a volume: sample:brain#slice=60",
             )
         },
     ),

@@ -7,9 +7,11 @@ folder of a million pictures starts at once.
 from __future__ import annotations
 
 import glob
+import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,13 +21,11 @@ from PIL import Image
 from kryptondb.errors import ImageError, did_you_mean
 from kryptondb.files.paths import expanded
 from kryptondb.images import remote, table_files
-from kryptondb.images.arrays import from_array
-from kryptondb.images.content import BytesContent, FileContent
+from kryptondb.images.arrays import from_array, is_array, pictures_in
+from kryptondb.images.content import WHOLE, BytesContent, FileContent, Part, split_fragment
 from kryptondb.images.decode import SUFFIXES, decode
 from kryptondb.images.folders import Found, Unreadable, exists, is_folder, is_picture, links_in, match_glob, walk
-from kryptondb.images.foreign_arrays import is_array, pictures_in
 from kryptondb.images.levels import Window
-from kryptondb.images.part import WHOLE, Part, split_fragment
 from kryptondb.images.picture import Picture
 from kryptondb.images.samples import PREFIX, sample_path
 from kryptondb.text.plain_text import printable
@@ -56,7 +56,7 @@ def find_images(spec: object, window: Window | None = None, axes: str | None = N
             ('scans.parquet#column=image'); 'sample:NAME'; an address such as 'https://...' or 's3://...'; an array or
             a PIL image; a batch of arrays (see `foreign_arrays`); a list of these. Behind a `#` paths, folders and
             globs may name a part of each file: 'study.dcm#frame=3' (see `part`).
-        window: (center, width), in each file's own units, that grey pictures are seen through.
+        window: (center, width), in each file's own units, that gray pictures are seen through.
         axes: 'HWC' or 'CHW', of arrays.
 
     Raises:
@@ -331,3 +331,69 @@ def _nearest(path: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return did_you_mean(path.name, names)
+
+
+MOST = 100_000
+SECONDS = 1.0
+_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True)
+class ImageCount:
+    """How many there are; at least so many where counting was not `complete`."""
+
+    count: int
+    complete: bool
+
+
+def count_images(
+    spec: object, kept: Callable[[Sequence[str]], int] = len, *, addresses: bool = False
+) -> ImageCount | None:
+    """Counts the pictures that `find_images(spec)` yields, up to `MOST` of them or for `SECONDS`.
+
+    None for what cannot be found, and for what several addresses stand for.
+
+    Args:
+        kept: how many of some names count.
+        addresses: whether other machines are asked.
+    """
+    deadline = time.monotonic() + SECONDS
+    count = 0
+    held: list[str] = []
+    try:
+        for name in _names(spec, addresses):
+            if len(held) == _AT_ONCE:
+                count, held = count + kept(held), []
+            if count + len(held) >= MOST or time.monotonic() > deadline:
+                return ImageCount(count + kept(held), complete=False)
+            held.append(name)
+    except (_Uncounted, ImageError):
+        return None
+    return ImageCount(count + kept(held), complete=True)
+
+
+class _Uncounted(Exception):
+    """Something that is not counted."""
+
+
+def _names(spec: object, addresses: bool) -> Iterator[str]:
+    """The names of pictures, those of a folder in any order: putting a million in order takes longer than a second."""
+    if isinstance(spec, (list, tuple)):
+        for entry in spec:
+            yield from _names(entry, addresses)
+        return
+    if isinstance(spec, (str, Path)):
+        path = expanded(str(spec))
+        if is_folder(path):
+            for found in walk(path, (), in_order=False):
+                yield found.name if isinstance(found, Unreadable) else printable(found)
+            return
+        if not addresses and remote.is_remote(str(spec)) and remote.is_several(str(spec)):
+            raise _Uncounted
+    for source in find_images(spec):
+        yield source.name
+
+
+def sampling_order(sources: Iterable[ImageSource]) -> list[ImageSource]:
+    """The images in an order that has nothing to do with what is on them, always the same for the same names."""
+    return sorted(sources, key=lambda source: hashlib.sha256(source.name.encode()).digest())

@@ -1,4 +1,4 @@
-"""A heat map in the terminal: half block characters, two cells of colour in each, and a line that says their range."""
+"""A heat map in the terminal: half block characters, two cells of color in each, and a line that says their range."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
-from kryptondb.images.colours import colours, limits
+from kryptondb.images.colors import colors, limits
 
 UPPER, LOWER, FULL = "▀", "▄", "█"
-_GRADIENT = 16  # columns of the legend's colours, where there is room
+_GRADIENT = 16  # columns of the legend's colors, where there is room
 
 
 def halfblocks(heatmap: NDArray[np.floating], *, width: int, height: int | None = None, values: str = "score") -> Text:
@@ -41,13 +41,13 @@ def halfblocks(heatmap: NDArray[np.floating], *, width: int, height: int | None 
     low, high = limits(heatmap, values)
     if len(shown) % 2:
         shown = np.vstack([shown, np.full((1, shown.shape[1]), np.nan)])
-    shades = colours(shown, values, low, high)
+    shades = colors(shown, values, low, high)
     known = np.isfinite(shown)
     text = Text(no_wrap=True, overflow="crop", end="")
     for row in range(0, len(shown), 2):
         for col in range(shown.shape[1]):
-            top = _colour(shades[row, col]) if known[row, col] else None
-            bottom = _colour(shades[row + 1, col]) if known[row + 1, col] else None
+            top = _color(shades[row, col]) if known[row, col] else None
+            bottom = _color(shades[row + 1, col]) if known[row + 1, col] else None
             text.append(*_cell(top, bottom))
         text.append("\n")
     text.append_text(_legend(heatmap, width, values, low, high))
@@ -65,12 +65,12 @@ def _cell(top: Color | None, bottom: Color | None) -> tuple[str, Style | None]:
     return UPPER, Style(color=top, bgcolor=bottom)
 
 
-def _colour(shade: NDArray[np.uint8]) -> Color:
+def _color(shade: NDArray[np.uint8]) -> Color:
     return Color.from_rgb(int(shade[0]), int(shade[1]), int(shade[2]))
 
 
 def _legend(heatmap: NDArray[np.floating], width: int, values: str, low: float, high: float) -> Text:
-    """`min 0.0121 ████████████████ max 0.771`, or less where the line is short: the colours go first."""
+    """`min 0.0121 ████████████████ max 0.771`, or less where the line is short: the colors go first."""
     finite = heatmap[np.isfinite(heatmap)]
     if not finite.size:
         return Text("no cells"[:width], style="dim")
@@ -80,8 +80,8 @@ def _legend(heatmap: NDArray[np.floating], width: int, values: str, low: float, 
     if room < 4:
         return Text(f"{least:.3g} to {most:.3g}"[:width], style="dim")
     legend = Text(left, style="dim")
-    for shade in colours(np.linspace(least, most, room), values, low, high):
-        legend.append(FULL, Style(color=_colour(shade)))
+    for shade in colors(np.linspace(least, most, room), values, low, high):
+        legend.append(FULL, Style(color=_color(shade)))
     legend.append(right, style="dim")
     return legend
 

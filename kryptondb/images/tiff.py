@@ -1,7 +1,7 @@
-"""TIFF samples of whole bytes as they are stored: grey and RGB in any type, order, plane and tile.
+"""TIFF samples of whole bytes as they are stored: gray and RGB in any type, order, plane and tile.
 
 Read by tifffile, which scikit-image brings along: Pillow cuts many of them short, and mixes up others (signed samples,
-planes, channels beside the colours). What the tags say of a sample is applied here: white is zero, and what the extra
+planes, channels beside the colors). What the tags say of a sample is applied here: white is zero, and what the extra
 samples are. Nothing is decoded before its size is known to be what the header says: tifffile itself would inflate
 whatever a strip holds, and fill in what is missing.
 """
@@ -17,19 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kryptondb.errors import ImageError
-from kryptondb.images.arrays import (
-    GREY_ONLY,
-    Floats,
+from kryptondb.images.arrays import Floats
+from kryptondb.images.content import Content, Part
+from kryptondb.images.levels import (
+    GRAY_ONLY,
     Meaningless,
+    Window,
     check_size,
     levels,
     over_white,
     premultiplied_over_white,
     turned,
 )
-from kryptondb.images.content import Content
-from kryptondb.images.levels import Window
-from kryptondb.images.part import Part
 from kryptondb.images.picture import PIXEL_LIMIT
 
 # As with Pillow: an ImageError says it all.
@@ -46,8 +45,8 @@ PHOTOMETRICS = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
 #: What an extra sample is, by the tag ExtraSamples.
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _LARGEST_SAMPLE = 8  # bytes: float64
-_MOST_EXTRA = 3  # samples beside the colours
-_MOST_BYTES = 640 << 20  # of a page, before it is made float32: 80 million pixels of grey as float64
+_MOST_EXTRA = 3  # samples beside the colors
+_MOST_BYTES = 640 << 20  # of a page, before it is made float32: 80 million pixels of gray as float64
 _ORIENTATION, _EXTRA_SAMPLES = 274, 338
 _FLOATING_POINT_PREDICTOR = 3
 
@@ -101,15 +100,15 @@ def _samples(file: TiffFile, page: TiffPage, after: int) -> NDArray[np.generic]:
 def _on_white(samples: NDArray[np.generic], page: TiffPage, window: Window | None) -> Floats:
     """[H, W, C] samples as H x W x 1 or 3 in 0..1. Of extra samples only opacity is looked at."""
     photometric = int(page.photometric)
-    colours = 3 if photometric == RGB else 1
-    opacity = _opacity(samples.shape[2], colours, page)
-    if window is not None and (colours == 3 or opacity is not None):
-        raise Meaningless(GREY_ONLY)
-    pixels = levels(samples[:, :, :colours], window)
+    colors = 3 if photometric == RGB else 1
+    opacity = _opacity(samples.shape[2], colors, page)
+    if window is not None and (colors == 3 or opacity is not None):
+        raise Meaningless(GRAY_ONLY)
+    pixels = levels(samples[:, :, :colors], window)
     if opacity is None:
         return np.float32(1) - pixels if photometric == WHITE_IS_ZERO else pixels
     place, associated = opacity
-    if associated and photometric == WHITE_IS_ZERO:  # what is stored is (1 - grey) times opacity
+    if associated and photometric == WHITE_IS_ZERO:  # what is stored is (1 - gray) times opacity
         return np.float32(1) - pixels
     alpha = levels(samples[:, :, place], None)
     if associated:
@@ -117,17 +116,17 @@ def _on_white(samples: NDArray[np.generic], page: TiffPage, window: Window | Non
     return over_white(np.float32(1) - pixels if photometric == WHITE_IS_ZERO else pixels, alpha)
 
 
-def _opacity(channels: int, colours: int, page: TiffPage) -> tuple[int, bool] | None:
-    """Which channel is the opacity, and whether the colours are multiplied by it already; None where none is.
+def _opacity(channels: int, colors: int, page: TiffPage) -> tuple[int, bool] | None:
+    """Which channel is the opacity, and whether the colors are multiplied by it already; None where none is.
 
     A file without the tag but with one channel more means opacity, as Pillow has it.
     """
     tag = page.tags.get(_EXTRA_SAMPLES)
     if tag is None:
-        return (colours, False) if channels == colours + 1 else None
+        return (colors, False) if channels == colors + 1 else None
     kinds: Sequence[int] = tag.value if isinstance(tag.value, tuple) else (tag.value,)
     for place, kind in enumerate(kinds, start=channels - len(kinds)):
-        if int(kind) in (_ASSOCIATED, _UNASSOCIATED) and colours <= place < channels:
+        if int(kind) in (_ASSOCIATED, _UNASSOCIATED) and colors <= place < channels:
             return place, int(kind) == _ASSOCIATED
     return None
 
@@ -136,10 +135,10 @@ def _check(name: str, page: TiffPage, stream: BinaryIO, after: int) -> None:
     """Everything that the page claims, and what its strips really hold."""
     check_size(name, page.imagelength, page.imagewidth)
     channels, compression = page.samplesperpixel, int(page.compression)
-    colours = 3 if int(page.photometric) == RGB else 1
+    colors = 3 if int(page.photometric) == RGB else 1
     if (
         page.imagedepth != 1
-        or not colours <= channels <= colours + _MOST_EXTRA
+        or not colors <= channels <= colors + _MOST_EXTRA
         or page.dtype is None
         or int(page.photometric) not in PHOTOMETRICS
     ):

@@ -27,7 +27,7 @@ def place(
 ) -> Floats:
     """The heat map over the picture: [height, width] at `size`, or at the picture's own size.
 
-    Between cells the values are bicubic (Catmull-Rom) and exact at the cells' centres, but kept within the four
+    Between cells the values are bicubic (Catmull-Rom) and exact at the cells' centers, but kept within the four
     cells around each point, so that the drawing shows no peak that was not computed. Out to the border of the outermost
     patches the nearest cell holds. NaN where no patch reaches, and wherever the nearest cell is NaN.
 
@@ -60,7 +60,7 @@ def _cells(at: Floats, count: int, patch: int, stride: int, side: int) -> tuple[
 
 
 def _input_coordinates(out: int, picture: int, start: float, length: float, side: int) -> Floats:
-    """Where the centres of `out` pixels across the picture lie in the model input of `side` pixels."""
+    """Where the centers of `out` pixels across the picture lie in the model input of `side` pixels."""
     in_picture = (np.arange(out, dtype=np.float64) + 0.5) * (picture / out)
     coordinates: Floats = (in_picture - start) * (side / length)
     return coordinates

@@ -61,7 +61,7 @@ class Measured(Protocol):
 
 
 class Named(Protocol):
-    """How many images a query's paths name: `images.counting.ImageCount` has it."""
+    """How many images a query's paths name: `images.sources.ImageCount` has it."""
 
     @property
     def count(self) -> int:

@@ -194,7 +194,7 @@ def _images(table: Occlusion) -> int | None:
     """How many images there are, at least where a folder holds very many; None where only the run finds out."""
     images, spec = table.input.count, table.input.spec
     if images is None and table.image_filter is None and spec is not None:
-        from kryptondb.images.counting import count_images
+        from kryptondb.images.sources import count_images
 
         found = count_images(spec, addresses=True)
         return found.count if found is not None else None

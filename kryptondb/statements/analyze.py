@@ -55,8 +55,7 @@ def analyze(
         BindError: an option or value that means nothing here, in its place.
         PlanError: a network that no approximate operator can run, or a budget too short for a single image.
     """
-    from kryptondb.images.sampling import sampling_order
-    from kryptondb.images.sources import find_images
+    from kryptondb.images.sources import find_images, sampling_order
     from kryptondb.optimizer.recipe import recipes_on
 
     given = bind(ANALYZE, statement.options, bindings, defaults=True)
@@ -103,7 +102,7 @@ class _Run:
         """
         from kryptondb.executor import ImageFailure
         from kryptondb.executor.asking import load_picture
-        from kryptondb.images.sampling import content_hash
+        from kryptondb.images.picture import content_hash
         from kryptondb.optimizer.ladder import worthwhile
 
         known = {sample.image: sample for sample in self._owner.profiles.store.samples(self._key)}

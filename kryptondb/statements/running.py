@@ -102,7 +102,7 @@ class Watched:
         A catalog that cannot be written costs later queries their profile, and not this one its answer: that is told
         once, as a warning.
         """
-        from kryptondb.images.sampling import content_hash
+        from kryptondb.images.picture import content_hash
         from kryptondb.statements.profiles import key_of, sample_of
 
         if not self._remembers:

@@ -15,7 +15,7 @@ from PIL import Image
 from kryptondb.copy.sinks import CopyReport, copy_to
 from kryptondb.errors import BindError, ExecutionError, ImageError
 from kryptondb.executor import Progress
-from kryptondb.images.look import Level, Look
+from kryptondb.images.render import Level, Look
 from kryptondb.optimizer import physical as p
 from tests.executor.fakes import FakeExperiment, limit, occlude, order, pictures, select, start, where
 

@@ -1,4 +1,4 @@
-"""Writers for what Pillow cannot save: PNG of any bit depth and colour type, straight from the specification."""
+"""Writers for what Pillow cannot save: PNG of any bit depth and color type, straight from the specification."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 
 
 def png_bytes(samples: NDArray[np.generic], *, transparent: tuple[int, ...] | None = None) -> bytes:
-    """A PNG of H x W x C samples, uint8 or uint16, with an optional tRNS colour."""
+    """A PNG of H x W x C samples, uint8 or uint16, with an optional tRNS color."""
     height, width, channels = samples.shape
     big_endian = samples.astype(samples.dtype.newbyteorder(">"))
     rows = b"".join(b"\0" + row.tobytes() for row in big_endian)
-    header = struct.pack(">IIBBBBB", width, height, 8 * samples.itemsize, COLOUR_TYPES[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8 * samples.itemsize, COLOR_TYPES[channels], 0, 0, 0)
     chunks = [(b"IHDR", header)]
     if transparent is not None:
         chunks.append((b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)))

@@ -15,8 +15,8 @@ from kryptondb.images import from_array
 def test_uint8_uint16_bool_and_unit_floats_are_the_same_picture(rgb: NDArray[np.uint8]) -> None:
     expected = rgb / 255
     wide = rgb.astype(np.uint16) * 257
-    grey = from_array(np.asmatrix(rgb[:, :, 0]), "a").pixels
-    np.testing.assert_array_equal(grey, from_array(rgb[:, :, 0], "a").pixels)
+    gray = from_array(np.asmatrix(rgb[:, :, 0]), "a").pixels
+    np.testing.assert_array_equal(gray, from_array(rgb[:, :, 0], "a").pixels)
     for array in (rgb, wide, wide.astype(">u2"), expected, expected.astype(np.float32)):
         picture = from_array(array, "a")
         assert picture.name == "a"
@@ -26,10 +26,10 @@ def test_uint8_uint16_bool_and_unit_floats_are_the_same_picture(rgb: NDArray[np.
 
 
 def test_channels_may_be_missing_one_two_three_or_four(rgb: NDArray[np.uint8]) -> None:
-    grey = rgb[:, :, :1]
-    opaque = np.full_like(grey, 255)
+    gray = rgb[:, :, :1]
+    opaque = np.full_like(gray, 255)
     for array, channels in (
-        (grey[:, :, 0], 1), (grey, 1), (np.dstack([grey, opaque]), 1), (rgb, 3), (np.dstack([rgb, opaque]), 3),
+        (gray[:, :, 0], 1), (gray, 1), (np.dstack([gray, opaque]), 1), (rgb, 3), (np.dstack([rgb, opaque]), 3),
     ):  # fmt: skip
         picture = from_array(array, "a")
         assert (picture.height, picture.width, picture.channels) == (12, 17, channels)

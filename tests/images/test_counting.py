@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import kryptondb
-from kryptondb.images import counting
-from kryptondb.images.counting import ImageCount, count_images
+from kryptondb.images import sources
+from kryptondb.images.sources import ImageCount, count_images
 from tests.end_to_end.networks import small_network
 
 
@@ -32,16 +32,16 @@ def test_folders_globs_and_lists_are_counted_without_opening_a_picture(folder: P
 
 
 def test_counting_ends_at_a_number_of_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "MOST", 12)
+    monkeypatch.setattr(sources, "MOST", 12)
     assert count_images(str(folder)) == ImageCount(12, complete=True)
-    monkeypatch.setattr(counting, "MOST", 11)
+    monkeypatch.setattr(sources, "MOST", 11)
     assert count_images(str(folder)) == ImageCount(11, complete=False)
-    monkeypatch.setattr(counting, "_AT_ONCE", 2)
+    monkeypatch.setattr(sources, "_AT_ONCE", 2)
     assert count_images(str(folder), lambda names: sum("deep" in name for name in names)) is not None
 
 
 def test_counting_ends_after_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "SECONDS", -1.0)
+    monkeypatch.setattr(sources, "SECONDS", -1.0)
     assert count_images(str(folder)) == ImageCount(0, complete=False)
 
 
@@ -65,7 +65,7 @@ def test_explain_says_how_many_images_a_folder_holds(folder: Path, monkeypatch: 
         assert images().startswith("images      12, about ")
         assert images("WHERE image LIKE '%.png'").startswith("images      10, about ")
         assert images("WHERE image LIKE '%nothing%'").startswith("images      0, about ")
-        monkeypatch.setattr(counting, "MOST", 5)
+        monkeypatch.setattr(sources, "MOST", 5)
         assert images().startswith("images      at least 5, about ") and "or more in all" in images()
         document = db.sql(f"EXPLAIN FORMAT json SELECT HEATMAP FROM occlude(net, '{folder}', patch => 8)").arrow()
         assert '"complete": false' in document["plan"][0].as_py()

@@ -28,7 +28,7 @@ LOSSLESS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
-def test_an_8_bit_colour_picture_keeps_every_sample(suffix: str, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_an_8_bit_color_picture_keeps_every_sample(suffix: str, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(rgb).save(path, **LOSSLESS[suffix])
     picture = decode(path)
@@ -44,7 +44,7 @@ def test_a_jpeg_is_what_pillow_decodes(rgb: NDArray[np.uint8], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "jpg"])
-def test_a_grey_picture_has_one_channel(suffix: str, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_a_gray_picture_has_one_channel(suffix: str, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(rgb[:, :, 0]).save(path)
     assert decode(path).pixels.shape == (12, 17, 1)
@@ -56,7 +56,7 @@ def _ramp() -> NDArray[np.uint16]:
 
 
 @pytest.mark.parametrize("kind", ["png", "tif", "lzw.tif", "big-endian.tif"])
-def test_16_bit_grey_keeps_all_65536_levels(kind: str, tmp_path: Path) -> None:
+def test_16_bit_gray_keeps_all_65536_levels(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"ramp.{kind}"
     if kind == "big-endian.tif":
         tifffile.imwrite(path, _ramp(), byteorder=">")
@@ -73,11 +73,11 @@ def _wide(channels: int) -> NDArray[np.uint16]:
 
 def _on_white(samples: NDArray[np.uint16]) -> NDArray[np.float64]:
     values = samples.astype(np.float64) / 65535
-    colour, alpha = values[:, :, :-1], values[:, :, -1:]
-    return colour * alpha + 1 - alpha
+    color, alpha = values[:, :, :-1], values[:, :, -1:]
+    return color * alpha + 1 - alpha
 
 
-def test_16_bit_colour_png_keeps_both_bytes(tmp_path: Path) -> None:
+def test_16_bit_color_png_keeps_both_bytes(tmp_path: Path) -> None:
     pixels = decode(write_png(tmp_path / "a.png", _wide(3))).pixels
     assert np.array_equal(pixels, _wide(3).astype(np.float32) / np.float32(65535))
 
@@ -89,7 +89,7 @@ def test_16_bit_png_with_alpha_lies_on_white(channels: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_transparent_colour_of_a_16_bit_png_becomes_white(channels: int, tmp_path: Path) -> None:
+def test_the_transparent_color_of_a_16_bit_png_becomes_white(channels: int, tmp_path: Path) -> None:
     samples = _wide(channels)
     key = tuple(int(level) for level in samples[5, 6])
     pixels = decode(write_png(tmp_path / "a.png", samples, transparent=key)).pixels
@@ -101,7 +101,7 @@ def test_the_transparent_colour_of_a_16_bit_png_becomes_white(channels: int, tmp
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("layout", [{}, {"rowsperstrip": 4}, {"tile": (16, 16)}])
-def test_16_bit_colour_tiff_keeps_both_bytes(
+def test_16_bit_color_tiff_keeps_both_bytes(
     byteorder: Literal["<", ">"], compression: str | None, layout: dict[str, Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.tif"
@@ -110,7 +110,7 @@ def test_16_bit_colour_tiff_keeps_both_bytes(
     assert np.array_equal(decode(path).pixels, samples.astype(np.float32) / np.float32(65535))
 
 
-def test_16_bit_colour_tiff_with_a_predictor_keeps_both_bytes(tmp_path: Path) -> None:
+def test_16_bit_color_tiff_with_a_predictor_keeps_both_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     samples = _wide(3)
     differences = samples - np.concatenate([np.zeros_like(samples[:, :1]), samples[:, :-1]], axis=1)
@@ -164,7 +164,7 @@ def test_samples_without_a_known_range_are_refused_by_name(dtype: type, tmp_path
         decode(path)
 
 
-def test_16_bit_colour_in_separate_planes_keeps_both_bytes(tmp_path: Path) -> None:
+def test_16_bit_color_in_separate_planes_keeps_both_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     for compression in (None, "zlib"):
         planes = np.moveaxis(_wide(3), 2, 0)
@@ -172,7 +172,7 @@ def test_16_bit_colour_in_separate_planes_keeps_both_bytes(tmp_path: Path) -> No
         assert np.array_equal(decode(path).pixels, _wide(3).astype(np.float32) / np.float32(65535))
 
 
-def test_a_palette_becomes_its_colours(rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_a_palette_becomes_its_colors(rgb: NDArray[np.uint8], tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     palette = Image.fromarray(rgb).quantize(16)
     palette.save(path)
@@ -180,7 +180,7 @@ def test_a_palette_becomes_its_colours(rgb: NDArray[np.uint8], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
-def test_a_transparent_colour_becomes_white(mode: str, tmp_path: Path) -> None:
+def test_a_transparent_color_becomes_white(mode: str, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     image = Image.new(mode, (4, 3), 0)
     image.putpixel((1, 1), (255, 255, 255) if mode == "RGB" else 1)
@@ -222,7 +222,7 @@ def test_exif_orientation_is_undone(suffix: str, orientation: int, rgb: NDArray[
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_uncompressed_grey_and_16_bit_tiffs_are_turned_upright_too(orientation: int, tmp_path: Path) -> None:
+def test_uncompressed_gray_and_16_bit_tiffs_are_turned_upright_too(orientation: int, tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     for channels, dtype in ((1, np.uint16), (3, np.uint16), (1, np.uint8)):
         samples = np.squeeze(_wide(channels)).astype(dtype)

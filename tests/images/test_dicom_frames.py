@@ -11,8 +11,8 @@ from PIL import Image
 
 from kryptondb.errors import ImageError
 from kryptondb.images import decode
-from kryptondb.images.dicom_frames import codestream_size
-from kryptondb.images.part import Part
+from kryptondb.images.content import Part
+from kryptondb.images.dicom import codestream_size
 from tests.images.dicoms import bundled, pydicom, write_dicom
 
 
@@ -91,8 +91,8 @@ def test_a_transfer_syntax_that_nothing_decodes_is_named(tmp_path: Path) -> None
 
 
 def test_a_decoder_that_is_not_installed_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kryptondb.images import dicom_frames
+    from kryptondb.images import dicom
 
-    monkeypatch.setattr(dicom_frames, "_PLUGINS", ())
+    monkeypatch.setattr(dicom, "_PLUGINS", ())
     with pytest.raises(ImageError, match="JPEG-LS .* need a decoder that is not installed\npip install"):
         decode(bundled("MR_small_jpeg_ls_lossless.dcm"))

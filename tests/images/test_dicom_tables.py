@@ -1,4 +1,4 @@
-"""DICOM tables of grey, packed as the standard packs them, and frames of single bits."""
+"""DICOM tables of gray, packed as the standard packs them, and frames of single bits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from kryptondb.errors import ImageError
+from kryptondb.images.content import Part
 from kryptondb.images.decode import decode
-from kryptondb.images.part import Part
 from tests.images.dicoms import write_dicom
 
 pydicom = pytest.importorskip("pydicom")

@@ -26,8 +26,8 @@ def _naive(value: object, pixels: NDArray[np.floating], y: int, x: int) -> NDArr
         return np.full_like(covered, levels.get(value, value))  # type: ignore[arg-type]
     if isinstance(value, tuple):
         r, g, b = value
-        colour = [r, g, b] if channels == 3 else [0.299 * r + 0.587 * g + 0.114 * b]
-        return np.broadcast_to(np.array(colour)[:, None, None], covered.shape)
+        color = [r, g, b] if channels == 3 else [0.299 * r + 0.587 * g + 0.114 * b]
+        return np.broadcast_to(np.array(color)[:, None, None], covered.shape)
     if value == "mean":
         return np.stack([np.full(PATCH, channel.mean()) for channel in pixels])
     if value == "patch_mean":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kryptondb.errors import ImageError
 from kryptondb.images import decode, nifti, sample_path
-from kryptondb.images.part import Part
+from kryptondb.images.content import Part
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -71,10 +71,10 @@ def test_levels_come_from_the_window_the_header_the_type_or_the_whole_volume(tmp
     assert np.isfinite(levels(write(tmp_path / "d.nii", halves), slice=4)).all()
 
 
-def test_colours_and_a_series_of_volumes_are_read(tmp_path: Path) -> None:
-    colours = np.zeros((5, 7, 9), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    colours["G"] = CANONICAL
-    pixels = decode(write(tmp_path / "rgb.nii", colours), Part(slice=3)).pixels
+def test_colors_and_a_series_of_volumes_are_read(tmp_path: Path) -> None:
+    colors = np.zeros((5, 7, 9), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    colors["G"] = CANONICAL
+    pixels = decode(write(tmp_path / "rgb.nii", colors), Part(slice=3)).pixels
     assert np.array_equal(np.rint(pixels[:, :, 1] * 255), CANONICAL[:, ::-1, 3].T)
     assert pixels[:, :, [0, 2]].max() == 0
     series = write(tmp_path / "series.nii.gz", np.stack([CANONICAL, 255 - CANONICAL], axis=-1))

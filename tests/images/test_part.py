@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kryptondb.errors import ImageError
-from kryptondb.images.part import WHOLE, Part, split_fragment
+from kryptondb.images.content import WHOLE, Part, split_fragment
 
 
 @pytest.mark.parametrize(

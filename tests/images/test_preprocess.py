@@ -23,7 +23,7 @@ def _picture(height: int, width: int, channels: int = 3) -> Picture:
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_resize_and_centre_crop_match_torchvision_on_a_photograph(cat: Picture, interpolation: str) -> None:
+def test_resize_and_center_crop_match_torchvision_on_a_photograph(cat: Picture, interpolation: str) -> None:
     from torchvision.transforms import v2
 
     mode = v2.InterpolationMode(interpolation)
@@ -74,7 +74,7 @@ def test_without_resize_or_crop_the_whole_picture_fills_the_input(cat: Picture) 
     assert whole.window(300, 451) == (0, 0, 300, 451)
 
 
-def test_crop_without_resize_takes_the_largest_centred_part_with_the_inputs_proportions() -> None:
+def test_crop_without_resize_takes_the_largest_centerd_part_with_the_inputs_proportions() -> None:
     picture = _picture(100, 160)
     preprocess = Preprocess(50, 50, crop=True)
     assert preprocess.window(100, 160) == (0, 30, 100, 100)
@@ -87,7 +87,7 @@ def test_a_picture_of_the_input_size_comes_through_bit_for_bit() -> None:
     assert np.array_equal(Preprocess(32, 40).pixels(picture).permute(1, 2, 0).numpy(), picture.pixels)
 
 
-def test_a_grey_picture_is_replicated_for_an_rgb_model() -> None:
+def test_a_gray_picture_is_replicated_for_an_rgb_model() -> None:
     pixels = Preprocess(16, 16).pixels(_picture(20, 30, channels=1))
     assert pixels.shape == (3, 16, 16)
     assert pixels.is_contiguous()
@@ -95,12 +95,12 @@ def test_a_grey_picture_is_replicated_for_an_rgb_model() -> None:
     assert torch.equal(pixels[0], pixels[2])
 
 
-def test_a_colour_picture_becomes_its_luminance_for_a_one_channel_model() -> None:
+def test_a_color_picture_becomes_its_luminance_for_a_one_channel_model() -> None:
     picture = _picture(16, 16)
-    grey = Preprocess(16, 16, channels="L").pixels(picture)
-    assert grey.shape == (1, 16, 16)
+    gray = Preprocess(16, 16, channels="L").pixels(picture)
+    assert gray.shape == (1, 16, 16)
     expected = picture.pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    np.testing.assert_allclose(grey[0].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(gray[0].numpy(), expected, atol=1e-6)
 
 
 def test_normalize_scales_before_mean_and_std_and_keeps_dtype_and_leading_dimensions() -> None:

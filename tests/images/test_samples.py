@@ -6,7 +6,7 @@ import pytest
 
 from kryptondb.errors import ImageError
 from kryptondb.images import decode, list_samples, sample_path, samples
-from kryptondb.images.part import WHOLE, Part
+from kryptondb.images.content import WHOLE, Part
 
 
 def test_the_pictures_the_documentation_names_are_there() -> None:
@@ -15,11 +15,11 @@ def test_the_pictures_the_documentation_names_are_there() -> None:
     assert names == sorted(names)
 
 
-def test_every_sample_that_is_listed_decodes_and_is_as_grey_as_its_description_says() -> None:
+def test_every_sample_that_is_listed_decodes_and_is_as_gray_as_its_description_says() -> None:
     for sample in list_samples():
         part = Part(slice=60) if "a volume" in sample.description else WHOLE
         picture = decode(sample.path, part)
-        assert (picture.channels == 1) == ("grey" in sample.description), sample
+        assert (picture.channels == 1) == ("gray" in sample.description), sample
         assert sample.package in ("scikit-image", "pydicom-data", "nilearn")
 
 

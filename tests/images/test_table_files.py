@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from kryptondb.errors import ImageError
-from kryptondb.images import find_images, is_single, table_files
+from kryptondb.images import find_images, is_single, table_readers
 from kryptondb.images.sources import ImageSource
 
 
@@ -59,13 +59,13 @@ def test_rows_may_be_read_again_and_in_any_order(scans: Path) -> None:
 def test_rows_that_are_read_in_order_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.parquet", image=[png(number) for number in range(20)])
     begun: list[int] = []
-    read = table_files._Parquet.read
+    read = table_readers._Parquet.read
 
     def watched(self: Any, column: str, index: int) -> Any:
         begun.append(index)
         return read(self, column, index)
 
-    monkeypatch.setattr(table_files._Parquet, "read", watched)
+    monkeypatch.setattr(table_readers._Parquet, "read", watched)
     found = list(find_images(str(path)))
     assert begun == []
     assert [level(source) for source in found] == list(range(20))
@@ -101,7 +101,7 @@ def test_a_column_of_paths_is_seen_from_the_folder_of_the_table(name: str, encod
 
 
 def test_a_path_in_a_table_may_name_a_part_or_an_address(tmp_path: Path) -> None:
-    from kryptondb.images.part import Part
+    from kryptondb.images.content import Part
 
     table = write(tmp_path / "a.parquet", image=["study.dcm#frame=3", "s3://bucket/a.png", "a.dcm#frame=x"])
     named, address, wrong = find_images(str(table))

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from kryptondb.errors import ImageError
-from kryptondb.images import find_images, table_files
+from kryptondb.images import find_images, table_readers
 from kryptondb.images.sources import ImageSource
 from kryptondb.images.table_sizes import arrow_batches
 
@@ -61,8 +61,8 @@ def most_held() -> Iterator[Callable[[], int]]:
 
 @pytest.fixture(autouse=True)
 def low_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_files, "_MOST_INFLATED", MOST)
-    monkeypatch.setattr(table_files, "_READ_TOGETHER", MOST // 4)
+    monkeypatch.setattr(table_readers, "_MOST_INFLATED", MOST)
+    monkeypatch.setattr(table_readers, "_READ_TOGETHER", MOST // 4)
 
 
 ZEROS = bytes(LARGE)
@@ -102,7 +102,7 @@ def test_pages_that_inflate_beyond_measure_are_never_inflated(
 def test_a_value_that_is_repeated_by_a_dictionary_is_read_one_row_at_a_time(
     tmp_path: Path, most_held: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_files, "_MOST_INFLATED", 2 * LARGE)
+    monkeypatch.setattr(table_readers, "_MOST_INFLATED", 2 * LARGE)
     path = tmp_path / "cells.parquet"
     cell = png(7) + ZEROS
     pq.write_table(pa.table({"image": pa.array([cell]).take(pa.array([0] * 64))}), path, compression="zstd")
@@ -178,7 +178,7 @@ def test_a_large_batch_that_is_not_compressed_is_read_row_by_row(
 
 
 def test_values_of_one_size_are_bounded_by_their_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_files, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(table_readers, "MOST_BYTES", 1000)
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"image": pa.nulls(3, pa.binary(2000))}), path)
     (first, *_) = find_images(str(path))
@@ -276,7 +276,7 @@ def test_a_text_that_is_too_long_for_a_path_fails_alone(tmp_path: Path) -> None:
 def test_a_batch_of_a_stream_that_is_too_large_says_how_to_write_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_files, "_MOST_TOGETHER", 1 << 20)
+    monkeypatch.setattr(table_readers, "_MOST_TOGETHER", 1 << 20)
     table = pa.table({"other": [bytes(2 << 20)], "image": pa.array([png(1)], pa.binary_view())})
     (found,) = find_images(str(write_arrow(tmp_path / "a.arrows", table)))
     with pytest.raises(ImageError, match=r"a batch of [\d,]+ bytes is more than is read at once\n.*an Arrow file"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.text import Text
 
-from kryptondb.images.colours import colours, limits
+from kryptondb.images.colors import colors, limits
 from kryptondb.images.terminal import halfblocks
 
 
@@ -28,20 +28,20 @@ def test_it_fits_and_keeps_its_proportions(shape: tuple[int, int], width: int, h
 
 
 def _cell(text: Text, line: int, column: int) -> tuple[str, object, object]:
-    """A character of the map with its foreground and background colour."""
+    """A character of the map with its foreground and background color."""
     row = text.split("\n", allow_blank=True)[line]
     style = next((span.style for span in row.spans if span.start <= column < span.end), None)
     if style is None or isinstance(style, str):
         return row.plain[column], None, None
-    triplet = [colour and tuple(colour.triplet or ()) for colour in (style.color, style.bgcolor)]
+    triplet = [color and tuple(color.triplet or ()) for color in (style.color, style.bgcolor)]
     return row.plain[column], triplet[0], triplet[1]
 
 
 @pytest.mark.parametrize("values", ["drop", "score"])
-def test_each_half_has_the_colour_of_its_cell(values: str) -> None:
+def test_each_half_has_the_color_of_its_cell(values: str) -> None:
     heatmap = np.random.default_rng(0).standard_normal((4, 6))
     text = halfblocks(heatmap, width=6, values=values)
-    expected = colours(heatmap, values, *limits(heatmap, values))
+    expected = colors(heatmap, values, *limits(heatmap, values))
     for row in range(0, 4, 2):
         for col in range(6):
             assert _cell(text, row // 2, col) == ("▀", tuple(expected[row, col]), tuple(expected[row + 1, col]))
@@ -69,7 +69,7 @@ def test_a_larger_map_is_averaged_not_sampled() -> None:
     heatmap = np.arange(16.0).reshape(4, 4)
     text = halfblocks(heatmap, width=2)
     means = heatmap.reshape(2, 2, 2, 2).mean(axis=(1, 3))
-    expected = colours(means, "score", *limits(heatmap, "score"))
+    expected = colors(means, "score", *limits(heatmap, "score"))
     assert _cell(text, 0, 1) == ("▀", tuple(expected[0, 1]), tuple(expected[1, 1]))
 
 

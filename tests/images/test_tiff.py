@@ -12,7 +12,7 @@ from PIL import Image
 
 from kryptondb.errors import ImageError
 from kryptondb.images import decode
-from kryptondb.images.part import Part
+from kryptondb.images.content import Part
 
 UNIT = np.random.default_rng(0).random((12, 17, 3))
 
@@ -48,7 +48,7 @@ def test_a_window_is_in_the_samples_of_the_file(suffix: str, dtype: str, tmp_pat
     expected = np.clip((samples.astype(np.float64) - 100) / 90 + 0.5, 0, 1)
     np.testing.assert_allclose(decode(path, window=(100, 90)).pixels[:, :, 0], expected, atol=1e-6)
     Image.fromarray((UNIT * 255).astype(np.uint8)).save(path)
-    with pytest.raises(ImageError, match="a window applies to grey samples"):
+    with pytest.raises(ImageError, match="a window applies to gray samples"):
         decode(path, window=(100, 90))
 
 

@@ -13,9 +13,8 @@ import pytest
 import tifffile
 
 from kryptondb.errors import ImageError
-from kryptondb.images.content import BytesContent
+from kryptondb.images.content import BytesContent, Part
 from kryptondb.images.decode import decode
-from kryptondb.images.part import Part
 
 HEIGHT, WIDTH = 9, 14
 TYPES = ("u1", "u2", "f2", "f4", "f8")
@@ -69,20 +68,20 @@ def read(data: bytes, window: tuple[float, float] | None = None, page: int | Non
 def test_samples_of_every_type_are_what_their_tags_say(
     kind: str, photometric: str, extra: str | None, planes: str, layout: str
 ) -> None:
-    colours = 3 if photometric == "rgb" else 1
-    channels = colours + (extra is not None)
+    colors = 3 if photometric == "rgb" else 1
+    channels = colors + (extra is not None)
     samples = samples_of(kind, channels)
     if extra == "assocalpha":
-        samples[:, :, :colours] = np.minimum(samples[:, :, :colours], samples[:, :, colours:])
+        samples[:, :, :colors] = np.minimum(samples[:, :, :colors], samples[:, :, colors:])
     options = dict(LAYOUTS[layout], photometric=photometric)
     if channels > 1:
         options["planarconfig"] = planes
     if extra is not None:
         options["extrasamples"] = [extra]
     levels = unit(samples)
-    expected, alpha = levels[:, :, :colours], levels[:, :, colours:]
+    expected, alpha = levels[:, :, :colors], levels[:, :, colors:]
     if photometric == "miniswhite":
-        expected = 1 - expected  # of premultiplied samples too: (1 - grey) times opacity is stored
+        expected = 1 - expected  # of premultiplied samples too: (1 - gray) times opacity is stored
     if extra == "unassalpha":
         expected = expected * alpha + 1 - alpha
     elif extra == "assocalpha" and photometric != "miniswhite":
@@ -97,13 +96,13 @@ def test_a_window_is_in_the_units_of_the_samples_whatever_is_white(
     kind: str, photometric: str, extra: str | None
 ) -> None:
     samples = samples_of(kind, 1 if extra is None else 2)
-    grey = samples if extra is None else samples[:, :, 0]
-    low, high = float(grey.min()), float(grey.max())
+    gray = samples if extra is None else samples[:, :, 0]
+    low, high = float(gray.min()), float(gray.max())
     window = low + 0.4 * (high - low), (high - low) / 2
     options: dict[str, Any] = {"photometric": photometric}
     if extra is not None:
         options |= {"planarconfig": "contig", "extrasamples": [extra]}
-    expected = through(grey, *window)
+    expected = through(gray, *window)
     expected = 1 - expected if photometric == "miniswhite" else expected
     data = written(samples, **options)
     assert np.abs(read(data, window) - expected).max() < 2e-3
@@ -115,7 +114,7 @@ def test_a_window_is_in_the_units_of_the_samples_whatever_is_white(
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("white_is_zero", [False, True])
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_grey_of_few_bits_is_seen_through_windows_in_its_own_units(bits: int, white_is_zero: bool, order: str) -> None:
+def test_gray_of_few_bits_is_seen_through_windows_in_its_own_units(bits: int, white_is_zero: bool, order: str) -> None:
     top = 2**bits - 1
     samples = np.random.default_rng(bits).integers(0, top + 1, (HEIGHT, WIDTH))
     data = raw_tiff(packed(samples, bits), order, bits=bits, photometric=0 if white_is_zero else 1)
@@ -158,7 +157,7 @@ def raw_tiff(strip: bytes, order: str = "<", *, bits: int = 8, photometric: int 
     return head + directory + bytes(4) + b"".join(long.values()) + strip
 
 
-def test_subsampled_colour_without_compression_is_refused_and_not_read_past_its_end() -> None:
+def test_subsampled_color_without_compression_is_refused_and_not_read_past_its_end() -> None:
     strip = bytes(HEIGHT * WIDTH * 3 // 2)
     data = raw_tiff(strip, photometric=6, more=[(530, 3, [2, 2])]) + bytes(10_000)
     with pytest.raises(ImageError, match="subsampled YCbCr is not supported without compression"):
@@ -166,15 +165,15 @@ def test_subsampled_colour_without_compression_is_refused_and_not_read_past_its_
 
 
 def test_a_strip_that_holds_less_than_it_should_is_damage_and_not_filled_up() -> None:
-    grey = samples_of("u2", 1)
-    cut = written(grey, compression="zlib", rowsperstrip=HEIGHT)
+    gray = samples_of("u2", 1)
+    cut = written(gray, compression="zlib", rowsperstrip=HEIGHT)
     with tifffile.TiffFile(io.BytesIO(cut)) as file:
         offset, length = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]  # type: ignore[union-attr]
-    short = zlib.compress(grey.tobytes()[: grey.nbytes // 2]).ljust(length, b"\0")
+    short = zlib.compress(gray.tobytes()[: gray.nbytes // 2]).ljust(length, b"\0")
     with pytest.raises(ImageError, match="damaged TIFF: a strip holds less"):
         read(cut[:offset] + short[:length] + cut[offset + length :])
     with pytest.raises(ImageError, match="damaged"):
-        read(written(grey)[:-10])
+        read(written(gray)[:-10])
 
 
 @pytest.mark.parametrize("kind", ["u1", "u2", "f4"])

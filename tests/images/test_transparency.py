@@ -1,4 +1,4 @@
-"""The level or colour of a PNG, or of an image of PIL, that stands for transparent becomes white."""
+"""The level or color of a PNG, or of an image of PIL, that stands for transparent becomes white."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kryptondb.images.arrays import from_array
 from kryptondb.images.content import BytesContent
 from kryptondb.images.decode import decode
 
-GREY, RGB, PALETTE = 0, 2, 3
+GRAY, RGB, PALETTE = 0, 2, 3
 
 
 def png(depth: int, kind: int, samples: np.ndarray, transparent: bytes, palette: bytes = b"") -> bytes:
@@ -40,18 +40,18 @@ def both(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
-def test_the_transparent_level_of_a_grey_png_of_any_depth(depth: int) -> None:
+def test_the_transparent_level_of_a_gray_png_of_any_depth(depth: int) -> None:
     top = 2**depth - 1
     samples = np.random.default_rng(depth).integers(0, top + 1, (5, 17))
     for key in {0, 1, top // 2, top - 1, top}:
         samples[0] = key
         expected = np.where(samples == key, 1, samples / top)[:, :, None]
-        for seen in both(png(depth, GREY, samples, struct.pack(">H", key))):
+        for seen in both(png(depth, GRAY, samples, struct.pack(">H", key))):
             assert np.abs(seen - expected).max() < 1e-6, key
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_the_transparent_colour_of_an_rgb_png(depth: int) -> None:
+def test_the_transparent_color_of_an_rgb_png(depth: int) -> None:
     top = 2**depth - 1
     samples = np.random.default_rng(depth).integers(0, top + 1, (5, 17, 3))
     samples[0], samples[1] = (7, 200, 31), (7, 200, 32)  # one of which is not it
@@ -67,10 +67,10 @@ def test_the_opacities_of_a_palette(depth: int, known: str) -> None:
     samples, palette = noise.integers(0, count, (5, 17)), noise.integers(0, 256, (count, 3))
     given = {"all": noise.integers(0, 256, count), "some": noise.integers(0, 256, 1), "one": np.array([255, 0])}[known]
     opacities = np.concatenate([given, np.full(count - len(given), 255)])
-    colours, alpha = palette[samples] / 255, (opacities[samples] / 255)[:, :, None]
+    colors, alpha = palette[samples] / 255, (opacities[samples] / 255)[:, :, None]
     data = png(depth, PALETTE, samples, bytes(given.tolist()), bytes(palette.reshape(-1).tolist()))
     for seen in both(data):
-        assert np.abs(seen - (colours * alpha + 1 - alpha)).max() < 1e-6
+        assert np.abs(seen - (colors * alpha + 1 - alpha)).max() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_modes_without_a_transparent_level_are_read_whatever_is_said_of_one(mode
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
-def test_a_png_of_colours_without_a_palette_is_damaged(depth: int) -> None:
+def test_a_png_of_colors_without_a_palette_is_damaged(depth: int) -> None:
     samples = np.array([[0, 1]])
     palette = bytes(range(6))
     assert decode(BytesContent(png(depth, PALETTE, samples, b"\xff", palette), "a.png", ".png")).pixels[0, 1, 2] > 0

@@ -54,9 +54,9 @@ def test_the_hottest_place_on_the_map_is_the_spot_that_made_it_hot(preprocess: P
         assert (at_y, at_x) == (pytest.approx(y, abs=3), pytest.approx(x, abs=3))
 
 
-def test_the_value_at_a_cells_centre_is_the_cells_own() -> None:
+def test_the_value_at_a_cells_center_is_the_cells_own() -> None:
     heatmap = np.random.default_rng(0).standard_normal((9, 11))
-    # 1 input pixel = 1 picture pixel; odd patches have their centre on a pixel's centre.
+    # 1 input pixel = 1 picture pixel; odd patches have their center on a pixel's center.
     drawn = place(heatmap, Preprocess(8 * 4 + 5, 10 * 4 + 5), (37, 45), patch=(5, 5), stride=(4, 4))
     np.testing.assert_allclose(drawn[2::4, 2::4][:9, :11], heatmap, atol=1e-12)
 

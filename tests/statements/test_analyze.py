@@ -18,9 +18,8 @@ from kryptondb.cli import main
 from kryptondb.executor import calibrate
 from kryptondb.executor.known import Known
 from kryptondb.executor.profiling import Measured, Profiler, Sample
-from kryptondb.images.picture import Picture
-from kryptondb.images.sampling import content_hash, sampling_order
-from kryptondb.images.sources import find_images
+from kryptondb.images.picture import Picture, content_hash
+from kryptondb.images.sources import find_images, sampling_order
 from kryptondb.optimizer import recipe as recipes
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.ladder import EXACT, maps_beside, worthwhile

@@ -2,10 +2,10 @@
 
 | option | default | meaning |
 |---|---|---|
-| `values` | 'drop' | or 'score': what the colours show |
+| `values` | 'drop' | or 'score': what the colors show |
 | `opacity` | 0.6 | where the slider stands when the page is opened, 0 to 1 |
-| `scale` | by each map | (low, high): the values at the ends of the colours, to draw all maps alike |
-| `colormap` | by `values` | the name of a matplotlib colour map |
+| `scale` | by each map | (low, high): the values at the ends of the colors, to draw all maps alike |
+| `colormap` | by `values` | the name of a matplotlib color map |
 | `size` | 512 | the long side of each picture, in pixels |
 
 `cards` makes what one image needs of the query's rows; `page.html`, `page.css` and `page.js` are the page. The page is

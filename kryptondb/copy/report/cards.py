@@ -1,4 +1,4 @@
-"""What a report shows of one image: the photograph, a layer of colours for each class, and the prediction."""
+"""What a report shows of one image: the photograph, a layer of colors for each class, and the prediction."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Layer:
     cols: int
     low: float
     high: float
-    colours: str  # a WebP picture with transparency, as a data URL
+    colors: str  # a WebP picture with transparency, as a data URL
     most: float  # the largest drop; 0 where there is none
     place: str  # what the patch covers there, in pixels of the model's input; empty where there is none
 
@@ -124,12 +124,12 @@ def _card(drawing: Drawing, maps: list[Map], number: int) -> Card:
 
 
 def _layer(drawing: Drawing, picture: Picture, heatmap: Map, size: tuple[int, int]) -> Layer:
-    from kryptondb.images.colours import limits
-    from kryptondb.images.render import colour_layer
+    from kryptondb.images.colors import limits
+    from kryptondb.images.render import color_layer
 
     values = drawing.values(heatmap)
     low, high = drawing.look.scale or limits(values, drawing.look.values)
-    layer = colour_layer(
+    layer = color_layer(
         values, drawing.preprocess, (picture.height, picture.width), patch=drawing.occlude.patch,
         stride=drawing.occlude.stride, look=drawing.look, scale=(low, high), size=size,
     )  # fmt: skip
@@ -142,7 +142,7 @@ def _layer(drawing: Drawing, picture: Picture, heatmap: Map, size: tuple[int, in
         cols=heatmap.drops.shape[1],
         low=low,
         high=high,
-        colours=_data_url(Image.fromarray(layer)),
+        colors=_data_url(Image.fromarray(layer)),
         most=float(known.max()) if known.size else 0.0,
         place=_covered(drawing, heatmap.drops) if known.size else "",
     )

@@ -16,7 +16,7 @@
     return text.replace("-", "−");
   };
 
-  // The numbers behind the colours. Those of the last few maps are kept: a page may hold hundreds.
+  // The numbers behind the colors. Those of the last few maps are kept: a page may hold hundreds.
   const decoded = new Map();
   const cellsOf = (layer) => {
     let cells = decoded.get(layer);

@@ -20,11 +20,11 @@ from kryptondb.version import __version__
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from kryptondb.images.look import Look
+    from kryptondb.images.render import Look
 
 _HERE = Path(__file__).parent
 _SCORES = {"probability": "probability", "logit": "logit", "log_probability": "log probability"}
-_STOPS = 17  # of the page's colour bar
+_STOPS = 17  # of the page's color bar
 
 
 def copy_report(execution: Execution, path: str, options: Mapping[str, object]) -> tuple[int, int]:
@@ -125,12 +125,12 @@ def _quality(execution: Execution) -> dict[str, str]:
 
 
 def _gradient(look: Look) -> str:
-    """The colour map as a CSS gradient."""
+    """The color map as a CSS gradient."""
     import numpy as np
 
-    from kryptondb.images.colours import colours
+    from kryptondb.images.colors import colors
 
-    shades = colours(np.linspace(0, 1, _STOPS), look.values, 0, 1, look.colormap)
+    shades = colors(np.linspace(0, 1, _STOPS), look.values, 0, 1, look.colormap)
     stops = ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in shades.tolist())
     return f"linear-gradient(to right, {stops})"
 

@@ -166,7 +166,7 @@ def _axes(given: OptionValues, images: Images) -> str | None:
 
 def _count(specs: tuple[object, ...]) -> int | None:
     """How many pictures there are, where that is plain without reading a folder."""
-    from kryptondb.images.foreign_arrays import pictures_in
+    from kryptondb.images.arrays import pictures_in
     from kryptondb.images.sources import is_single
 
     counts = [1 if is_single(spec) else len(pictures_in(spec) or ()) for spec in specs]

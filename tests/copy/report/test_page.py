@@ -141,7 +141,7 @@ def test_cards_are_filtered_by_label_confidence_and_words(page: Browser) -> None
     assert shown(page) == ["b.png"]
 
 
-def test_the_slider_sets_the_opacity_of_the_colours(page: Browser) -> None:
+def test_the_slider_sets_the_opacity_of_the_colors(page: Browser) -> None:
     opacity = "getComputedStyle(document.querySelector('.layer')).opacity"
     assert page.run(opacity) == "0.6"
     choose(page, "opacity", 15)
@@ -202,8 +202,8 @@ def test_light_and_dark_follow_the_system_and_text_stands_out_in_both(
 
 #: The contrast ratio of an element's text and what is painted behind it (WCAG 2.2).
 CONTRAST = """(() => {
-    const light = (colour) => {
-        const [r, g, b] = colour.match(/[\\d.]+/g).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    const light = (color) => {
+        const [r, g, b] = color.match(/[\\d.]+/g).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
         return .2126 * r + .7152 * g + .0722 * b;
     };
     const element = document.querySelector('%s');
@@ -225,7 +225,7 @@ def test_without_scripts_the_maps_and_predictions_are_still_there(page: Browser,
         page.call("Emulation.setScriptExecutionDisabled", value=False)
     assert text.count("<article") == 3 and "y 4–11, x 12–15" in text
     with Image.open(tmp_path / "page.png") as image:
-        assert len(image.convert("RGB").getcolors(1 << 24) or []) > 1000  # the maps' colours
+        assert len(image.convert("RGB").getcolors(1 << 24) or []) > 1000  # the maps' colors
 
 
 def test_a_page_of_hundreds_of_images_lays_out_those_that_are_seen(

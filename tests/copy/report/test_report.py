@@ -72,17 +72,17 @@ def test_a_layer_holds_the_drops_to_the_last_digit(picture: str, report: Report)
     assert run.stats.images == 1
 
 
-def test_the_photograph_is_there_once_and_the_colours_are_transparent_where_nothing_depends(
+def test_the_photograph_is_there_once_and_the_colors_are_transparent_where_nothing_depends(
     picture: str, report: Report
 ) -> None:
     path, _ = report(picture, classes=2, size=64)
     page = Elements(path)
     images = page.of("image")
     assert len(images) == 3 and len(page.of("use")) == 1
-    photograph, colours = picture_of(images[0]["href"]), picture_of(images[1]["href"])
-    assert photograph.mode == "RGB" and colours.mode == "RGBA"
-    assert max(photograph.size) == 64 and photograph.size == colours.size
-    alpha = np.asarray(colours)[:, :, 3]
+    photograph, colors = picture_of(images[0]["href"]), picture_of(images[1]["href"])
+    assert photograph.mode == "RGB" and colors.mode == "RGBA"
+    assert max(photograph.size) == 64 and photograph.size == colors.size
+    alpha = np.asarray(colors)[:, :, 3]
     assert alpha[2, 2] < 20 and alpha[-3, -3] > 235  # the drops rise from 0 at the top left
 
 

@@ -150,7 +150,7 @@ def test_another_librarys_error_is_ours() -> None:
         from_array(Broken(), "a")
 
 
-def test_a_window_gives_colours_without_a_range_one() -> None:
+def test_a_window_gives_colors_without_a_range_one() -> None:
     levels = from_array(torch.from_numpy(RGB).permute(2, 0, 1).float(), "a", window=(127.5, 255)).pixels
     np.testing.assert_allclose(levels, PIXELS, atol=1e-6)
 
