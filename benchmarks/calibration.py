@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from kryptondb.executor.calibrate import measure_layers
 from kryptondb.network import Network
-from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
-from kryptondb.optimizer.layers import layer_shapes
+from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates, layer_shapes
 
 
 class Calibration:

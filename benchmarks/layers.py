@@ -16,8 +16,7 @@ from kryptondb.executor.operators.tiles import Tile
 from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.fused import Fusion
-from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.layers import shape_of
+from kryptondb.optimizer.cost import Rates, shape_of
 
 ELEMENT_BYTES = 4  # float32
 

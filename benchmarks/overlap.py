@@ -33,8 +33,8 @@ from kryptondb.grammar.statements import Select
 from kryptondb.images.samples import sample_path
 from kryptondb.optimizer import PhysicalPlan, plan
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.nodes import PlanNode
 from kryptondb.optimizer.physical import Occlude
-from kryptondb.optimizer.tree import PlanNode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -40,11 +40,10 @@ from kryptondb.executor.operators import OPERATORS, AnyOperator
 from kryptondb.executor.profiling import Profiler, operators_for
 from kryptondb.network import Grid
 from kryptondb.optimizer.approximations import Asked, approximations
-from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.choose import choose
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.logical import Hints
+from kryptondb.optimizer.logical import Context, Hints
+from kryptondb.optimizer.operator import Candidate
 from kryptondb.optimizer.recipe import recipes_on
 from kryptondb.optimizer.workload import Workload
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kryptondb.executor.profiling import Measured
-from kryptondb.optimizer.profile import Profile
+from kryptondb.optimizer.promise import Profile
 from kryptondb.optimizer.recipe import Recipe
 
 IMAGES = 20

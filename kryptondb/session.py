@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from kryptondb.network import Network
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.physical import PhysicalPlan
-    from kryptondb.optimizer.profile import Profile
+    from kryptondb.optimizer.promise import Profile
 
 
 def connect(path: str | Path | None = None) -> Session:
@@ -311,7 +311,7 @@ class Session:
         return Result.of_rows(self.profiles.table())
 
     def _calibrate(self, calibrate: Calibrate, _: Mapping[str, object]) -> Result:
-        from kryptondb.optimizer.layers import layer_shapes
+        from kryptondb.optimizer.cost import layer_shapes
         from kryptondb.statements.calibration import device_name
 
         self.catalog.check_writable()

@@ -13,8 +13,8 @@ from benchmarks import planner
 from benchmarks.profiles import LEVELS, made_up
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.executor.profiling import Measured
-from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.cost import Cost
+from kryptondb.optimizer.operator import Candidate
 from kryptondb.optimizer.recipe import RECIPES, Recipe
 
 SMALL = ["--model", "squeezenet1_1", "--size", "64", "--patch", "16", "--stride", "24", "--rounds", "1"]

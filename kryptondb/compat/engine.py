@@ -20,10 +20,9 @@ from kryptondb.executor.operators import OPERATORS, AnyOperator, Context, Full
 from kryptondb.executor.operators.replay import Replays
 from kryptondb.network import Grid
 from kryptondb.optimizer.choose import choose
-from kryptondb.optimizer.context import Context as Planning
+from kryptondb.optimizer.logical import Context as Planning
 from kryptondb.optimizer.logical import Hints
-from kryptondb.optimizer.memory import memory_limit
-from kryptondb.optimizer.workload import Workload
+from kryptondb.optimizer.workload import Workload, memory_limit
 from kryptondb.process.torch_state import leaves_numbers_alone
 
 #: Scores may be numbers of any size: maps of them are to be what the peers compute, up to little more than rounding.

@@ -22,7 +22,7 @@ from kryptondb.executor.cells import labels_of
 from kryptondb.executor.pieces import ImageAnswer, Piece, Stage
 from kryptondb.executor.row_memory import RowMemory
 from kryptondb.network import Grid
-from kryptondb.optimizer.relational import MAP_COLUMNS
+from kryptondb.optimizer.nodes import MAP_COLUMNS
 
 #: How many classes PREDICTION lists, most probable first.
 TOP_CLASSES = 5

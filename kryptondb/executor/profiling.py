@@ -21,11 +21,9 @@ from kryptondb.executor.pieces import ImageRun
 from kryptondb.executor.quality import ssim
 from kryptondb.images.picture import Picture
 from kryptondb.network import UNCAPPED
-from kryptondb.optimizer import ladder
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.ladder import EXACT, Pass
 from kryptondb.optimizer.physical import ClassChoice
-from kryptondb.optimizer.recipe import Recipe
+from kryptondb.optimizer.recipe import EXACT, Pass, Recipe, accurate_pass, guide_pass, maps_beside, passes
 from kryptondb.optimizer.workload import Workload
 
 
@@ -84,7 +82,7 @@ class Profiler:
             ImageError: the picture cannot be made into the model's input.
             ExecutionError: the network failed.
         """
-        wanted = ladder.maps_beside(recipes)
+        wanted = maps_beside(recipes)
         grid = self.experiment.grid
         done, total = 0, grid.rows * grid.cols * (1 + len(wanted))
 
@@ -103,12 +101,11 @@ class Profiler:
                 # A tensor that a network makes itself stays in its own precision, and may fit no other.
                 if not each.precision or not isinstance(error.__cause__, RuntimeError):
                     raise
-        recipes = [recipe for recipe in recipes if maps.keys() >= set(ladder.passes(recipe))]
+        recipes = [recipe for recipe in recipes if maps.keys() >= set(passes(recipe))]
         measured = []
         for recipe in recipes:
             accurate, guide = (
-                None if each is None else maps[each]
-                for each in (ladder.accurate_pass(recipe), ladder.guide_pass(recipe))
+                None if each is None else maps[each] for each in (accurate_pass(recipe), guide_pass(recipe))
             )
             of_these = accurate or guide
             assert of_these is not None  # every recipe needs some map
@@ -174,7 +171,7 @@ def operators_for(
     None for a network that only runs as a whole.
     """
     found: dict[Pass, Incremental] = {}
-    for each in ladder.maps_beside(recipes):
+    for each in maps_beside(recipes):
         precision = each.precision or workload.precision
         part, its_rates = replace(workload, precision=precision), rates.in_precision(precision)
         kind = Incremental if each.cap == UNCAPPED else partial(Thresholded, cap=each.cap)

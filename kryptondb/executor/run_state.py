@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from kryptondb.images import Picture
     from kryptondb.images.sources import ImageSource
     from kryptondb.optimizer.cost import Rates
-    from kryptondb.optimizer.ladder import Judged
-    from kryptondb.optimizer.recipe import Recipe
+    from kryptondb.optimizer.recipe import Judged, Recipe
 
 
 class Runner(Protocol):

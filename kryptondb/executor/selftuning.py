@@ -20,10 +20,9 @@ from kryptondb.executor.run_state import Run
 from kryptondb.executor.stats import MemoryMeter, Progress
 from kryptondb.images.sources import sampling_order
 from kryptondb.optimizer.approximations import Approximations, Asked, approximations, fastest_kept
-from kryptondb.optimizer.ladder import worthwhile
 from kryptondb.optimizer.physical import Occlude
-from kryptondb.optimizer.profile import Profile
-from kryptondb.optimizer.recipe import Recipe, recipes_on
+from kryptondb.optimizer.promise import Profile
+from kryptondb.optimizer.recipe import Recipe, recipes_on, worthwhile
 from kryptondb.optimizer.run_by import run_by
 from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.workload import Workload

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kryptondb.grammar.statements import Select
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.operator import Operator
-    from kryptondb.optimizer.profile import Profile
+    from kryptondb.optimizer.promise import Profile
 
 __all__ = ["PhysicalPlan", "explain", "explain_json", "from_json", "plan", "to_json"]
 
@@ -44,7 +44,7 @@ def plan(
         BindError: a name, option or value that means nothing here, at its place in the text.
         PlanError: a promise or hint that cannot be kept.
     """
-    from kryptondb.optimizer.context import Context
+    from kryptondb.optimizer.logical import Context
     from kryptondb.optimizer.optimizer import optimize
 
     return optimize(select, Context(models, settings, bindings, rates, operators, profiles))

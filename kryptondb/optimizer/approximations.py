@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from kryptondb.network.kept import kept_with_network
-from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.operator import Approximate, Operator
-from kryptondb.optimizer.profile import Profile
-from kryptondb.optimizer.promise import lower_bound
+from kryptondb.optimizer.operator import Approximate, Candidate, Operator
+from kryptondb.optimizer.promise import Profile, lower_bound
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
 

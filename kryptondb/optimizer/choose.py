@@ -10,11 +10,9 @@ from kryptondb.errors import PlanError
 from kryptondb.network.graph import ONE_BY_ONE
 from kryptondb.network.kept import kept_with_network
 from kryptondb.optimizer.approximations import Approximation, Asked, admitted, approximations, fastest_kept
-from kryptondb.optimizer.candidate import Candidate
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.logical import Hints
-from kryptondb.optimizer.operator import Operator
+from kryptondb.optimizer.logical import Context, Hints
+from kryptondb.optimizer.operator import Candidate, Operator
 from kryptondb.optimizer.physical import Rejected
 from kryptondb.optimizer.workload import Workload
 from kryptondb.text.units import bytes_text, seconds_text

@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from kryptondb.optimizer.cost import Cost
+from kryptondb.optimizer.nodes import PlanNode, branches
 from kryptondb.optimizer.physical import Images, Occlude, PhysicalPlan, Quality, Rejected, to_json
-from kryptondb.optimizer.tree import PlanNode, branches
 from kryptondb.text.plain_text import plain_json
 from kryptondb.text.units import bytes_text, gflop_text, seconds_text
 

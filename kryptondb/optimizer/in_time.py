@@ -10,14 +10,12 @@ import numpy as np
 
 from kryptondb.errors import PlanError
 from kryptondb.optimizer.approximations import Asked
-from kryptondb.optimizer.candidate import Candidate
 from kryptondb.optimizer.choose import Choice, no_memory
-from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.logical import Hints
+from kryptondb.optimizer.logical import Context, Hints
 from kryptondb.optimizer.nearest import both_impossible
-from kryptondb.optimizer.operator import Reach, Stoppable
+from kryptondb.optimizer.operator import Candidate, Reach, Stoppable
 from kryptondb.optimizer.physical import Rejected
-from kryptondb.optimizer.profile import Profile
+from kryptondb.optimizer.promise import Profile
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.within import Within
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload

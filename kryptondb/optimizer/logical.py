@@ -11,16 +11,22 @@ A statement becomes the obvious tree; the rules of `optimizer.RULES` rewrite it,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from kryptondb.grammar.statements import Expression, Parameter, Select, TableFunction
 from kryptondb.network import Grid
 from kryptondb.optimizer.expressions import has_aggregate
+from kryptondb.optimizer.nodes import Aggregate, Filter, Limit, PlanNode, Project, Sort, column_name
 from kryptondb.optimizer.physical import CELL_COLUMNS, REDUNDANCY_COLUMNS, ClassChoice, Images
-from kryptondb.optimizer.relational import Aggregate, Filter, Limit, Project, Sort, column_name
-from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.workload import Runs, cells_in
+
+if TYPE_CHECKING:
+    from kryptondb.catalog import ModelStore, Settings
+    from kryptondb.optimizer.cost import Rates
+    from kryptondb.optimizer.operator import Operator
+    from kryptondb.optimizer.promise import Profile
 
 
 @dataclass(frozen=True)
@@ -153,3 +159,19 @@ def build(select: Select) -> LogicalPlan:
 def source(plan: LogicalPlan) -> PlanNode:
     """The table that a plan reads: its `TableCall`, later its `Occlusion` or `RedundancyTable`."""
     return next(node for node in plan.root.walk() if isinstance(node, (TableCall, Occlusion, RedundancyTable)))
+
+
+@dataclass(frozen=True)
+class Context:
+    """Models by name, session settings, bound parameters, a device's rates, the operators there are, and profiles.
+
+    `profiles` gives that of a fingerprint, a shape of query (`profile.query_shape`) and a torch device, or None.
+    `bindings` holds Python objects: '0', '1' for `?` in order of appearance, the name for `$name`.
+    """
+
+    models: ModelStore
+    settings: Settings
+    bindings: Mapping[str, Any]
+    rates: Callable[[str], Rates]
+    operators: Sequence[type[Operator]]
+    profiles: Callable[[str, Mapping[str, Any], str], Profile | None] = lambda *_: None

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from kryptondb.errors import PlanError
 from kryptondb.optimizer.approximations import Asked, approximations
-from kryptondb.optimizer.candidate import Candidate
-from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.logical import Hints
+from kryptondb.optimizer.logical import Context, Hints
+from kryptondb.optimizer.operator import Candidate
 from kryptondb.optimizer.within import Within
 from kryptondb.optimizer.workload import Workload
 

@@ -90,3 +90,24 @@ class Stoppable(Approximate, Protocol):
     def reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
         """How far a run is estimated to come in so many seconds an image; the network must be a traced one."""
         ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An operator with its settings, what it would cost for one image, and what it says of itself.
+
+    Attributes:
+        precision: what it runs in, one of `workload.ELEMENT_BYTES`.
+    """
+
+    operator: Operator
+    cost: Cost
+    description: str
+    precision: str
+
+    @classmethod
+    def of(cls, operator: Operator, workload: Workload, rates: Rates) -> Candidate:
+        """An operator for a workload, at the rates of its precision."""
+        alone = f"{workload.precision}, the unoccluded image alone"
+        said = operator.describe(workload) if workload.positions else alone
+        return cls(operator, operator.estimate(workload, rates), said, workload.precision)

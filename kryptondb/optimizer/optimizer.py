@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kryptondb.grammar.statements import Select
-from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.logical import LogicalPlan, build
+from kryptondb.optimizer.logical import Context, LogicalPlan, build
 from kryptondb.optimizer.physical import PhysicalPlan
 from kryptondb.optimizer.physicalize import physicalize
 from kryptondb.optimizer.rules.bind_columns import bind_columns

@@ -13,18 +13,18 @@ from kryptondb.grammar.statements import Expression, Promise
 from kryptondb.network import Cap, Grid
 from kryptondb.optimizer import plan_json
 from kryptondb.optimizer.cost import Cost, Phase
-from kryptondb.optimizer.recipe import Recipe
-from kryptondb.optimizer.relational import (
+from kryptondb.optimizer.nodes import (
     Aggregate,
     Filter,
     HeatMaps,
     Limit,
+    PlanNode,
     Predictions,
     Project,
     Sort,
     column_name,
 )
-from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.workload import Runs, cells_in
 

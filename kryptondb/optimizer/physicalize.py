@@ -9,20 +9,16 @@ from kryptondb.errors import BindError, PlanError, at
 from kryptondb.grammar.statements import Promise
 from kryptondb.optimizer.approximations import Asked
 from kryptondb.optimizer.choose import Choice, choose
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.in_time import STOPPABLE, InTime, in_time
-from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, source
-from kryptondb.optimizer.memory import memory_limit
+from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion, RedundancyTable, source
+from kryptondb.optimizer.nodes import Limit, PlanNode
 from kryptondb.optimizer.physical import ClassChoice, Occlude, PhysicalPlan, Quality, Redundancy
-from kryptondb.optimizer.profile import Profile, query_shape
-from kryptondb.optimizer.promise import samples_needed
-from kryptondb.optimizer.relational import Limit
+from kryptondb.optimizer.promise import Profile, query_shape, samples_needed
 from kryptondb.optimizer.run_by import run_by
 from kryptondb.optimizer.self_tuning import tuning
-from kryptondb.optimizer.tree import PlanNode
 from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.within import Within
-from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload
+from kryptondb.optimizer.workload import REDUCED_PRECISIONS, Workload, memory_limit
 from kryptondb.options.words import DEFAULT_CONFIDENCE
 from kryptondb.text.plain_text import printable
 

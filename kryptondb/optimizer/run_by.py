@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kryptondb.optimizer.candidate import Candidate
+from kryptondb.optimizer.operator import Candidate
 from kryptondb.optimizer.physical import Occlude
 
 

@@ -8,10 +8,18 @@ from typing import Any
 import numpy as np
 
 from kryptondb.optimizer.approximations import Asked, planned
-from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.ladder import EXACT, Pass, accurate_pass, guide_pass, maps_beside
+from kryptondb.optimizer.logical import Context
 from kryptondb.optimizer.promise import samples_needed
-from kryptondb.optimizer.recipe import USUAL_SHARE, Recipe, recipes_on
+from kryptondb.optimizer.recipe import (
+    EXACT,
+    USUAL_SHARE,
+    Pass,
+    Recipe,
+    accurate_pass,
+    guide_pass,
+    maps_beside,
+    recipes_on,
+)
 from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.workload import Workload
 

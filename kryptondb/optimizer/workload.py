@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from kryptondb.network import Grid, Network
 from kryptondb.network.fused import Fusion
 from kryptondb.optimizer.grid_cells import CellsByKind, GridCells
 from kryptondb.options.words import PRECISIONS
+
+if TYPE_CHECKING:
+    from kryptondb.optimizer.logical import Context
 
 Runs = tuple[tuple[int, int, int], ...]
 
@@ -131,3 +135,23 @@ class Workload:
     def element_bytes(self) -> int:
         """Bytes of one activation."""
         return ELEMENT_BYTES[self.precision]
+
+
+def memory_limit(context: Context, device: str) -> int:
+    """Bytes for activations on a torch device.
+
+    With `memory_limit = 'auto'` the amount is rounded down to 1 or 1.5 times a power of two: what is free changes from
+    moment to moment, and the same statement should get the same plan.
+    """
+    limit = context.settings.memory_limit_bytes()
+    if device.startswith("cuda"):
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(device)
+        limit = min(limit, free * 9 // 10)
+    return _rounded_down(limit) if context.settings.get("memory_limit") == "auto" else limit
+
+
+def _rounded_down(limit: int) -> int:
+    power = 1 << max(0, limit.bit_length() - 1)
+    return power + power // 2 if limit >= power + power // 2 else power

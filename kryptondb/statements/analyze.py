@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from kryptondb.grammar.statements import Analyze, Select
     from kryptondb.images.picture import Picture
     from kryptondb.images.sources import ImageSource
-    from kryptondb.optimizer.ladder import Pass
     from kryptondb.optimizer.physical import Occlude, PhysicalPlan
-    from kryptondb.optimizer.recipe import Recipe
+    from kryptondb.optimizer.recipe import Pass, Recipe
 
 
 def analyze(
@@ -103,7 +102,7 @@ class _Run:
         from kryptondb.executor import ImageFailure
         from kryptondb.executor.asking import load_picture
         from kryptondb.images.picture import content_hash
-        from kryptondb.optimizer.ladder import worthwhile
+        from kryptondb.optimizer.recipe import worthwhile
 
         known = {sample.image: sample for sample in self._owner.profiles.store.samples(self._key)}
         stops = len(sources) == 1 or self._owner.settings.get("on_error") == "stop"
@@ -168,7 +167,7 @@ class _Run:
 
     def _estimate(self, recipes: Sequence[Recipe]) -> float:
         """Seconds of all maps that recipes need of an image, the exact one included."""
-        from kryptondb.optimizer.ladder import EXACT, maps_beside
+        from kryptondb.optimizer.recipe import EXACT, maps_beside
 
         return sum(self._estimates[each] for each in (EXACT, *maps_beside(recipes)))
 
@@ -221,7 +220,7 @@ def _profiler(
     """What measures recipes on an image, and the seconds that each map of it is estimated to take."""
     from kryptondb.executor.occlusion import set_up_experiment
     from kryptondb.executor.profiling import Profiler, operators_for
-    from kryptondb.optimizer.ladder import EXACT
+    from kryptondb.optimizer.recipe import EXACT
     from kryptondb.optimizer.workload import Workload
 
     model, network, rates = (

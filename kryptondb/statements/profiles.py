@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kryptondb.executor.profiling import Measured, Sample
     from kryptondb.optimizer.physical import Occlude
-    from kryptondb.optimizer.profile import Profile
+    from kryptondb.optimizer.promise import Profile
     from kryptondb.optimizer.recipe import Recipe
 
 #: SHOW PROFILES tells what keeps each of these with the confidence of a promise that names none.
@@ -64,7 +64,7 @@ class Profiles:
 
 def key_of(occlude: Occlude) -> ProfileKey:
     """The profile that says what approximate answers of an experiment are worth."""
-    from kryptondb.optimizer.profile import query_shape
+    from kryptondb.optimizer.promise import query_shape
 
     return ProfileKey(
         occlude.fingerprint, query_shape(occlude, occlude.precision), device_key(occlude.device), occlude.model
@@ -76,7 +76,7 @@ def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
 
     A sample of which nothing can be used any more counts for nothing.
     """
-    from kryptondb.optimizer.profile import Profile
+    from kryptondb.optimizer.promise import Profile
 
     found = [(sample, measured_of(sample)) for sample in samples]
     of_this_version = [(sample, measured) for sample, measured in found if measured or not sample.recipes]

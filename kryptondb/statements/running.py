@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from kryptondb.executor.profiling import Sample
     from kryptondb.images.picture import Picture
     from kryptondb.optimizer.cost import Rates
-    from kryptondb.optimizer.ladder import Judged
     from kryptondb.optimizer.physical import Occlude, PhysicalPlan
-    from kryptondb.optimizer.recipe import Recipe
+    from kryptondb.optimizer.recipe import Judged, Recipe
     from kryptondb.statements.profiles import Profiles
 
 

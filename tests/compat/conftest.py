@@ -9,8 +9,8 @@ from torch import nn
 import kryptondb.images.torchvision_guard  # noqa: F401  (the peers import torchvision)
 from kryptondb.compat import engine
 from kryptondb.executor.operators import OPERATORS
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.logical import Context
 from kryptondb.session import connect
 
 

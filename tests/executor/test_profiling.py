@@ -15,10 +15,8 @@ from kryptondb.executor.profiling import Profiler, operators_for
 from kryptondb.executor.quality import ssim
 from kryptondb.images.picture import Picture
 from kryptondb.network import Cap
-from kryptondb.optimizer import ladder
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.ladder import Pass
-from kryptondb.optimizer.recipe import Recipe
+from kryptondb.optimizer.recipe import Pass, Recipe, guide_pass
 from kryptondb.optimizer.workload import Workload
 from tests.end_to_end.networks import small_network
 
@@ -184,5 +182,5 @@ def test_a_map_that_is_not_finite_is_like_no_other() -> None:
     ],
 )
 def test_a_recipe_takes_its_guide_and_its_exact_cells(recipe: Recipe, expected: float) -> None:
-    guide = 0.0 if ladder.guide_pass(recipe) is None else 1.0
+    guide = 0.0 if guide_pass(recipe) is None else 1.0
     assert recipe.seconds((7, 7), 10.0, guide) == pytest.approx(expected)

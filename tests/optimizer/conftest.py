@@ -13,13 +13,12 @@ from kryptondb.grammar import parse
 from kryptondb.grammar.statements import Select
 from kryptondb.network import Cap
 from kryptondb.optimizer import explain, explain_json, plan
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Cost, Rates
-from kryptondb.optimizer.logical import LogicalPlan
+from kryptondb.optimizer.logical import Context, LogicalPlan
 from kryptondb.optimizer.operator import Reach
 from kryptondb.optimizer.optimizer import logical_plan
 from kryptondb.optimizer.physical import PhysicalPlan
-from kryptondb.optimizer.profile import Profile
+from kryptondb.optimizer.promise import Profile
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
 

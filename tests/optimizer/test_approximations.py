@@ -9,7 +9,7 @@ import pytest
 
 from kryptondb.network import Cap
 from kryptondb.optimizer.physical import from_json, to_json
-from kryptondb.optimizer.profile import Profile
+from kryptondb.optimizer.promise import Profile
 from kryptondb.optimizer.recipe import Recipe
 from tests.optimizer.conftest import Database, FakeFull, FakeIncremental, FakeThresholded
 

@@ -13,7 +13,7 @@ from kryptondb.executor.metadata import with_metadata
 from kryptondb.network import Cap
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.physical import PhysicalPlan, from_json, to_json
-from kryptondb.optimizer.profile import Profile
+from kryptondb.optimizer.promise import Profile
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.optimizer.workload import Workload
 from tests.optimizer.conftest import Database, FakeAnytime, FakeFull, FakeIncremental, FakeThresholded

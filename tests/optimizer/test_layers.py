@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from kryptondb.network import trace
-from kryptondb.optimizer.cost import LayerShape
-from kryptondb.optimizer.layers import layer_shapes, shape_of
+from kryptondb.optimizer.cost import LayerShape, layer_shapes, shape_of
 from tests.networks import Gate
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.memory import memory_limit
+from kryptondb.optimizer.logical import Context
+from kryptondb.optimizer.workload import memory_limit
 from tests.optimizer.conftest import Database, FakeSettings
 
 GIB = 1 << 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kryptondb.optimizer.profile import Profile
+from kryptondb.optimizer.promise import Profile
 from kryptondb.optimizer.recipe import Recipe
 
 COARSE, DOUBTED = Recipe("drill-down", step=3), Recipe("drill-down", step=3, where="uncertain", doubt=0.2)

@@ -22,8 +22,7 @@ from kryptondb.images.picture import Picture, content_hash
 from kryptondb.images.sources import find_images, sampling_order
 from kryptondb.optimizer import recipe as recipes
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.ladder import EXACT, maps_beside, worthwhile
-from kryptondb.optimizer.recipe import Recipe
+from kryptondb.optimizer.recipe import EXACT, Recipe, maps_beside, worthwhile
 from kryptondb.statements import analyze as analysis
 from tests.end_to_end.networks import export, small_network
 

@@ -11,8 +11,7 @@ from kryptondb.executor.convolutions.winograd import Block
 from kryptondb.network import Network, Node
 from kryptondb.network.differences import before_jumps
 from kryptondb.network.node import Ref
-from kryptondb.optimizer.cost import LayerShape
-from kryptondb.optimizer.layers import shape_of
+from kryptondb.optimizer.cost import LayerShape, shape_of
 
 #: Along an axis whose kernel has more than one tap, at most so many points: more would not be accurate in float32.
 _POINTS_OF_TWO_AXES = 8

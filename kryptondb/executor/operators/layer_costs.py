@@ -11,8 +11,7 @@ from kryptondb.executor.operators.footprint import is_free
 from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.fused import Fusion, hands_on
-from kryptondb.optimizer.cost import LayerShape, Rates
-from kryptondb.optimizer.layers import shape_of
+from kryptondb.optimizer.cost import LayerShape, Rates, shape_of
 
 DIRECT = "direct"
 #: What CALIBRATE measures of Winograd's method: blocks whose sides are nearest to so many cells.

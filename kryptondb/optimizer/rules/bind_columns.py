@@ -10,12 +10,17 @@ from kryptondb.errors import BindError, did_you_mean
 from kryptondb.grammar.statements import Call, Column, Expression, ImageItem, Literal, Select, Star
 from kryptondb.grammar.tree import walk
 from kryptondb.grammar.words import IMAGE_ITEMS
-from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.expressions import has_aggregate, is_aggregate, rewrite
-from kryptondb.optimizer.logical import LogicalPlan, RedundancyTable, source
-from kryptondb.optimizer.relational import MAP_COLUMNS, Aggregate, Filter, Project, Sort, column_name
-from kryptondb.optimizer.tree import PlanNode
-from kryptondb.optimizer.types import CELL_TYPES, REDUNDANCY_TYPES, need_condition, type_of
+from kryptondb.optimizer.expressions import (
+    CELL_TYPES,
+    REDUNDANCY_TYPES,
+    has_aggregate,
+    is_aggregate,
+    need_condition,
+    rewrite,
+    type_of,
+)
+from kryptondb.optimizer.logical import Context, LogicalPlan, RedundancyTable, source
+from kryptondb.optimizer.nodes import MAP_COLUMNS, Aggregate, Filter, PlanNode, Project, Sort, column_name
 
 Items = tuple[tuple[Expression, str], ...]
 

@@ -6,8 +6,7 @@ import dataclasses
 
 from kryptondb.errors import BindError, PlanError
 from kryptondb.grammar.statements import Option
-from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.logical import Hints, LogicalPlan, RedundancyTable, source
+from kryptondb.optimizer.logical import Context, Hints, LogicalPlan, RedundancyTable, source
 from kryptondb.options.reader import bind
 from kryptondb.options.tables import USING
 

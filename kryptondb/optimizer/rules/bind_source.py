@@ -18,11 +18,10 @@ from kryptondb.grammar.statements import (
     TopK,
 )
 from kryptondb.network.grid import leaves_gaps
-from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.logical import LogicalPlan, Occlusion, RedundancyTable, TableCall
+from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion, RedundancyTable, TableCall
+from kryptondb.optimizer.nodes import PlanNode
 from kryptondb.optimizer.physical import Images
 from kryptondb.optimizer.rules.bind_parameters import parameter_key
-from kryptondb.optimizer.tree import PlanNode
 from kryptondb.options.reader import OptionValues, bind
 from kryptondb.options.tables import OCCLUDE, REDUNDANCY, TABLE_FILES
 

@@ -6,11 +6,9 @@ import dataclasses
 
 from kryptondb.errors import BindError
 from kryptondb.grammar.statements import Column, Expression, ImageItem
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.expressions import rewrite
-from kryptondb.optimizer.logical import LogicalPlan
-from kryptondb.optimizer.relational import Aggregate, Limit, Project, Sort
-from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.logical import Context, LogicalPlan
+from kryptondb.optimizer.nodes import Aggregate, Limit, PlanNode, Project, Sort
 
 
 def distinct_rows(plan: LogicalPlan, context: Context) -> LogicalPlan:

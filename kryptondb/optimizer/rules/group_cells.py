@@ -8,20 +8,19 @@ from collections.abc import Mapping
 from kryptondb.errors import BindError
 from kryptondb.grammar.statements import Attribution, Call, Column, Expression, HeatMap, ImageItem, Prediction
 from kryptondb.grammar.tree import walk
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts, is_aggregate, rewrite
-from kryptondb.optimizer.logical import LogicalPlan, Occlusion
-from kryptondb.optimizer.relational import (
+from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion
+from kryptondb.optimizer.nodes import (
     MAP_COLUMNS,
     Aggregate,
     Filter,
     HeatMaps,
+    PlanNode,
     Predictions,
     Project,
     Sort,
     column_name,
 )
-from kryptondb.optimizer.tree import PlanNode
 
 
 def group_cells(plan: LogicalPlan, context: Context) -> LogicalPlan:

@@ -6,11 +6,9 @@ import dataclasses
 from collections.abc import Iterable
 
 from kryptondb.grammar.statements import Column, Expression
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.expressions import columns_of
-from kryptondb.optimizer.logical import LogicalPlan
-from kryptondb.optimizer.relational import Aggregate, HeatMaps, Predictions, Project, Sort
-from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.logical import Context, LogicalPlan
+from kryptondb.optimizer.nodes import Aggregate, HeatMaps, PlanNode, Predictions, Project, Sort
 
 
 def prune_columns(plan: LogicalPlan, context: Context) -> LogicalPlan:

@@ -7,12 +7,10 @@ import dataclasses
 import numpy as np
 
 from kryptondb.grammar.statements import Expression
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.evaluate import decide, numbers, strings
-from kryptondb.optimizer.logical import LogicalPlan, Occlusion, source
+from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion, source
+from kryptondb.optimizer.nodes import Aggregate, Filter, HeatMaps, PlanNode
 from kryptondb.optimizer.physical import ClassChoice
-from kryptondb.optimizer.relational import Aggregate, Filter, HeatMaps
-from kryptondb.optimizer.tree import PlanNode
 
 
 def push_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts
-from kryptondb.optimizer.logical import LogicalPlan, Occlusion
-from kryptondb.optimizer.relational import Aggregate, Filter
-from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion
+from kryptondb.optimizer.nodes import Aggregate, Filter, PlanNode
 
 
 def push_images(plan: LogicalPlan, context: Context) -> LogicalPlan:

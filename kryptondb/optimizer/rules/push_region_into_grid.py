@@ -11,12 +11,10 @@ import numpy as np
 
 from kryptondb.grammar.statements import Expression
 from kryptondb.network import Grid
-from kryptondb.optimizer.context import Context
 from kryptondb.optimizer.evaluate import Array, Values, numbers, truth
 from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts
-from kryptondb.optimizer.logical import LogicalPlan, Occlusion
-from kryptondb.optimizer.relational import Filter, Predictions
-from kryptondb.optimizer.tree import PlanNode
+from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion
+from kryptondb.optimizer.nodes import Filter, PlanNode, Predictions
 
 #: How many cells a condition is evaluated on at once: some ten arrays of float64 are alive meanwhile.
 _PLACES_AT_ONCE = 1 << 20

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from kryptondb.errors import BindError, did_you_mean
 from kryptondb.grammar.statements import AllClasses, Column, Expression, ListLiteral, TopK
-from kryptondb.optimizer.context import Context
-from kryptondb.optimizer.logical import LogicalPlan, Occlusion
+from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion
+from kryptondb.optimizer.nodes import PlanNode
 from kryptondb.optimizer.physical import ClassChoice
-from kryptondb.optimizer.tree import PlanNode
 from kryptondb.options.arguments import value_of
 from kryptondb.options.kinds import Whole
 from kryptondb.options.tables import OCCLUDE

@@ -9,8 +9,7 @@ from kryptondb.executor.convolutions.accuracy import SMALL
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.network import Grid, Network, trace
-from kryptondb.optimizer.cost import LayerRate, Rates
-from kryptondb.optimizer.layers import layer_shapes
+from kryptondb.optimizer.cost import LayerRate, Rates, layer_shapes
 from kryptondb.optimizer.workload import Workload
 from tests.executor.test_operators import full_mask, run
 from tests.networks import family, for_families, traced_family
