@@ -13,7 +13,7 @@ from kryptondb.copy.sinks import CopyReport, copy_to
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.images import Picture, sources
 from kryptondb.optimizer import physical as p
-from tests.executor.fakes import FakeExperiment, occlude, start
+from tests.fakes import FakeExperiment, occlude, start
 from tests.images.test_secondary_capture import source
 
 pydicom = pytest.importorskip("pydicom")

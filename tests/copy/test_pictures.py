@@ -17,7 +17,7 @@ from kryptondb.errors import BindError, ExecutionError, ImageError
 from kryptondb.executor import Progress
 from kryptondb.images.render import Level, Look
 from kryptondb.optimizer import physical as p
-from tests.executor.fakes import FakeExperiment, limit, occlude, order, pictures, select, start, where
+from tests.fakes import FakeExperiment, limit, occlude, order, pictures, select, start, where
 
 TOP_2 = p.ClassChoice("top", 2)
 

@@ -22,7 +22,7 @@ from kryptondb.errors import BindError, ExecutionError, ReaderLeftError
 from kryptondb.executor import Progress
 from kryptondb.files.atomic import atomic_file, writing
 from kryptondb.optimizer import physical as p
-from tests.executor.fakes import FakeExperiment, expression, limit, occlude, select, start, table, where
+from tests.fakes import FakeExperiment, expression, limit, occlude, select, start, table, where
 
 TOP_2 = p.ClassChoice("top", 2)
 

@@ -20,7 +20,7 @@ from kryptondb.executor.run import execute
 from kryptondb.images.preprocess import Preprocess
 from kryptondb.optimizer import plan
 from kryptondb.optimizer.cost import Rates
-from tests.executor.fakes import FakeExperiment, FakeOperator, pictures
+from tests.fakes import FakeExperiment, FakeOperator, pictures
 from tests.optimizer.conftest import FakeNetwork, FakeSettings, bindings, select
 
 duckdb = pytest.importorskip("duckdb")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.executor.fakes import pictures
+from tests.fakes import pictures
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from kryptondb.executor import aggregates
 from kryptondb.executor.pieces import Piece, Stage
 from kryptondb.optimizer import physical as p
 from kryptondb.optimizer.physical import column_name
-from tests.executor.fakes import group, occlude, rows, where
+from tests.fakes import group, occlude, rows, where
 
 
 def answer(batches: list[pa.RecordBatch], *keys: str, **calls: str) -> list[dict[str, Any]]:

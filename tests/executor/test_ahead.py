@@ -21,7 +21,7 @@ from kryptondb.executor.ahead import taking_turns
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.executor.run import execute
 from kryptondb.optimizer import physical as p
-from tests.executor.fakes import (
+from tests.fakes import (
     FakeExperiment,
     FakeOperator,
     expression,

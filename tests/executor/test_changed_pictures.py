@@ -18,7 +18,7 @@ from kryptondb.copy.sinks import copy_to
 from kryptondb.errors import ImageError
 from kryptondb.executor import Progress
 from kryptondb.optimizer import physical as p
-from tests.executor.fakes import occlude, order, start
+from tests.fakes import occlude, order, start
 
 SIZE = (40, 30)
 

@@ -12,7 +12,7 @@ from kryptondb.errors import BindError
 from kryptondb.executor.expressions import compile_expression, compile_predicate
 from kryptondb.executor.relational import evaluate, run_node
 from kryptondb.grammar.statements import In, Literal
-from tests.executor.fakes import expression
+from tests.fakes import expression
 
 ROWS = pa.RecordBatch.from_pydict(
     {

@@ -16,7 +16,7 @@ from kryptondb.executor.pieces import ImageAnswer
 from kryptondb.network import Grid
 from kryptondb.optimizer import physical as p
 from kryptondb.optimizer.workload import mask_of_runs
-from tests.executor.fakes import (
+from tests.fakes import (
     LABELS,
     FakeExperiment,
     FakeModel,

@@ -9,8 +9,8 @@ import pytest
 
 from kryptondb.executor.deadline import Deadline
 from kryptondb.optimizer.physical import Occlude
-from tests.executor.fakes import FakeExperiment, FakeRun, expression, occlude, pictures, start
 from tests.executor.test_deadline import Clock
+from tests.fakes import FakeExperiment, FakeRun, expression, occlude, pictures, start
 
 
 class Slow(FakeExperiment):

@@ -12,7 +12,7 @@ from kryptondb.errors import BindError
 from kryptondb.executor.pieces import Piece, Stage
 from kryptondb.executor.relational import limited, sorted_rows
 from kryptondb.optimizer import physical as p
-from tests.executor.fakes import FakeExperiment, expression, limit, occlude, order, rows, select, start, table, where
+from tests.fakes import FakeExperiment, expression, limit, occlude, order, rows, select, start, table, where
 
 
 def stage(batches: list[pa.RecordBatch], log: list[str] | None = None) -> Stage:

@@ -17,7 +17,7 @@ from kryptondb.executor.pieces import ImageAnswer
 from kryptondb.executor.row_memory import RowMemory
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.physical import ClassChoice
-from tests.executor.fakes import FakeRun, occlude
+from tests.fakes import FakeRun, occlude
 
 CLASSES = 40_000
 

@@ -16,7 +16,7 @@ from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import Progress
 from kryptondb.executor.stats import MemoryMeter
 from kryptondb.optimizer import physical as p
-from tests.executor.fakes import (
+from tests.fakes import (
     FakeExperiment,
     FakeModel,
     FakeModels,

@@ -15,7 +15,7 @@ from kryptondb.copy.sinks import copy_to
 from kryptondb.errors import ExecutionError
 from kryptondb.files.atomic import atomic_file, held_folder
 from kryptondb.optimizer import physical as p
-from tests.executor.fakes import occlude, pictures, start
+from tests.fakes import occlude, pictures, start
 
 resource = pytest.importorskip("resource")
 

@@ -13,7 +13,7 @@ from kryptondb.copy.sinks import copy_to
 from kryptondb.executor import Execution
 from kryptondb.images.preprocess import Preprocess
 from kryptondb.optimizer import physical as p
-from tests.executor.fakes import FakeExperiment, FakeModel, FakeModels, FakeRun, occlude, start
+from tests.fakes import FakeExperiment, FakeModel, FakeModels, FakeRun, occlude, start
 
 #: What the network says of each picture, and so how cards are sorted and filtered.
 PREDICTIONS = {

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.browser import Browser, find_chromium
 from tests.copy.report.conftest import PREDICTIONS, Report, writer
-from tests.executor.fakes import pictures
+from tests.fakes import pictures
 
 
 @pytest.fixture(scope="module")

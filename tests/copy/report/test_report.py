@@ -19,7 +19,7 @@ from kryptondb.copy.sinks import copy_to
 from kryptondb.executor import Progress
 from kryptondb.optimizer import physical as p
 from tests.copy.report.conftest import Report
-from tests.executor.fakes import FakeExperiment, FakeModel, FakeModels, base_of, occlude, pictures, start
+from tests.fakes import FakeExperiment, FakeModel, FakeModels, base_of, occlude, pictures, start
 
 
 class Elements(HTMLParser):
