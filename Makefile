@@ -1,10 +1,11 @@
 # make demo   installs into .venv and explains a photograph
-# make test   installs what tests need and runs them all
+# make quick  installs what tests need and runs all but the slow ones
+# make test   runs them all
 # make docs   builds the site into out/site (python -m http.server -d out/site shows it, with its search)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs notebooks bench clean
+.PHONY: demo quick test check docs notebooks bench clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -28,8 +29,13 @@ BIN := .venv/bin
 demo: .venv/.installed-demo
 	$(BIN)/kryptondb -f queries/demo.sql
 
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+
+quick: .venv/.installed-test
+	$(PYTEST) -m 'not slow'
+
 test: .venv/.installed-test
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(PYTEST)
 
 check: .venv/.installed-test
 	$(BIN)/ruff check .
