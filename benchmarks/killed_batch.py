@@ -128,7 +128,7 @@ def _child(pictures: str, maps: str, call: str) -> None:
     from kryptondb.copy import parts
     from kryptondb.executor import calibrate
     from kryptondb.optimizer.cost import Rates
-    from tests.end_to_end.networks import small_network
+    from tests.networks import small_network
 
     parts._IMAGES = PART
     calibrate.measure = lambda _: Rates()  # what the machine is fast in changes nothing here

@@ -1,21 +1,108 @@
-"""Small networks for tests: random ones that hypothesis draws, and torchvision's families made cheap and talkative."""
+"""The networks of tests: small ones, random ones that hypothesis draws, and torchvision's families made talkative."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torchvision
 from hypothesis import reject
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
 from kryptondb.network import Network, trace
+
+
+def small_network(*, classes: int = 3, channels: int = 3, width: int = 4, seed: int = 3) -> nn.Sequential:
+    """Two convolutions, a pool and a linear layer: a thousand pictures in a second. The weights are always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, classes),
+        ).eval()
+
+
+def normalized_network(seed: int = 0, channels: int = 3, classes: int = 5) -> nn.Sequential:
+    """Convolutions, a batch norm with statistics, pooling and a classifier."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.Conv2d(channels, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(8, 12, 3, stride=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(12, classes),
+        )
+        network(torch.rand(16, channels, 20, 20))  # gives the batch norm some statistics
+        return network.eval()
+
+
+def coarse_network(classes: int) -> nn.Sequential:
+    """Next to no work on a large picture: its first convolution takes steps of eight pixels."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 8, stride=8),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(16, classes),
+        ).eval()
+
+
+class SmallNet(nn.Module):
+    """[N, 3, 16, 16] -> [N, 5], 145 parameters, with batch norm and dropout so that the mode matters."""
+
+    def __init__(self, classes: int = 5, channels: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(4, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.norm(self.stem(images))).mean((2, 3))
+        return self.head(self.drop(features))
+
+
+class Pair(nn.Module):
+    """Returns two tensors, which no classifier should."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return images.mean((2, 3)), images
+
+
+def small_net(seed: int = 0, **arguments: int) -> SmallNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SmallNet(**arguments).eval()
+
+
+def export(module: nn.Module, path: Path, side: int = 32, channels: int = 3, dynamic: bool = True) -> str:
+    """Saves a module as an exported program; returns the path as text."""
+    example = torch.zeros(2 if dynamic else 1, channels, side, side)
+    shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
+    torch.export.save(torch.export.export(module, (example,), dynamic_shapes=shapes), path)
+    return str(path)
+
 
 FAMILIES = {
     "alexnet": 64,
@@ -47,6 +134,8 @@ def family(name: str, classes: int = 8) -> nn.Module:
     options: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     if name.startswith("vit"):
         options["image_size"] = FAMILIES[name]
+    import torchvision
+
     torch.manual_seed(len(name))
     module = getattr(torchvision.models, name)(weights=None, num_classes=classes, **options).eval()
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]

@@ -13,7 +13,7 @@ from benchmarks import promise
 from benchmarks.networks.real_network import RealNetwork
 from benchmarks.promise import Kept
 from kryptondb.executor.profiling import Profiler
-from tests.end_to_end.networks import small_network
+from tests.networks import small_network
 
 
 def small() -> RealNetwork:

@@ -23,7 +23,7 @@ from kryptondb.prompt.editor import private_file, prompt_history, prompt_session
 from kryptondb.prompt.shell import Shell
 from kryptondb.repl import converse
 from kryptondb.show.terminal import Terminal
-from tests.end_to_end.networks import small_network
+from tests.networks import small_network
 
 ENTER, CTRL_C, CTRL_D, TAB = "\r", "\x03", "\x04", "\t"
 

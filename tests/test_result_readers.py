@@ -13,7 +13,7 @@ import pytest
 import kryptondb
 from kryptondb.errors import ExecutionError
 from kryptondb.result import Result
-from tests.end_to_end.networks import small_network
+from tests.networks import small_network
 from tests.test_result import MAPS, FakeRun
 
 CELLS = "SELECT image, y, x, base, drop FROM occlude(net, ?, patch => 8, stride => 8)"

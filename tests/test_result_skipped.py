@@ -11,20 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import kryptondb
+from tests.networks import small_network
 
 QUERY = "SELECT HEATMAP FROM occlude(m, ?, patch => 8, stride => 8{})"
 
 
 @pytest.fixture
 def db() -> Iterator[kryptondb.Session]:
-    torch.manual_seed(0)
-    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 14 * 14, 3))
     with kryptondb.connect() as session:
-        session.register("m", module, size=16)
+        session.register("m", small_network(), size=16)
         yield session
 
 

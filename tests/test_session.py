@@ -16,7 +16,7 @@ from PIL import Image
 import kryptondb
 from kryptondb.executor import calibrate
 from kryptondb.optimizer.cost import Rates
-from tests.end_to_end.networks import export, small_network
+from tests.networks import export, small_network
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 CELLS = ["image", "class", "label", "row", "col", "y", "x", "height", "width", "base", "score", "drop", "exact"]

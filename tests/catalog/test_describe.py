@@ -10,7 +10,7 @@ import pytest
 
 from kryptondb.catalog import Catalog, Model, ModelStore, describe_network, summary_line
 from kryptondb.catalog.describe import label_preview
-from tests.catalog.networks import small_net
+from tests.networks import small_net
 
 TAIL = SimpleNamespace(node="flatten", operator="aten.flatten.using_ints", reason="mixes rows and columns")
 

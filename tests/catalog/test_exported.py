@@ -16,7 +16,8 @@ from torch import nn
 from kryptondb.catalog import build_model
 from kryptondb.catalog.program_text import clean_tree_spec, is_identifier, is_size_expression
 from kryptondb.errors import ModelError
-from tests.catalog.networks import Pair, SmallNet, change_json, export, pickled_payload, rewrite, small_net
+from tests.catalog.archives import change_json, pickled_payload, rewrite
+from tests.networks import Pair, SmallNet, export, small_net
 
 PROGRAM = "models/model.json"
 WEIGHTS = "data/weights/model_weights_config.json"
@@ -41,7 +42,7 @@ class Branching(nn.Module):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("exported") / "net.pt2"
-    export(small_net(), path)
+    export(small_net(), path, side=16)
     return path.read_bytes()
 
 
@@ -63,7 +64,7 @@ def test_an_exported_program_gives_the_same_scores(program: str) -> None:
 
 def test_symbolic_sizes_constants_and_strings_survive(tmp_path: Path) -> None:
     module = Branching().eval()
-    model = build_model("net", "file", export(module, tmp_path / "net.pt2"), {})
+    model = build_model("net", "file", export(module, tmp_path / "net.pt2", side=16), {})
     images = torch.rand(4, 3, 16, 16)
     torch.testing.assert_close(model.module(images), module(images))
 
@@ -71,7 +72,7 @@ def test_symbolic_sizes_constants_and_strings_survive(tmp_path: Path) -> None:
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_padding_by_name_is_taken(padding: str, tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=padding), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-    model = build_model("net", "file", export(module, tmp_path / "net.pt2"), {})
+    model = build_model("net", "file", export(module, tmp_path / "net.pt2", side=16), {})
     images = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(model.module(images), module(images))
 
@@ -80,16 +81,16 @@ def test_the_fingerprint_depends_on_graph_weights_and_preprocessing(program: str
     first = build_model("net", "file", program, {}).fingerprint
     assert build_model("other", "file", program, {"labels": tuple("abcde")}).fingerprint == first
     assert build_model("net", "file", program, {"mean": 0.5}).fingerprint != first
-    other = export(small_net(3), tmp_path / "other.pt2")
+    other = export(small_net(3), tmp_path / "other.pt2", side=16)
     assert build_model("net", "file", other, {}).fingerprint != first
 
 
 def test_a_program_reads_as_many_channels_as_it_was_made_for(tmp_path: Path) -> None:
-    path = export(small_net(channels=1), tmp_path / "grey.pt2", channels=1)
+    path = export(small_net(channels=1), tmp_path / "grey.pt2", channels=1, side=16)
     assert build_model("net", "file", path, {}).input_shape == (1, 16, 16)
     with pytest.raises(ModelError, match="reads 1 channels, so channels => 'L'"):
         build_model("net", "file", path, {"channels": "RGB"})
-    path = export(small_net(channels=4), tmp_path / "four.pt2", channels=4)
+    path = export(small_net(channels=4), tmp_path / "four.pt2", channels=4, side=16)
     assert build_model("net", "file", path, {}).input_shape == (4, 16, 16)
 
 
@@ -106,16 +107,16 @@ def test_a_program_for_a_single_image_must_take_a_batch(tmp_path: Path) -> None:
             return images.mean((2, 3)).reshape(1, 3)
 
     with pytest.raises(ModelError, match=r"(fails on an input of 2 x|not one tensor \[2, classes\])"):
-        build_model("net", "file", export(Fixed(), tmp_path / "fixed.pt2", dynamic=False), {})
+        build_model("net", "file", export(Fixed(), tmp_path / "fixed.pt2", dynamic=False, side=16), {})
 
 
 def test_programs_that_give_something_else_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gives a tuple of 2 \(a tensor of 2 x 3, a tensor of 2 x 3 x 16 x 16\)"):
-        build_model("net", "file", export(Pair(), tmp_path / "pair.pt2"), {})
+        build_model("net", "file", export(Pair(), tmp_path / "pair.pt2", side=16), {})
 
 
 def test_a_program_in_training_mode_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    path = export(SmallNet().train(), tmp_path / "train.pt2")
+    path = export(SmallNet().train(), tmp_path / "train.pt2", side=16)
     with pytest.raises(ModelError, match="exported in training mode .*\nCall model.eval"):
         build_model("net", "file", path, {})
 

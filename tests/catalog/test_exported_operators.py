@@ -20,7 +20,8 @@ from kryptondb.errors import ModelError
 from kryptondb.network.functions import function_named
 from kryptondb.network.inference_operators import OPERATORS, listed
 from kryptondb.network.size_arithmetic import ARITHMETIC
-from tests.catalog.networks import change_json, export, rewrite, small_net
+from tests.catalog.archives import change_json, rewrite
+from tests.networks import export, small_net
 
 PROGRAM = "models/model.json"
 
@@ -28,7 +29,7 @@ PROGRAM = "models/model.json"
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("exported") / "net.pt2"
-    export(small_net(), path)
+    export(small_net(), path, side=16)
     return path.read_bytes()
 
 
@@ -198,7 +199,7 @@ def test_work_without_end_is_refused() -> None:
 
 
 def test_a_bomb_in_a_file_is_refused(tmp_path: Path) -> None:
-    path = export(Headed(BOMBS["full"]), tmp_path / "bomb.pt2")
+    path = export(Headed(BOMBS["full"]), tmp_path / "bomb.pt2", side=16)
     with pytest.raises(
         ModelError, match=r"bomb\.pt2 is refused: .*operator full would bring what it holds to 4\.0 GiB"
     ):
@@ -222,7 +223,7 @@ def test_a_program_that_writes_into_its_weights_or_its_input_is_refused(more: Ca
 
 def test_flags_of_other_bytes_than_0_and_1_are_refused(tmp_path: Path) -> None:
     module = Headed(lambda m, x: torch.where(m.mask, 1.0, 2.0).sum(), mask=torch.tensor([True, False]))  # type: ignore[arg-type]
-    path = export(module, tmp_path / "flags.pt2")
+    path = export(module, tmp_path / "flags.pt2", side=16)
     build_model("net", "file", path, {})
 
     def change(records: dict[str, bytes]) -> None:
@@ -256,7 +257,7 @@ def test_weights_have_any_names(tmp_path: Path) -> None:
             return images.mean((2, 3)) * total
 
     module = Named().eval()
-    path = export(small_net(), tmp_path / "net.pt2")
+    path = export(small_net(), tmp_path / "net.pt2", side=16)
     names = {"stem.weight": NAMES[0], "stem.bias": NAMES[1], "norm.weight": NAMES[2], "norm.running_var": NAMES[3]}
     names |= {"norm.bias": NAMES[5], "head.bias": NAMES[6], "head.weight": NAMES[8]}
 
@@ -291,7 +292,7 @@ def test_an_output_has_any_name(tmp_path: Path) -> None:
         def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"head/scores: 1": images.mean((2, 3)), 'other"': images.sum((2, 3))}
 
-    path = export(Named().eval(), tmp_path / "net.pt2")
+    path = export(Named().eval(), tmp_path / "net.pt2", side=16)
     images = torch.rand(2, 3, 16, 16)
     model = build_model("net", "file", path, {"output": "head/scores: 1"})
     torch.testing.assert_close(model.module(images), images.mean((2, 3)))
@@ -335,7 +336,7 @@ def test_a_program_that_takes_float32_and_computes_in_half_is_read_in_float32(tm
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.net(images.half()).float()
 
-    model = build_model("net", "file", export(Half().eval(), tmp_path / "net.pt2"), {})
+    model = build_model("net", "file", export(Half().eval(), tmp_path / "net.pt2", side=16), {})
     images = torch.rand(3, 3, 16, 16)
     torch.testing.assert_close(model.module(images), small_net().half().float()(images))
 

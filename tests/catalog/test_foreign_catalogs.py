@@ -19,7 +19,7 @@ from kryptondb.catalog.remembered import file_digest, is_unchanged, library_vers
 from kryptondb.catalog.store import MIGRATIONS, SCHEMA_VERSION, ModelRecord
 from kryptondb.errors import CatalogError
 from kryptondb.optimizer.cost import Rates
-from tests.end_to_end.networks import small_network
+from tests.networks import small_network
 
 SHAPE = {
     "patch": [16, 16],

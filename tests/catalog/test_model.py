@@ -12,7 +12,7 @@ from kryptondb.catalog.model import count_classes, fingerprint, own_copy, parame
 from kryptondb.catalog.structure import module_structure
 from kryptondb.errors import ModelError
 from kryptondb.images.preprocess import Preprocess
-from tests.catalog.networks import Pair, small_net
+from tests.networks import Pair, small_net
 
 PREPROCESS = Preprocess(16, 16)
 

@@ -13,7 +13,7 @@ import torch
 from kryptondb.catalog import MODEL_COLUMNS, Catalog, ModelStore
 from kryptondb.errors import BindError, ModelError
 from kryptondb.network import Network
-from tests.catalog.networks import Pair, export, small_net
+from tests.networks import Pair, export, small_net
 
 OPTIONS = {"weights": "random", "classes": 4, "size": 32}
 
@@ -26,7 +26,7 @@ def store() -> ModelStore:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "net.pt2"
-    export(small_net(), path)
+    export(small_net(), path, side=16)
     return path
 
 
@@ -61,7 +61,7 @@ def test_relative_paths_are_remembered_absolute(program: Path, monkeypatch: pyte
 def test_a_model_file_that_changed_is_reported_with_the_remedy(program: Path) -> None:
     catalog = Catalog()
     ModelStore(catalog).create("net", "file", str(program), {})
-    export(small_net(5), program)
+    export(small_net(5), program, side=16)
     with pytest.raises(ModelError) as caught:
         ModelStore(catalog).get("net")
     assert str(caught.value) == (

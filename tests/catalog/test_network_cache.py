@@ -17,7 +17,7 @@ from kryptondb.catalog import Catalog, Model, ModelStore, build_model, network_c
 from kryptondb.catalog.network_cache import NetworkCache
 from kryptondb.errors import CatalogError, ModelError
 from kryptondb.network import Network, trace
-from tests.catalog.networks import export, small_net
+from tests.networks import export, small_net
 
 PRINT = "0123456789abcdef" * 4
 
@@ -30,7 +30,7 @@ def network() -> Network:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("saved") / "net.pt2"
-    export(small_net(), path)
+    export(small_net(), path, side=16)
     return path
 
 
@@ -93,7 +93,7 @@ def test_the_module_is_built_when_it_is_asked_for(created: Path, database: Path,
 
 
 def test_a_model_file_that_changed_is_not_answered_from_the_cache(created: Path, database: Path, program: Path) -> None:
-    export(small_net(5), program)
+    export(small_net(5), program, side=16)
     with Catalog(database) as catalog, pytest.raises(ModelError, match=r"net\.pt2 changed"):
         ModelStore(catalog).get("net")
 
@@ -114,7 +114,7 @@ def test_a_module_that_is_asked_for_after_its_file_changed_is_refused(
 ) -> None:
     with Catalog(database) as catalog:
         model = ModelStore(catalog).get("net")
-        export(small_net(5), program)
+        export(small_net(5), program, side=16)
         with pytest.raises(ModelError, match=r"net\.pt2 changed"):
             model.module  # noqa: B018
 
@@ -141,7 +141,7 @@ def test_a_file_written_to_while_a_model_is_built_counts_as_changed(
 ) -> None:
     def build(*arguments: Any) -> Model:
         model = build_model(*arguments)
-        export(small_net(5), program)
+        export(small_net(5), program, side=16)
         return model
 
     monkeypatch.setattr("kryptondb.catalog.model_store.build_model", build)

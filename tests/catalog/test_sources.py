@@ -13,7 +13,7 @@ from kryptondb.catalog import build_model, summary_line
 from kryptondb.catalog.model_store import ModelStore
 from kryptondb.catalog.store import Catalog
 from kryptondb.errors import BindError, ModelError
-from tests.catalog.networks import export, small_net
+from tests.networks import export, small_net
 
 
 def test_efficientnet_lite0_knows_a_cat() -> None:
@@ -87,6 +87,6 @@ def test_models_are_read_from_this_machine_alone(address: str) -> None:
 
 def test_the_address_of_a_model_file_is_its_path(tmp_path: Path) -> None:
     store = ModelStore(Catalog())
-    export(small_net(), tmp_path / "a net.pt2")
+    export(small_net(), tmp_path / "a net.pt2", side=16)
     store.create("net", "file", (tmp_path / "a net.pt2").as_uri(), {"size": 16})
     assert store.files() == {str(tmp_path / "a net.pt2"): "net"}

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 
 from kryptondb.catalog.weights import load_state, read_state
 from kryptondb.errors import ModelError
-from tests.catalog.networks import Payload, export, pickled_payload, small_net
+from tests.catalog.archives import Payload, pickled_payload
+from tests.networks import export, small_net
 
 
 def loaded(path: Path, **arguments: int) -> dict[str, torch.Tensor]:
@@ -92,7 +93,7 @@ def test_archives_of_other_kinds_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="TorchScript archive.*\nSave its weights with"):
         read_state(str(script))
     program = tmp_path / "program.pt2"
-    export(small_net(), program)
+    export(small_net(), program, side=16)
     program = program.rename(tmp_path / "program.pt")
     with pytest.raises(ModelError, match="exported program, not weights.*\nRename it"):
         read_state(str(program))

@@ -27,24 +27,6 @@ def tracing_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "WORTH_TRACING", 0.0)
 
 
-def small_network(seed: int = 0, channels: int = 3, classes: int = 5) -> nn.Sequential:
-    """Convolutions, a batch norm with statistics, pooling and a classifier, in eval mode."""
-    torch.manual_seed(seed)
-    network = nn.Sequential(
-        nn.Conv2d(channels, 8, 3, padding=1),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 12, 3, stride=2),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(12, classes),
-    )
-    network(torch.rand(16, channels, 20, 20))  # gives the batch norm some statistics
-    return network.eval()
-
-
 class Counted(nn.Module):
     """A module that counts how many images it is asked about outside of tracing."""
 

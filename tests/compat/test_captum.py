@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from kryptondb.compat.captum import Occlusion
-from tests.compat.conftest import Counted, small_network
+from tests.compat.conftest import Counted
+from tests.networks import normalized_network
 
 attr = pytest.importorskip("captum.attr")
 
@@ -37,7 +38,7 @@ def same(forward: Callable[..., Any], inputs: Any, *args: Any, **kwargs: Any) ->
 
 @pytest.fixture(scope="module")
 def network() -> nn.Sequential:
-    return small_network()
+    return normalized_network()
 
 
 @pytest.mark.usefixtures("tracing_pays")
@@ -118,7 +119,7 @@ class TestTheTracedNetwork:
         assert counted.images == first + len(IMAGES) + 2  # only to see that it is still the same, of these and others
 
     def test_is_traced_anew_when_the_weights_have_changed(self) -> None:
-        changing = small_network(seed=3)
+        changing = normalized_network(seed=3)
         same(changing, IMAGES, (3, 6, 6), strides=(3, 5, 5), target=1)
         with torch.no_grad():
             changing[-1].weight.mul_(1.0001)
@@ -135,7 +136,9 @@ class TestTheTracedNetwork:
         assert "inference" in same(one, IMAGES, (3, 6, 6), strides=(3, 5, 5))
 
     def test_works_in_float64(self) -> None:
-        assert "inference" in same(small_network().double(), IMAGES.double(), (3, 6, 6), strides=(3, 5, 5), target=1)
+        assert "inference" in same(
+            normalized_network().double(), IMAGES.double(), (3, 6, 6), strides=(3, 5, 5), target=1
+        )
 
 
 @pytest.mark.usefixtures("tracing_pays")

@@ -19,11 +19,11 @@ from kryptondb.compat.masks import monai_map
 from kryptondb.compat.monai import OcclusionSensitivity
 from kryptondb.compat.progress import Bar
 from kryptondb.errors import ArgumentError
-from tests.compat.conftest import small_network
+from tests.networks import normalized_network
 
 Capture = pytest.CaptureFixture[str]
 
-NETWORK = small_network()
+NETWORK = normalized_network()
 torch.manual_seed(1)
 IMAGE = torch.rand(1, 3, 12, 14)
 WINDOW = {"sliding_window_shapes": (3, 4, 4), "strides": (3, 4, 4), "target": 1}

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from kryptondb.compat.monai import OcclusionSensitivity
-from tests.compat.conftest import Counted, small_network
+from tests.compat.conftest import Counted
+from tests.networks import normalized_network
 
 visualize = pytest.importorskip("monai.visualize")
 
@@ -28,7 +29,7 @@ def quiet_peer() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def network() -> nn.Sequential:
-    return small_network()
+    return normalized_network()
 
 
 def same(module: nn.Module, x: torch.Tensor, b_box: Any = None, /, call: Any = None, **options: Any) -> str:
@@ -66,7 +67,7 @@ class TestTheTracedNetwork:
         assert "inference" in same(network, IMAGE, activate=activate)
 
     def test_agrees_for_images_of_one_channel_which_get_a_sigmoid(self) -> None:
-        assert "inference" in same(small_network(channels=1), IMAGE[:, :1])
+        assert "inference" in same(normalized_network(channels=1), IMAGE[:, :1])
 
     def test_agrees_for_a_mask_that_hides_everything(self, network: nn.Module) -> None:
         same(network, IMAGE, mask_size=(17, 22), mode="mean_img")
@@ -141,4 +142,4 @@ def test_arrays_are_numbers_for_each_axis(network: nn.Module, options: Any) -> N
 
 
 def test_maps_are_float32_whatever_the_image_is() -> None:
-    same(small_network().double(), IMAGE.double())
+    same(normalized_network().double(), IMAGE.double())

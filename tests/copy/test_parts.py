@@ -21,7 +21,7 @@ from kryptondb.copy import parts
 from kryptondb.copy.manifest import NAME
 from kryptondb.executor import calibrate
 from kryptondb.optimizer.cost import Rates
-from tests.end_to_end.networks import small_network
+from tests.networks import small_network
 
 IMAGES = 7
 QUERY = "SELECT HEATMAP FROM occlude(net, $pictures, patch => 8)"
@@ -176,9 +176,9 @@ def test_a_folder_belongs_to_one_query(copied, db, pictures: Path, tmp_path: Pat
     names = {"pictures": str(pictures), "maps": f"{tmp_path}/maps/"}
     with pytest.raises(kryptondb.ExecutionError, match=r"holds the rows of another query: SELECT HEATMAP"):
         db.sql(COPY.replace("patch => 8", "patch => 16"), names)
-    db.register("net2", small_network(5), size=32)
+    db.register("net2", small_network(width=5), size=32)
     db.models.drop("net", False)
-    db.register("net", small_network(5), size=32)
+    db.register("net", small_network(width=5), size=32)
     with pytest.raises(kryptondb.ExecutionError, match="of a model that has changed since"):
         copied()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import kryptondb
@@ -21,6 +20,7 @@ from kryptondb.options.tables import ANALYZE, COPY, MODEL, SETTINGS, USING
 from kryptondb.options.words import FILLS, SCORES
 from kryptondb.session import parse
 from tests.images.dicoms import write_dicom
+from tests.networks import coarse_network
 
 PAGES = Path(__file__).resolve().parents[2] / "docs/pages"
 BLOCK = re.compile(r"^```sql\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -33,15 +33,6 @@ LANGUAGE = "\n".join(
     block for page in (PAGES / "language").glob("*.md") for block in BLOCK.findall(page.read_text(encoding="utf-8"))
 )
 PARAMETERS = {"images": "scans", "which": "tabby", "limit": 64, "pixels": np.zeros((3, 96, 96), np.uint8)}
-
-
-def small_network(classes: int) -> torch.nn.Module:
-    """As large as its answer, and otherwise as small as can be."""
-    torch.manual_seed(0)
-    return torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 8, stride=8), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, padding=1),
-        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, classes),
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +67,7 @@ def session() -> Iterator[kryptondb.Session]:
     few = ["normal", "bacterial", "viral"]
     with kryptondb.connect() as made:
         for name, labels in {"imagenet": many, "vgg16": many, "chest": few, "net": few}.items():
-            made.register(name, small_network(len(labels)), size=224, labels=labels)
+            made.register(name, coarse_network(len(labels)), size=224, labels=labels)
         yield made
 
 

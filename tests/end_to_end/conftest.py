@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.end_to_end.networks import export, small_network
+from tests.networks import export, small_network
 
 
 @pytest.fixture(scope="session")

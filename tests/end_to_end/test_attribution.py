@@ -14,7 +14,7 @@ from PIL import Image
 
 import kryptondb
 from kryptondb.compat.captum import Occlusion
-from tests.end_to_end.networks import small_network
+from tests.networks import small_network
 
 SIDE = 30
 PICTURE = np.random.default_rng(5).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)

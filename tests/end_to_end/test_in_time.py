@@ -13,7 +13,7 @@ from kryptondb.executor import calibrate
 from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.operators.incremental import Incremental
 from kryptondb.optimizer.cost import Rates
-from tests.end_to_end.networks import small_network
+from tests.networks import small_network
 
 RANDOM = np.random.default_rng(0)
 PICTURES = [RANDOM.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(3)]

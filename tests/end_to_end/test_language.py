@@ -14,7 +14,7 @@ from kryptondb.cli import main
 from kryptondb.executor.operators import OPERATORS
 from kryptondb.network import Cap
 from kryptondb.optimizer import from_json
-from tests.end_to_end.networks import export, small_network
+from tests.networks import export, small_network
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 QUERY = "SELECT HEATMAP FROM occlude(net, ?, patch => 8, class => ALL) "

@@ -15,8 +15,8 @@ from PIL import Image
 import kryptondb
 from kryptondb.cli import main
 from tests.end_to_end.conftest import picture
-from tests.end_to_end.networks import small_network
 from tests.images.dicoms import PATIENT, write_dicom
+from tests.networks import small_network
 
 CT = np.add.outer(np.linspace(-1200, 1200, 32), np.linspace(-300, 300, 32)).astype(np.int16)
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 import kryptondb
+from tests.networks import small_network
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
 QUERY = "SELECT HEATMAP FROM occlude(m, ?, patch => 8, stride => 8, class => 0)"
@@ -240,11 +241,6 @@ def test_a_module_that_cannot_be_taken_is_a_model_error(make: Callable[[], nn.Mo
         db.register("m", make(), size=24)
 
 
-def plain() -> nn.Sequential:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
-
-
 class Holds(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -270,26 +266,26 @@ def _doubled(module: nn.Module) -> nn.Module:
 
 def _exported() -> nn.Module:
     batch = ({0: torch.export.Dim.DYNAMIC},)
-    return torch.export.export(plain(), (torch.zeros(2, 3, 24, 24),), dynamic_shapes=batch).module()
+    return torch.export.export(small_network(), (torch.zeros(2, 3, 24, 24),), dynamic_shapes=batch).module()
 
 
 TAKEN: dict[str, tuple[Callable[[], nn.Module], float]] = {
-    "scripted": (lambda: torch.jit.script(plain()), 1),
-    "traced": (lambda: torch.jit.trace(plain(), torch.zeros(1, 3, 24, 24)), 1),
-    "frozen": (lambda: torch.jit.freeze(torch.jit.script(plain())), 1),
-    "holds a scripted one": (lambda: Holds(torch.jit.script(plain())), 2),
+    "scripted": (lambda: torch.jit.script(small_network()), 1),
+    "traced": (lambda: torch.jit.trace(small_network(), torch.zeros(1, 3, 24, 24)), 1),
+    "frozen": (lambda: torch.jit.freeze(torch.jit.script(small_network())), 1),
+    "holds a scripted one": (lambda: Holds(torch.jit.script(small_network())), 2),
     "scripted, holds a traced one": (
-        lambda: torch.jit.script(Holds(torch.jit.trace(plain(), torch.zeros(1, 3, 24, 24)))),
+        lambda: torch.jit.script(Holds(torch.jit.trace(small_network(), torch.zeros(1, 3, 24, 24)))),
         2,
     ),
-    "data parallel": (lambda: nn.DataParallel(plain()), 1),
-    "compiled": (lambda: torch.compile(plain()), 1),  # type: ignore[dict-item]  # a module all the same
-    "double": (lambda: plain().double(), 1),
-    "of inference tensors": (lambda: torch.inference_mode()(plain)(), 1),
-    "symbolically traced": (lambda: torch.fx.symbolic_trace(plain()), 1),
+    "data parallel": (lambda: nn.DataParallel(small_network()), 1),
+    "compiled": (lambda: torch.compile(small_network()), 1),  # type: ignore[dict-item]  # a module all the same
+    "double": (lambda: small_network().double(), 1),
+    "of inference tensors": (lambda: torch.inference_mode()(small_network)(), 1),
+    "symbolically traced": (lambda: torch.fx.symbolic_trace(small_network()), 1),
     "exported": (lambda: _exported(), 1),
-    "with a hook": (lambda: _doubled(plain()), 2),
-    "vectorized": (lambda: Each(plain()), 1),
+    "with a hook": (lambda: _doubled(small_network()), 2),
+    "vectorized": (lambda: Each(small_network()), 1),
 }
 
 
@@ -297,7 +293,7 @@ TAKEN: dict[str, tuple[Callable[[], nn.Module], float]] = {
 def test_every_kind_of_module_is_taken(make: Callable[[], nn.Module], times: float) -> None:
     pixels = torch.from_numpy(IMAGE).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
-        expected = float(plain()(pixels)[0, 0]) * times
+        expected = float(small_network()(pixels)[0, 0]) * times
     query = "SELECT base FROM occlude(m, ?, patch => 8, stride => 8, class => 0, score => 'logit') LIMIT 1"
     with kryptondb.connect() as db:
         db.register("m", make(), size=24)
@@ -317,7 +313,7 @@ def test_the_callers_settings_change_no_answer(where: str, operator: str) -> Non
     def ask(db: kryptondb.Session) -> np.ndarray:
         return db.sql(f"{QUERY} USING operator => '{operator}'", [IMAGE]).heatmaps()[0]
 
-    module = plain()
+    module = small_network()
     with kryptondb.connect() as db:
         db.register("m", module, size=24)
         want = ask(db)
@@ -357,7 +353,7 @@ def test_a_caller_that_reads_picture_by_picture_keeps_its_settings_in_between() 
     torch.set_default_dtype(torch.float64)
     try:
         with kryptondb.connect() as db:
-            db.register("m", plain(), size=24)
+            db.register("m", small_network(), size=24)
             for _ in db.sql(QUERY, [[IMAGE, IMAGE, IMAGE]]).batches():
                 assert torch.get_default_dtype() is torch.float64
                 assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
@@ -371,7 +367,7 @@ def test_threads_with_sessions_of_their_own_trace_at_the_same_time() -> None:
     def ask() -> None:
         try:
             with kryptondb.connect() as db:
-                db.register("m", plain(), size=24)
+                db.register("m", small_network(), size=24)
                 db.sql(f"{QUERY} USING operator => 'incremental'", [IMAGE]).heatmaps()
         except Exception as error:
             failures.append(error)

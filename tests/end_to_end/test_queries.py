@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-import torch
 from PIL import Image
 
 import kryptondb
@@ -17,6 +16,7 @@ from kryptondb.catalog import pretrained
 from kryptondb.catalog.built import Built
 from kryptondb.cli import main
 from kryptondb.images.preprocess import Preprocess
+from tests.networks import coarse_network
 
 QUERIES = Path(__file__).resolve().parents[2] / "queries"
 SCRIPTS = sorted(QUERIES.glob("*.sql"))
@@ -26,21 +26,10 @@ Run = Callable[[str], str]
 
 def small_stand_in() -> Built:
     """A network with the input and the labels of EfficientNet-Lite0 and next to no work in it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 8, 8, stride=8),
-            torch.nn.ReLU(),
-            torch.nn.Conv2d(8, 16, 3, stride=2, padding=1),
-            torch.nn.ReLU(),
-            torch.nn.AdaptiveAvgPool2d(1),
-            torch.nn.Flatten(),
-            torch.nn.Linear(16, 1000),
-        )
     return Built(
         architecture="small",
         structure="small",
-        module=module,
+        module=coarse_network(1000),
         preprocess=Preprocess(height=224, width=224, scale=255.0, mean=(127.0,) * 3, std=(128.0,) * 3),
         weights="random",
         labels=pretrained.imagenet_labels(),

@@ -18,7 +18,7 @@ from kryptondb.network import Cap
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.recipe import Pass, Recipe, guide_pass
 from kryptondb.optimizer.workload import Workload
-from tests.end_to_end.networks import small_network
+from tests.networks import small_network
 
 QUERY = "SELECT HEATMAP FROM occlude(net, ?, patch => 8, class => ALL)"
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)

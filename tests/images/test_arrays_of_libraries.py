@@ -15,6 +15,7 @@ import kryptondb
 from kryptondb.errors import BindError, ImageError
 from kryptondb.images.arrays import from_array
 from kryptondb.images.sources import find_images, is_single
+from tests.networks import small_network
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
 PIXELS = RGB.astype(np.float32) / np.float32(255)
@@ -160,10 +161,8 @@ class TestAQuery:
 
     @pytest.fixture
     def db(self) -> Any:
-        torch.manual_seed(0)
-        module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 3))
         with kryptondb.connect() as session:
-            session.register("m", module, size=8)
+            session.register("m", small_network(), size=8)
             yield session
 
     def test_takes_tensors_and_batches(self, db: kryptondb.Session) -> None:

@@ -9,7 +9,7 @@ import pytest
 import kryptondb
 from kryptondb.images import sources
 from kryptondb.images.sources import ImageCount, count_images
-from tests.end_to_end.networks import small_network
+from tests.networks import small_network
 
 
 @pytest.fixture

@@ -6,19 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import kryptondb
-
-
-def small_network() -> torch.nn.Module:
-    torch.manual_seed(0)
-    return torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
-        torch.nn.Flatten(), torch.nn.Linear(4, 2),
-    )  # fmt: skip
+from tests.networks import small_network
 
 
 @pytest.fixture
@@ -37,6 +29,6 @@ def shell(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShel
 def db(shell: InteractiveShell) -> Iterator[kryptondb.Session]:
     """The notebook's `db`, with the model `net`; the variable `image` is a picture."""
     with kryptondb.connect() as session:
-        session.register("net", small_network(), size=24, labels=["dark", "bright"])
+        session.register("net", small_network(classes=2), size=24, labels=["dark", "bright"])
         shell.user_ns.update(db=session, image=np.arange(24 * 24 * 3, dtype=np.uint8).reshape(24, 24, 3))
         yield session

@@ -15,12 +15,12 @@ from tests.patience import PATIENCE
 SET_UP = """
 %load_ext kryptondb
 import numpy as np, torch, kryptondb
-from tests.ipython.conftest import small_network
+from tests.networks import small_network
 db = kryptondb.connect()
-db.register("net", small_network(), size=64)
+db.register("net", small_network(classes=2), size=64)
 db.sql("SET progress = 'on'")
 image = np.zeros((64, 64, 3), dtype=np.uint8)
-slow = torch.nn.Sequential(*[torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(40)], *small_network())
+slow = torch.nn.Sequential(*[torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(40)], *small_network(classes=2))
 db.register("slow", slow, size=512)
 """
 MAP = "%occlude SELECT HEATMAP FROM occlude(net, $image, patch => 8, stride => 4) USING batch => 4"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import kryptondb
+from tests.networks import small_network
 
 MAP = "SELECT HEATMAP FROM occlude(net, $image, patch => 8, stride => 8)"
 
@@ -45,8 +46,6 @@ def test_a_models_name_can_be_a_variable(shell, db):
 
 
 def test_a_module_in_a_models_place_is_told_how_it_becomes_one(shell, db, capsys):
-    from tests.ipython.conftest import small_network
-
     shell.user_ns["module"] = small_network()
     done = run(shell, "%occlude SELECT HEATMAP FROM occlude($module, $image)")
     assert isinstance(done.error_in_exec, kryptondb.BindError)

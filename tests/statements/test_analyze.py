@@ -24,7 +24,7 @@ from kryptondb.optimizer import recipe as recipes
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.recipe import EXACT, Recipe, maps_beside, worthwhile
 from kryptondb.statements import analyze as analysis
-from tests.end_to_end.networks import export, small_network
+from tests.networks import export, small_network
 
 RANDOM = np.random.default_rng(0)
 PICTURES = [RANDOM.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(12)]

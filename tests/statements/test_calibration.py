@@ -14,7 +14,7 @@ from torch import nn
 import kryptondb
 from kryptondb.executor import calibrate
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
-from tests.end_to_end.networks import export, small_network
+from tests.networks import export, small_network
 
 FIRST, SECOND, WIDE = LayerShape(3, 4), LayerShape(4, 8), LayerShape(3, 5)
 COLUMNS = ["device", "layer", "algorithm", "rate", "unit", "measured"]

@@ -1,4 +1,4 @@
-"""Small networks and files for the catalog's tests."""
+"""Archives that tests of the catalog change, and what nobody may load."""
 
 from __future__ import annotations
 
@@ -10,43 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
-
-class SmallNet(nn.Module):
-    """[N, 3, 16, 16] -> [N, 5], 145 parameters, with batch norm and dropout so that the mode matters."""
-
-    def __init__(self, classes: int = 5, channels: int = 3) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(channels, 4, 3)
-        self.norm = nn.BatchNorm2d(4)
-        self.drop = nn.Dropout(0.5)
-        self.head = nn.Linear(4, classes)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features = torch.relu(self.norm(self.stem(images))).mean((2, 3))
-        return self.head(self.drop(features))
-
-
-class Pair(nn.Module):
-    """Returns two tensors, which no classifier should."""
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return images.mean((2, 3)), images
-
-
-def small_net(seed: int = 0, **arguments: int) -> SmallNet:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return SmallNet(**arguments).eval()
-
-
-def export(module: nn.Module, path: Path, side: int = 16, channels: int = 3, dynamic: bool = True) -> str:
-    """Saves a module as an exported program; returns the path as text."""
-    example = torch.zeros(2 if dynamic else 1, channels, side, side)
-    shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
-    torch.export.save(torch.export.export(module, (example,), dynamic_shapes=shapes), path)
-    return str(path)
 
 
 def rewrite(path: str, change: Callable[[dict[str, bytes]], None]) -> None:
