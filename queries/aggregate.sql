@@ -4,7 +4,7 @@
 
 CREATE OR REPLACE MODEL imagenet FROM pretrained('efficientnet_lite0');
 
--- How much each class depends on any one place.
+-- How much each class depends on its most important place.
 SELECT label, base, max(drop) AS most, avg(drop) AS mean, count(*) AS positions
 FROM occlude(imagenet, 'sample:cat', patch => 32, stride => 32, class => TOP 3)
 GROUP BY label, base
@@ -16,7 +16,7 @@ FROM occlude(imagenet, 'sample:cat', patch => 32, stride => 32)
 GROUP BY y
 ORDER BY y;
 
--- Two pictures of one kind of question: the share of the base that the worst position takes away.
+-- Two pictures: the share of the base score that is lost at the worst position.
 SELECT image, label, max(drop / base) AS share
 FROM occlude(imagenet, ('sample:cat', 'sample:coffee'), patch => 32, stride => 48)
 GROUP BY image, label

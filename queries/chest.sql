@@ -2,15 +2,16 @@
 --
 --     kryptondb -f queries/chest.sql
 --
--- This needs the extra "medical" and the package pydicom-data, which ships the picture:
--- pip install "kryptondb[demo,medical]" pydicom-data
+-- This needs the extra "medical" and the package pydicom-data, which ships the picture. In the checkout:
+--
+--     pip install -c constraints.txt '.[demo,medical]' pydicom-data
 --
 -- 'sample:chest' is a chest radiograph of 1955 x 1841 pixels in 15 bits, stored with white as zero (MONOCHROME1). It is
--- shown as a viewer shows it: through the window that the file carries, air dark, bone bright. Your own files are
--- 'study.dcm', 'study.dcm#frame=3' or 'scans/**/*.dcm' in its place.
+-- shown as a viewer shows it: through the window that the file names, air dark, bone bright. Put your own files in its
+-- place: 'study.dcm', 'study.dcm#frame=3' or 'scans/**/*.dcm'.
 
--- No network that reads radiographs installs from the package index. This one was trained on photographs: what it says
--- of a chest is a guess, and the map shows what the guess rests on. Put your own network in its place.
+-- This network was trained on photographs: what it says about a chest is a guess, and the map shows what the guess rests
+-- on. Put your own network in its place; no package ships one that reads radiographs.
 CREATE OR REPLACE MODEL imagenet FROM pretrained('efficientnet_lite0');
 
 SELECT HEATMAP, PREDICTION FROM occlude(imagenet, 'sample:chest', patch => 32, stride => 16);

@@ -4,10 +4,10 @@
 --
 -- The network is a trained EfficientNet-Lite0 and the photograph is one that scikit-image ships: nothing is downloaded.
 
--- 1. A name for the network. `R` is how many times less work the incremental plan does than full inferences would.
+-- 1. A name for the network. R 1.8 means that full inferences would take 1.8 times as much work as the plan here.
 CREATE OR REPLACE MODEL imagenet FROM pretrained('efficientnet_lite0');
 
--- 2. A first look, in the terminal. A grey patch of 16 x 16 pixels slides over the cat in steps of 8, and the network
+-- 2. A first look, in the terminal. A gray patch of 16 x 16 pixels slides over the cat in steps of 8, and the network
 --    is asked again at each of the 729 positions. Orange: covering this place costs "Egyptian cat" probability. Blue:
 --    covering it adds some.
 SELECT HEATMAP FROM occlude(imagenet, 'sample:cat', stride => 8);

