@@ -1,4 +1,4 @@
-"""A session that is asked about a trained network, and its maps with the time that each takes."""
+"""A session about a trained network, and its maps with the time that each takes."""
 
 from __future__ import annotations
 

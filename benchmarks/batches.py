@@ -13,7 +13,7 @@ from kryptondb.optimizer.workload import Workload
 
 
 def of_batches(subject: Subject, workload: Workload, rates: Rates, batches: Sequence[int]) -> list[Ours]:
-    """For each size, `full` and `incremental` with so many positions at once, whatever the planner would take.
+    """For each size, `full` and `incremental` with that many positions at once, whatever the planner would choose.
 
     Where the planner replays CUDA graphs, `incremental` runs once with them and once without, on the same tiles.
     """

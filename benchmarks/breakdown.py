@@ -1,4 +1,4 @@
-"""Where the time of one query goes: every layer of `incremental`, beside the least that it could take.
+"""Where the time of one query goes: every layer of `incremental`, and the least time that it could take.
 
     python -m benchmarks.breakdown --model vgg16 --patch 16 --stride 4
 
@@ -130,10 +130,10 @@ def _parts(
     """A whole map's seconds by what they are spent on, measured and estimated; the last is everything.
 
     Args:
-        each: seconds a position of all but the base, measured and estimated.
+        each: seconds per position of everything but the base, measured and estimated.
         base: the base's seconds, estimated.
     """
-    parts = [("base, once an image", statistics.median(stopwatch.bases), base, 0.0)]
+    parts = [("base, once per image", statistics.median(stopwatch.bases), base, 0.0)]
     for name, in_head in (("layers, tile by tile", False), ("head, several tiles together", True)):
         some = [layer for layer in layers if layer.in_head is in_head]
         sums = (sum(values) for values in zip(*((a.seconds, a.estimate, a.bound) for a in some), strict=True))
@@ -151,7 +151,7 @@ def _parts(
 
 
 def layers_sheet(result: dict[str, Any]) -> Sheet:
-    """A line a layer that takes its time, and one for all others."""
+    """A line per layer that takes its time, and one for all others."""
     layers = result["layers"]
     total = sum(layer["seconds"] for layer in layers)
     large = [layer for layer in layers if layer["seconds"] >= SMALLEST * total]
@@ -210,7 +210,7 @@ def totals_sheet(result: dict[str, Any]) -> Sheet:
     cells = result["grid"][0] * result["grid"][1]
     cheaper = "incremental" if result["estimated_seconds"] <= result["full_estimated_seconds"] else "full"
     title = (
-        f"A whole map of {cells:,} positions: {total:.1f} s, {cells / total:.2f} positions a second with a stopwatch "
+        f"A whole map of {cells:,} positions: {total:.1f} s, {cells / total:.2f} positions per second with a stopwatch "
         f"on every node. The planner expects {result['estimated_seconds']:.1f} s of incremental and "
         f"{result['full_estimated_seconds']:.1f} s of full, and would take {cheaper}."
     )

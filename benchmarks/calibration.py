@@ -10,7 +10,7 @@ from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates, layer_shapes
 
 
 class Calibration:
-    """What is known of single layers, measured once a run however many networks and cases share a shape.
+    """What is known of single layers, measured once per run, even if several networks and cases share a shape.
 
     Attributes:
         wanted: whether layers are measured at all.

@@ -1,4 +1,4 @@
-"""The ceiling: how fast this device computes what it computes best, measured beside what is compared with it."""
+"""The ceiling: how fast this device computes what it computes best, measured in the run that it is compared with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNS = 4
 
 @dataclass(frozen=True)
 class Ceiling:
-    """Operations a second, float32, two a multiply-add.
+    """Operations per second, float32, two a multiply-add.
 
     Attributes:
         convolution: of a 3x3 convolution in torch, at a size that networks have.

@@ -125,9 +125,9 @@ class Work:
 class Ours:
     """One of KryptonDB's operators, as a query runs it, which keeps freed memory at hand.
 
-    What it does once an image (the unoccluded inference, and for `incremental` the base) is timed by itself, and each
-    turn is charged for it by the turn's part of the whole grid. So is recording CUDA graphs, once a query: a plan that
-    replays them runs twice, and what the first run took longer is what recording took.
+    What it does once per image (the unoccluded inference, and for `incremental` the base) is timed by itself, and each
+    turn is charged for it by the turn's part of the whole grid. So is recording CUDA graphs, once per query: a plan with
+    graphs runs twice, and the additional time of the first run is that of recording.
 
     Attributes:
         whole_bands: whether a turn computes every cell of its band.
@@ -224,11 +224,11 @@ class _Enough(Exception):
 
 @dataclass(eq=False)
 class Captum:
-    """`captum.attr.Occlusion` over the whole image.
+    """`captum.attr.Occlusion` on the whole image.
 
-    It takes no list of positions. So it is asked for a map of its own, whose strides are multiples of the grid's and
+    It takes no list of positions. So it computes a map of its own, whose strides are multiples of the grid's and
     give about as many positions as the others compute. Its turns are cut inside the forward function: when a share is
-    done, an exception ends the call. The next turn calls again, is told at once what was computed before, and its
+    done, an exception ends the call. The next turn calls again, gets at once what was computed before, and its
     clock starts where the last one stopped. Every inference counts, also of the unoccluded image and of windows that
     stick out of the image.
 

@@ -6,7 +6,7 @@ The q-error of an estimate is the larger of estimate over measurement and measur
 are those of a database after CALIBRATE: layers are measured one by one on a few windows, and no plan is run for that.
 Each plan computes its map, or where that takes long some rows of its tiles, drawn to stand for all: a run touches its
 memory for the first time once, however long it is. Plans in stages compute other cells in each of them, which no rows
-stand for: those that take long are left out. The fastest of a few runs counts.
+stand for: those that take long are skipped. The fastest of a few runs counts.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ STAGED: tuple[tuple[type[DrillDown] | type[Refined], Recipe], ...] = (
 RUNS = 3
 FULL_POSITIONS = 64  # one batch
 SHORT = 3.0  # estimated seconds of a map that is computed whole
-LONG = 10.0  # of one in stages that is left out
+LONG = 10.0  # of one in stages that is skipped
 
 
 @dataclass(frozen=True)
 class Case:
-    """One plan: what the planner expects of it, and what was measured, in seconds a position beside the base."""
+    """One plan: what the planner expects of it, and what was measured, in seconds per position beside the base."""
 
     model: str
     patch: int
@@ -155,7 +155,7 @@ def quantiles_sheet(found: Sequence[Case], rates: str) -> Sheet:
 
 
 def cases_sheet(found: Sequence[Case]) -> Sheet:
-    """A row a plan."""
+    """A row per plan."""
     columns = ("<model", "patch", "stride", "<operator", "<settings", "estimated ms", "measured ms", "q-error")
     rows = [_row(case) for case in found]
     return Sheet("Milliseconds a position, beside the base.", columns, rows)

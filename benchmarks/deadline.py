@@ -2,10 +2,10 @@
 
     python -m benchmarks.deadline --models resnet18 vgg16 --seconds 5 10 20
 
-Every query runs in a session, as a user's does; what it spends is counted from the moment that its rows are asked for.
-Networks have random weights (nothing is downloaded) and their layers are calibrated first. With `--exact` the exact map
-is computed too, and SSIM to it is told. Exit status 1 where a query spent more than it was given by over a tenth and
-over half a second.
+Every query runs in a session, as a user's does; its time counts from the moment that its rows are asked for. Networks
+have random weights (nothing is downloaded) and their layers are calibrated first. With `--exact` the exact map is
+computed too, and the SSIM to it is shown. Exit status 1 where a query exceeded its time by more than a tenth and by
+more than half a second.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=1, help="how many pictures share the time of a query")
     parser.add_argument("--patch", type=int, default=16)
     parser.add_argument("--stride", type=int, default=4)
-    parser.add_argument("--exact", action="store_true", help="compute the exact maps too, and tell SSIM")
+    parser.add_argument("--exact", action="store_true", help="compute the exact maps too, and show the SSIM to them")
     add_common_options(parser)
     options = parser.parse_args(arguments)
     refuse_missing_device(parser, options.device)

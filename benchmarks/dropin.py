@@ -1,8 +1,8 @@
-"""The drop-in classes beside their peers: whether they say the same, and how many times as fast.
+"""The drop-in classes compared with their peers: whether they agree, and how many times as fast they are.
 
     python -m benchmarks.dropin
 
-Every question is asked of Captum or MONAI and of the class that takes its place, in one process, taking turns. The
+Captum or MONAI and the class that takes its place answer the same questions in one process, taking turns. The
 first answer of ours counts the tracing of the network, where one is traced; the next ones are those to further images.
 Ends with status 1 where two maps differ by more than 1e-5.
 """
@@ -73,7 +73,7 @@ class Compared:
 
 
 def compare(case: Case) -> Compared:
-    """Asks both, in turns: the peer and ours again until each has taken long enough to be told from noise."""
+    """Asks both, in turns: the peer and ours again until each has taken long enough to stand out from noise."""
     theirs, spent = timed(case.theirs)
     (ours, ran), first = timed(case.ours)
     difference = largest_difference(ours, theirs)

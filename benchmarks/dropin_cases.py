@@ -36,7 +36,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is asked.
+    """How much is computed.
 
     Attributes:
         side: of the images.
@@ -88,8 +88,8 @@ def _images(name: str, module: nn.Module, image: torch.Tensor, extent: Extent) -
     yield captum(name, module, image, uneven, "oblong windows, baseline 0.3", target=(1,), baselines=0.3)
     yield captum(name, module, image, channels, "channel by channel", target=torch.tensor(2))
     yield captum(name, lambda x: module(x).softmax(1), image, plain, "behind a softmax", target=1)
-    yield captum(name, lambda x: module(x)[:, 1], image, plain, "one number an image")
-    yield captum(name, lambda x: module(x).softmax(1)[:, 1].sum(), image, plain, "one number a batch", per_eval=1)
+    yield captum(name, lambda x: module(x)[:, 1], image, plain, "one number per image")
+    yield captum(name, lambda x: module(x).softmax(1)[:, 1].sum(), image, plain, "one number per batch", per_eval=1)
 
 
 def _modes(name: str, module: nn.Module, image: torch.Tensor, extent: Extent) -> Iterator[Case]:

@@ -49,7 +49,7 @@ ALL_MODELS = (
     "squeezenet1_0",
 )
 MODELS = ("vgg16", "resnet18", "inception_v3", "resnet50", "mobilenet_v2")
-SLOWER = 4  # Captum with one position at a time computes so many times fewer
+SLOWER = 4  # Captum with one position at a time computes this many times fewer
 CLOSE = 1.1  # the planner's choice may take so much of the faster operator's time
 
 
@@ -161,7 +161,7 @@ def _left_to_torch(plan: Incremental, workload: Workload, rates: Rates) -> Incre
 
 
 def rows_of(contenders: Sequence[Contender], exact: Cells, ceiling: Ceiling) -> list[dict[str, Any]]:
-    """One row a contender: what it did, how fast over the first, how far from the others and from float64."""
+    """One row per contender: what it did, how fast over the first, how far from the others and from float64."""
     rows = []
     first = contenders[0].turns
     for contender in contenders:
@@ -231,7 +231,7 @@ def choice_of(planner: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _rate(turns: Sequence[Turn]) -> float:
-    """Positions a second; 0 where nothing was computed."""
+    """Positions per second; 0 where nothing was computed."""
     positions = sum(turn.positions for turn in turns)
     return positions / sum(turn.seconds for turn in turns) if positions else 0.0
 
@@ -249,18 +249,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--positions", type=int, default=256, help="about how many the slow contenders compute")
     parser.add_argument("--patch", type=int, nargs="+", default=[16], help="one or more: each is a case")
     parser.add_argument("--stride", type=int, nargs="+", default=[4], help="one or more: each is a case")
-    parser.add_argument("--batch", type=int, help="positions a tile of incremental, as USING batch => n")
+    parser.add_argument("--batch", type=int, help="positions per tile of incremental, as USING batch => n")
     parser.add_argument(
         "--batches",
         type=int,
         nargs="+",
         default=[],
-        help="run full and incremental with so many positions at once too, on CUDA with graphs and without",
+        help="also run full and incremental with n positions at once, on CUDA with graphs and without",
     )
     parser.add_argument("--captum-one", action="store_true", help="run Captum with one position at a time too")
     parser.add_argument("--monai", action="store_true", help="run MONAI too")
     parser.add_argument("--direct", action="store_true", help="run incremental with all convolutions left to torch too")
-    parser.add_argument("--brief", action="store_true", help="write one row a case to Markdown, no table of its own")
+    parser.add_argument("--brief", action="store_true", help="write one row per case to Markdown, no table of its own")
     add_common_options(parser)
     options = parser.parse_args(arguments)
     if options.model == ["all"]:

@@ -5,7 +5,7 @@
 A process copies the maps of a folder of small pictures into a folder of Parquet files and is killed (SIGKILL): half of
 the times at a moment drawn at random, half of the times in the middle of writing, around one of the calls that make a
 file appear or last. It is started again, and may be killed again, until a run is let finish. What is in the folder then
-must be what a run that nobody killed writes: every picture once, and the same maps.
+must equal what an undisturbed run writes: every picture once, and the same maps.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from rich.table import Table
 IMAGES = 30
 PART = 3  # images of a part, so that there are many
 SIDE = 32
-_SECONDS = 0.4  # a random kill comes within so many from the first picture on
-_CALLS = 60  # or within so many calls that write
+_SECONDS = 0.4  # a random kill comes within this time after the first picture
+_CALLS = 60  # or within this number of calls that write
 _KILLS = 2  # of one batch, at most
 _BEGUN = "begun"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Kills at so many points; the exit status is 1 where anything was lost or repeated."""
+    """Kills the batch n times; the exit status is 1 if anything was lost or repeated."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.killed_batch", description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=50, help="batches that are killed")
     parser.add_argument("--seed", type=int, default=0)

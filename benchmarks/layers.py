@@ -55,7 +55,7 @@ def layers_of(
     rates: Rates,
     fusions: Mapping[int, Fusion],
 ) -> list[Layer]:
-    """Every node that is no constant, in the order in which they run.
+    """Every node that is not a constant, in the order in which they run.
 
     Args:
         whole: the tiles of the whole grid.

@@ -2,7 +2,7 @@
 
     python -m benchmarks.many_images --images 2000
 
-The same folder is asked about twice, into a folder of Parquet files and row by row. What counts is the memory that the
+The same folder is explained twice, into a folder of Parquet files and row by row. What counts is the memory that the
 process holds in the second tenth of each run, when all that is needed once is there, beside the most that it holds in
 the last tenth. Ends with status 1 where it has grown by more than 16 MiB.
 """
@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         watched = runs(Path(scratch), options.images)
     result = Sheet(
         f"Pictures of {SIDE} x {SIDE}, patch 8, stride 4. Memory in MB, the most in the second and last tenth of "
-        "a run, and by how much it grew, in all and in kB an image.",
-        ["<run", "images", "images/s", "early", "late", "grown", "kB an image"],
+        "a run, and by how much it grew, in all and in kB per image.",
+        ["<run", "images", "images/s", "early", "late", "grown", "kB per image"],
         [each.row() for each in watched],
     )
     show(console(), result)
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def runs(scratch: Path, images: int) -> list[Watched]:
-    """Both ways to read a folder of so many pictures."""
+    """Both ways to read a folder of this many pictures."""
     make_pictures(scratch / "pictures", images)
     query = f"SELECT HEATMAP FROM occlude(net, '{scratch / 'pictures'}', patch => 8, stride => 4)"
     with kryptondb.connect() as db:

@@ -1,9 +1,9 @@
-"""Whether queries keep to their memory: peak resident memory beside its estimate, at several limits.
+"""Whether queries keep to their memory: peak resident memory compared with its estimate, at several limits.
 
     python -m benchmarks.memory --model vgg16 resnet18 --limit 1 4 16
 
 Every case is a process of its own: one model, one operator, one memory limit in GiB. It runs the picture's base and its
-tiles until `--seconds` are over, the largest tiles first, and compares the peak of its resident memory (beyond what it
+tiles until `--seconds` are up, the largest tiles first, and compares the peak of its resident memory (beyond what it
 held with the network loaded; pages of files not counted) with what EXPLAIN says. Exit status 1 when a peak is more than
 15% above its estimate, or an estimate above the limit. Weights are random: nothing is downloaded.
 """
@@ -105,13 +105,13 @@ def measure(name: str, operator: str, limit: float, options: argparse.Namespace)
             meter.sample()
             if time.monotonic() - began > options.seconds:
                 break
-    assert meter.query_peak is not None, "the system does not tell how much memory a process holds"
+    assert meter.query_peak is not None, "the system does not report how much memory a process holds"
     total, plan = subject.grid.rows * subject.grid.cols, chosen.describe(workload)
     return Peak(name, operator, workload.memory_limit, plan, estimated, meter.query_peak, positions, total)
 
 
 def show(console: Console, peaks: Sequence[Peak]) -> None:
-    """One row a case."""
+    """One row per case."""
     table = Table()
     for title in ("limit", "model", "plan"):
         table.add_column(title)

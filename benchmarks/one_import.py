@@ -3,7 +3,7 @@
     python -m benchmarks.one_import
 
 Both run in one process. Ours begins cold: tracing the network and measuring the machine count, once. Then it runs
-again, as for everybody's second image.
+again, as for any second image.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Every test case that the package onnx has for one operator, through KryptonDB, beside the answer of the case.
+"""Every test case that the package onnx has for one operator, run by KryptonDB and compared with the expected answer.
 
     python -m benchmarks.onnx_nodes
 
 A case's first floating point input is the picture and its other inputs are constants of the file, as in files of
-networks. Each is asked twice: with sizes as they are, and with the first side as the number of pictures. Ends with 1
+networks. Each runs twice: with sizes as they are, and with the first side as the number of pictures. Ends with 1
 when an answer is wrong, or an error is not KryptonDB's own.
 """
 
@@ -30,7 +30,7 @@ from kryptondb.catalog.onnx_models.translation import Translation
 from kryptondb.errors import ModelError
 
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
-#: Sizes that are no whole number: onnxruntime rounds them before it aligns corners, and KryptonDB follows it.
+#: Sizes that are not whole numbers: onnxruntime rounds them before it aligns corners, and KryptonDB follows it.
 AS_ONNXRUNTIME = (
     "test_resize_downsample_scales_linear_align_corners",
     "test_resize_downsample_scales_cubic_align_corners",

@@ -1,4 +1,4 @@
-"""What looking one image ahead brings: a folder of pictures, the next one prepared meanwhile, and one after the other.
+"""What preparing the next image ahead saves, on a folder of pictures, compared with one image after the other.
 
     python -m benchmarks.overlap --model resnet18 --images 12 --patch 32 --stride 16 --rounds 5
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ahead = plan(
             statement, models=models, settings=settings, bindings={}, rates=lambda _: Rates(), operators=OPERATORS
         )
-        assert ahead.occlude is not None and ahead.occlude.ahead, "there is no memory for a second base"
+        assert ahead.occlude is not None and ahead.occlude.ahead, "not enough memory for a second base"
         out.print(f"{options.model}: {ahead.occlude.operator.name}, {ahead.occlude.description}")
         plans = {"one after the other": _without(ahead), "one ahead": ahead}
         answers = {name: timed(each, models)[1] for name, each in plans.items()}  # and everything is warm

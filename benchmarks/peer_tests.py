@@ -1,9 +1,9 @@
-"""The peers' own tests of occlusion, run against the drop-ins: only the import is another one.
+"""The peers' own tests of occlusion, run against the drop-ins: only the import differs.
 
     python -m benchmarks.peer_tests --captum FOLDER --monai FOLDER
 
 The folders hold checkouts of Captum and MONAI, or bare repositories of them; MONAI's tests need the package
-parameterized. Nothing of them is kept.
+parameterized. They are not copied.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How good the planner's choices are: the chosen plan beside every other that the promise admits, in hindsight.
+"""How good the planner's choices are: the chosen plan compared with every other that the promise admits, in hindsight.
 
     python -m benchmarks.planner                # two trained networks, three torchvision architectures
     python -m benchmarks.planner --brief        # the two, one patch
@@ -50,7 +50,7 @@ from kryptondb.optimizer.workload import Workload
 BRIEF = (lite0_photographs.NAME, vgg16_mri.NAME)
 MODELS = (*BRIEF, "resnet18", "mobilenet_v2", "densenet121")
 CLOSE = 1.15  # the choice may take so much of the best one's time
-HOPELESS = 2.0  # estimated to take so many times as long as the choice: a q-error of 2 is rare
+HOPELESS = 2.0  # estimated to take this many times as long as the choice: a q-error of 2 is rare
 BEHIND = 1.5  # times the fastest of its case, after the first turn
 Way = tuple[AnyOperator, str]  # an operator, and the precision that it runs in
 Seconds = dict[Way, list[float]]  # of each turn
@@ -194,7 +194,7 @@ def _may_win(way: Way, case: Case, seconds: Seconds) -> bool:
 
 
 def in_hindsight(case: Case, seconds: Seconds) -> Choice:
-    """The choice beside the best, by the fastest turn of each."""
+    """The choice and the best plan, by the fastest turn of each."""
     took = {each.description: min(seconds[_way(each)]) for each in case.running}
     names = {each.description: _told(each) for each in case.running}
     best = min(took, key=lambda description: took[description])
@@ -220,11 +220,11 @@ def _told(candidate: Candidate) -> str:
 
 
 def choices_sheet(found: Sequence[Choice], confidence: float, rates: str) -> Sheet:
-    """A row a case, below the share of good choices."""
+    """A row per case, below the share of good choices."""
     close = float(np.mean([each.ratio <= CLOSE for each in found]))
     title = (
         f"The choice takes at most {CLOSE:g} of the best admitted plan's time in {close:.2f} of {len(found)} cases; "
-        f"0.9 are asked for. Confidence {confidence:g}, {IMAGES} images a profile, {rates}. Seconds are of a whole map."
+        f"0.9 is required. Confidence {confidence:g}, {IMAGES} images per profile, {rates}. Seconds are of a whole map."
     )
     columns = (
         *("<model", "patch", "stride", "<profile", "SSIM >=", "admitted", "ran", "<chosen", "estimated", "seconds"),

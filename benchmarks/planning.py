@@ -1,10 +1,10 @@
-"""How long planning takes on a grid of millions of positions, beside one of 53 x 53 on the same network.
+"""How long planning takes on a grid of millions of positions, compared with one of 53 x 53 on the same network.
 
 Direct plans (`incremental` and `full`) and those in stages (`drill-down`, `refined`, `anytime`) are measured apart.
 
     python -m benchmarks.planning --side 8192
 
-The network's input is large enough for `side` positions a side at stride 1. It lies on torch's meta device: its weights
+The network's input is large enough for `side` positions per side at stride 1. It is on torch's meta device: its weights
 and activations would take more memory than most machines have, and planning reads only shapes. Both grids take turns;
 the table has the least CPU seconds of each, their ratio, and how much memory planning the large one added.
 """

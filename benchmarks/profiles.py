@@ -1,7 +1,7 @@
 """Profiles of quality that are made up, for benchmarks that only ask what plans cost.
 
-What a promise admits depends on how near each recipe comes on the sample pictures. To see the planner choose among many
-and among few, a benchmark needs profiles of several levels, more than there are trained networks. These follow two
+What a promise admits depends on how close each recipe comes on the sample pictures. To see the planner choose among
+many and among few, a benchmark needs profiles of several levels, more than there are trained networks. These follow two
 networks that were measured: VGG16 on slices of a brain, whose smooth maps forgive a coarse grid and a small tau, and
 EfficientNet-lite0 on photographs, whose rough ones forgive neither.
 """
@@ -19,7 +19,7 @@ from kryptondb.optimizer.recipe import Recipe
 
 IMAGES = 20
 _TOGETHER = 1.4  # a guide's errors and those of interpolation add to each other where they meet
-_HALVED = 0.1  # so many more exact cells, where the map is least sure, halve what is missing
+_HALVED = 0.1  # this share of further exact cells, where the map is least certain, halves what is missing
 _PICTURES, _LUCK = 0.3, 0.1  # standard deviations of the logarithm: between pictures, and of a recipe on each
 
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.promise --network vgg16_mri lite0_photographs --stride 8 --target 0.8 0.9 0.95
 
-ANALYZE measures a network's tuning images. Then the others are asked about, exactly and with `WITH SSIM >= target`,
+ANALYZE measures a network's tuning images. Then the others are explained, exactly and with `WITH SSIM >= target`,
 and the two maps are compared. In between, image by image, Captum (perturbations_per_eval=16) computes a batch of the
 map of the first of them: all contenders meet the same machine, whatever else that does. `python -m benchmarks.networks`
-lists the networks. With `--profiles FILE` a run that was stopped goes on with the tuning images that are missing.
+lists the networks. With `--profiles FILE` a run that was stopped resumes with the tuning images that are missing.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _whole_map(captum: Captum) -> float:
 
 
 def sheet(found: Sequence[Kept], options: argparse.Namespace) -> Sheet:
-    """A row a network and target."""
+    """A row per network and target."""
     title = (
         f"Patch {options.patch}, stride {options.stride}, confidence {options.confidence:g}; at most {options.tuning} "
         f"images to tune on and {options.unseen} others. A share of at least {options.confidence:g} is promised. "

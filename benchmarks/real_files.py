@@ -48,7 +48,7 @@ class RealFile:
     Attributes:
         package: its name in the index.
         path: of the file inside the package; files beside it that begin with its name belong to it.
-        size: (height, width) that it is asked with.
+        size: (height, width) of its input here.
         module: builds the torch module from the file; None for an ONNX file.
         options: of CREATE MODEL or `register`, besides size and labels.
         output: which of several outputs holds the scores.

@@ -1,4 +1,4 @@
-"""Reports: tables that are printed and written as Markdown alike, and a file of results with a section a command."""
+"""Reports: tables that are printed and written as Markdown alike, and a file of results with a section per command."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rich.text import Text
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEADING = "## "
-_TITLE = "# Results\n\nWritten by the benchmarks themselves (`--markdown`), a section a command.\n"
-_OF_ONE_RUN = ("--markdown", "--json")  # where results go does not tell one command from another
+_TITLE = "# Results\n\nWritten by the benchmarks themselves (`--markdown`), one section per command.\n"
+_OF_ONE_RUN = ("--markdown", "--json")  # where results go does not distinguish commands
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def add_markdown_option(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_missing_device(parser: argparse.ArgumentParser, device: str) -> None:
-    """Ends the command with a message where the device that was asked for is not there."""
+    """Ends the command with a message if the requested device does not exist."""
     import torch
 
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -122,7 +122,7 @@ def command_line(module: str, arguments: Sequence[str]) -> str:
 def write_section(path: Path, command: str, machine: Mapping[str, str], sheets: Sequence[Sheet]) -> None:
     """Puts a command's section into a file of results, in the place of the same command's before, or at the end.
 
-    The file is replaced as a whole: whoever reads it meanwhile, or a run that is stopped, finds a complete one.
+    The file is replaced as a whole: a reader in the meantime, and a run that is stopped, find a complete one.
     """
     described = ", ".join(f"{name} {value}" for name, value in machine.items())
     section = "\n".join([f"{_HEADING}`{command}`\n", f"{described}.\n", *(sheet.markdown() for sheet in sheets)])

@@ -1,4 +1,4 @@
-"""What a reduced precision costs in likeness and buys in time, on trained networks and their own pictures.
+"""What a reduced precision costs in SSIM and saves in time, on trained networks and their own pictures.
 
     python -m benchmarks.rounding --network lite0_photographs vgg16_mri --stride 16 --pictures 3
 
@@ -75,7 +75,7 @@ def measure(network: RealNetwork, options: argparse.Namespace) -> Rounded:
 
 
 def sheet(found: Sequence[Rounded], options: argparse.Namespace) -> Sheet:
-    """A row a network."""
+    """A row per network."""
     title = (
         f"Patch {options.patch}, stride {options.stride}, {options.precision}. SSIM to the exact map, median and "
         "worst, where what the patch changes is rounded, and where everything is. Seconds are a query's."

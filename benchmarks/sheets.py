@@ -1,4 +1,4 @@
-"""What `benchmarks.exact` measured, as tables: a case's contenders, what the planner expected, and a row a case."""
+"""What `benchmarks.exact` measured, as tables: a case's contenders, what the planner expected, and a row per case."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def planner_sheet(result: Result) -> Sheet:
 
 
 def summary_sheet(results: Sequence[Result]) -> Sheet:
-    """A row a case; a column for every contender that any of them had."""
+    """A row per case; a column for every contender that any of them had."""
     names = list(dict.fromkeys(row["contender"] for result in results for row in result["contenders"]))
     first = names[0]
     columns = (
@@ -94,8 +94,8 @@ def summary_sheet(results: Sequence[Result]) -> Sheet:
     )
     good = sum(result["choice"]["within_10_percent"] for result in results)
     title = (
-        f"All cases: positions a second, how many times those of {first} and of full incremental has, and its share of "
-        "the ceiling. That counts the operations of direct convolution: more than 100% no direct one could reach. The "
+        f"All cases: positions per second, how many times as fast as {first} and as full incremental is, and its share of "
+        "the ceiling of direct convolution, which Winograd's method can exceed. The "
         f"planner's choice is within 10% of the faster of full and incremental in {good} of {len(results)} cases."
     )
     return Sheet(title, columns, [_case(result, names) for result in results])

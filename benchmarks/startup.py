@@ -1,4 +1,4 @@
-"""How long it takes from process start to the first cell, beside `import torch` alone.
+"""How long it takes from process start to the first cell, compared with `import torch` alone.
 
     python -m benchmarks.startup --model resnet18 --runs 5
 

@@ -24,7 +24,7 @@ class Stopwatch:
 
     Attributes:
         nodes: of each node of the network, over all tiles.
-        bases: of materializing the base, one an image.
+        bases: of materializing the base, one per image.
         painting: of making the patches; reading: of making scores out of the network's output.
     """
 
@@ -35,7 +35,7 @@ class Stopwatch:
     reading: float = 0.0
 
     def timed(self, work: Callable[Arguments, Answer], note: Callable[[float], None]) -> Callable[Arguments, Answer]:
-        """The same work; `note` is told the seconds of every call."""
+        """The same work; `note` receives the seconds of every call."""
 
         def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
             start = now(self.device)
@@ -53,7 +53,7 @@ class Stopwatch:
 
 
 def watched(operator: Incremental, stopwatch: Stopwatch) -> Incremental:
-    """The same operator, which tells a stopwatch where its time goes."""
+    """The same operator, which reports to a stopwatch where its time goes."""
 
     class WatchedRun(TileRun):
         def _node(self, node: Node, patches: torch.Tensor, batch: int) -> Any:

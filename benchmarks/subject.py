@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-import kryptondb.images.torchvision_guard  # noqa: F401  (before torchvision, whoever imports it)
+import kryptondb.images.torchvision_guard  # noqa: F401  (before any import of torchvision)
 from benchmarks.networks import NETWORKS, RealNetwork
 from kryptondb.catalog import Model
 from kryptondb.images.arrays import from_array
@@ -100,7 +100,7 @@ def _asked(
     stride: int,
     device: str,
 ) -> Subject:
-    """The question about the class that the network takes the picture for, with a grey patch."""
+    """The question about the class that the network takes the picture for, with a gray patch."""
     image = preprocess.normalize(preprocess.pixels(picture))[None]
     with torch.no_grad():
         probabilities = torch.softmax(module(image), dim=1)[0]

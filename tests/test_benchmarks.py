@@ -243,7 +243,7 @@ def test_a_section_of_results_takes_the_place_of_the_same_commands_before(tmp_pa
     for command, number in (("python -m one", "1"), ("python -m two", "2"), ("python -m one", "3")):
         write_section(path, command, {"torch": "2"}, [Sheet("A title.", ("<a|b", "c"), [("x|y", number)])])
     assert path.read_text() == (
-        "# Results\n\nWritten by the benchmarks themselves (`--markdown`), a section a command.\n\n"
+        "# Results\n\nWritten by the benchmarks themselves (`--markdown`), one section per command.\n\n"
         "## `python -m one`\n\ntorch 2.\n\nA title.\n\n| a\\|b | c |\n| --- | ---: |\n| x\\|y | 3 |\n\n"
         "## `python -m two`\n\ntorch 2.\n\nA title.\n\n| a\\|b | c |\n| --- | ---: |\n| x\\|y | 2 |\n"
     )

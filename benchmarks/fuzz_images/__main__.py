@@ -1,4 +1,4 @@
-"""Command line of the fuzz: prints a table, one row a format, and the cases that went wrong; status 1 if any did."""
+"""Command line of the fuzz: prints a table, one row per format, and the cases that went wrong; status 1 if any did."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damage: files cut off, bytes changed, numbers made extreme, pieces left out, repeated or taken from another file."""
+"""Damage: files cut off, bytes changed, numbers made extreme, pieces removed, repeated or taken from another file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WINDOWS = (None, None, None, (40.0, 400.0), (0.5, 1e-6), (-1e30, 1e30))
 
 @dataclass(frozen=True)
 class Case:
-    """One damaged file, and how it is asked for."""
+    """One damaged file, and the fragment that a query names."""
 
     number: int
     original: Original

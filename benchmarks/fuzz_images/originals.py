@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-#: DICOM files of pydicom and pydicom-data that are larger are left out: decoding them would take most of the time.
+#: DICOM files of pydicom and pydicom-data that are larger are skipped: decoding them would take most of the time.
 _LARGEST = 160_000
 _HEIGHT, _WIDTH = 37, 43
 
 
 @dataclass(frozen=True)
 class Original:
-    """A sound file. `fragments` are parts that it has; one of them is asked for, or none."""
+    """A sound file. `fragments` are parts that it has; a case reads one of them, or none."""
 
     format: str
     name: str
@@ -31,7 +31,7 @@ class Original:
 
 def originals() -> list[Original]:
     """All of them, in a fixed order. DICOM files come from the packages that are installed."""
-    return [*_pillow(), *_clear_grey(), *_tiff(), *_dicom(), *_nifti(), *_tables()]
+    return [*_pillow(), *_clear_gray(), *_tiff(), *_dicom(), *_nifti(), *_tables()]
 
 
 def _samples(channels: int, top: int = 256) -> np.ndarray:
@@ -69,8 +69,8 @@ def _pillow() -> Iterator[Original]:
         yield Original(format.lower(), f"{mode.replace(';', '')}.{format.lower()}", stream.getvalue())
 
 
-def _clear_grey() -> Iterator[Original]:
-    """PNG of 1, 2, 4 and 16 bits of grey, with a level that is transparent: Pillow writes none."""
+def _clear_gray() -> Iterator[Original]:
+    """PNG of 1, 2, 4 and 16 bits of gray, with a level that is transparent: Pillow writes none."""
     for depth in (1, 2, 4, 16):
         samples = _samples(1, 65536) >> (16 - depth)
         bits = (samples[:, :, None] >> np.arange(depth)[::-1]) & 1

@@ -1,4 +1,4 @@
-"""Cases run in a process that is watched: what it does to itself is told apart from what it answers."""
+"""Cases run in a process that is watched: what a case does to the process is kept apart from what it answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HAS_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one case. `memory` is the most that its process held, in bytes, 0 where that cannot be told."""
+    """What came of one case. `memory` is the most that its process held, in bytes, 0 if that is unknown."""
 
     number: int
     format: str
@@ -46,7 +46,7 @@ def verdicts(
     trial: Callable[[Any, Path], str] = attempt,
     make: Callable[[int, int, Sequence[Any]], Any] = case,
 ) -> Iterator[Verdict]:
-    """Runs the cases in order. A process that ends or hangs is replaced, and the next case goes on in a new one.
+    """Runs the cases in order. A process that ends or hangs is replaced, and the next case runs in a new one.
 
     Args:
         seconds: after which a case hangs.

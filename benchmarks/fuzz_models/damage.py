@@ -342,7 +342,7 @@ def _weight(records: dict[str, bytes], folder: str, chance: random.Random) -> No
 
 
 def _joined_program(data: bytes, chance: random.Random) -> bytes:
-    """The output is what the last added call gave: else nobody would ask for it."""
+    """The output is what the last added call gave: otherwise nothing would compute it."""
     changed = _program(data, chance)
     with zipfile.ZipFile(io.BytesIO(changed)) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}

@@ -21,7 +21,7 @@ SIDE = 12
 
 @dataclass(frozen=True)
 class Original:
-    """A sound file. `scores` are what its model gives for `picture()`, None for what is no model."""
+    """A sound file. `scores` are what its model gives for `picture()`, None for files that are not models."""
 
     format: str
     name: str

@@ -1,7 +1,7 @@
-"""The real networks that promises of quality are proven on, one a file, and the pictures for it; none is random.
+"""The real networks on which promises of quality are tested, one per file, and their pictures; none is random.
 
 Two come with their weights in a package, two are trained by `python -m benchmarks.train`, which takes a while and is
-done once. `python -m benchmarks.networks` says what there is.
+done once. `python -m benchmarks.networks` lists them.
 """
 
 from __future__ import annotations

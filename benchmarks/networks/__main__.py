@@ -1,4 +1,4 @@
-"""Says of each network what it is and that it is the one that it should be.
+"""Describes each network, and checks that it is the expected one.
 
 python -m benchmarks.networks
 """
@@ -15,7 +15,7 @@ from kryptondb.errors import ModelError
 
 
 def main() -> int:
-    """Prints a line a network; 1 where one is missing."""
+    """Prints a line per network; 1 where one is missing."""
     table = Table()
     for title in ("network", "input", "classes", "tuning", "unseen", "what is known of it"):
         table.add_column(title)

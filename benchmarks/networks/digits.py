@@ -45,7 +45,7 @@ class Scene:
         digit: which of scikit-learn's digits.
         side, top, left: of the digit's square, in shares of the picture's side.
         tilt: degrees that the digit is turned by, counterclockwise.
-        ink: how far the ink goes from black or white towards a colour, and that colour.
+        ink: how far the ink goes from black or white towards a color, and that color.
     """
 
     photograph: str
@@ -93,7 +93,7 @@ def render(scene: Scene, side: int) -> Pixels:
 
 
 def background(scene: Scene, side: int) -> NDArray[np.float64]:
-    """The part of the photograph, toned down towards its mean colour: [side, side, 3] of 0..1."""
+    """The part of the photograph, toned down towards its mean color: [side, side, 3] of 0..1."""
     photograph = photograph_part(scene.photograph, scene.part, side).astype(np.float64) / 255
     mean = photograph.mean(axis=(0, 1))
     return np.asarray(mean + CONTRAST * (photograph - mean))

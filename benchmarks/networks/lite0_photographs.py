@@ -3,7 +3,7 @@
 Each photograph is cut into a grid of squares; no two squares share a pixel. Some photographs are larger or show more
 than others and give more squares. A square falls into the one or the other set at random, with a fixed seed, so squares
 of one photograph may be in both: they show different things, as the photographs of one camera roll do, and what is
-measured on one set holds for the other. Squares that are all but one colour are left out.
+measured on one set holds for the other. Squares that are almost uniform in color are skipped.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def photograph_squares() -> list[tuple[str, Box]]:
 
 
 def squares(height: int, width: int) -> list[Box]:
-    """A picture's largest centred grid of equal squares, row by row: at most 3 a side, of 200 pixels or more."""
+    """A picture's largest centered grid of equal squares, row by row: at most 3 per side, of 200 pixels or more."""
     rows, cols = (min(MOST_A_SIDE, max(1, length // SMALLEST_SQUARE)) for length in (height, width))
     side = min(height // rows, width // cols)
     top, left = (height - rows * side) // 2, (width - cols * side) // 2

@@ -15,7 +15,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 def photograph_part(name: str, box: Box, side: int) -> Pixels:
-    """A part of a sample picture, resized: uint8 [side, side, 3]; grey pictures get three equal channels."""
+    """A part of a sample picture, resized: uint8 [side, side, 3]; gray pictures get three equal channels."""
     return np.asarray(_photograph(name).resize((side, side), Image.Resampling.BICUBIC, box=box))
 
 

@@ -18,10 +18,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """A picture whose answer is known from elsewhere: it tells whether a network is the one that it should be.
+    """A picture whose answer is known from elsewhere: it shows whether a network is the expected one.
 
     Attributes:
-        what: the picture in words; label, probability: what the network is known to say of it.
+        what: the picture in words; label, probability: the answer that the network is known to give.
     """
 
     what: str
@@ -63,7 +63,7 @@ class RealNetwork:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """How a session is told what the network reads and says."""
+        """The arguments that describe the network's input and output to a session."""
         numbers = {"size": self.side, "mean": self.mean, "std": self.std, "scale": self.scale}
         return {**numbers, "labels": self.labels}
 
@@ -85,10 +85,10 @@ class RealNetwork:
 
 
 def random_split(items: Sequence[Item], tuning: int, unseen: int, seed: int) -> tuple[list[Item], list[Item]]:
-    """Some items to tune with and some others, drawn without replacement: no order of the items tells them apart.
+    """Some items to tune with and some others, drawn at random without replacement.
 
     Raises:
-        ValueError: there are not so many.
+        ValueError: there are fewer items than that.
     """
     if tuning + unseen > len(items):
         raise ValueError(f"{tuning} + {unseen} pictures asked for, and there are {len(items)}")

@@ -33,7 +33,7 @@ def keep(recipe: Recipe, module: nn.Module, accuracy: float, folder: Path = CHEC
     """Writes a trained network under its recipe's name. Raises ModelError where its accuracy is below the floor."""
     if accuracy < recipe.floor:
         raise ModelError(
-            f"{recipe.name} reads {accuracy:.3f} of the held-out pictures, {recipe.floor:g} are asked for: not kept",
+            f"{recipe.name} reads {accuracy:.3f} of the held-out pictures; {recipe.floor:g} is required: not kept",
             hint="Give its recipe more steps.",
         )
     path = recipe.checkpoint(folder)
@@ -49,7 +49,7 @@ def load(recipe: Recipe, folder: Path = CHECKPOINTS) -> RealNetwork:
     path = recipe.checkpoint(folder)
     if not path.is_file():
         raise ModelError(
-            f"{recipe.name} is not trained: there is no {path}", hint=f"python -m benchmarks.train {recipe.name}"
+            f"{recipe.name} is not trained: {path} does not exist", hint=f"python -m benchmarks.train {recipe.name}"
         )
     module = new_network(recipe.architecture)
     load_state(module, read_state(str(path)), str(path))

