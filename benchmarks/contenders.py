@@ -126,8 +126,8 @@ class Ours:
     """One of KryptonDB's operators, as a query runs it, which keeps freed memory at hand.
 
     What it does once per image (the unoccluded inference, and for `incremental` the base) is timed by itself, and each
-    turn is charged for it by the turn's part of the whole grid. So is recording CUDA graphs, once per query: a plan with
-    graphs runs twice, and the additional time of the first run is that of recording.
+    turn is charged for it by the turn's part of the whole grid. So is recording CUDA graphs, once per query: a plan
+    with graphs runs twice, and the additional time of the first run is that of recording.
 
     Attributes:
         whole_bands: whether a turn computes every cell of its band.

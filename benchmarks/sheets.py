@@ -94,8 +94,8 @@ def summary_sheet(results: Sequence[Result]) -> Sheet:
     )
     good = sum(result["choice"]["within_10_percent"] for result in results)
     title = (
-        f"All cases: positions per second, how many times as fast as {first} and as full incremental is, and its share of "
-        "the ceiling of direct convolution, which Winograd's method can exceed. The "
+        f"All cases: positions per second, how many times as fast as {first} and as full incremental is, and its share "
+        "of the ceiling of direct convolution, which Winograd's method can exceed. The "
         f"planner's choice is within 10% of the faster of full and incremental in {good} of {len(results)} cases."
     )
     return Sheet(title, columns, [_case(result, names) for result in results])
