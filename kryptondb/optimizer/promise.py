@@ -34,15 +34,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from kryptondb.optimizer.physical import ClassChoice, Occlude
 from kryptondb.optimizer.recipe import Judged, Recipe
 
 if TYPE_CHECKING:
     from kryptondb.optimizer.logical import Occlusion
+    from kryptondb.optimizer.physical import ClassChoice, Occlude
 
 
 _LEAST_GAP = 1e-9  # from 1: what is nearer than that is equal
@@ -232,8 +232,7 @@ class Profile:
 
 def query_shape(experiment: Occlude | Occlusion, precision: str) -> dict[str, Any]:
     """What a query must have in common with a profile beside its model, as JSON values."""
-    classes = experiment.classes
-    assert isinstance(classes, ClassChoice)
+    classes = cast("ClassChoice", experiment.classes)
     return {
         "patch": list(experiment.patch),
         "stride": list(experiment.stride),
