@@ -26,7 +26,7 @@ from benchmarks.report import console
 from benchmarks.subject import input_side, prepare
 from kryptondb.catalog import Catalog, ModelStore
 from kryptondb.catalog.settings import Settings
-from kryptondb.executor import execute
+from kryptondb.executor import Execution
 from kryptondb.executor.operators import OPERATORS
 from kryptondb.grammar import parse
 from kryptondb.grammar.statements import Select
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def timed(chosen: PhysicalPlan, models: ModelStore) -> tuple[float, pa.Table]:
     """Seconds that a plan takes, and its rows."""
     began = time.perf_counter()
-    run = execute(chosen, models=models, bindings={})
+    run = Execution(chosen, models=models, bindings={})
     rows = list(run.batches())
     seconds = time.perf_counter() - began
     return seconds, pa.Table.from_batches(rows).replace_schema_metadata(None)

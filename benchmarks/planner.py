@@ -142,7 +142,7 @@ def plan(subject: Subject, rates: Rates, targets: Iterable[float], confidence: f
     workload = Workload(subject.network, subject.grid, None, 1, subject.device, memory)
     hints = Hints()
     with kryptondb.connect() as db:
-        context = Context(db.models, db.settings, {}, lambda _: rates, OPERATORS)
+        context = Context(db.database.models, db.database.settings, {}, lambda _: rates, OPERATORS)
         exact = choose(workload, hints, context).chosen.operator
         assert isinstance(exact, AnyOperator)
         recipes = recipes_on(rates, workload.precision)

@@ -29,6 +29,7 @@ from kryptondb.text.plain_text import message_line, plain
 
 if TYPE_CHECKING:
     from kryptondb.copy.output import Output
+    from kryptondb.executor import ImageFailure
     from kryptondb.grammar.statements import Statement
     from kryptondb.session import Session
 
@@ -207,19 +208,17 @@ def _run_sources(
     """Runs everything in order. A text is parsed, with its errors, before its first statement runs."""
     from kryptondb.copy.output import no_output, output_to
     from kryptondb.options.arguments import check_all_used
-    from kryptondb.session import connect, parse
+    from kryptondb.session import Session, parse
 
     scripts = [(text, list(parse(text))) for text in (_read(kind, value) for kind, value in sources)]
     every = [statement for _, statements in scripts for statement in statements]
     check_all_used(every, bindings)
-    with connect(database) as session:
-        failures: list[Any] = []
+    files = ["/dev/stdin" if value == "-" else str(expanded(value)) for kind, value in sources if kind == "f"]
+    with Session(database, scripts=files) as session:
+        failures: list[ImageFailure] = []
         try:
-            session.scripts = tuple(
-                "/dev/stdin" if value == "-" else str(expanded(value)) for kind, value in sources if kind == "f"
-            )
             if way.path is not None:
-                session.refuse_target(way.path, every, bindings)
+                session.database.refuse_target(way.path, every, bindings)
             if not way.format:
                 raise _unclear(str(way.path))
             if way.format in _ARROW:
@@ -231,7 +230,7 @@ def _run_sources(
                     for statement in statements:
                         failures += _run_statement(session, statement, text, bindings, output, way)
                 if way.path is not None and not way.copied:
-                    session.refuse_target(way.path)  # of models that were made meanwhile
+                    session.database.refuse_target(way.path)  # of models that were made meanwhile
         finally:
             if failures:
                 from kryptondb.show.terminal import failures_text
@@ -247,14 +246,16 @@ def _run_statement(
     bindings: dict[str, object],
     output: Output,
     way: _Way,
-) -> list[Any]:
+) -> Sequence[ImageFailure]:
+    from kryptondb.result import skipped_so_far
+
     result = session.run(statement, text, bindings)
     try:
         output.write(result, "table" if way.copied else way.format)
     except Error as error:
         error.locate(text)
         raise
-    return list(result.so_far.errors) if result.so_far is not None else []
+    return skipped_so_far(result)
 
 
 _Scripts = list[tuple[str, "list[Statement]"]]

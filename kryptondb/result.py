@@ -1,8 +1,10 @@
-"""Result: the one object a user holds. A query's rows, read when somebody asks for them.
+"""Result: what a statement gives a user to hold. A query's rows are read when they are first asked for.
 
 A query is planned, and its errors raised, when the statement is given; it runs when its rows are first read. `arrow()`
 keeps the rows, and everything that follows reads those; `batches()` streams them image by image and keeps nothing, so
 reading again after streaming runs the query again.
+
+The functions at the end are for the package's own sinks, so that `dir(result)` has only what users need.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from html import escape
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kryptondb.errors import BindError, SkippedImages, warn
 from kryptondb.text.plain_text import MESSAGE, plain, plain_line, shortened
@@ -21,62 +23,14 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from kryptondb.executor import ImageFailure, Stats
+    from kryptondb.executor import Execution, ImageFailure, Stats
     from kryptondb.optimizer.physical import PhysicalPlan
     from kryptondb.show.notebook import Pictures
+    from kryptondb.show.terminal import Terminal
 
     _ListOfFailures = list[ImageFailure]
 else:
     _ListOfFailures = list
-
-
-class Run(Protocol):
-    """One execution of a statement: `kryptondb.executor.Execution`, or rows that are there already."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Names and types of the rows."""
-
-    @property
-    def errors(self) -> Sequence[ImageFailure]:
-        """The images that were left out so far."""
-
-    @property
-    def stats(self) -> Stats | None:
-        """What was counted so far; None where nothing runs."""
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows as they come."""
-
-    def keep(self, size: int) -> None:
-        """Notes that so many bytes of the rows are kept. Raises ExecutionError beyond the memory limit."""
-
-    def close(self) -> None:
-        """Ends the run."""
-
-
-class Rows:
-    """A Run whose rows are there already: what SHOW, DESCRIBE and EXPLAIN answer."""
-
-    def __init__(self, table: pa.Table, stats: Stats | None = None, errors: Sequence[ImageFailure] = ()) -> None:
-        self._table = table
-        self.stats = stats
-        self.errors = errors
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The table's schema."""
-        return self._table.schema
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The table's batches."""
-        return iter(self._table.to_batches())
-
-    def keep(self, size: int) -> None:
-        """They are kept already."""
-
-    def close(self) -> None:
-        """Nothing to release."""
 
 
 class Result:
@@ -87,8 +41,11 @@ class Result:
 
     def __init__(
         self,
-        start: Callable[[], Run],
+        start: Callable[[], Execution] | None = None,
         *,
+        table: pa.Table | None = None,
+        run: Execution | None = None,
+        errors: Sequence[ImageFailure] = (),
         plan: PhysicalPlan | None = None,
         message: str | None = None,
         note: str | None = None,
@@ -97,37 +54,30 @@ class Result:
     ) -> None:
         """
         Args:
-            start: starts the statement; called when the rows are first read, and again if they are read anew.
+            start: starts the query; called when rows are first read, and again if they are read anew.
+            table: the rows of a statement that has run already; no rows where neither this nor `start` is given.
+            run: the finished run behind the table, for `stats` and `errors`.
+            errors: the images that were skipped, of a statement without such a run.
             plan: the physical plan of a query, explained and copied ones included; None for other statements.
             message: a sentence that stands for the rows when the result is shown (a plan's text, a model's summary).
             note: a sentence that stands below the rows when they are shown as a table.
             document: the answer as one JSON document, when it is one (EXPLAIN FORMAT json).
             pictures: opens the query's pictures again, to draw heat maps over them in a notebook.
         """
+        from kryptondb.show.values import table_of
+
         self._start = start
-        self._run: Run | None = None
-        self._consumed = False
+        self._table = table_of((), []) if start is None and table is None else table
+        self._run = run
+        self._consumed = run is not None
+        self._errors = errors
         self._warned = False
-        self._table: pa.Table | None = None
         self.plan = plan
         self.message = None if message is None else plain(message)
         self.note = None if note is None else plain(note)
-        self.document = document
-        self.pictures = pictures
-
-    @classmethod
-    def of_rows(cls, table: pa.Table, *, message: str | None = None) -> Result:
-        """A result whose rows are there already."""
-        rows = Rows(table)
-        return cls(lambda: rows, message=message)
-
-    @classmethod
-    def of_run(cls, rows: Rows, **details: Any) -> Result:
-        """The result of a statement that has run already, with its stats and errors."""
-        result = cls(lambda: rows, **details)
-        result._run, result._consumed = rows, True
-        result._warn()
-        return result
+        self._document = document
+        self._pictures = pictures
+        self._warn()
 
     @property
     def schema(self) -> pa.Schema:
@@ -135,7 +85,7 @@ class Result:
 
         Of a batch that tunes itself the metadata is only final once rows have come.
         """
-        return self._current().schema
+        return self._table.schema if self._table is not None else self._current().schema
 
     @property
     def stats(self) -> Stats | None:
@@ -145,7 +95,8 @@ class Result:
         `query_memory` (of the query alone), `rows` and `phases` (seconds by name). None where no query ran, as for
         SHOW and ANALYZE.
         """
-        return self._read().stats
+        self._read()
+        return None if self._run is None else self._run.stats
 
     @property
     def kept(self) -> bool:
@@ -153,17 +104,13 @@ class Result:
         return self._table is not None
 
     @property
-    def so_far(self) -> Run | None:
-        """The run that is under way or done, with its `stats` and `errors` so far; None when nothing was read yet."""
-        return self._run if self._consumed else None
-
-    @property
     def errors(self) -> Failures:
-        """The images that were left out, and why; `.arrow()` and `.df()` give them as a table.
+        """The images that were skipped, and why; `.arrow()` and `.df()` give them as a table.
 
         Runs the query if nothing has been read yet.
         """
-        return Failures(self._read().errors)
+        self._read()
+        return Failures(skipped_so_far(self))
 
     def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """Streams the rows as record batches, image by image, keeping nothing."""
@@ -275,15 +222,15 @@ class Result:
         return np.insert(maps, np.repeat(places, count).astype(np.intp), np.nan, axis=0)
 
     def show(self) -> None:
-        """Prints the result, heat maps in colour on a terminal, and the images that were left out."""
+        """Prints the result, heat maps in color on a terminal, and the images that were skipped."""
         import sys
 
-        from kryptondb.show.terminal import Terminal, failures_text, show
+        from kryptondb.show.terminal import Terminal, failures_text
 
         self._warned = True  # they are listed below
-        show(self, sys.stdout, Terminal.of(sys.stdout), max_rows=40)
-        if self.so_far is not None and self.so_far.errors:
-            print(failures_text(self.so_far.errors))
+        write_text(self, sys.stdout, Terminal.of(sys.stdout), max_rows=40)
+        if skipped := skipped_so_far(self):
+            print(failures_text(skipped))
 
     def close(self) -> None:
         """Stops a run that is under way. Rows already read stay readable."""
@@ -313,60 +260,55 @@ class Result:
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """IPython's plain text: the rows where they were read already, else what this is; never runs anything."""
-        if not self.kept or self.message is not None:
+        if self._table is None or self.message is not None:
             printer.text(repr(self))
             return
         import io
 
-        from kryptondb.show.terminal import Terminal, show
+        from kryptondb.show.terminal import Terminal
 
         text = io.StringIO()
-        show(self, text, Terminal(None, None, False), max_rows=20)
+        write_text(self, text, Terminal(None, None, False), max_rows=20)
         printer.text(text.getvalue().rstrip("\n"))
 
     def _repr_html_(self) -> str:
         self._warned = True  # it lists what was skipped
+        if self.message is not None:
+            return f"<pre>{escape(self.message)}</pre>" if self.message else ""
         from kryptondb.show.notebook import html
 
-        return html(self)
+        return html(self.arrow(), self.plan, self._pictures, self.note, self.errors)
 
     def _repr_png_(self) -> bytes | None:
         from kryptondb.show.notebook import first_picture
 
-        return first_picture(self)
+        return None if self._pictures is None else first_picture(self.arrow(), self._pictures)
 
     def _warn(self) -> None:
         """Warns once of the images that were skipped."""
-        if self._run is not None and self._run.errors and not self._warned:
+        skipped = skipped_so_far(self)
+        if skipped and not self._warned:
             self._warned = True
-            warn(SkippedImages(failure.image for failure in self._run.errors))
+            warn(SkippedImages(failure.image for failure in skipped))
 
-    def _current(self) -> Run:
+    def _current(self) -> Execution:
+        """The run whose rows are or will be read."""
         if self._run is None:
+            assert self._start is not None  # else the rows are kept
             self._run = self._start()
             self._consumed = False
         return self._run
 
-    def _fresh(self) -> Run:
-        """The run that nobody has read yet."""
+    def _fresh(self) -> Execution:
+        """A run whose rows were not read yet."""
         if self._consumed:
             self._run = None
         return self._current()
 
-    def _read(self) -> Run:
+    def _read(self) -> None:
+        """Runs the query, where nothing has been read yet."""
         if not self._consumed:
             self.arrow()
-        return self._current()
-
-
-def _objects(values: list[Any]) -> np.ndarray:
-    """A one-dimensional object array of the values, which numpy would otherwise stack."""
-    import numpy as np
-
-    column = np.empty(len(values), dtype=object)
-    for index, value in enumerate(values):
-        column[index] = value
-    return column
 
 
 class Failures(_ListOfFailures):
@@ -395,3 +337,59 @@ class Failures(_ListOfFailures):
         cells = ((escape(plain_line(failure.image)), escape(plain_line(failure.message))) for failure in self)
         rows = "".join(f"<tr><td>{image}</td><td>{message}</td></tr>" for image, message in cells)
         return f"<table><thead><tr><th>image</th><th>message</th></tr></thead><tbody>{rows}</tbody></table>"
+
+
+def write_text(result: Result, stream: TextIO, terminal: Terminal, *, max_rows: int | None = None) -> None:
+    """Writes all of a result for people: its message where it has one, else its rows as they come, then its note.
+
+    Args:
+        result: the result; its rows are read.
+        stream: where the text goes.
+        terminal: what that can show.
+        max_rows: how many rows of a table to show before "... n more rows"; None for all.
+    """
+    if result.message is not None:
+        stream.write(result.message.rstrip("\n") + "\n" if result.message else "")
+        stream.flush()
+        return
+    from kryptondb.show.terminal import print_rows
+
+    def write(text: str) -> None:
+        stream.write(text)
+        stream.flush()
+
+    print_rows(result.schema, _timed(result), result.plan, terminal, write, max_rows=max_rows)
+    if result.note is not None:
+        write(f"{result.note}\n")
+
+
+def _timed(result: Result) -> Iterator[tuple[pa.RecordBatch, float | None]]:
+    """The rows, each batch with the seconds that it took to compute; None for rows that are kept."""
+    kept = result.kept
+    before = 0.0
+    for batch in result.batches():
+        now = 0.0 if kept or result.stats is None else result.stats.seconds
+        yield batch, None if kept else now - before
+        before = now
+
+
+def skipped_so_far(result: Result) -> Sequence[ImageFailure]:
+    """The images that were skipped until now. Unlike `result.errors` this reads no rows."""
+    if result._run is not None and result._consumed:
+        return result._run.errors
+    return result._errors
+
+
+def json_document(result: Result) -> str | None:
+    """The answer as one JSON document, of a statement that answers one (EXPLAIN FORMAT json)."""
+    return result._document
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    """A one-dimensional object array of the values, which numpy would otherwise stack."""
+    import numpy as np
+
+    column = np.empty(len(values), dtype=object)
+    for index, value in enumerate(values):
+        column[index] = value
+    return column

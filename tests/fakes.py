@@ -16,7 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from kryptondb.errors import ImageError
-from kryptondb.executor.run import Execution, execute
+from kryptondb.executor.run import Execution
 from kryptondb.grammar import parse
 from kryptondb.grammar.statements import Call, Expression, Select
 from kryptondb.images.preprocess import Preprocess
@@ -208,7 +208,7 @@ def plan_of(root: p.PlanNode) -> p.PhysicalPlan:
 def start(root: p.PlanNode, experiment: FakeExperiment | None = None, **more: Any) -> Execution:
     """A plan, ready to run."""
     values: dict[str, Any] = {"models": FakeModels(), "bindings": {}, **more}
-    return execute(plan_of(root), _set_up=experiment or FakeExperiment(), **values)
+    return Execution(plan_of(root), _set_up=experiment or FakeExperiment(), **values)
 
 
 def table(root: p.PlanNode, experiment: FakeExperiment | None = None, **more: Any) -> pa.Table:

@@ -23,7 +23,7 @@ PREDICTION = pa.array(
 
 
 def of(batch: pa.RecordBatch) -> Result:
-    return Result.of_rows(pa.Table.from_batches([batch]))
+    return Result(table=pa.Table.from_batches([batch]))
 
 
 def json_rows(result: Result) -> list[dict[str, object]]:
@@ -99,7 +99,7 @@ def test_arrow_is_an_ipc_file_or_stream_with_the_maps_as_tensors(stream):
 
 
 def test_statements_without_rows_write_nothing():
-    nothing = Result.of_rows(pa.table({}), message="done")
+    nothing = Result(message="done")
     text, data = io.StringIO(), io.BytesIO()
     write_csv(nothing, text)
     write_json(nothing, text)

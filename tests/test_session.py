@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import weakref
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from PIL import Image
 import kryptondb
 from kryptondb.executor import calibrate
 from kryptondb.optimizer.cost import Rates
+from kryptondb.result import Result, json_document
 from tests.networks import export, small_network
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -80,7 +82,7 @@ def test_predicates_order_and_limit_hold(db):
 
 def test_a_query_does_not_run_before_its_rows_are_read(db, monkeypatch):
     result = db.sql("SELECT HEATMAP FROM occlude(net, ?)", [PICTURE])
-    assert result.so_far is None
+    assert "not read yet" in repr(result)
     assert result.schema.field("heatmap").type.shape == [5, 5]
 
 
@@ -109,6 +111,37 @@ def test_a_result_shows_itself_in_a_notebook(db):
     assert table._repr_png_() is None
 
 
+# The public face
+
+
+def public(owner: type) -> set[str]:
+    """The names that `dir()` and `help()` show of a class's objects."""
+    return {name for name in dir(owner) if not name.startswith("_")}
+
+
+def test_a_session_shows_what_users_need_and_little_else(db):
+    methods = {"close", "execute_script", "rates", "register", "run", "sql"}
+    assert public(type(db)) == methods
+    assert {name for name in vars(db) if not name.startswith("_")} == {"database"}
+
+
+def test_a_result_shows_what_users_need_and_nothing_else(db):
+    reading = {"arrow", "batches", "df", "heatmaps", "names", "show"}
+    about = {"errors", "kept", "schema", "stats"}
+    assert public(Result) == {*reading, *about, "close"}
+    assert {name for name in vars(db.sql("SHOW MODELS")) if not name.startswith("_")} == {"message", "note", "plan"}
+
+
+def test_every_statement_has_a_function(db):
+    from kryptondb.grammar import statements
+    from kryptondb.statements import FUNCTIONS
+
+    kinds = {kind.__name__ for kind in statements.Statement.__subclasses__()}
+    assert set(FUNCTIONS) == kinds
+    for module, function in FUNCTIONS.values():
+        assert callable(getattr(importlib.import_module(f"kryptondb.statements.{module}"), function))
+
+
 # EXPLAIN, COPY
 
 
@@ -127,7 +160,7 @@ def test_explain_in_json_is_a_document(db):
     import json
 
     result = db.sql("EXPLAIN FORMAT json SELECT HEATMAP FROM occlude(net, ?, patch => 8)", [PICTURE])
-    assert result.document is not None and json.loads(result.document)
+    assert json.loads(json_document(result) or "") == json.loads(result.message or "")
 
 
 def test_copy_writes_at_once_and_says_what(db, tmp_path):
@@ -152,7 +185,7 @@ def test_copy_does_not_write_over_the_open_database(tmp_path):
             with pytest.raises(kryptondb.ExecutionError, match="the open database"):
                 session.sql(f"COPY (SELECT y FROM occlude(net, ?)) TO '{path}{ending}' (FORMAT csv)", [PICTURE])
     with kryptondb.connect(path) as session:
-        assert session.settings.get("on_error") == "continue"
+        assert session.database.settings.get("on_error") == "continue"
 
 
 def test_copy_draws_a_picture(db, tmp_path):
@@ -173,7 +206,7 @@ def test_a_model_is_created_listed_described_and_dropped(db, exported):
 
 
 def test_a_dropped_model_takes_its_weights_with_it(db):
-    network = weakref.ref(db.models.network("net"))
+    network = weakref.ref(db.database.models.network("net"))
     db.sql("SELECT HEATMAP FROM occlude(net, ?, patch => 8)", [PICTURE]).heatmaps()
     db.sql("DROP MODEL net")
     gc.collect()
@@ -209,7 +242,7 @@ def test_settings_are_set_with_a_word_a_string_or_a_parameter(db):
     ):
         db.sql("SET on_error = 'continue'")
         db.sql(text, parameters)
-        assert db.settings.get("on_error") == "stop"
+        assert db.database.settings.get("on_error") == "stop"
 
 
 def test_the_setting_of_threads_holds_while_a_query_runs_only(db):

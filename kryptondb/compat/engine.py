@@ -146,8 +146,8 @@ def _planning() -> Planning:
     if not hasattr(_local, "planning"):
         from kryptondb.session import connect
 
-        session = connect()  # in memory: a drop-in class leaves no file behind
-        _local.planning = Planning(session.models, session.settings, {}, session.rates, OPERATORS)
+        database = connect().database  # in memory: a drop-in class leaves no file behind
+        _local.planning = Planning(database.models, database.settings, {}, database.calibration.rates, OPERATORS)
     planning: Planning = _local.planning
     return planning
 

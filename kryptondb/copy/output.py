@@ -35,13 +35,13 @@ class Output:
     def write(self, result: Result, format: str, *, max_rows: int | None = None) -> None:
         """Writes all of a result, batch by batch. `format` is one of `writers.FORMATS`, or 'arrows', the stream."""
         from kryptondb.copy import writers
-        from kryptondb.show import terminal
+        from kryptondb.result import write_text
 
         if format == "table":
             if self.wrote and (result.message is None or "\n" in result.message):
                 self.text.write("\n")  # between a result and the table or plan after it
             self.wrote = self.wrote or result.message != ""
-            terminal.show(result, self.text, self.terminal, max_rows=max_rows)
+            write_text(result, self.text, self.terminal, max_rows=max_rows)
         elif format == "json":
             writers.write_json(result, self.text)
         elif format == "csv":

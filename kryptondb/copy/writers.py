@@ -29,10 +29,12 @@ FORMATS = ("table", "json", "csv", "arrow")
 
 def write_json(result: Result, out: TextIO) -> None:
     """One JSON object a row and line; a result that is one document already is written as it is, on one line."""
+    from kryptondb.result import json_document
     from kryptondb.show.values import plain_column
 
-    if result.document is not None:
-        out.write(plain_json(json.dumps(json.loads(result.document), ensure_ascii=False)) + "\n")
+    document = json_document(result)
+    if document is not None:
+        out.write(plain_json(json.dumps(json.loads(document), ensure_ascii=False)) + "\n")
         return
     names = result.schema.names
     for batch in result.batches():

@@ -1,6 +1,6 @@
 """Runs physical plans: pictures in, Arrow record batches out, image by image.
 
-    execution = execute(plan, models=..., bindings=...)
+    execution = Execution(plan, models=..., bindings=...)
     for batch in execution.batches(): ...
 
 `run` turns the plan's nodes into stages; `occlusion` opens pictures and asks the experiment for cells; `heatmaps`,
@@ -10,7 +10,7 @@ experiment that they serve in `experiment`.
 
 from __future__ import annotations
 
-from kryptondb.executor.run import Execution, execute
+from kryptondb.executor.run import Execution
 from kryptondb.executor.stats import ImageFailure, Progress, Stats
 
-__all__ = ["Execution", "ImageFailure", "Progress", "Stats", "execute"]
+__all__ = ["Execution", "ImageFailure", "Progress", "Stats"]

@@ -46,46 +46,8 @@ if TYPE_CHECKING:
     from kryptondb.images.sources import ImageSource
 
 
-def execute(
-    plan: PhysicalPlan,
-    *,
-    models: ModelStore,
-    bindings: Mapping[str, object],
-    on_error: str = "continue",
-    progress: Callable[[Progress], None] | None = None,
-    laboratory: Laboratory | None = None,
-    memory_limit: int | None = None,
-    _set_up: SetUp = set_up_experiment,
-) -> Execution:
-    """Makes a plan ready to run. Nothing is opened or computed before the first batch is asked for.
-
-    Args:
-        models: where the plan's model is found.
-        bindings: the values of parameters by key; the plan's images may be one of them.
-        on_error: 'continue' leaves out a picture that cannot be read; 'stop' raises its ImageError.
-        progress: called after each tile, in the thread that pulls the batches.
-        laboratory: what a plan needs that may tune itself; without one it runs exactly.
-        memory_limit: bytes that the plan and the rows that are kept may take together; None for no limit.
-
-    Raises:
-        BindError: an expression in the plan has no meaning for the types of its columns.
-    """
-    if on_error not in ("continue", "stop"):
-        raise ValueError(f"on_error must be 'continue' or 'stop', not {on_error!r}")
-    seconds = plan.occlude.seconds if plan.occlude is not None else None
-    deadline = None
-    if seconds is not None:
-        from kryptondb.executor.approximation import import_what_reconstructs
-
-        import_what_reconstructs()
-        deadline = Deadline(seconds)
-    rows = RowMemory(memory_limit, plan)
-    run = Run(models, bindings, on_error, progress, _set_up, deadline=deadline, laboratory=laboratory, rows=rows)
-    return Execution(plan, run)
-
-
 class Execution:
-    """One run of a plan. Its rows are read once; `execute` again for another run.
+    """One run of a plan. Nothing is opened or computed before the first batch is asked for; its rows are read once.
 
     Attributes:
         plan: the plan that runs.
@@ -93,7 +55,42 @@ class Execution:
         errors: pictures left out so far, and why.
     """
 
-    def __init__(self, plan: PhysicalPlan, run: Run) -> None:
+    def __init__(
+        self,
+        plan: PhysicalPlan,
+        *,
+        models: ModelStore,
+        bindings: Mapping[str, object],
+        on_error: str = "continue",
+        progress: Callable[[Progress], None] | None = None,
+        laboratory: Laboratory | None = None,
+        memory_limit: int | None = None,
+        _set_up: SetUp = set_up_experiment,
+    ) -> None:
+        """
+        Args:
+            plan: the plan.
+            models: where the plan's model is found.
+            bindings: the values of parameters by key; the plan's images may be one of them.
+            on_error: 'continue' leaves out a picture that cannot be read; 'stop' raises its ImageError.
+            progress: called after each tile, in the thread that pulls the batches.
+            laboratory: what a plan needs that may tune itself; without one it runs exactly.
+            memory_limit: bytes that the plan and the rows that are kept may take together; None for no limit.
+
+        Raises:
+            BindError: an expression in the plan has no meaning for the types of its columns.
+        """
+        if on_error not in ("continue", "stop"):
+            raise ValueError(f"on_error must be 'continue' or 'stop', not {on_error!r}")
+        seconds = plan.occlude.seconds if plan.occlude is not None else None
+        deadline = None
+        if seconds is not None:
+            from kryptondb.executor.approximation import import_what_reconstructs
+
+            import_what_reconstructs()
+            deadline = Deadline(seconds)
+        rows = RowMemory(memory_limit, plan)
+        run = Run(models, bindings, on_error, progress, _set_up, deadline=deadline, laboratory=laboratory, rows=rows)
         self.plan = plan
         self._run = run
         self._stage = _stage(plan.root, run)

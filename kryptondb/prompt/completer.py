@@ -77,7 +77,7 @@ class StatementCompleter(Completer):
     def _names(self, place: Context) -> Iterable[tuple[str, str]]:
         """The names of the kind that is being typed, with what they are."""
         kinds: dict[ContextKind, Callable[[Context], Iterable[tuple[str, str]]]] = {
-            ContextKind.MODEL: lambda _: ((name, "model") for name in self.session.models.names()),
+            ContextKind.MODEL: lambda _: ((name, "model") for name in self.session.database.models.names()),
             ContextKind.OPTION: _options,
             ContextKind.VALUE: _values,
             ContextKind.PATH: _files,
@@ -92,7 +92,7 @@ class StatementCompleter(Completer):
         model = place.model
         if model is None or not place.quote:
             return ()
-        return ((label, "label") for label in dict.fromkeys(self.session.models.get(model).labels))
+        return ((label, "label") for label in dict.fromkeys(self.session.database.models.get(model).labels))
 
 
 def _written(word: str, place: Context) -> str:

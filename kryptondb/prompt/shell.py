@@ -92,6 +92,7 @@ class Shell:
             self._complain(f"This is a mistake in KryptonDB, not in your statement ({type(problem).__name__}).")
 
     def _statements(self, text: str) -> None:
+        from kryptondb.result import skipped_so_far
         from kryptondb.session import parse
         from kryptondb.show.terminal import failures_text
         from kryptondb.text.units import seconds_text
@@ -107,9 +108,8 @@ class Shell:
                 raise
             finally:
                 result.close()
-                failures = list(result.so_far.errors) if result.so_far is not None else []
-                if failures:
-                    self._complain(failures_text(failures))
+                if skipped := skipped_so_far(result):
+                    self._complain(failures_text(skipped))
             if self.timer:
                 self._say(seconds_text(time.perf_counter() - began))
 

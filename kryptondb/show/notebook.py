@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.errors import Error
+from kryptondb.show.terminal import caption, failures_text, made
+from kryptondb.show.values import is_tensor, shown, shown_column, tensors
 from kryptondb.text.plain_text import plain_line
+from kryptondb.text.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from kryptondb.catalog import ModelStore
+    from kryptondb.executor import ImageFailure
     from kryptondb.images import Picture
     from kryptondb.optimizer.physical import PhysicalPlan
-    from kryptondb.show.answer import Answer
 
 #: How much of a long result a notebook shows.
 _PICTURES, _ROWS = 12, 20
@@ -32,10 +36,10 @@ class Pictures:
     """
 
     def __init__(self, models: ModelStore, plan: PhysicalPlan, bindings: Mapping[str, object]) -> None:
-        self._models = models
-        self._plan = plan
         from kryptondb.executor.asking import Looks
 
+        self._models = models
+        self._plan = plan
         self._bindings = bindings
         self.looks = Looks()
 
@@ -70,81 +74,78 @@ class Pictures:
         return encoded.getvalue()
 
     def _picture(self, name: str) -> Picture | None:
+        from kryptondb.executor.occlusion import named_images
         from kryptondb.images.sources import find_images
 
         assert self._plan.occlude is not None
         images = self._plan.occlude.input
-        spec = self._bindings[images.binding] if images.binding is not None else images.spec
-        for source in find_images(list(spec) if isinstance(spec, tuple) else spec, images.window, images.axes):
+        for source in find_images(named_images(images, self._bindings), images.window, images.axes):
             if source.name == name:
                 return self.looks.load_again(source)
         return None
 
 
-def html(result: Answer) -> str:
-    """The whole result, or its beginning, as HTML."""
-    if result.message is not None:
-        return f"<pre>{escape(result.message)}</pre>" if result.message else ""
-    maps = [_figure(result, row, heatmap) for row, heatmap in _maps(result, _PICTURES)]
-    parts = maps or [_table(result)]
-    rows = result.arrow().num_rows
-    left = rows - len(maps) if maps else rows - _ROWS
+def html(
+    table: pa.Table,
+    plan: PhysicalPlan | None,
+    pictures: Pictures | None,
+    note: str | None,
+    failures: Sequence[ImageFailure],
+) -> str:
+    """Rows, or their beginning, as HTML."""
+    maps = [_figure(row, heatmap, table.schema, plan, pictures) for row, heatmap in _maps(table, _PICTURES)]
+    parts = maps or [_table(table)]
+    left = table.num_rows - (len(maps) or _ROWS)
     if left > 0:
-        parts.append(f"<p>... {left:,} more {'heat map' if maps else 'row'}{'' if left == 1 else 's'}</p>")
-    if result.note is not None:
-        parts.append(f"<p>{escape(result.note)}</p>")
-    if result.errors:
-        from kryptondb.show.terminal import failures_text
-
-        parts.append(f"<pre>{escape(failures_text(result.errors))}</pre>")
+        parts.append(f"<p>... {counted(left, 'more heat map' if maps else 'more row')}</p>")
+    if note is not None:
+        parts.append(f"<p>{escape(note)}</p>")
+    if failures:
+        parts.append(f"<pre>{escape(failures_text(failures))}</pre>")
     return "\n".join(parts)
 
 
-def first_picture(result: Answer) -> bytes | None:
-    """The first heat map over its picture, as PNG; None for a result without heat maps."""
-    if result.message is not None or result.pictures is None:
-        return None
-    for row, heatmap in _maps(result, 1):
+def first_picture(table: pa.Table, pictures: Pictures) -> bytes | None:
+    """The first heat map over its picture, as PNG; None where there is none."""
+    for row, heatmap in _maps(table, 1):
         with suppress(Error):
-            png: bytes | None = result.pictures.png(row, heatmap)
-            return png
+            return pictures.png(row, heatmap)
     return None
 
 
-def _maps(result: Answer, most: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """The first heat maps of a result, each with the other columns of its row."""
-    from kryptondb.show.values import is_tensor, tensors
-
-    maps = [field.name for field in result.schema if is_tensor(field.type)]
+def _maps(table: pa.Table, most: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """The first heat maps of a table, each with the other columns of its row."""
+    maps = [field.name for field in table.schema if is_tensor(field.type)]
     if not maps:
         return
-    table = result.arrow().slice(0, most)
+    table = table.slice(0, most)
     rows = table.drop_columns(maps).to_pylist()
     heatmaps = (heatmap for chunk in table.column(maps[0]).chunks for heatmap in tensors(chunk))
     yield from zip(rows, heatmaps, strict=True)
 
 
-def _figure(result: Answer, row: dict[str, Any], heatmap: np.ndarray) -> str:
-    from kryptondb.show.terminal import caption, made
-    from kryptondb.show.values import shown
-
+def _figure(
+    row: dict[str, Any],
+    heatmap: np.ndarray,
+    schema: pa.Schema,
+    plan: PhysicalPlan | None,
+    pictures: Pictures | None,
+) -> str:
     picture = ""
     try:
-        png = result.pictures.png(row, heatmap) if result.pictures is not None else None
+        png = pictures.png(row, heatmap) if pictures is not None else None
         if png:
             picture = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" style="max-width: 100%">'
     except Error as error:
         picture = f"<p>{escape(error.message)}</p>"
-    told = escape(caption(row, heatmap, result.plan, None, made(result.schema, row.get("image"), result.plan)))
+    text = escape(caption(row, heatmap, plan, None, made(schema, row.get("image"), plan)))
     if row.get("prediction"):
-        told += f"<br>predicted {escape(shown(row['prediction']))}"
-    return f'<figure>{picture}<figcaption style="white-space: pre-wrap">{told}</figcaption></figure>'
+        text += f"<br>predicted {escape(shown(row['prediction']))}"
+    return f'<figure>{picture}<figcaption style="white-space: pre-wrap">{text}</figcaption></figure>'
 
 
-def _table(result: Answer) -> str:
-    from kryptondb.show.values import shown_column
-
-    table = result.arrow().slice(0, _ROWS)
+def _table(table: pa.Table) -> str:
+    table = table.slice(0, _ROWS)
     columns = [[text for chunk in column.chunks for text in shown_column(chunk)] for column in table.columns]
     head = "".join(f"<th>{escape(plain_line(name))}</th>" for name in table.column_names)
     body = "".join(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from kryptondb.executor import ImageFailure
     from kryptondb.optimizer.physical import PhysicalPlan
-    from kryptondb.show.answer import Answer
 
 
 @dataclass(frozen=True)
@@ -74,40 +73,33 @@ PICTURES = 12
 _MAP_LINES = 29
 
 
-def show(result: Answer, stream: TextIO, terminal: Terminal, *, max_rows: int | None) -> int:
-    """Writes the whole result to the stream as it is read; returns how many rows it had.
+def print_rows(
+    schema: pa.Schema,
+    batches: Iterable[tuple[pa.RecordBatch, float | None]],
+    plan: PhysicalPlan | None,
+    terminal: Terminal,
+    write: Callable[[str], None],
+    *,
+    max_rows: int | None = None,
+) -> None:
+    """Writes rows as they come: heat maps one by one where there are any, else a table.
 
     Args:
+        batches: the rows, each batch with the seconds that it took to compute; None for rows that were there already.
+        plan: of a query.
         max_rows: how many rows of a table to show before "... n more rows"; None for all.
     """
-    if result.message is not None:
-        stream.write(result.message.rstrip("\n") + "\n" if result.message else "")
-        stream.flush()
-        return 0
     from kryptondb.show.values import is_tensor
 
-    def write(text: str) -> None:
-        stream.write(text)
-        stream.flush()
-
-    maps = [index for index, field in enumerate(result.schema) if is_tensor(field.type)]
+    maps = [index for index, field in enumerate(schema) if is_tensor(field.type)]
     printer: Printer
     if maps:
-        printer = HeatMapPrinter(result.plan, maps[0], terminal, write)
+        printer = HeatMapPrinter(plan, maps[0], terminal, write)
     else:
-        printer = TablePrinter(result.schema, terminal, write, max_rows=max_rows)
-    rows = 0
-    before = 0.0
-    for batch in result.batches():
-        stats = result.so_far.stats if result.so_far is not None else None
-        now = float(stats.seconds) if stats is not None else 0.0
-        printer.add(batch, None if result.kept else now - before)
-        before = now
-        rows += batch.num_rows
+        printer = TablePrinter(schema, terminal, write, max_rows=max_rows)
+    for batch, seconds in batches:
+        printer.add(batch, seconds)
     printer.finish()
-    if result.note is not None:
-        write(f"{result.note}\n")
-    return rows
 
 
 class Printer(Protocol):

@@ -11,7 +11,9 @@ whose every recipe is out of the question for any target that people ask for. Th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,77 +22,77 @@ from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.errors import ImageError, PlanError, Position, at
 from kryptondb.options.reader import bind
 from kryptondb.options.tables import ANALYZE, OCCLUDE
-from kryptondb.result import Result, Rows
+from kryptondb.result import Result
 from kryptondb.show.progress import progress_line
-from kryptondb.statements.budget import Budget
 from kryptondb.statements.profiles import key_of, measured_of, profile_of, sample_of
-from kryptondb.statements.running import Owner
 from kryptondb.text.units import counted, seconds_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from kryptondb.executor import ImageFailure
+    from kryptondb.executor.deadline import Deadline
     from kryptondb.executor.profiling import Profiler
     from kryptondb.grammar.statements import Analyze, Select
     from kryptondb.images.picture import Picture
     from kryptondb.images.sources import ImageSource
-    from kryptondb.optimizer.physical import Occlude, PhysicalPlan
+    from kryptondb.optimizer.physical import Occlude
     from kryptondb.optimizer.recipe import Pass, Recipe
+    from kryptondb.statements.database import Database
 
 
-def analyze(
-    owner: Owner,
-    statement: Analyze,
-    bindings: Mapping[str, object],
-    plan: Callable[[Select, Mapping[str, object]], PhysicalPlan],
-) -> Result:
-    """Runs the statement; answers one row a recipe.
-
-    Args:
-        plan: plans the query whose profile is wanted.
+def analyze(database: Database, statement: Analyze, bindings: Mapping[str, object]) -> Result:
+    """Runs the statement; answers one row per recipe.
 
     Raises:
-        BindError: an option or value that means nothing here, in its place.
+        BindError: an unknown option, or a value that it does not take, in its place.
         PlanError: a network that no approximate operator can run, or a budget too short for a single image.
     """
+    from kryptondb.executor.deadline import Deadline
+    from kryptondb.executor.occlusion import named_images
     from kryptondb.images.sources import find_images, sampling_order
     from kryptondb.optimizer.recipe import recipes_on
 
+    database.catalog.check_writable()
     given = bind(ANALYZE, statement.options, bindings, defaults=True)
     with at(statement.position):
-        occlude = plan(_query(statement), bindings).occlude
+        occlude = database.plan(_query(statement), bindings).occlude
     assert occlude is not None
-    budget = Budget(given.get("budget"))
-    with owner.threads():
-        recipes = recipes_on(owner.rates(occlude.device), occlude.precision)
-        profiler, estimates = _profiler(owner, occlude, statement, recipes)
-        spec = occlude.input.spec if occlude.input.spec is not None else bindings[str(occlude.input.binding)]
-        named = list(spec) if isinstance(spec, tuple) else spec
-        sources = sampling_order(find_images(named, occlude.input.window, occlude.input.axes))
-        run = _Run(owner, key_of(occlude), profiler, budget, estimates)
+    seconds = given.get("budget")
+    deadline = Deadline(math.inf if seconds is None else seconds, time.monotonic)
+    with deadline.running(), database.threads():
+        recipes = recipes_on(database.calibration.rates(occlude.device), occlude.precision)
+        profiler, estimates = _profiler(database, occlude, statement, recipes)
+        images = occlude.input
+        sources = sampling_order(find_images(named_images(images, bindings), images.window, images.axes))
+        analysis = _Analysis(database, key_of(occlude), profiler, deadline, estimates)
         try:
-            run.over(sources, recipes, given.name_position("budget"))
+            analysis.run(sources, recipes, given.name_position("budget"))
         finally:
-            run.close()
-        return run.result(given["confidence"])
+            analysis.close()
+        return analysis.result(given["confidence"])
 
 
-class _Run:
+class _Analysis:
     """One run of the statement over its images."""
 
     def __init__(
-        self, owner: Owner, key: ProfileKey, profiler: Profiler, budget: Budget, estimates: Mapping[Pass, float]
+        self,
+        database: Database,
+        key: ProfileKey,
+        profiler: Profiler,
+        deadline: Deadline,
+        estimates: Mapping[Pass, float],
     ) -> None:
-        self._owner, self._key, self._profiler, self._budget = owner, key, profiler, budget
+        self._database, self._key, self._profiler, self._deadline = database, key, profiler, deadline
         self._estimates = estimates
         self._off = 1.0  # times its estimate the last image took
-        self._line = progress_line(owner.settings.get("progress"))
+        self._line = progress_line(database.settings.get("progress"))
         self._failures: list[ImageFailure] = []
         self._new = self._known = self._left = 0
         self._ended = ""
 
-    def over(self, sources: Sequence[ImageSource], recipes: Sequence[Recipe], position: Position | None) -> None:
+    def run(self, sources: Sequence[ImageSource], recipes: Sequence[Recipe], position: Position | None) -> None:
         """Measures the images that the profile lacks, as far as the budget goes.
 
         Args:
@@ -104,11 +106,11 @@ class _Run:
         from kryptondb.images.picture import content_hash
         from kryptondb.optimizer.recipe import worthwhile
 
-        known = {sample.image: sample for sample in self._owner.profiles.store.samples(self._key)}
-        stops = len(sources) == 1 or self._owner.settings.get("on_error") == "stop"
+        known = {sample.image: sample for sample in self._database.profiles.samples(self._key)}
+        stops = len(sources) == 1 or self._database.settings.get("on_error") == "stop"
         for number, source in enumerate(sources, start=1):
             wanted = list(recipes)
-            if self._budget.seconds is not None and known:
+            if self._deadline.seconds < math.inf and known:
                 first = next(iter(known.values()))
                 wanted = worthwhile(measured_of(first), first.seconds, recipes)
             try:
@@ -119,9 +121,9 @@ class _Run:
                     continue
                 if image not in known and len(known) >= MOST_SAMPLES:
                     self._ended = f"left out: a profile of {MOST_SAMPLES:,} images is large enough"
-                elif not self._budget.allows(expected := self._off * self._estimate(wanted)):
+                elif self._deadline.spent + (expected := self._off * self._estimate(wanted)) > self._deadline.seconds:
                     if not self._new:
-                        given = seconds_text(self._budget.seconds or 0.0)
+                        given = seconds_text(self._deadline.seconds)
                         raise PlanError(
                             f"a budget of {given} is too short for a single image",
                             position=position,
@@ -144,9 +146,8 @@ class _Run:
 
     def result(self, confidence: float) -> Result:
         """One row a recipe, and what was done in a sentence."""
-        samples = self._owner.profiles.store.samples(self._key)
-        rows = Rows(table_of_recipes(samples, confidence), errors=tuple(self._failures))
-        return Result.of_run(rows, note=self._note())
+        samples = self._database.profiles.samples(self._key)
+        return Result(table=table_of_recipes(samples, confidence), errors=tuple(self._failures), note=self._note())
 
     def _measure(
         self, picture: Picture, image: str, recipes: Sequence[Recipe], number: int, images: int
@@ -157,11 +158,11 @@ class _Run:
             if self._line is not None:
                 self._line(Progress(picture.name, done, total, number, images))
 
-        before = self._budget.used
+        before = self._deadline.spent
         found = self._profiler.measure(picture, recipes, progress)
         sample = sample_of(image, picture.name, found)
-        self._owner.profiles.store.put(self._key, sample)
-        self._off = (self._budget.used - before) / self._estimate(recipes)
+        self._database.profiles.put(self._key, sample)
+        self._off = (self._deadline.spent - before) / self._estimate(recipes)
         self._new += 1
         return sample
 
@@ -172,7 +173,7 @@ class _Run:
         return sum(self._estimates[each] for each in (EXACT, *maps_beside(recipes)))
 
     def _note(self) -> str:
-        parts = [f"{self._key.model}: {counted(self._new, 'image')} analyzed in {seconds_text(self._budget.used)}"]
+        parts = [f"{self._key.model}: {counted(self._new, 'image')} analyzed in {seconds_text(self._deadline.spent)}"]
         if self._known:
             parts.append(f"{self._known:,} known before")
         if self._left:
@@ -215,7 +216,7 @@ def _query(statement: Analyze) -> Select:
 
 
 def _profiler(
-    owner: Owner, occlude: Occlude, statement: Analyze, recipes: Sequence[Recipe]
+    database: Database, occlude: Occlude, statement: Analyze, recipes: Sequence[Recipe]
 ) -> tuple[Profiler, dict[Pass, float]]:
     """What measures recipes on an image, and the seconds that each map of it is estimated to take."""
     from kryptondb.executor.occlusion import set_up_experiment
@@ -224,9 +225,9 @@ def _profiler(
     from kryptondb.optimizer.workload import Workload
 
     model, network, rates = (
-        owner.models.get(occlude.model),
-        owner.models.network(occlude.model),
-        owner.rates(occlude.device),
+        database.models.get(occlude.model),
+        database.models.network(occlude.model),
+        database.calibration.rates(occlude.device),
     )
     if network.unsteady is not None:
         raise PlanError(
@@ -247,5 +248,5 @@ def _profiler(
         precision = each.precision or occlude.precision
         part = replace(workload, precision=precision)
         estimates[each] = operator.estimate(part, rates.in_precision(precision)).seconds
-    experiment = set_up_experiment(occlude, model, owner.models)
+    experiment = set_up_experiment(occlude, model, database.models)
     return Profiler(experiment, operators), estimates

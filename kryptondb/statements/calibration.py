@@ -1,22 +1,28 @@
-"""What a database knows of this machine's speed: measured when it is first asked, anew by CALIBRATE, and remembered."""
+"""CALIBRATE: how fast this machine computes, measured when it is first needed, and remembered in the database."""
 
 from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog import Catalog, LayerRecord
-from kryptondb.errors import CatalogError
-from kryptondb.text.units import counted
+from kryptondb.errors import CatalogError, ModelError, at
+from kryptondb.result import Result
+from kryptondb.text.units import counted, seconds_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from kryptondb.catalog import ModelStore
+    from kryptondb.grammar.statements import Calibrate, Column
+    from kryptondb.network import Network
     from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
+    from kryptondb.statements.database import Database
 
 
 class Calibration:
@@ -113,6 +119,45 @@ class Calibration:
             (str(rate.shape), rate.algorithm, rate.flops_per_second / 1e9, "GFLOP/s", measured)
             for rate, measured in rated
         ]
+
+
+def calibrate(database: Database, statement: Calibrate, _: Mapping[str, object]) -> Result:
+    """CALIBRATE: measures the layers of the models named, or of all models together with the device itself."""
+    from kryptondb.optimizer.layers import layer_shapes
+
+    database.catalog.check_writable()
+    device = database.settings.resolved_device()
+    with database.threads(), database.waiting("calibrating") as say:
+        networks, skipped = _networks(database.models, statement.models)
+        shapes = dict.fromkeys(shape for network in networks for shape in layer_shapes(network))
+        began = time.perf_counter()
+        database.calibration.measure(
+            device,
+            shapes,
+            in_general=not statement.models,
+            progress=lambda done, total: say(f"calibrating, {done} of {counted(total, 'layer shape')}"),
+        )
+        name = device_name(device)
+    what = f"{counted(len(shapes), 'layer shape')} of {counted(len(networks), 'model')}"
+    message = f"{name}: {what} measured in {seconds_text(time.perf_counter() - began)}"
+    return Result(message=f"{message}; left out: {', '.join(skipped)}" if skipped else message)
+
+
+def _networks(models: ModelStore, named: Sequence[Column]) -> tuple[list[Network], list[str]]:
+    """The networks of the models named, each once, or of all models; of all, also those that cannot be built."""
+    if named:
+        networks: dict[str, Network] = {}
+        for model in named:
+            with at(model.position):
+                networks[model.name.casefold()] = models.network(model.name)
+        return list(networks.values()), []
+    built, skipped = [], []
+    for name in models.names():
+        try:
+            built.append(models.network(name))
+        except ModelError as error:
+            skipped.append(f"{name} ({error.message})")
+    return built, skipped
 
 
 def device_name(device: str) -> str:

@@ -1,4 +1,4 @@
-"""What a database knows of the quality of recipes: read for the planner, shown, and forgotten."""
+"""The quality profiles of a database: read for the planner, listed by SHOW PROFILES, deleted by DROP PROFILES."""
 
 from __future__ import annotations
 
@@ -7,52 +7,50 @@ from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog import Catalog, ProfileKey, ProfileStore, RecipeRecord, SampleRecord
+from kryptondb.catalog import ProfileKey, ProfileStore, RecipeRecord, SampleRecord
 from kryptondb.catalog.profiles import MOST_SAMPLES
+from kryptondb.errors import BindError, CatalogError, ModelError
+from kryptondb.result import Result
 from kryptondb.statements.calibration import device_key, machine_suffix
+from kryptondb.text.units import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from kryptondb.executor.profiling import Measured, Sample
+    from kryptondb.grammar.statements import DropProfiles
     from kryptondb.optimizer.physical import Occlude
     from kryptondb.optimizer.promise import Profile
     from kryptondb.optimizer.recipe import Recipe
+    from kryptondb.statements.database import Database
 
 #: SHOW PROFILES tells what keeps each of these with the confidence of a promise that names none.
 TARGETS = (0.8, 0.9, 0.95)
 
 
-class Profiles:
-    """The quality profiles in a catalog."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self.store = ProfileStore(catalog)
+class Profiles(ProfileStore):
+    """The quality profiles in a catalog, as the planner reads them and SHOW PROFILES lists them."""
 
     def find(self, key: ProfileKey) -> Profile | None:
         """A profile, with the recipes that were measured on all of its images; None where nothing was."""
-        return profile_of(self.store.samples(key))
+        return profile_of(self.samples(key))
 
     def remember(self, key: ProfileKey, sample: SampleRecord) -> None:
         """Adds an image to a profile, unless that is large enough without it; of a known one no recipe is forgotten."""
-        known = {each.image: each for each in self.store.samples(key)}
+        known = {known.image: known for known in self.samples(key)}
         older = known.get(sample.image)
         if older is not None:
             measured = measured_of(sample)
             others = tuple(each for recipe, each in measured_of(older).items() if recipe not in measured)
             sample = replace(sample, recipes=sample.recipes + others)
         if older is not None or len(known) < MOST_SAMPLES:
-            self.store.put(key, sample)
-
-    def drop(self, model: str, fingerprint: str | None) -> int | None:
-        """See `ProfileStore.drop`."""
-        return self.store.drop(model, fingerprint)
+            self.put(key, sample)
 
     def table(self) -> pa.Table:
         """SHOW PROFILES: one row a model, shape of query and device."""
         import pyarrow as pa
 
-        rows = [_row(key, profile) for key in self.store.known() if (profile := self.find(key)) is not None]
+        rows = [_row(key, profile) for key in self.known() if (profile := self.find(key)) is not None]
         columns = [
             *((name, pa.string()) for name in ("model", "patch", "stride", "fill", "class", "score", "device")),
             *(("images", pa.int64()), ("recipes", pa.int64()), ("exact_seconds", pa.float64())),
@@ -60,6 +58,24 @@ class Profiles:
         ]
         arrays = [pa.array([row[index] for row in rows], kind) for index, (_, kind) in enumerate(columns)]
         return pa.Table.from_arrays(arrays, names=[name for name, _ in columns])
+
+
+def drop_profiles(database: Database, statement: DropProfiles, _: Mapping[str, object]) -> Result:
+    """DROP PROFILES: also of a model that was dropped, or whose file or row is damaged."""
+    missing: BindError | None = None
+    fingerprint = None
+    try:
+        fingerprint = database.models.get(statement.model).fingerprint
+    except BindError as error:
+        error.position = error.position or statement.position
+        missing = error
+    except (ModelError, CatalogError):
+        pass
+    images = database.profiles.drop(statement.model, fingerprint)
+    if images is None and missing is not None:
+        raise missing
+    forgotten = "there was no profile" if images is None else f"{counted(images, 'profiled image')} forgotten"
+    return Result(message=f"{statement.model}: {forgotten}")
 
 
 def key_of(occlude: Occlude) -> ProfileKey:

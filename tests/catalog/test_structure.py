@@ -184,8 +184,8 @@ def test_a_network_goes_by_its_module_not_by_what_its_code_looks_like(monkeypatc
     with kryptondb.connect() as db:
         db.register("one", closing_over(1.0), size=2)
         db.register("two", closing_over(2.0), size=2)
-        assert db.models.network("one") is not db.models.network("two")
-        assert db.models.network("one") is db.models.network("one")
+        assert db.database.models.network("one") is not db.database.models.network("two")
+        assert db.database.models.network("one") is db.database.models.network("one")
 
 
 class Asserting(nn.Module):

@@ -17,7 +17,7 @@ from kryptondb.session import connect
 @pytest.fixture(autouse=True)
 def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     session = connect()
-    planning = Context(session.models, session.settings, {}, lambda _: Rates(), OPERATORS)
+    planning = Context(session.database.models, session.database.settings, {}, lambda _: Rates(), OPERATORS)
     monkeypatch.setattr(engine._local, "planning", planning, raising=False)
 
 

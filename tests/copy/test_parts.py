@@ -177,7 +177,7 @@ def test_a_folder_belongs_to_one_query(copied, db, pictures: Path, tmp_path: Pat
     with pytest.raises(kryptondb.ExecutionError, match=r"holds the rows of another query: SELECT HEATMAP"):
         db.sql(COPY.replace("patch => 8", "patch => 16"), names)
     db.register("net2", small_network(width=5), size=32)
-    db.models.drop("net", False)
+    db.database.models.drop("net", False)
     db.register("net", small_network(width=5), size=32)
     with pytest.raises(kryptondb.ExecutionError, match="of a model that has changed since"):
         copied()
@@ -185,7 +185,7 @@ def test_a_folder_belongs_to_one_query(copied, db, pictures: Path, tmp_path: Pat
 
 def test_a_folder_belongs_to_the_labels_that_its_rows_have(copied, db, tmp_path: Path) -> None:
     copied()
-    db.models.drop("net", False)
+    db.database.models.drop("net", False)
     db.register("net", small_network(), size=32, labels=["a", "b", "z"])
     with pytest.raises(kryptondb.ExecutionError, match="of a model that has changed since"):
         copied()

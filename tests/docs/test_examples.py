@@ -76,7 +76,7 @@ def db(folder, session, monkeypatch: pytest.MonkeyPatch) -> kryptondb.Session:
     """In the folder of the examples' files, with no setting of the example before."""
     monkeypatch.chdir(folder)
     for setting in SETTINGS.values():
-        session.settings.set(setting.name, setting.default)
+        session.database.settings.set(setting.name, setting.default)
     return session
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from kryptondb.errors import BindError
-from kryptondb.executor.run import execute
+from kryptondb.executor.run import Execution
 from kryptondb.images.preprocess import Preprocess
 from kryptondb.optimizer import plan
 from kryptondb.optimizer.cost import Rates
@@ -71,7 +71,7 @@ class Database:
             rates=lambda device: Rates(),
             operators=(FakeOperator,),
         )
-        run = execute(physical, models=Models(), bindings={}, _set_up=FakeExperiment(scores=SCORES))  # type: ignore[arg-type]
+        run = Execution(physical, models=Models(), bindings={}, _set_up=FakeExperiment(scores=SCORES))  # type: ignore[arg-type]
         return pa.Table.from_batches(list(run.batches()), schema=run.schema)
 
     def theirs(self, text: str, values: Any = None) -> list[tuple[Any, ...]]:

@@ -173,7 +173,7 @@ def test_the_map_lies_where_the_target_is_in_the_picture(db: kryptondb.Session, 
         "SELECT HEATMAP FROM occlude(net, ?, patch => 2, stride => 1, class => 0, fill => 'black')", [picture]
     )
     drops = np.maximum(heatmap.heatmaps()[0], 0)
-    preprocess: Preprocess = db.models.get("net").preprocess
+    preprocess: Preprocess = db.database.models.get("net").preprocess
     top, left, height, width = preprocess.window(48, 32)
     rows, cols = np.indices(drops.shape)
     weight = drops.sum()

@@ -304,7 +304,7 @@ def test_torchscript_modules_with_other_code_have_other_fingerprints() -> None:
     with kryptondb.connect() as db:
         db.register("m", torch.jit.script(Holds(nn.Flatten())), size=4)
         db.register("n", torch.jit.script(nn.Sequential(nn.Flatten())), size=4)
-        assert db.models.get("m").fingerprint != db.models.get("n").fingerprint
+        assert db.database.models.get("m").fingerprint != db.database.models.get("n").fingerprint
 
 
 @pytest.mark.parametrize("where", ["autocast", "meta", "float64", "inference mode", "bfloat16 products"])

@@ -159,7 +159,7 @@ def test_a_model_and_its_labels_may_have_such_names(character: str, tmp_path: Pa
         create = "FROM torchvision('squeezenet1_1') WITH (weights => 'random', size => 64, classes => 2"
         other.sql(f"CREATE MODEL \"z{character}\" {create}, labels => ('a', 'b{character}'))")
         assert other.sql("SHOW MODELS").arrow()["name"].to_pylist() == [f"z{shown}"]
-        assert other.models.get(f"z{shown}").labels == ("a", f"b{shown}")
+        assert other.database.models.get(f"z{shown}").labels == ("a", f"b{shown}")
         assert other.sql(f'DESCRIBE "z{character}"').arrow().num_rows
 
 

@@ -72,7 +72,7 @@ def test_ctrl_c_ends_a_query_with_130_and_leaves_the_database_sound(database, wo
     assert "Traceback" not in err
     assert [path.name for path in work.iterdir() if "out.json" in path.name] == []
     with kryptondb.connect(database) as session:
-        assert session.models.names() == ["net"]
+        assert session.database.models.names() == ["net"]
 
 
 def test_two_processes_use_one_database_at_once(database):
@@ -81,11 +81,11 @@ def test_two_processes_use_one_database_at_once(database):
         rounds = 0
         while other.poll() is None or rounds < 5:
             session.sql("SET on_error = 'stop'; SET on_error = 'continue'")
-            assert session.models.names() == ["net"]
+            assert session.database.models.names() == ["net"]
             assert session.sql(query.split(";")[0]).arrow().num_rows == 1
             rounds += 1
             time.sleep(0.25)
         out, err = other.communicate(timeout=PATIENCE)
         assert (other.returncode, err) == (0, "")
         assert [json.loads(line).get("name") for line in out.splitlines()] == [None, "net"]
-        assert session.settings.get("threads") == 2
+        assert session.database.settings.get("threads") == 2

@@ -97,7 +97,7 @@ def test_a_promise_is_kept_by_cells_that_doubt_chooses_and_planned_with_as_many_
     promised, exact = (db.sql(finer + text, [UNSEEN]) for text in ("WITH SSIM >= 0.7", ""))
     followed = promised.plan.occlude.operator.recipe
     assert replace(followed, fraction=0.0) in ladder
-    (profile,) = (db.profiles.find(key) for key in db.profiles.store.known())
+    (profile,) = (db.database.profiles.find(key) for key in db.database.profiles.known())
     needed = profile.further[:, profile.recipes.index(replace(followed, fraction=0.0))]
     assert followed.fraction == pytest.approx(needed.mean()) and np.ptp(needed) > 0
     assert f"more where doubt exceeds {followed.doubt:g}: SSIM >= " in promised.plan.quality.note

@@ -210,7 +210,7 @@ def test_a_catalog_that_cannot_be_written_costs_no_answer(db: kryptondb.Session,
     def full(*_: object) -> None:
         raise kryptondb.CatalogError("the disk is full")
 
-    monkeypatch.setattr(db.profiles, "remember", full)
+    monkeypatch.setattr(db.database.profiles, "remember", full)
     with pytest.warns(UserWarning, match="not remembered for later queries: the disk is full") as warned:
         result = db.sql(QUERY + PROMISE, [BATCH])
         assert len(told(result)["exact"]) == DRAWN
@@ -221,11 +221,11 @@ def test_of_an_image_that_a_profile_knows_no_recipe_is_forgotten(db: kryptondb.S
     monkeypatch.setattr(recipe, "RECIPES", (*recipe.RECIPES, recipe.Recipe("thresholded", 0.5, 0.5)))
     time_recipes(monkeypatch, lambda each: each.seconds((11, 11), 1.0, 0.5))
     db.sql("ANALYZE net USING ? WITH (patch => 8, stride => 4)", [BATCH[:4]])
-    (key,) = db.profiles.store.known()
-    before = db.profiles.store.samples(key)
+    (key,) = db.database.profiles.known()
+    before = db.database.profiles.samples(key)
     monkeypatch.setattr(selftuning, "worthwhile", lambda measured, exact_seconds, recipes: list(recipes)[:1])
     db.sql(QUERY + PROMISE, [BATCH]).arrow()
-    after = {sample.image: sample for sample in db.profiles.store.samples(key)}
+    after = {sample.image: sample for sample in db.database.profiles.samples(key)}
     assert len(after) > 4
     for sample in before:
         assert {str(each.recipe) for each in after[sample.image].recipes} == {

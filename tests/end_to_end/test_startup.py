@@ -75,7 +75,7 @@ def test_a_second_process_gives_the_same_cells_without_what_it_does_not_need(dat
     query = f"{CELLS} USING operator => '{operator}'"
     fresh = kryptondb.connect()
     with kryptondb.connect(database) as session:
-        (source,) = (record.options["weights"] for record in session.catalog.models())
+        (source,) = (record.options["weights"] for record in session.database.catalog.models())
     fresh.sql(
         "CREATE MODEL net FROM torchvision('mnasnet0_5') WITH (weights => $weights, classes => 4, size => 32)",
         {"weights": source},
@@ -109,8 +109,8 @@ def test_weights_that_changed_are_told_and_answered_anew(database: str, weights:
             ask(database)
         assert f"{weights} changed" in caught.value.stderr
         with kryptondb.connect(database) as session:
-            options = session.catalog.models()[0].options
-            session.models.create("net", "torchvision", "mnasnet0_5", options, replace=True)
+            options = session.database.catalog.models()[0].options
+            session.database.models.create("net", "torchvision", "mnasnet0_5", options, replace=True)
         after, _ = ask(database)
         assert after[0]["score"] > before[0]["score"]  # type: ignore[operator]
     finally:

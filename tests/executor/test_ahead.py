@@ -19,7 +19,7 @@ from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import Progress
 from kryptondb.executor.ahead import taking_turns
 from kryptondb.executor.operators import Full, Incremental
-from kryptondb.executor.run import execute
+from kryptondb.executor.run import Execution
 from kryptondb.optimizer import physical as p
 from tests.fakes import (
     FakeExperiment,
@@ -287,7 +287,7 @@ def test_scores_are_the_same_to_the_bit(models: ModelStore, operator: Full | Inc
             occlude(binding="0", ahead=ahead), operator=operator, height=32, width=32, stride=(4, 4), patch=(8, 8),
             fingerprint=models.get("net").fingerprint, fill="patch_mean", class_count=4,
         )  # fmt: skip
-        run = execute(plan_of(node), models=models, bindings={"0": arrays})
+        run = Execution(plan_of(node), models=models, bindings={"0": arrays})
         batches = list(run.batches())
         assert run.stats.images == 4
         return pa.Table.from_batches(batches, schema=run.schema).replace_schema_metadata(None), run.stats.flops

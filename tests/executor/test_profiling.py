@@ -43,10 +43,10 @@ def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
 def profiler(db: kryptondb.Session) -> Profiler:
     plan = db.sql(QUERY, [PIXELS]).plan
     assert plan is not None and plan.occlude is not None
-    node, model, network = plan.occlude, db.models.get("net"), db.models.network("net")
+    node, model, network = plan.occlude, db.database.models.get("net"), db.database.models.network("net")
     workload = Workload(network, node.grid, None, 3, node.device, node.memory_limit)
     operators = operators_for((STRONG, WEAK, SAMPLED, ALONE, ROUNDED, ROUNDED_SAMPLE), workload, Rates())
-    return Profiler(set_up_experiment(node, model, db.models), operators)
+    return Profiler(set_up_experiment(node, model, db.database.models), operators)
 
 
 def test_a_thresholded_recipe_has_the_ssim_of_its_worst_class(db: kryptondb.Session, profiler: Profiler) -> None:

@@ -117,11 +117,11 @@ def test_what_was_measured_is_shown_with_its_unit(db):
 
 def test_the_newest_knowledge_counts(db, machine):
     db.sql("CALIBRATE net")
-    with db.threads():
+    with db.database.threads():
         assert db.rates("cpu").layer(FIRST, "direct") == 1e9
     machine.speed = 5e9
     db.sql("CALIBRATE net")
-    with db.threads():
+    with db.database.threads():
         assert db.rates("cpu").layer(FIRST, "direct") == 5e9
         assert db.rates("cpu").layer(WIDE, "direct") is None
     assert [row["rate"] for row in rows(db) if row["layer"] == str(FIRST)] == [5.0]
@@ -133,10 +133,10 @@ def test_a_file_remembers_its_calibration_by_machine_and_threads(machine, tmp_pa
         session.register("net", small_network(), size=32)
         session.sql("SET threads = 1; CALIBRATE net")
     with kryptondb.connect(path) as session:
-        with session.threads():
+        with session.database.threads():
             assert session.rates("cpu").layer(SECOND, "direct") == 1e9
         session.sql("SET threads = 2")
-        with session.threads():
+        with session.database.threads():
             assert session.rates("cpu").layer(SECOND, "direct") is None
     monkeypatch.setattr(platform, "node", lambda: "elsewhere")
     with kryptondb.connect(path) as session:
@@ -160,7 +160,7 @@ def test_what_was_measured_before_an_interruption_is_kept(db, machine):
     with pytest.raises(KeyboardInterrupt):
         db.sql("CALIBRATE net")
     assert layers(db)[5:] == [str(FIRST)]
-    with db.threads():
+    with db.database.threads():
         assert db.rates("cpu").layer(FIRST, "direct") == 1e9
 
 
@@ -176,7 +176,7 @@ def test_of_all_models_one_that_cannot_be_built_is_left_out(db, machine, tmp_pat
     export(small_network(), tmp_path / "gone.pt2")
     db.sql(f"CREATE MODEL gone FROM '{tmp_path / 'gone.pt2'}' WITH (size => 32)")
     (tmp_path / "gone.pt2").unlink()
-    db.models._built.clear()
+    db.database.models._built.clear()
     message = db.sql("CALIBRATE").message or ""
     assert "of 2 models measured" in message and "left out: gone (" in message and "\n" not in message
     with pytest.raises(kryptondb.ModelError):
@@ -216,6 +216,8 @@ def test_layers_are_measured_in_bfloat16_where_the_device_is_faster_with_it(mach
 def test_rates_that_an_older_version_measured_have_no_date(machine):
     with kryptondb.connect() as session:
         session.rates("cpu")
-        (key,) = session.catalog.devices()
-        session.catalog.put_rates(key, {"flops_per_second": 7e9, "bytes_per_second": 1e9, "seconds_per_call": 1e-6})
+        (key,) = session.database.catalog.devices()
+        session.database.catalog.put_rates(
+            key, {"flops_per_second": 7e9, "bytes_per_second": 1e9, "seconds_per_call": 1e-6}
+        )
         assert rows(session)[0]["rate"] == 7.0 and rows(session)[0]["measured"] is None

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from kryptondb.copy.writers import write_csv, write_json
 from kryptondb.errors import BindError, Error, Position, did_you_mean
 from kryptondb.executor import ImageFailure, Progress
-from kryptondb.result import Failures, Result
+from kryptondb.result import Failures, Result, write_text
 from kryptondb.show.progress import ProgressLine, waiting
-from kryptondb.show.terminal import TablePrinter, Terminal, caption, failures_text, show
+from kryptondb.show.terminal import TablePrinter, Terminal, caption, failures_text
 from kryptondb.show.values import shown, table_of
 from kryptondb.text.plain_text import MESSAGE, QUOTED, covered, message_line, plain, plain_json, plain_line, shortened
 
@@ -105,16 +105,16 @@ def test_captions_failures_and_messages_are_safe() -> None:
     text = failures_text(failures)
     assert safe(text) and text.count("\n") == 2 and len(text) < 1000
     assert safe(Failures(failures)._repr_html_()) and "<td>" in Failures(failures)._repr_html_()
-    result = Result.of_rows(table_of((), []), message=f"{EVIL}\nsecond line")
+    result = Result(message=f"{EVIL}\nsecond line")
     out = io.StringIO()
-    show(result, out, FILE, max_rows=None)
+    write_text(result, out, FILE, max_rows=None)
     assert safe(out.getvalue()) and safe(repr(result)) and safe(result._repr_html_())
     assert out.getvalue().endswith("\nsecond line\n")
 
 
 def test_the_notebook_has_safe_cells_and_headings() -> None:
     name = EVIL.replace("\udcff", "")
-    result = Result.of_rows(table_of((f"<b>{name}",), [(f"<script>{name}",)]))
+    result = Result(table=table_of((f"<b>{name}",), [(f"<script>{name}",)]))
     html = result._repr_html_()
     assert safe(html) and "<script>" not in html and "<b>" not in html
 
@@ -136,7 +136,7 @@ def test_progress_is_safe() -> None:
 
 def test_csv_and_json_keep_the_data_and_spare_a_terminal() -> None:
     name = EVIL.replace("\udcff", "")
-    result = Result.of_rows(table_of((name, "n"), [(name, -1.5)]))
+    result = Result(table=table_of((name, "n"), [(name, -1.5)]))
     data, screen, lines = io.StringIO(), io.StringIO(), io.StringIO()
     write_csv(result, data)
     write_csv(result, screen, terminal=True)
@@ -149,7 +149,7 @@ def test_csv_and_json_keep_the_data_and_spare_a_terminal() -> None:
 def test_text_that_a_spreadsheet_would_run_has_a_quote_before_it() -> None:
     cells = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "a=1", " =1", "", None, "'=1"]
     rows = [(cell, -1.5, -3) for cell in cells]
-    result = Result.of_rows(table_of(("=cmd|' /C calc'!A0", "-score", "n"), rows))
+    result = Result(table=table_of(("=cmd|' /C calc'!A0", "-score", "n"), rows))
 
     def fields(**options: str) -> list[list[str]]:
         out = io.StringIO()

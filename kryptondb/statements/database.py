@@ -1,0 +1,120 @@
+"""Database: what one open database hands the statements that run in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from kryptondb.catalog import Catalog, ModelStore, ProfileKey, Settings
+from kryptondb.errors import BindError
+from kryptondb.options.arguments import value_of
+from kryptondb.show.progress import waiting
+from kryptondb.statements.calibration import Calibration, device_key
+from kryptondb.statements.profiles import Profiles
+
+if TYPE_CHECKING:
+    from kryptondb.grammar.statements import Select, Statement
+    from kryptondb.optimizer.physical import PhysicalPlan
+    from kryptondb.optimizer.promise import Profile
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open catalog and the views of it that statements use.
+
+    Attributes:
+        profiles: what ANALYZE and self-tuning batches measured.
+        calibration: how fast this machine's devices are.
+        scripts: the files that statements come from, which no answer is written over.
+    """
+
+    catalog: Catalog
+    models: ModelStore
+    settings: Settings
+    profiles: Profiles
+    calibration: Calibration
+    scripts: tuple[str, ...]
+
+    @classmethod
+    def open(cls, path: str | Path | None, scripts: Sequence[str] = ()) -> Database:
+        """Opens a database file, or one in memory for None. Raises CatalogError."""
+        catalog = Catalog(path)
+        views = ModelStore(catalog), Settings(catalog), Profiles(catalog), Calibration(catalog)
+        return cls(catalog, *views, tuple(scripts))
+
+    def plan(self, select: Select, bindings: Mapping[str, object]) -> PhysicalPlan:
+        """The physical plan of a query."""
+        from kryptondb import optimizer
+        from kryptondb.executor.operators import OPERATORS
+
+        with self.threads(), self.waiting("planning"):
+            return optimizer.plan(
+                select,
+                models=self.models,
+                settings=self.settings,
+                bindings=bindings,
+                rates=self.calibration.rates,
+                operators=OPERATORS,
+                profiles=self._profile,
+            )
+
+    def _profile(self, fingerprint: str, shape: Mapping[str, Any], device: str) -> Profile | None:
+        return self.profiles.find(ProfileKey(fingerprint, shape, device_key(device)))
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Gives torch the number of threads in the setting `threads`, and its own number again afterwards."""
+        wanted = self.settings.thread_count()
+        if wanted is None:
+            yield
+            return
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(wanted)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def waiting(self, what: str) -> AbstractContextManager[Callable[[str], None]]:
+        """Shows what is being waited for, as the setting `progress` asks; see `kryptondb.show.progress.waiting`."""
+        return waiting(what, self.settings.get("progress"))
+
+    # What may not be overwritten
+
+    def kept_files(self) -> dict[str, str]:
+        """The files that no answer is written over, beside the database itself, and why."""
+        kept = {file: f'the model "{name}" is made of it' for file, name in self.models.files().items()}
+        if self.models.cache_folder is not None:
+            kept[str(self.models.cache_folder)] = "the open database keeps its networks there"
+        return kept | dict.fromkeys(self.scripts, "it is the script that runs")
+
+    def refuse_target(
+        self, path: str, statements: Sequence[Statement] = (), bindings: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
+        """Raises ExecutionError where writing to a path would lose something that is still needed.
+
+        That is the database, a file of one of its models, a script, or a picture that one of the statements reads.
+        """
+        from kryptondb.files.overwriting import refuse_database, refuse_files, refuse_sources
+
+        refuse_database(path, self.catalog.path)
+        refuse_files(path, self.kept_files())
+        for statement in statements:
+            with suppress(BindError):  # running it will report that
+                refuse_sources(path, _images_of(statement, bindings))
+
+
+def _images_of(statement: Statement, bindings: Mapping[str, object]) -> object:
+    """Where the pictures of a statement come from, as `images.find_images` takes it; [] for a statement without any."""
+    from kryptondb.grammar import statements as s
+
+    select = statement.select if isinstance(statement, (s.Copy, s.Explain)) else statement
+    if isinstance(select, s.Select) and select.source.function == "occlude" and len(select.source.arguments) > 1:
+        return value_of(select.source.arguments[1], bindings)
+    return value_of(select.images, bindings) if isinstance(select, s.Analyze) else []

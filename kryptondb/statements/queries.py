@@ -1,0 +1,188 @@
+"""SELECT, EXPLAIN and COPY: a query is planned, and runs when its rows are read, explained or written to a file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from kryptondb import optimizer
+from kryptondb.errors import CatalogError
+from kryptondb.executor.asking import Looks
+from kryptondb.executor.occlusion import count_named
+from kryptondb.executor.run import Execution
+from kryptondb.files.atomic import is_stream, target_of
+from kryptondb.images.picture import content_hash
+from kryptondb.options.arguments import text_of
+from kryptondb.options.reader import given_in
+from kryptondb.result import Result
+from kryptondb.show.notebook import Pictures
+from kryptondb.show.progress import ProgressLine, progress_line
+from kryptondb.show.values import table_of
+from kryptondb.statements.profiles import key_of, measured_of, sample_of
+from kryptondb.text.units import bytes_text, counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kryptondb.copy.parts import Written
+    from kryptondb.executor import Progress
+    from kryptondb.executor.profiling import Sample
+    from kryptondb.grammar.statements import Copy, Explain, Select
+    from kryptondb.images.picture import Picture
+    from kryptondb.optimizer.cost import Rates
+    from kryptondb.optimizer.physical import Occlude, PhysicalPlan
+    from kryptondb.optimizer.recipe import Judged, Recipe
+    from kryptondb.statements.database import Database
+
+
+def select(database: Database, statement: Select, bindings: Mapping[str, object]) -> Result:
+    """SELECT: planned here, so that its errors are raised at once; runs when rows are read."""
+    plan = database.plan(statement, bindings)
+    pictures = Pictures(database.models, plan, bindings)
+    looks = pictures.looks if pictures.drawn else None
+    return Result(lambda: QueryRun(database, plan, bindings, looks), plan=plan, pictures=pictures)
+
+
+def explain(database: Database, statement: Explain, bindings: Mapping[str, object]) -> Result:
+    """EXPLAIN: the plan as text or JSON; EXPLAIN ANALYZE runs it too, and puts what was measured beside it."""
+    plan = database.plan(statement.select, bindings)
+    run = None
+    stats = outcome = images = None
+    if statement.analyze:
+        run = QueryRun(database, plan, bindings)
+        for _ in run.batches():
+            pass
+        stats, outcome = run.stats, run.outcome
+    elif plan.occlude is not None:
+        images = count_named(plan.occlude)
+    as_json = statement.format.casefold() == "json"
+    render = optimizer.explain_json if as_json else optimizer.explain
+    text = render(plan, analyzed=stats, tuned=outcome, images=images)
+    table = table_of(("plan",), [(text,)])
+    return Result(run=run, table=table, plan=plan, message=text, document=text if as_json else None)
+
+
+def copy(database: Database, statement: Copy, bindings: Mapping[str, object]) -> Result:
+    """COPY: runs the query and writes its rows; answers where they are in a sentence, or a row for a folder."""
+    from kryptondb.copy.sinks import copy_to  # here, for it imports what only files need
+
+    path = text_of(statement.path, bindings, "the path of COPY")
+    options = given_in(statement.options, bindings, words=True)
+    plan = database.plan(statement.select, bindings)
+    run = QueryRun(database, plan, bindings, line_stays=True)
+    with closing(run):
+        report = copy_to(run, path, options, database=database.catalog.path, kept=database.kept_files())
+    if report.written is not None:
+        table, message = _folder_table(path, report.written), _folder_line(path, report.written)
+    else:
+        table = table_of((), [])
+        message = f"{report.path}: {counted(report.rows, report.unit)}, {bytes_text(report.bytes)}"
+        if is_stream(target_of(path)):  # such as /dev/stdout, where a sentence would follow the rows
+            message = ""
+    return Result(run=run, table=table, plan=plan, message=message)
+
+
+def _folder_table(path: str, written: Written) -> pa.Table:
+    """The one row that COPY to a folder of Parquet files answers."""
+    names = ("path", "done", "failed", "skipped", "images_a_second", "files", "rows", "bytes")
+    images = written.done, written.failed, written.skipped, written.pace
+    return table_of(names, [(path, *images, written.files, written.rows, written.bytes)])
+
+
+def _folder_line(path: str, written: Written) -> str:
+    """`maps/: 412 images done, 3 failed, 1,200 there already; 3.1 images a second; 2 files, 41 MB`."""
+    images = [f"{counted(written.done, 'image')} done"]
+    if written.failed:
+        images.append(f"{written.failed:,} failed")
+    if written.skipped:
+        images.append(f"{written.skipped:,} there already")
+    parts = [", ".join(images)]
+    if written.done:
+        pace = f"{written.pace:,.0f}" if written.pace >= 10 else f"{written.pace:.2g}"
+        parts.append(f"{pace} images a second")
+        parts.append(f"{counted(written.files, 'file')}, {bytes_text(written.bytes)}")
+    return f"{path}: {'; '.join(parts)}"
+
+
+class QueryRun(Execution):
+    """A plan as it runs for a database: with its threads, and a progress line that goes away when rows come.
+
+    Args:
+        looks: remembers what each picture was, to draw over the same one later.
+        line_stays: leaves the progress line where it is while rows are taken, for rows that go to a file.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        plan: PhysicalPlan,
+        bindings: Mapping[str, object],
+        looks: Looks | None = None,
+        *,
+        line_stays: bool = False,
+    ) -> None:
+        self._database = database
+        self._line: ProgressLine | None = None
+        self._line_stays = line_stays
+        super().__init__(
+            plan,
+            models=database.models,
+            bindings=bindings,
+            on_error=str(database.settings.get("on_error")),
+            progress=self._show_progress,
+            laboratory=BatchMeasurements(database),
+            memory_limit=database.settings.memory_limit_bytes(),
+        )
+        if looks is not None:
+            self.keep_looks(looks)
+
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
+        """The rows, image by image."""
+        self._line = progress_line(self._database.settings.get("progress"))
+        try:
+            with self._database.threads(), closing(super().batches()) as batches:
+                for batch in batches:
+                    if self._line is not None and not self._line_stays:
+                        self._line.pause()
+                    yield batch
+        finally:
+            if self._line is not None:
+                self._line.close()
+            self.close()
+
+    def _show_progress(self, progress: Progress) -> None:
+        if self._line is not None:
+            self._line(progress)
+
+
+class BatchMeasurements:
+    """What a batch that tunes itself reads from the database's profiles, and adds to them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._writable = True
+
+    def rates(self, device: str) -> Rates:
+        """How fast a torch device is."""
+        return self._database.calibration.rates(device)
+
+    def known(self, node: Occlude) -> tuple[Mapping[Recipe, Judged], float] | None:
+        """The recipes of the first image in an experiment's profile, and the seconds of that image's exact map."""
+        first = next(iter(self._database.profiles.samples(key_of(node), limit=1)), None)
+        return None if first is None else (measured_of(first), first.seconds)
+
+    def remember(self, node: Occlude, picture: Picture, sample: Sample) -> None:
+        """Adds what was measured on a picture to the profile of its experiment.
+
+        A catalog that cannot be written costs later queries their profile, but not this one its answer: the user is
+        warned once.
+        """
+        if not self._writable:
+            return
+        try:
+            self._database.profiles.remember(key_of(node), sample_of(content_hash(picture), picture.name, sample))
+        except CatalogError as error:
+            self._writable = False
+            warnings.warn(f"what this batch measures is not remembered for later queries: {error}", stacklevel=2)
