@@ -26,6 +26,7 @@ from kryptondb.files.paths import expanded
 from kryptondb.options.words import FORMULAS
 from kryptondb.process.ending import Ended, told_to_end
 from kryptondb.text.plain_text import message_line, plain
+from kryptondb.version import __version__
 
 if TYPE_CHECKING:
     from kryptondb.copy.output import Output
@@ -78,16 +79,6 @@ class _Parser(argparse.ArgumentParser):
         super().error(message_line(message))
 
 
-class _Version(argparse.Action):
-    """Prints the version and leaves."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        from kryptondb.version import __version__
-
-        print(f"kryptondb {__version__}")
-        parser.exit()
-
-
 def arguments() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = _Parser(
@@ -124,7 +115,9 @@ def arguments() -> argparse.ArgumentParser:
         help="the value of $NAME; 0=..., 1=... are those of the first and second ?. A number, a 'quoted string', "
         "true, false, null or a list in parentheses is read as in the language; anything else is a string",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and leave")
+    parser.add_argument(
+        "--version", action="version", version=f"kryptondb {__version__}", help="show the version and exit"
+    )
     return parser
 
 

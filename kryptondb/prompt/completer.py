@@ -16,18 +16,11 @@ from kryptondb.grammar.completion import Context, ContextKind, context, expected
 from kryptondb.grammar.words import quote_identifier, quote_string
 from kryptondb.options import tables
 from kryptondb.options.option import Option
-from kryptondb.prompt.shell import MODES, is_dot_command
+from kryptondb.prompt.shell import COMMANDS, is_dot_command
 from kryptondb.text.plain_text import plain_line
 
 if TYPE_CHECKING:
     from kryptondb.session import Session
-
-DOT_COMMANDS: dict[str, tuple[str, ...]] = {
-    ".help": (),
-    ".mode": MODES,
-    ".quit": (),
-    ".timer": ("on", "off"),
-}
 
 _TABLES = (
     tables.OCCLUDE,
@@ -209,6 +202,7 @@ def _paths(typed: str, suffixes: tuple[str, ...] = ("",)) -> Iterator[tuple[str,
 
 def _dot_completions(text: str) -> Iterator[Completion]:
     command, space, value = text.partition(" ")
-    known = DOT_COMMANDS.get(command, ()) if space else tuple(DOT_COMMANDS)
+    values, _ = COMMANDS.get(command, ((), ""))
+    known = values if space else tuple(COMMANDS)
     typed = value.lstrip() if space else command
     yield from (Completion(word, start_position=-len(typed)) for word in known if word.startswith(typed))

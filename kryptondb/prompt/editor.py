@@ -17,7 +17,7 @@ from pygments.token import Comment, Error, Keyword, Name, Number, Operator, Punc
 from kryptondb.grammar.scanner import Token, scan
 from kryptondb.grammar.words import FUNCTIONS, KEYWORDS, MODEL_SOURCES, TABLE_FUNCTIONS
 from kryptondb.prompt.completer import StatementCompleter
-from kryptondb.prompt.shell import is_complete, is_dot_command
+from kryptondb.prompt.shell import is_dot_command, is_ready
 from kryptondb.text.plain_text import covered
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _keys() -> KeyBindings:
         buffer = event.current_buffer
         if buffer.complete_state and buffer.complete_state.current_completion:
             buffer.complete_state = None
-        elif is_complete(buffer.text):
+        elif is_ready(buffer.text):
             buffer.validate_and_handle()
         else:
             buffer.insert_text("\n")

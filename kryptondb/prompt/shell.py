@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from kryptondb.errors import Error, did_you_mean
-from kryptondb.grammar.scanner import scan
+from kryptondb.grammar.scanner import is_complete, scan
 from kryptondb.process.ending import Ended
 from kryptondb.text.plain_text import message_line, plain
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 MODES = ("table", "json", "csv")
 
-COMMANDS = {
-    ".help": "what can be typed here",
-    ".mode table|json|csv": "how rows are shown",
-    ".timer on|off": "after each statement, the seconds it took",
-    ".quit": "leave (so does Ctrl-D)",
+#: The dot commands: the values that each takes, and what it does.
+COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
+    ".help": ((), "what can be typed here"),
+    ".mode": (MODES, "how rows are shown"),
+    ".timer": (("on", "off"), "after each statement, the time it took"),
+    ".quit": ((), "exit (so does Ctrl-D)"),
 }
 
 _HELP = """\
@@ -114,39 +115,33 @@ class Shell:
                 self._say(seconds_text(time.perf_counter() - began))
 
     def _command(self, text: str) -> None:
-        name, *values = text.split()
-        if name in (".quit", ".exit") and not values:
+        name, *given = text.split()
+        if name == ".exit":
+            name = ".quit"
+        if name not in COMMANDS:
+            near = did_you_mean(name, COMMANDS) or ".help lists the commands."
+            self._complain(message_line(f'there is no command "{name}". {near}'))
+            return
+        values = COMMANDS[name][0]
+        value = given[0].lower() if len(given) == 1 else None
+        if given and not values:
+            self._complain(f"{name} takes no value")
+        elif given and value not in values:
+            self._complain(f"{name} is one of {', '.join(values)}")
+        elif name == ".quit":
             self.leaving = True
-        elif name == ".help" and not values:
-            commands = "\n".join(f"  {command:<22}{what}" for command, what in COMMANDS.items())
-            self._say(_HELP + commands)
+        elif name == ".help":
+            lines = {" ".join([command, "|".join(values)]): what for command, (values, what) in COMMANDS.items()}
+            self._say(_HELP + "\n".join(f"  {line:<22}{what}" for line, what in lines.items()))
         elif name == ".mode":
-            self._mode(values)
-        elif name == ".timer":
-            self._timer(values)
-        else:
-            known = [command.split()[0] for command in COMMANDS]
-            if name in known:
-                self._complain(f"{name} takes no value")
+            if value is None:
+                self._say(self.mode)
             else:
-                near = did_you_mean(name, known) or ".help lists the commands."
-                self._complain(message_line(f'there is no command "{name}". {near}'))
-
-    def _mode(self, values: list[str]) -> None:
-        if not values:
-            self._say(self.mode)
-        elif len(values) == 1 and values[0].lower() in MODES:
-            self.mode = values[0].lower()
-        else:
-            self._complain(f".mode is one of {', '.join(MODES)}")
-
-    def _timer(self, values: list[str]) -> None:
-        if not values:
+                self.mode = value
+        elif value is None:
             self._say("on" if self.timer else "off")
-        elif len(values) == 1 and values[0].lower() in ("on", "off"):
-            self.timer = values[0].lower() == "on"
         else:
-            self._complain(".timer is on or off")
+            self.timer = value == "on"
 
     def _say(self, text: str) -> None:
         self.output.text.write(text + "\n")
@@ -157,12 +152,10 @@ class Shell:
         print(text, file=stream, flush=True)
 
 
-def is_complete(text: str) -> bool:
-    """Whether Enter runs the text: nothing to run at all, a dot command, or a `;` after the last statement."""
-    if is_dot_command(text):
-        return True
-    tokens = [token for token in scan(text) if token.kind != "comment" or not token.closed]
-    return not tokens or tokens[-1].text == ";"
+def is_ready(text: str) -> bool:
+    """Whether Enter runs the text: a dot command, statements that end with `;`, or nothing but closed comments."""
+    begun = any(token.kind != "comment" or not token.closed for token in scan(text))
+    return not begun or is_dot_command(text) or is_complete(text)
 
 
 def is_dot_command(text: str) -> bool:

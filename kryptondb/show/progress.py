@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kryptondb.text.plain_text import plain_line
 from kryptondb.text.units import clock_text
@@ -116,47 +116,41 @@ class ProgressLine:
 class NotebookLine(ProgressLine):
     """The same under the running cell of a notebook."""
 
-    def __init__(self, *, delay: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(sys.stderr, delay=delay, clock=clock)
-        self._place = NotebookPlace()
-        self._shown = False
+    def __init__(self, place: NotebookPlace, *, delay: float = 1.0) -> None:
+        super().__init__(sys.stderr, delay=delay)
+        self._place = place
 
     def pause(self) -> None:
         """Takes the line away until the next call."""
         self._place.clear()
-        self._shown = False
 
     @property
     def visible(self) -> bool:
         """Whether the line stands under the cell now."""
-        return self._shown
+        return not self._place.empty
 
     def _show(self, title: str, progress: Progress, facts: str) -> None:
         self._place.say(f"{title}  {facts}", progress.done / progress.total if progress.total else None)
-        self._shown = True
 
 
-class _Place(Protocol):
-    """Where one line of words stands until it is replaced or taken away."""
+class TerminalPlace:
+    """A line of a terminal whose text can be replaced. It appears with the first words."""
 
-    def say(self, text: str) -> None: ...
-    def clear(self) -> None: ...
-
-
-class _TerminalPlace:
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._said = False
+        self.stream = stream
+        self.empty = True
 
     def say(self, text: str) -> None:
-        self._stream.write(f"\r{text}" + ("\x1b[K" if self._said else ""))
-        self._stream.flush()
-        self._said = True
+        """Shows the text."""
+        self.stream.write(f"\r{text}" + ("" if self.empty else "\x1b[K"))
+        self.stream.flush()
+        self.empty = False
 
     def clear(self) -> None:
-        if self._said:
-            self._stream.write("\r\x1b[2K")
-            self._stream.flush()
+        """Takes the text away."""
+        if not self.empty:
+            self.stream.write("\r\x1b[2K")
+            self.stream.flush()
 
 
 @contextmanager
@@ -206,13 +200,14 @@ def waiting(
             place.clear()
 
 
-def _place(setting: object, stream: TextIO | None) -> _Place | None:
+def _place(setting: object, stream: TextIO | None) -> TerminalPlace | NotebookPlace | None:
+    """Where the setting `progress` lets a line stand: in a terminal or a notebook, if at all."""
     if setting == "off":
         return None
     if stream is None and in_notebook():
         return NotebookPlace()
     stream = sys.stderr if stream is None else stream
-    return _TerminalPlace(stream) if stream is not None and stream.isatty() else None
+    return TerminalPlace(stream) if stream is not None and stream.isatty() else None
 
 
 def progress_line(setting: object, stream: TextIO | None = None) -> ProgressLine | None:
@@ -220,13 +215,13 @@ def progress_line(setting: object, stream: TextIO | None = None) -> ProgressLine
 
     Whatever the setting, only a terminal or a notebook gets one.
     """
-    if setting == "off":
+    place = _place(setting, stream)
+    if place is None:
         return None
     delay = 0.0 if setting == "on" else 1.0
-    if stream is None and in_notebook():
-        return NotebookLine(delay=delay)
-    stream = sys.stderr if stream is None else stream
-    return ProgressLine(stream, delay=delay) if stream is not None and stream.isatty() else None
+    if isinstance(place, NotebookPlace):
+        return NotebookLine(place, delay=delay)
+    return ProgressLine(place.stream, delay=delay)
 
 
 def in_notebook() -> bool:
@@ -241,7 +236,7 @@ class NotebookPlace:
 
     def __init__(self) -> None:
         self._handle: Any = None
-        self._empty = True
+        self.empty = True
 
     def say(self, text: str, share: float | None = None) -> None:
         """Shows one line.
@@ -252,13 +247,13 @@ class NotebookPlace:
         """
         bar = f'<progress value="{share:.4f}" max="1"></progress> ' if share is not None else ""
         self._put({"text/plain": text, "text/html": f"<div>{bar}<small>{escape(text)}</small></div>"})
-        self._empty = False
+        self.empty = False
 
     def clear(self) -> None:
         """Takes the line away."""
-        if not self._empty:
+        if not self.empty:
             self._put({"text/plain": "", "text/html": ""})
-            self._empty = True
+            self.empty = True
 
     def _put(self, bundle: dict[str, str]) -> None:
         from IPython.display import display

@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kryptondb.text.plain_text import plain_line, shortened
 from kryptondb.text.units import counted, seconds_text
@@ -92,24 +92,15 @@ def print_rows(
     from kryptondb.show.values import is_tensor
 
     maps = [index for index, field in enumerate(schema) if is_tensor(field.type)]
-    printer: Printer
+    printer: HeatMapPrinter | TablePrinter
     if maps:
         printer = HeatMapPrinter(plan, maps[0], terminal, write)
     else:
         printer = TablePrinter(schema, terminal, write, max_rows=max_rows)
     for batch, seconds in batches:
         printer.add(batch, seconds)
-    printer.finish()
-
-
-class Printer(Protocol):
-    """What takes a result's batches one after the other."""
-
-    def add(self, batch: pa.RecordBatch, seconds: float | None) -> None:
-        """Shows a batch that took so long to compute; None when it was there already."""
-
-    def finish(self) -> None:
-        """Says what can only be said at the end."""
+    if isinstance(printer, TablePrinter):
+        printer.finish()
 
 
 class HeatMapPrinter:
@@ -140,9 +131,6 @@ class HeatMapPrinter:
             self.write(caption(row, heatmap, self.plan, seconds if last else None, quality) + "\n")
             if row.get("prediction"):
                 self.write(f"predicted {shown(row['prediction'])}\n")
-
-    def finish(self) -> None:
-        """Nothing is left to say."""
 
     def _picture(self, heatmap: np.ndarray) -> str:
         from rich.text import Text

@@ -6,7 +6,8 @@ float32 numbers keep their own shortest spelling: 0.1 stays 0.1 and does not bec
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.errors import ExecutionError
@@ -126,13 +127,19 @@ def require_pandas() -> None:
         raise ExecutionError("df() needs pandas", hint="Install it: pip install pandas") from None
 
 
-def table_of(names: Sequence[str], rows: Sequence[Sequence[object]]) -> pa.Table:
-    """A small table from rows; a column without any value is one of strings."""
+def table_of(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], kinds: Mapping[str, pa.DataType] = MappingProxyType({})
+) -> pa.Table:
+    """A small table from rows.
+
+    Args:
+        kinds: the types of columns by name; others have the type of their values, or strings where there are none.
+    """
     import pyarrow as pa
 
     columns = []
-    for index in range(len(names)):
-        values = (row[index] for row in rows)
-        column = pa.array([printable(value) if isinstance(value, str) else value for value in values])
+    for index, name in enumerate(names):
+        values = [printable(row[index]) if isinstance(row[index], str) else row[index] for row in rows]
+        column = pa.array(values, kinds.get(name))
         columns.append(column.cast(pa.string()) if pa.types.is_null(column.type) else column)
     return pa.Table.from_arrays(columns, names=list(names))

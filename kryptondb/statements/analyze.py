@@ -24,6 +24,7 @@ from kryptondb.options.reader import bind
 from kryptondb.options.tables import ANALYZE, OCCLUDE
 from kryptondb.result import Result
 from kryptondb.show.progress import progress_line
+from kryptondb.show.values import table_of
 from kryptondb.statements.profiles import key_of, measured_of, profile_of, sample_of
 from kryptondb.text.units import counted, seconds_text
 
@@ -189,7 +190,6 @@ def table_of_recipes(samples: Sequence[SampleRecord], confidence: float) -> pa.T
     from kryptondb.optimizer.promise import lower_bound
 
     names = ("recipe", "images", "median_ssim", "worst_ssim", f"bound_{confidence:g}", "seconds", "times_exact")
-    kinds = (pa.string(), pa.int64(), *(pa.float64(),) * 5)
     profile = profile_of(samples)
     rows: list[tuple[Any, ...]] = []
     if profile is not None:
@@ -201,8 +201,8 @@ def table_of_recipes(samples: Sequence[SampleRecord], confidence: float) -> pa.T
             rows.append((str(recipe), profile.images, *spread, seconds, exact / seconds))
         rows.sort(key=lambda row: -row[-2])
         rows.insert(0, ("exact", profile.images, 1.0, 1.0, 1.0, exact, 1.0))
-    columns = [pa.array([row[index] for row in rows], kind) for index, kind in enumerate(kinds)]
-    return pa.Table.from_arrays(columns, names=list(names))
+    kinds = {"recipe": pa.string(), "images": pa.int64()}
+    return table_of(names, rows, {name: kinds.get(name, pa.float64()) for name in names})
 
 
 def _query(statement: Analyze) -> Select:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kryptondb.catalog import Catalog, LayerRecord
 from kryptondb.errors import CatalogError, ModelError, at
 from kryptondb.result import Result
+from kryptondb.show.values import table_of
 from kryptondb.text.units import counted, seconds_text
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ class Calibration:
             device = key.removesuffix(machine_suffix())
             if device != key:
                 rows += ((device, *row) for row in (*self._general_rows(key), *self._layer_rows(key)))
-        kinds = [pa.float64() if name == "rate" else pa.string() for name in names]
-        columns = [pa.array([row[index] for row in rows], kind) for index, kind in enumerate(kinds)]
-        return pa.Table.from_arrays(columns, names=list(names))
+        return table_of(names, rows, {"rate": pa.float64()})
 
     def _general_rows(self, key: str) -> list[tuple[Any, ...]]:
         general = self._catalog.rates(key)

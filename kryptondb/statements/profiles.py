@@ -11,13 +11,14 @@ from kryptondb.catalog import ProfileKey, ProfileStore, RecipeRecord, SampleReco
 from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.errors import BindError, CatalogError, ModelError
 from kryptondb.result import Result
+from kryptondb.show.values import table_of
 from kryptondb.statements.calibration import device_key, machine_suffix
 from kryptondb.text.units import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from kryptondb.executor.profiling import Measured, Sample
+    from kryptondb.executor.profiling import Sample
     from kryptondb.grammar.statements import DropProfiles
     from kryptondb.optimizer.physical import Occlude
     from kryptondb.optimizer.promise import Profile
@@ -51,13 +52,9 @@ class Profiles(ProfileStore):
         import pyarrow as pa
 
         rows = [_row(key, profile) for key in self.known() if (profile := self.find(key)) is not None]
-        columns = [
-            *((name, pa.string()) for name in ("model", "patch", "stride", "fill", "class", "score", "device")),
-            *(("images", pa.int64()), ("recipes", pa.int64()), ("exact_seconds", pa.float64())),
-            *((f"ssim_{target:g}", pa.string()) for target in TARGETS),
-        ]
-        arrays = [pa.array([row[index] for row in rows], kind) for index, (_, kind) in enumerate(columns)]
-        return pa.Table.from_arrays(arrays, names=[name for name, _ in columns])
+        names = ("model", "patch", "stride", "fill", "class", "score", "device", "images", "recipes", "exact_seconds")
+        kinds = {"images": pa.int64(), "recipes": pa.int64(), "exact_seconds": pa.float64()}
+        return table_of((*names, *(f"ssim_{target:g}" for target in TARGETS)), rows, kinds)
 
 
 def drop_profiles(database: Database, statement: DropProfiles, _: Mapping[str, object]) -> Result:
@@ -108,19 +105,26 @@ def measured_of(sample: SampleRecord) -> dict[Recipe, RecipeRecord]:
     return {recipe: each for each in sample.recipes if (recipe := recipe_of(each)) is not None}
 
 
-def sample_of(image: str, name: str, found: Sample) -> SampleRecord:
-    """What the catalog keeps of an image that was measured just now, of this hash and called so."""
-    recipes = tuple(record_of(each) for each in found.recipes)
-    measured = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return SampleRecord(image, name, found.seconds, measured, recipes)
+def sample_of(image: str, name: str, sample: Sample) -> SampleRecord:
+    """What the catalog keeps of an image that was measured just now.
 
-
-def record_of(measured: Measured) -> RecipeRecord:
-    """What the catalog keeps of a recipe on one image."""
+    Args:
+        image: the hash of its pixels.
+        name: what it is called.
+    """
     from kryptondb.optimizer.recipe import RECONSTRUCTION
 
-    recipe = {**asdict(measured.recipe), "reconstruction": RECONSTRUCTION}
-    return RecipeRecord(recipe, measured.ssim, measured.seconds, measured.further)
+    recipes = tuple(
+        RecipeRecord(
+            {**asdict(measured.recipe), "reconstruction": RECONSTRUCTION},
+            measured.ssim,
+            measured.seconds,
+            measured.further,
+        )
+        for measured in sample.recipes
+    )
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return SampleRecord(image, name, sample.seconds, now, recipes)
 
 
 def recipe_of(record: RecipeRecord) -> Recipe | None:

@@ -6,7 +6,7 @@ import pytest
 from pygments.token import Comment, Error, Keyword, Name, String
 
 from kryptondb.prompt.editor import OccludeLexer
-from kryptondb.prompt.shell import is_complete
+from kryptondb.prompt.shell import is_ready
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,14 @@ from kryptondb.prompt.shell import is_complete
     ],
 )
 def test_enter_runs_what_is_complete(text):
-    assert is_complete(text)
+    assert is_ready(text)
 
 
 @pytest.mark.parametrize(
     "text", ["SHOW", "SELECT ';", "SELECT ';'", "SHOW MODELS; SELECT", "/* ;", 'SELECT "a;', "a -- ;"]
 )
 def test_enter_begins_a_new_line_where_something_is_open(text):
-    assert not is_complete(text)
+    assert not is_ready(text)
 
 
 def kinds(text: str) -> dict[str, object]:
