@@ -33,9 +33,9 @@ from kryptondb.version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-# Asks OpenMP, before torch loads it, to let threads that have nothing to do sleep; a policy that is set already stays.
-# By default they spin: where another process wants one of the cores, the thread that holds the others up then waits for
-# a core that the others burn, and one busy neighbor on two cores makes a query twenty times slower.
+# Asks OpenMP, before torch loads it, to let idle threads sleep, unless a policy is set already. By default they spin:
+# where another process uses a core, the threads that are done occupy the cores that the last thread waits for, and one
+# busy process on two cores makes a query twenty times slower.
 if "torch" not in _sys.modules:
     _os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -48,7 +48,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """`%unload_ext kryptondb`: takes the magics away again."""
+    """`%unload_ext kryptondb`: removes the magics."""
     from kryptondb.ipython import unload
 
     unload(shell)

@@ -1,4 +1,4 @@
-"""`python -m kryptondb`: the same door as the `kryptondb` command."""
+"""`python -m kryptondb`: the same as the `kryptondb` command."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The command line: `kryptondb [DATABASE] [-c QUERY]... [-f FILE]...`.
 
-Exit status: 0 all well; 1 an error, its message alone on standard error, or images that were left out, listed there;
-2 a command line that makes no sense; 130 after Ctrl-C; 143 and 129 when SIGTERM or SIGHUP ended it, tidily as after
-Ctrl-C; 141 when nobody reads the output any more.
+Exit status: 0 success; 1 an error, with its message on standard error, or skipped images, listed there; 2 invalid
+arguments; 130 after Ctrl-C; 143 and 129 after SIGTERM and SIGHUP, which stop the work as Ctrl-C does; 141 when the
+reader of the output has closed the pipe.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ With neither -c nor -f: a prompt on a terminal, standard input otherwise.
 
 formats:
   table  for people: tables, and heat maps in colour on a terminal (the default)
-  json   one object a row and line; heat maps are lists of rows, NaN is null
-  csv    a header and one line a row
-  arrow  one result in Arrow's IPC format: a stream, or a file with -o (a stream there too if it ends in .arrows)
+  json   one object per row and line; heat maps are lists of rows, NaN is null
+  csv    a header and one line per row
+  arrow  one result in Arrow's IPC format: a stream, or a file with -o (also a stream if PATH ends in .arrows)
 -o also takes the endings of COPY (.png, .html, .dcm, .parquet, ... or a folder) for one SELECT.
 
 examples:
@@ -73,7 +73,7 @@ class _Source(argparse.Action):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Usage errors quote what was typed, and a script may have typed it."""
+    """A parser whose usage errors quote arguments safely: they may contain control characters."""
 
     def error(self, message: str) -> NoReturn:
         super().error(message_line(message))
@@ -104,7 +104,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--formulas",
         choices=FORMULAS,
-        help="what csv does with text that a spreadsheet would run: a ' before it (the default), or nothing",
+        help="how csv writes text that a spreadsheet would run: with a ' before it (the default), or as it is",
     )
     parser.add_argument(
         "--param",
@@ -112,8 +112,8 @@ def arguments() -> argparse.ArgumentParser:
         default=[],
         type=_parameter,
         metavar="NAME=VALUE",
-        help="the value of $NAME; 0=..., 1=... are those of the first and second ?. A number, a 'quoted string', "
-        "true, false, null or a list in parentheses is read as in the language; anything else is a string",
+        help="the value of $NAME; 0=..., 1=... are the values of the first and second ?. A number, a 'quoted string', "
+        "true, false, null or a list in parentheses is read as in a statement; anything else is a string",
     )
     parser.add_argument(
         "--version", action="version", version=f"kryptondb {__version__}", help="show the version and exit"
@@ -123,7 +123,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status (usage errors raise SystemExit(2), as argparse does)."""
-    if sys.stdout is None:  # closed by whoever started us
+    if sys.stdout is None:  # closed by the parent process
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     try:
         with told_to_end():
@@ -160,7 +160,7 @@ def _main(argv: Sequence[str] | None) -> int:
         parser.error("--formulas is for --format csv")
     formulas = chosen.formulas or FORMULAS[0]
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # libraries' remarks are not ours to print
+        warnings.simplefilter("ignore")  # those of libraries are not for users
         warnings.simplefilter("always", NondeterministicModel)
         warnings.showwarning = lambda message, *_, **__: print(
             f"warning: {message_line(str(message))}", file=sys.stderr
@@ -187,7 +187,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 @dataclass(frozen=True)
 class _Way:
-    """How results are written: in which format, to which file (None for standard output), and whether COPY does it."""
+    """How results are written: the format, the file (None for standard output), and whether COPY writes it."""
 
     format: str
     path: str | None
@@ -198,7 +198,7 @@ class _Way:
 def _run_sources(
     sources: Sequence[tuple[str, str]], database: str | None, bindings: dict[str, object], way: _Way
 ) -> int:
-    """Runs everything in order. A text is parsed, with its errors, before its first statement runs."""
+    """Runs all statements in order, after all texts were parsed."""
     from kryptondb.copy.output import no_output, output_to
     from kryptondb.options.arguments import check_all_used
     from kryptondb.session import Session, parse
@@ -223,7 +223,7 @@ def _run_sources(
                     for statement in statements:
                         failures += _run_statement(session, statement, text, bindings, output, way)
                 if way.path is not None and not way.copied:
-                    session.database.refuse_target(way.path)  # of models that were made meanwhile
+                    session.database.refuse_target(way.path)  # again, for models that were created meanwhile
         finally:
             if failures:
                 from kryptondb.show.terminal import failures_text
@@ -263,11 +263,10 @@ def _answering(scripts: _Scripts) -> list[Statement]:
 
 
 def _copy_instead(scripts: _Scripts, path: str) -> None:
-    """Makes the SELECT whose result goes to a file of COPY's a COPY.
+    """Turns the last SELECT into a COPY, for an output format that only COPY writes.
 
     Raises:
-        ExecutionError: there is none, something else answers rows too, or something follows it, which might fail when
-            the file is there already.
+        ExecutionError: it is not the last statement, or other statements answer rows too.
     """
     from kryptondb.grammar.statements import Copy, Select
 
@@ -281,7 +280,7 @@ def _copy_instead(scripts: _Scripts, path: str) -> None:
 
 
 def _one_result_only(scripts: _Scripts) -> None:
-    """An Arrow file or stream has one schema; a reader would never see a second result behind it."""
+    """Raises ExecutionError for several results: an Arrow file or stream has one schema."""
     answering = _answering(scripts)
     if len(answering) > 1:
         raise ExecutionError(
@@ -303,7 +302,7 @@ def _read(kind: str, value: str) -> str:
 
 
 def _parameter(text: str) -> tuple[str, object]:
-    """`name=value` as the pair; argparse reports a ValueError's sibling as a usage error."""
+    """`name=value` as a pair. Raises ArgumentTypeError, which argparse reports as a usage error."""
     from kryptondb.grammar import parse_literal
     from kryptondb.options.arguments import value_of
 
@@ -318,7 +317,7 @@ def _parameter(text: str) -> tuple[str, object]:
 
 
 def _way(parser: argparse.ArgumentParser, path: str | None, given: str | None) -> tuple[str, bool]:
-    """The format of what is written, and whether it is one of COPY's: '' where an ending says none.
+    """The format to write, and whether only COPY writes it; '' where the ending does not tell the format.
 
     A --format that contradicts the ending is an error.
     """
@@ -347,7 +346,7 @@ def _unclear(path: str) -> ExecutionError:
 
 
 def _refuse_a_query_as_database(parser: argparse.ArgumentParser, database: str | None) -> None:
-    """`kryptondb "SELECT ..."` would otherwise quietly make a file of that name."""
+    """Refuses `kryptondb "SELECT ..."`, which would otherwise create a file of that name."""
     if database is None or Path(database).exists():
         return
     if re.match(
@@ -357,7 +356,7 @@ def _refuse_a_query_as_database(parser: argparse.ArgumentParser, database: str |
 
 
 def _abandon_output() -> None:
-    """Nobody reads standard output any more: what is left in its buffer goes nowhere, quietly."""
+    """Discards what is left in the buffer of standard output, which has no reader any more."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Every error a user can meet: one class a stage, one message that names the thing and the remedy."""
+"""Every error that a user can meet: one class per stage, and a message that names the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -33,14 +33,13 @@ class Position:
 class Error(Exception):
     """Base of all KryptonDB errors.
 
-    Message and hint are made fit to be shown: one line each, without control characters, and what they quote is cut to
-    a line.
+    Message and hint are one line each, without control characters, and long quotations in them are cut.
 
     Args:
-        message: one sentence that names the thing that is wrong.
-        position: where in the text, when the error has a place there.
+        message: one sentence that names what is wrong.
+        position: where in the text, when the error has a position there.
         hint: the remedy, a sentence of its own (expected words, nearest names, what to run).
-        text: the whole source text; a caller that knows it may add it later with `locate`.
+        text: the whole source text; `locate` adds it later where it is not known yet.
     """
 
     def __init__(
@@ -54,12 +53,12 @@ class Error(Exception):
 
     @property
     def line(self) -> int | None:
-        """The line, from 1, or None for an error without a place in the text."""
+        """The line, from 1, or None for an error without a position in the text."""
         return self.position.line if self.position else None
 
     @property
     def column(self) -> int | None:
-        """The column, from 1, or None for an error without a place in the text."""
+        """The column, from 1, or None for an error without a position in the text."""
         return self.position.column if self.position else None
 
     def locate(self, text: str) -> Error:
@@ -85,7 +84,7 @@ class Error(Exception):
         line = covered(lines[position.line - 1].rstrip("\r").replace("\t", " "))
         before = position.column - 1
         width = max(1, min(position.end - position.start, len(line) - before))
-        first = 0 if len(line) <= _LINE else max(0, before - _LINE // 2)  # a long line is shown around the caret
+        first = 0 if len(line) <= _LINE else max(0, before - _LINE // 2)  # of a long line, the part around the caret
         last = min(len(line), first + _LINE)
         shown = ("..." if first else "") + line[first:last] + ("..." if last < len(line) else "")
         indent = " " * (before - first + (3 if first else 0))
@@ -93,14 +92,14 @@ class Error(Exception):
 
 
 class ParseError(Error):
-    """The text is not a statement: says what was expected at the caret."""
+    """The text is not a statement; the message says what was expected at the caret."""
 
 
 class BindError(Error):
-    """A name, option, label or value in a statement means nothing here: names the nearest that does.
+    """A name, option, label or value in a statement is unknown or not allowed; the hint names the nearest that is.
 
     Args:
-        option: which option of the statement it is about, where a room says so that does not know the text.
+        option: the option that the error is about, from code that does not know the text of the statement.
     """
 
     def __init__(
@@ -121,11 +120,11 @@ class ModelError(Error):
 
 
 class ImageError(Error):
-    """A picture cannot be read: names the file and why."""
+    """A picture cannot be read; the message names the file and the reason."""
 
 
 class PlanError(Error):
-    """A promise or hint cannot be kept, or asks for what this version does not do yet."""
+    """A promise or hint cannot be kept, or is not supported by this version."""
 
 
 class ExecutionError(Error):
@@ -133,19 +132,19 @@ class ExecutionError(Error):
 
 
 class ReaderLeftError(ExecutionError, BrokenPipeError):
-    """What is written goes to a pipe that is not read any more, as that of `head`: the end of a command, quietly."""
+    """The pipe that output goes to was closed by its reader, such as `head`: the command ends quietly."""
 
 
 class ArgumentError(Error, ValueError, AssertionError):
-    """A call of a drop-in class makes no sense. Also what the class that it stands in for raises there."""
+    """Invalid arguments of a drop-in class. Also an instance of what the replaced class raises there."""
 
 
 class UnsupportedError(ArgumentError, NotImplementedError, TypeError):
-    """A drop-in class knows no such value. Also what the class that it stands in for raises there."""
+    """A value that a drop-in class does not support. Also an instance of what the replaced class raises there."""
 
 
 class ShapeError(ArgumentError, IndexError, RuntimeError):
-    """A call of a drop-in class names a place, or gives a shape, that does not fit a tensor. Also what torch raises."""
+    """An index or shape that does not fit a tensor, given to a drop-in class. Also an instance of what torch raises."""
 
 
 class CatalogError(Error):
@@ -153,10 +152,10 @@ class CatalogError(Error):
 
 
 class NondeterministicModel(UserWarning):
-    """A model answers one picture in two ways: what is said of it is approximate."""
+    """A model gives different outputs for the same picture, so that answers are approximate."""
 
     def __init__(self, model: str, why: str) -> None:
-        super().__init__(model, why)  # which make the same warning again, as pickle and test runners do
+        super().__init__(model, why)  # pickle and test runners make the warning again from these
 
     def __str__(self) -> str:
         model, why = self.args
@@ -183,7 +182,7 @@ class SkippedImages(UserWarning):
 
 @contextmanager
 def at(position: Position | None) -> Iterator[None]:
-    """Gives an error that has no place in the text yet the place of what is being looked up."""
+    """Gives an error that has no position in the text yet the position of what is being looked up."""
     try:
         yield
     except Error as error:
@@ -200,11 +199,11 @@ def warn(warning: Warning) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of what an error says, with its class where that says more."""
+    """The first line of an error's message, with its class where the message alone does not explain it."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     kind = type(error).__name__
-    said = first if isinstance(error, (RuntimeError, ValueError, NotImplementedError)) and first else f"{kind}: {first}"
-    return said.removesuffix(": ")[:300]
+    text = first if isinstance(error, (RuntimeError, ValueError, NotImplementedError)) and first else f"{kind}: {first}"
+    return text.removesuffix(": ")[:300]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

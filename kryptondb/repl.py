@@ -33,7 +33,7 @@ def run_prompt(
 
 
 def converse(shell: Shell, prompt: PromptSession[str]) -> int:
-    """Asks and answers until told to leave. Ctrl-C at the prompt clears the line."""
+    """Reads and runs entries until `.quit` or Ctrl-D. Ctrl-C at the prompt clears the line."""
     from kryptondb.show.terminal import Terminal
 
     while not shell.leaving:

@@ -28,15 +28,11 @@ if TYPE_CHECKING:
     from kryptondb.show.notebook import Pictures
     from kryptondb.show.terminal import Terminal
 
-    _ListOfFailures = list[ImageFailure]
-else:
-    _ListOfFailures = list
-
 
 class Result:
     """The answer to one statement.
 
-    `Session.sql` makes it. A result is read by one thread at a time.
+    `Session.sql` makes it. Read a result in one thread at a time.
     """
 
     def __init__(
@@ -174,12 +170,12 @@ class Result:
         return list(zip(table["image"].to_pylist(), table["class"].to_pylist(), strict=True))
 
     def heatmaps(self, skipped: str = "drop") -> np.ndarray:
-        """The heat maps as one numpy array, n x rows x cols, float32, NaN where a predicate excluded the cell.
+        """The heat maps as one numpy array, n x rows x cols, float32, NaN in cells that a predicate excluded.
 
         Args:
-            skipped: what stands for an image that could not be read: with 'drop' nothing, with 'nan' as many maps of
-                NaN as classes were asked for (one with ALL), where its turn was; behind all others where the rows are
-                in another order than the images.
+            skipped: what stands for an image that could not be read. 'drop': nothing. 'nan': one map of NaN for each
+                class that was asked for (one map with ALL), in the image's place, or at the end where the rows are not
+                in the order of the images.
 
         Raises:
             BindError: the statement selected no HEATMAP.
@@ -203,12 +199,12 @@ class Result:
         return maps if skipped == "drop" or not self.errors else self._with_skipped(maps)
 
     def _with_skipped(self, maps: np.ndarray) -> np.ndarray:
-        """The maps with those of skipped images, which are NaN, in their places."""
+        """The maps, with maps of NaN in the places of skipped images."""
         import numpy as np
 
         from kryptondb.optimizer.physical import Sort
 
-        assert self.plan is not None and self.plan.occlude is not None  # only pictures are skipped
+        assert self.plan is not None and self.plan.occlude is not None  # only queries skip images
         choice = self.plan.occlude.classes
         count = 1 if choice.kind == "all" else choice.count(self.plan.occlude.class_count)
         images = self.arrow()["image"].to_pylist() if "image" in self.schema.names else []
@@ -242,7 +238,7 @@ class Result:
         import pyarrow as pa
 
         batches = self.batches()
-        first = list(islice(batches, 1))  # here, where an error keeps its class; Arrow would make it its own
+        first = list(islice(batches, 1))  # here, where an error keeps its class; Arrow would replace it
         reader = pa.RecordBatchReader.from_batches(self.schema, chain(first, batches))
         return reader.__arrow_c_stream__(requested_schema)
 
@@ -251,7 +247,7 @@ class Result:
         return self.schema.__arrow_c_schema__()
 
     def __repr__(self) -> str:
-        """What this is, without running anything."""
+        """The message, or the statement and how many rows were read; runs nothing."""
         if self.message is not None:
             return self.message
         what = plain_line(shortened(self.plan.statement, MESSAGE)) if self.plan is not None else "rows"
@@ -259,7 +255,7 @@ class Result:
         return f"<kryptondb.Result: {what} ({state}; .show() prints it)>"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """IPython's plain text: the rows where they were read already, else what this is; never runs anything."""
+        """IPython's plain text: the rows where they were read already, else the representation; never runs anything."""
         if self._table is None or self.message is not None:
             printer.text(repr(self))
             return
@@ -311,11 +307,11 @@ class Result:
             self.arrow()
 
 
-class Failures(_ListOfFailures):
-    """Which images were left out and why, in the order in which that was found out."""
+class Failures(list["ImageFailure"]):
+    """The images that were skipped and why, in the order in which they were found; a list that is also a table."""
 
     def arrow(self) -> pa.Table:
-        """One row an image: its name, and why it was left out. Columns image and message, strings."""
+        """One row per image: its name, and why it was skipped. Columns image and message, strings."""
         import pyarrow as pa
 
         columns = [[failure.image for failure in self], [failure.message for failure in self]]

@@ -1,4 +1,4 @@
-"""Session: one open database. `sql` parses, plans and runs a statement, and hands back a Result."""
+"""Session: one open database. `sql` parses, plans and runs statements, and returns a Result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def connect(path: str | Path | None = None) -> Session:
-    """Opens a database: a file that remembers models and settings, or one in memory when no path is given.
+    """Opens a database: a file that remembers models and settings, or a database in memory when no path is given.
 
     Raises:
         CatalogError: the file is not a KryptonDB database, or cannot be opened.
@@ -49,8 +49,8 @@ def parse(text: str) -> tuple[Statement, ...]:
 class Session:
     """One open database; `kryptondb.connect()` makes it. Usable as a context manager.
 
-    Threads: use a session, and the results it gave, in one thread at a time; every thread can have its own session on
-    the same file, and so can other processes.
+    Threads: use a session and its results in one thread at a time; every thread, and every process, can have its own
+    session on the same file.
 
     Attributes:
         database: what is open: the catalog, its models, settings and profiles. For the package itself.
@@ -96,7 +96,7 @@ class Session:
                 values are numbers, strings, lists, and for images also PIL images and arrays of numpy, torch or Arrow.
 
         Raises:
-            Error: of the class of the stage that failed, with the place in the text where there is one.
+            Error: of the class of the stage that failed, with the position in the text where there is one.
         """
         statements = parse(text)
         check_all_used(statements, bindings_of(parameters))
@@ -106,24 +106,23 @@ class Session:
         return result
 
     def execute_script(self, text: str, parameters: Parameters = None) -> list[Result]:
-        """Runs the statements of a text in order; one result each, those of SELECTs with all their rows read."""
+        """Runs the statements of a text in order and reads all their rows; returns one result per statement."""
         statements = parse(text)
         check_all_used(statements, bindings_of(parameters))
         results = []
         for statement in statements:
-            result = self.run(statement, text, parameters)
+            results.append(self.run(statement, text, parameters))
             try:
-                result.arrow()
+                results[-1].arrow()
             except Error as error:
                 error.locate(text)
                 raise
-            results.append(result)
         return results
 
     def run(self, statement: Statement, text: str, parameters: Parameters = None) -> Result:
-        """Runs one statement that `parse(text)` gave. The text is for messages, which show the line they are about.
+        """Runs one statement that `parse(text)` returned; error messages quote the text.
 
-        Parameters that the statement does not use are left to others.
+        Parameters that the statement does not use are ignored.
         """
         from kryptondb.statements import run_statement
 
@@ -139,17 +138,17 @@ class Session:
 
     @documented(MODEL, leave_out=("weights",))
     def register(self, name: str, module: torch.nn.Module, **options: Any) -> None:
-        """Makes a torch module a model of this session, under a name. A frozen copy is kept; the module is left alone.
+        """Registers a torch module as a model of this session. A frozen copy is kept; the module itself is not changed.
 
         Args:
-            name: what statements call it.
-            module: maps [N, C, H, W], float32, to one tensor [N, classes], or to several of which `output` is it.
-                The copy of one in another precision is in float32; DESCRIBE says so.
-            options: those of CREATE MODEL; None counts as not given, `size` is 224 then.
+            name: the model's name in statements.
+            module: maps [N, C, H, W], float32, to one tensor [N, classes], or to several tensors of which `output`
+                chooses one. The copy of a module in another precision is in float32; DESCRIBE says so.
+            options: those of CREATE MODEL; None counts as not given; `size` is 224 by default.
 
         Raises:
-            BindError: an unknown option, a value that it does not take, or a name that the database holds already.
-            ModelError: the module cannot be copied, or answers something else.
+            BindError: an unknown option, a value that it does not take, or the name of a model that exists.
+            ModelError: the module cannot be copied, or returns something else.
         """
         self.database.models.register(name, module, **options)
 

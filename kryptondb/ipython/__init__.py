@@ -1,4 +1,4 @@
-"""The language in IPython and in notebooks: `%load_ext kryptondb` gives `%occlude` lines and `%%occlude` cells.
+"""The language in IPython and notebooks: `%load_ext kryptondb` adds `%occlude` lines and `%%occlude` cells.
 
     %load_ext kryptondb
 
@@ -29,7 +29,7 @@ def load(shell: InteractiveShell) -> None:
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Takes both away again."""
+    """Removes the magics and their completion."""
     from kryptondb.ipython.magics import remove_completion
 
     for kind in ("line", "cell"):

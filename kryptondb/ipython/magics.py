@@ -31,8 +31,8 @@ SESSION = "db"
 class OccludeMagics(Magics):  # type: ignore[misc]
     """The two magics.
 
-    They use the session that the notebook holds as `db`. Where it holds none, the first statement opens one in memory,
-    and leaves it there under that name where the name is free.
+    They use the session in the notebook's variable `db`. Where there is none, the first statement opens a session in
+    memory, and puts it in that variable where it is free.
     """
 
     shell: InteractiveShell
@@ -68,9 +68,9 @@ class OccludeMagics(Magics):  # type: ignore[misc]
         try:
             result = self._run(line if cell is None else cell)
         except Error as error:
-            raise _told_shortly(error, f"{type(error).__name__}: {error}") from None
+            raise _without_traceback(error, f"{type(error).__name__}: {error}") from None
         except KeyboardInterrupt as stopped:
-            raise _told_shortly(stopped, "KeyboardInterrupt: the statement was stopped") from None
+            raise _without_traceback(stopped, "KeyboardInterrupt: the statement was stopped") from None
         if cell is not None and name:
             self.shell.user_ns[name] = result
         return result
@@ -86,7 +86,7 @@ class OccludeMagics(Magics):  # type: ignore[misc]
             _refuse_modules(statement, variables, text)
             result = session.run(statement, text, variables)
             try:
-                result.arrow()  # here, where an error has its place in the text and a stop closes the run
+                result.arrow()  # here, where an error has a position in the text, and Ctrl-C closes the run
             except Error as error:
                 error.locate(text)
                 raise
@@ -95,7 +95,7 @@ class OccludeMagics(Magics):  # type: ignore[misc]
 
 
 def _refuse_modules(statement: Statement, variables: Mapping[str, Any], text: str) -> None:
-    """A torch module in the place of a model's name is what people try first: they are told how it becomes one."""
+    """Explains how a torch module becomes a model, where one is given in place of a model's name."""
     torch = sys.modules.get("torch")
     for parameter in parameters_in(statement):
         name = key_of(parameter)
@@ -108,15 +108,15 @@ def _refuse_modules(statement: Statement, variables: Mapping[str, Any], text: st
             )
         if torch is not None and isinstance(variables.get(name), torch.nn.Module):
             raise BindError(
-                f"${name} is a torch module, and no model of this session yet",
+                f"${name} is a torch module, not yet a model of this session",
                 position=parameter.position,
                 text=text,
-                hint=f'{SESSION}.register("{name}", {name}, size=224) makes it one; then write {name} without $.',
+                hint=f'Register it with {SESSION}.register("{name}", {name}, size=224), then write {name} without $.',
             )
 
 
-def _told_shortly(error: BaseException, text: str) -> BaseException:
-    """The error, which IPython will show as this text in place of a traceback through KryptonDB."""
+def _without_traceback(error: BaseException, text: str) -> BaseException:
+    """The error, shown by IPython as this text instead of a traceback."""
     error._render_traceback_ = lambda: text.splitlines()  # type: ignore[attr-defined]
     return error
 
@@ -128,11 +128,10 @@ _MATCHER = "kryptondb_matcher"
 
 
 def add_completion(shell: InteractiveShell, session: Callable[[], Session]) -> None:
-    """Makes the shell's Tab know the language.
+    """Adds completion of the language to a shell.
 
     Args:
-        shell: whose Tab.
-        session: gives the session whose models and settings are offered.
+        session: returns the session whose models and settings are offered.
     """
     remove_completion(shell)
 
@@ -149,13 +148,13 @@ def add_completion(shell: InteractiveShell, session: Callable[[], Session]) -> N
 
 
 def remove_completion(shell: InteractiveShell) -> None:
-    """Takes it away again; nothing happens where it is not."""
+    """Removes the completion, if it was added."""
     matchers = shell.Completer.custom_matchers
     matchers[:] = [matcher for matcher in matchers if getattr(matcher, "__name__", "") != _MATCHER]
 
 
 def statement_before_cursor(text: str, line: int, column: int) -> str | None:
-    """What stands of the statements before the cursor; None where the cursor is not in any.
+    """The text of the statements before the cursor; None where the cursor is not in a magic.
 
     Args:
         text: the whole cell.
@@ -170,7 +169,7 @@ def statement_before_cursor(text: str, line: int, column: int) -> str | None:
 
 
 def _completions(text: str, session: Session, variables: Mapping[str, Any]) -> tuple[str, Iterator[str]]:
-    """What the completions replace, and what they are."""
+    """The text that completions replace, and the completions."""
     variable = _VARIABLE.search(text)
     if variable is not None:
         names = (name for name in variables if name.startswith(variable[1]) and _is_users(name, variables[name]))
@@ -182,7 +181,7 @@ def _completions(text: str, session: Session, variables: Mapping[str, Any]) -> t
 
 
 def _is_users(name: str, value: object) -> bool:
-    """Whether a variable may be a parameter: what IPython keeps for itself, modules, classes and functions are not."""
+    """Whether a variable may be a parameter: not IPython's own, nor modules, classes and functions."""
     if name.startswith("_") or name in ("In", "Out", "exit", "quit", "get_ipython", "open"):
         return False
     return not callable(value) and type(value).__name__ not in ("module", "Session", "Result")

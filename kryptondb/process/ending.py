@@ -1,4 +1,4 @@
-"""Told to end, by `kill`, a batch system or a terminal that went away: as after Ctrl-C, nothing is left half done."""
+"""Termination by `kill`, a batch system or a closed terminal: handled like Ctrl-C, so that nothing is half done."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: Seconds in which a signal is not sent anew: a shell and the system may both tell of a terminal that went away.
+#: Seconds in which a repeated signal is ignored: both shell and system may report that a terminal was closed.
 _AGAIN = 1.0
 
 
 class Ended(KeyboardInterrupt):
-    """The process was told to end.
+    """The process received a signal to terminate.
 
     Attributes:
-        status: the exit status that says so, 128 and the signal's number.
+        status: the exit status for that, 128 plus the signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -29,8 +29,8 @@ class Ended(KeyboardInterrupt):
 def told_to_end() -> Iterator[None]:
     """Raises `Ended` inside, in the main thread, when SIGTERM or SIGHUP comes.
 
-    A signal that is ignored, as SIGHUP under `nohup`, stays ignored, and a handler that somebody else set stays too.
-    Outside the main thread, where Python takes no handlers, nothing is changed.
+    A signal that is ignored, as SIGHUP under `nohup`, stays ignored, and so does a handler that was set elsewhere.
+    Outside the main thread, where Python allows no handlers, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -40,7 +40,7 @@ def told_to_end() -> Iterator[None]:
     def end(number: int, _: FrameType | None) -> None:
         nonlocal last
         before, last = last, time.monotonic()
-        if last - before > _AGAIN:  # else it would break into the tidying up
+        if last - before > _AGAIN:  # else it would interrupt the cleanup
             raise Ended(number)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]

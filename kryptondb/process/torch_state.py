@@ -1,10 +1,10 @@
-"""Torch's settings while KryptonDB works: its own, whatever the caller has set, and the caller's again afterwards.
+"""Torch's settings: while KryptonDB works they are its own, and afterwards those of the caller again.
 
 Autocast, grad and inference mode, torch's function and dispatch modes (`with torch.device('meta')`) and flushing of
 denormal numbers belong to a thread. The default dtype, deterministic algorithms and the precision of float32 products
-belong to the process: the first thread that needs others sets them, the last one restores them.
+belong to the process: the first thread that needs other values sets them, the last one restores them.
 
-This module imports torch only where the caller has: without torch there is nothing to keep out.
+This module does not import torch: where torch is not imported there are no settings to replace.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _inside = threading.local()
 
 @contextmanager
 def own_torch_state(device: str = "cpu") -> Iterator[None]:
-    """Runs what is inside in torch's own defaults, without gradients; in a generator, around each step.
+    """Runs the body with torch's own defaults, without gradients; in a generator, use it around each step.
 
-    What runs inside computes in float32 unless it says otherwise, on the device that it names, exactly.
+    The body computes in float32 unless it names another type, on the device that it names, in full precision.
 
     Args:
-        device: the type of torch device that it names. On 'cuda' products are made in float32 then, not in TF32.
+        device: the type of the torch device that it names. On 'cuda' products are computed in float32, not TF32.
     """
     if "torch" not in sys.modules:
         yield
@@ -48,21 +48,19 @@ def own_torch_state(device: str = "cpu") -> Iterator[None]:
 
 
 def leaves_numbers_alone() -> bool:
-    """Whether the caller's settings change no number of what it runs: no autocast, and no mode of torch's is on."""
+    """Whether the caller's settings change no result: neither autocast nor a mode of torch is on."""
     import torch
 
-    return not (_function_modes() or _dispatch_modes()) and not any(
-        torch.is_autocast_enabled(device) for device in _AUTOCAST_DEVICES
-    )
+    return not any(_modes()) and not any(torch.is_autocast_enabled(device) for device in _AUTOCAST_DEVICES)
 
 
 def is_as_own() -> bool:
-    """Whether the process's settings are those that KryptonDB works with, so that nothing of them has to change."""
+    """Whether the process's settings are KryptonDB's own already, so that none has to change."""
     return "torch" not in sys.modules or all(setting.is_own() for setting in _settings())
 
 
 def _own_thread(stack: ExitStack) -> None:
-    """Takes away what belongs to this thread; the stack gives it back."""
+    """Replaces the settings of this thread; the stack restores them."""
     import torch
 
     for device in _AUTOCAST_DEVICES:
@@ -73,7 +71,7 @@ def _own_thread(stack: ExitStack) -> None:
     _without_dispatch_modes(stack)
     import numpy as np
 
-    if np.float32(1e-40) * np.float32(1) == 0:  # torch does not say whether it is on
+    if np.float32(1e-40) * np.float32(1) == 0:  # torch has no function for this
         stack.callback(torch.set_flush_denormal, True)
         torch.set_flush_denormal(False)
     stack.enter_context(torch.inference_mode(False))
@@ -85,34 +83,30 @@ def _without_function_modes(stack: ExitStack) -> None:
 
     default = getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None)
     device = getattr(default, "device_context", None)
-    if default is not None and device is not None:  # what torch.get_default_device looks at besides
+    if default is not None and device is not None:  # which torch.get_default_device reads too
         stack.callback(setattr, default, "device_context", device)
         default.device_context = None
     native: Any = torch._C
-    for _ in range(_function_modes()):
+    for _ in range(_modes()[0]):
         stack.callback(native._push_on_torch_function_stack, native._pop_torch_function_stack())
 
 
 def _without_dispatch_modes(stack: ExitStack) -> None:
     from torch.utils import _python_dispatch as dispatch
 
-    for _ in range(_dispatch_modes()):
+    for _ in range(_modes()[1]):
         stack.callback(dispatch._push_mode, dispatch._pop_mode())
 
 
-def _function_modes() -> int:
+def _modes() -> tuple[int, int]:
+    """How many function and dispatch modes this thread has.
+
+    Dispatch modes "before dispatch" are not counted: they belong to the thread that exports a model.
+    """
     import torch
 
     native: Any = torch._C
-    return int(native._len_torch_function_stack())
-
-
-def _dispatch_modes() -> int:
-    """How many this thread has; those "before dispatch" belong to whatever thread exports a model just now."""
-    import torch
-
-    native: Any = torch._C
-    return int(native._len_torch_dispatch_stack())
+    return int(native._len_torch_function_stack()), int(native._len_torch_dispatch_stack())
 
 
 @dataclass(frozen=True)
@@ -120,8 +114,8 @@ class _Setting:
     """One of the process's settings.
 
     Attributes:
-        name: it is known by.
-        own: the values that KryptonDB works with; the first is the one that is set.
+        name: identifies it.
+        own: the values that KryptonDB works with; the first of them is set.
     """
 
     name: str
@@ -147,7 +141,7 @@ def _settings() -> Iterator[_Setting]:
         lambda value: torch.use_deterministic_algorithms(value[0], warn_only=value[1]),
         ((False, False), (False, True)),
     )
-    # Torch has two ways to say this, and those who ask in one raise where the other was used: each is set in its own.
+    # Torch has two interfaces to this, and each raises where the other was used: each setting is restored by its own.
     yield _Setting(
         "products",
         lambda: _unless_mixed(torch.get_float32_matmul_precision, "highest"),
@@ -183,7 +177,7 @@ def _cuda_settings() -> Iterator[_Setting]:
 
 
 class _Process:
-    """Settings of the process, held while some thread is inside."""
+    """Settings of the process, replaced while any thread is inside."""
 
     def __init__(self, settings: Callable[[], Iterator[_Setting]]) -> None:
         self._settings = settings
@@ -206,7 +200,7 @@ class _Process:
         with self._lock:
             self._threads -= 1
             if self._threads == 0:
-                # What is another by now, somebody has set meanwhile. One setting may set others of them too.
+                # A setting with another value was set meanwhile, and stays. Setting one may change others.
                 for setting, before in [pair for pair in self._before.values() if pair[0].is_own()]:
                     if setting.get() != before:
                         setting.set(before)
@@ -219,16 +213,16 @@ _CUDA = _Process(_cuda_settings)
 
 @dataclass(eq=False)
 class _Muted(logging.Filter):
-    """Keeps what torch logs and warns about in the threads that build models away from the user.
+    """Hides from the user what torch logs, prints and warns about in the threads that build models.
 
-    As a warnings filter's pattern it matches every text of these threads.
+    As the pattern of a warnings filter it matches every text of these threads.
     """
 
     threads: set[int] = field(default_factory=set)
     caught: list[BaseException] = field(default_factory=list)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record may pass; the error of one that may not is kept."""
+        """Whether a log record passes; the error of a hidden record is kept."""
         if threading.get_ident() not in self.threads:
             return True
         if record.exc_info and record.exc_info[1] is not None:
@@ -236,7 +230,7 @@ class _Muted(logging.Filter):
         return False
 
     def match(self, _: str) -> bool:
-        """Whether a warning is one of these threads."""
+        """Whether a warning comes from one of these threads."""
         return threading.get_ident() in self.threads
 
     def print(self, *values: object, **options: Any) -> None:
@@ -250,10 +244,10 @@ _BUILDING = threading.RLock()
 
 @contextmanager
 def building() -> Iterator[list[BaseException]]:
-    """One thread at a time builds, loads or traces a model: torch patches itself while it does.
+    """Lets one thread at a time build, load or trace a model: torch patches itself meanwhile.
 
-    What torch logs and warns of meanwhile stays inside. Log, warnings and stderr of all other threads are left alone,
-    and nothing of the process is changed afterwards.
+    What torch logs and warns about in that thread is hidden. Logs, warnings and stderr of other threads are not
+    affected, and nothing in the process stays changed.
 
     Yields:
         The errors that torch logged instead of raising them.
@@ -273,9 +267,9 @@ def building() -> Iterator[list[BaseException]]:
 
 @contextmanager
 def _patched_here_alone() -> Iterator[None]:
-    """What torch.fx puts in place of a class's methods while it traces is called by this thread alone.
+    """Makes the methods that torch.fx patches while it traces apply to this thread only.
 
-    Other threads may run modules meanwhile: their calls would become part of the graph.
+    Otherwise calls of modules in other threads would become part of the graph.
     """
     from torch.fx._symbolic_trace import _Patcher
 
@@ -298,7 +292,7 @@ def _patched_here_alone() -> Iterator[None]:
 
 @contextmanager
 def _muted(muted: _Muted) -> Iterator[None]:
-    """Puts it before torch's loggers, the warnings filters, and what export prints."""
+    """Installs the filter in torch's loggers, the warnings filters, and the printing of torch.export."""
     import torch.export._trace as tracing
 
     loggers = [
@@ -312,7 +306,7 @@ def _muted(muted: _Muted) -> Iterator[None]:
         logger.addFilter(muted)
     filters.insert(0, ignored)
     before = vars(tracing).get("print")
-    tracing.print = muted.print  # type: ignore[attr-defined]  # a graph that it gave up on goes to stderr
+    tracing.print = muted.print  # type: ignore[attr-defined]  # it prints graphs that it gives up on
     try:
         yield
     finally:
@@ -320,9 +314,9 @@ def _muted(muted: _Muted) -> Iterator[None]:
             del tracing.print  # type: ignore[attr-defined]
         else:
             tracing.print = before  # type: ignore[attr-defined]
-        now: Any = warnings.filters  # others may have put a copy in its place meanwhile
-        for each in (filters, now):
-            if ignored in each:
-                each.remove(ignored)
+        now: Any = warnings.filters  # other code may have replaced the list by a copy
+        for present in (filters, now):
+            if ignored in present:
+                present.remove(ignored)
         for logger in loggers:
             logger.removeFilter(muted)

@@ -1,4 +1,4 @@
-"""The prompt: what a line does (shell), when it is complete (lines), its colours (lexer), its completions and history.
+"""The prompt: what an entry does (shell), how it is typed (editor), and what Tab offers (completer).
 
-Only `kryptondb.repl` ties these to a terminal, so each of them is tested without one.
+Only `kryptondb.repl` connects these to a terminal, so that each can be tested without one.
 """

@@ -1,4 +1,4 @@
-"""What Tab offers: the keywords that may come next, and the names this database knows where a name is being typed."""
+"""What Tab offers: the keywords that may come next, and known names where a name is expected."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _TABLES = (
     tables.EXPLAIN,
 )
 
-#: No list longer than this is offered; a few more letters make it short.
+#: At most this many completions are offered; typing more letters shortens the list.
 _MOST = 500
 
 
 class StatementCompleter(Completer):
-    """Completes the statement before the cursor. Whatever goes wrong on the way, there is just nothing to offer."""
+    """Completes the statement before the cursor. Where names cannot be read, none are offered."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-        """Completions of the word, or of the string, that the cursor stands in."""
+        """Completions of the word or string at the cursor."""
         text = document.text_before_cursor
         if is_dot_command(text):
             yield from _dot_completions(text.lstrip())
@@ -68,7 +68,7 @@ class StatementCompleter(Completer):
                 yield Completion(word, start_position=-typed)
 
     def _names(self, place: Context) -> Iterable[tuple[str, str]]:
-        """The names of the kind that is being typed, with what they are."""
+        """The names that may stand at the cursor, each with a description."""
         kinds: dict[ContextKind, Callable[[Context], Iterable[tuple[str, str]]]] = {
             ContextKind.MODEL: lambda _: ((name, "model") for name in self.session.database.models.names()),
             ContextKind.OPTION: _options,
@@ -89,7 +89,7 @@ class StatementCompleter(Completer):
 
 
 def _written(word: str, place: Context) -> str:
-    """A name as it is written where it stands: quoted when it must be, doubled quotes inside, the string closed."""
+    """A name as it is written at the cursor: quoted where needed, with quotes inside doubled, and the string closed."""
     if place.kind in (ContextKind.MODEL, ContextKind.COLUMN):
         if place.quote == '"':
             return word.replace('"', '""') + '"'
@@ -105,7 +105,7 @@ def _written(word: str, place: Context) -> str:
 
 
 def _rows(place: Context) -> Iterable[Option]:
-    """The options that may stand where the cursor is, each name once for all formats of COPY."""
+    """The options that may stand at the cursor."""
     if place.scope == "copy":
         rows = chain.from_iterable(table.rows for table in tables.COPY.values())
         return [row for row in rows if place.option in (None, row.name)]
@@ -118,7 +118,7 @@ def _options(place: Context) -> Iterable[tuple[str, str]]:
 
 
 def _values(place: Context) -> Iterator[tuple[str, str]]:
-    """The words of an option, and files where it takes the path of one."""
+    """The words that an option takes, and files where it takes a path."""
     for row in _rows(place):
         for literal in _operators() if row is tables.USING["operator"] else row.kind.literals():
             quoted = literal.startswith("'")
@@ -145,16 +145,13 @@ def _columns(_: Context) -> Iterable[tuple[str, str]]:
 def _architectures(place: Context) -> Iterable[tuple[str, str]]:
     if not place.quote:
         return ()
-    if place.scope == "torchvision":
-        from kryptondb.catalog import torchvision_models
+    if place.scope in ("torchvision", "timm"):
+        from kryptondb.catalog import timm_models, torchvision_models
 
-        return ((name, "architecture") for name in torchvision_models.architectures())
-    if place.scope == "timm":
-        from kryptondb.catalog import timm_models
-
+        library = timm_models if place.scope == "timm" else torchvision_models
         try:
-            return ((name, "architecture") for name in timm_models.architectures())
-        except ModelError:  # it is not installed
+            return ((name, "architecture") for name in library.architectures())
+        except ModelError:  # timm is not installed
             return ()
     if place.scope == "pretrained":
         from kryptondb.catalog.pretrained import PRETRAINED
@@ -164,7 +161,7 @@ def _architectures(place: Context) -> Iterable[tuple[str, str]]:
 
 
 def _files(place: Context) -> Iterable[tuple[str, str]]:
-    """Files and folders that begin with what stands in the string, and samples where a picture is meant."""
+    """Files and folders that begin with the string, and samples where a picture is expected."""
     if not place.quote:
         return
     if place.scope == "occlude":
@@ -188,10 +185,10 @@ def _paths(typed: str, suffixes: tuple[str, ...] = ("",)) -> Iterator[tuple[str,
     shown = f"{folder}/" if "/" in typed else ""
     try:
         entries = sorted(os.scandir(expanded(shown or ".")), key=lambda entry: entry.name)
-    except (OSError, ValueError):  # not there, or no path at all
+    except (OSError, ValueError):  # the folder does not exist, or the text is not a path
         return
     for entry in entries:
-        hidden = entry.name.startswith(".") and not beginning  # offered to those who type the dot
+        hidden = entry.name.startswith(".") and not beginning  # offered after a typed dot
         if hidden or not entry.name.startswith(beginning):
             continue
         if entry.is_dir():

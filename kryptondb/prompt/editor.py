@@ -44,7 +44,7 @@ _KINDS = {
 
 
 class OccludeLexer(Lexer):  # type: ignore[misc]  # pygments has no types
-    """Colours a text of the OCCLUDE language, complete or not; never fails."""
+    """Colors a text of the OCCLUDE language, complete or not; never fails."""
 
     name = "OCCLUDE"
     aliases: ClassVar[list[str]] = ["occlude"]
@@ -60,13 +60,13 @@ class OccludeLexer(Lexer):  # type: ignore[misc]  # pygments has no types
             if token.start > end:
                 yield end, Text, text[end : token.start]
             following = tokens[index + 1].text if index + 1 < len(tokens) else ""
-            yield token.start, _colour(token, following), token.text
+            yield token.start, _color(token, following), token.text
             end = token.end
         if end < len(text):
             yield end, Text, text[end:]
 
 
-def _colour(token: Token, following: str) -> Any:
+def _color(token: Token, following: str) -> Any:
     if token.kind == "operator":
         return Punctuation if token.text in "(),;" else Operator
     if token.kind != "word":
@@ -80,7 +80,7 @@ def _colour(token: Token, following: str) -> Any:
     return Keyword if token.upper in KEYWORDS else Name
 
 
-#: Plain terminal colours, so that the user's own palette decides what they look like.
+#: Plain terminal colors, which the palette of the user's terminal defines.
 STYLE = Style.from_dict(
     {
         "prompt": "bold",
@@ -107,7 +107,7 @@ STYLE = Style.from_dict(
 
 
 def state_folder(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
-    """The folder for what a program remembers between runs: XDG_STATE_HOME, or its like on macOS and Windows."""
+    """The folder for what a program remembers between runs: XDG_STATE_HOME, or the equivalent on macOS and Windows."""
     if environment.get("XDG_STATE_HOME"):
         return Path(environment["XDG_STATE_HOME"]) / "kryptondb"
     if platform == "win32" and environment.get("LOCALAPPDATA"):
@@ -119,7 +119,7 @@ def state_folder(environment: Mapping[str, str] = os.environ, platform: str = sy
 
 
 def private_file(folder: Path, name: str = "history") -> Path | None:
-    """The file in the folder, made with permissions for its owner alone; None when it cannot be written."""
+    """The file in the folder, created with permissions for its owner only; None where it cannot be written."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / name
@@ -130,7 +130,7 @@ def private_file(folder: Path, name: str = "history") -> Path | None:
 
 
 def prompt_history(folder: Path | None = None) -> History:
-    """The history to give to prompt_toolkit; one in memory when no file can be kept."""
+    """The history of the prompt; in memory only where its file cannot be written."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     path = private_file(state_folder() if folder is None else folder)
@@ -140,7 +140,7 @@ def prompt_history(folder: Path | None = None) -> History:
 def prompt_session(
     session: Session, *, history: History | None = None, input: Input | None = None, output: Screen | None = None
 ) -> PromptSession[str]:
-    """The line editor: history, colours, completion, and Enter that waits for `;`."""
+    """The line editor for a session."""
 
     def continuation(width: int, line_number: int, wrapped: int) -> Any:
         return [("class:continuation", " " * (width - 4) + ("    " if wrapped else "... "))]
@@ -164,7 +164,7 @@ def prompt_session(
 
 
 def _covering() -> Processor:
-    """Shows what is typed, pasted or completed without what would act on the terminal; the text stays as it is."""
+    """Hides control characters in what is typed, pasted or completed; the text itself is not changed."""
     from prompt_toolkit.formatted_text import to_formatted_text
     from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 
@@ -184,7 +184,7 @@ def _keys() -> KeyBindings:
 
     @keys.add("enter", filter=has_focus("DEFAULT_BUFFER"))
     def enter(event: KeyPressEvent) -> None:
-        """Takes the completion that is chosen; runs what is complete; otherwise begins a new line."""
+        """Accepts the chosen completion; runs what is ready to run; otherwise begins a new line."""
         buffer = event.current_buffer
         if buffer.complete_state and buffer.complete_state.current_completion:
             buffer.complete_state = None
@@ -195,7 +195,7 @@ def _keys() -> KeyBindings:
 
     @keys.add("escape", filter=has_completions & has_focus("DEFAULT_BUFFER"), eager=True)
     def escape(event: KeyPressEvent) -> None:
-        """Puts the completions away."""
+        """Closes the list of completions."""
         event.current_buffer.cancel_completion()
 
     return keys

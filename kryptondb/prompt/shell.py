@@ -1,4 +1,4 @@
-"""What a line typed at the prompt does, and when it is complete: statements run, dot commands change how they show."""
+"""What an entry at the prompt does: statements run and show their results, dot commands change how."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Ctrl-C stops a query, or clears the line.
 
 
 class Shell:
-    """The state of one prompt and what its lines do. Errors are printed, never raised.
+    """The state of one prompt and what its entries do. Errors are printed, never raised.
 
     Args:
         mode: how rows are shown at first.
@@ -72,7 +72,7 @@ class Shell:
         self.leaving = False
 
     def execute(self, text: str) -> None:
-        """Does what one entry says: a dot command, or statements. Ctrl-C stops the statement that runs."""
+        """Runs one entry: a dot command, or statements. Ctrl-C stops the statement that runs."""
         if not text.strip():
             return
         if is_dot_command(text):
@@ -90,7 +90,7 @@ class Shell:
             raise
         except Exception as problem:
             self._complain(plain(traceback.format_exc()).rstrip("\n"))
-            self._complain(f"This is a mistake in KryptonDB, not in your statement ({type(problem).__name__}).")
+            self._complain(f"This is a bug in KryptonDB, not in your statement ({type(problem).__name__}).")
 
     def _statements(self, text: str) -> None:
         from kryptondb.result import skipped_so_far
@@ -159,5 +159,5 @@ def is_ready(text: str) -> bool:
 
 
 def is_dot_command(text: str) -> bool:
-    """`.mode csv` and its like."""
+    """Whether the text is a dot command, such as `.mode csv`."""
     return text.lstrip().startswith(".")

@@ -45,7 +45,7 @@ class Pictures:
 
     @property
     def drawn(self) -> bool:
-        """Whether the query's rows are drawn over its pictures."""
+        """Whether the query has heat maps to draw over its pictures."""
         from kryptondb.optimizer.physical import HeatMaps
 
         return self._plan.occlude is not None and any(isinstance(node, HeatMaps) for node in self._plan.root.walk())
@@ -54,7 +54,7 @@ class Pictures:
         """The heat map over its picture as a PNG file's bytes; None for a row without a picture.
 
         Raises:
-            Error: the picture or the model is not there any more, or is another one.
+            Error: the picture or the model no longer exists, or was replaced.
         """
         from kryptondb.images.render import overlay
 

@@ -44,7 +44,7 @@ class ProgressLine:
         self._task: TaskID | None = None
 
     def __call__(self, progress: Progress) -> None:
-        """Takes note of how far the query is."""
+        """Shows how far the query is, at most ten times a second."""
         now = self._clock()
         if progress.image_number != self._image:
             self._image, self._image_began = progress.image_number, now
@@ -157,15 +157,15 @@ class TerminalPlace:
 def waiting(
     what: str, setting: object, stream: TextIO | None = None, *, delay: float = 1.0
 ) -> Iterator[Callable[[str], None]]:
-    """Says on a terminal, or under a notebook's cell, what is being waited for; gone when it is done.
+    """Shows on a terminal, or under a notebook's cell, what is being waited for, until it is done.
 
-    Yields a function that says something else from now on, such as how far it is.
+    Yields a function that replaces the text, for example by how far the work is.
 
     Args:
         what: what is being waited for.
-        setting: the setting `progress`; 'off' says nothing.
-        stream: where to, `sys.stderr` by default; one that is no terminal is told nothing.
-        delay: seconds until anything is said.
+        setting: the setting `progress`; 'off' shows nothing.
+        stream: where to, `sys.stderr` by default; only a terminal shows anything.
+        delay: seconds until anything is shown.
     """
     place = _place(setting, stream)
     if place is None:
@@ -225,7 +225,7 @@ def progress_line(setting: object, stream: TextIO | None = None) -> ProgressLine
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook. Imports nothing: without IPython loaded it is none."""
+    """Whether this process is the kernel of a notebook. Imports nothing: where IPython is not loaded it is not."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None

@@ -1,7 +1,7 @@
-"""Rows in a terminal: heat maps in half blocks with one line each, everything else as a table that never wraps.
+"""Rows in a terminal: heat maps in half blocks with captions, everything else as a table that never wraps.
 
 A table is printed as it comes: columns are laid out by the first batch and keep their width. On a terminal long texts
-are cut with an ellipsis, and when even that does not fit, columns in the middle are left out and named below. Into a
+are cut with an ellipsis, and when even that does not fit, columns in the middle are hidden and named below. Into a
 file or a pipe nothing is cut or colored.
 """
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where text is shown. `width` None: not a terminal, so no line is ever cut and nothing is coloured."""
+    """Where text is shown. `width` None: not a terminal, so no line is ever cut and nothing is colored."""
 
     width: int | None
     height: int | None
-    colour: bool
+    color: bool
 
     @classmethod
     def of(cls, stream: TextIO) -> Terminal:
@@ -40,21 +40,21 @@ class Terminal:
             size = os.get_terminal_size(stream.fileno())
         except (OSError, ValueError, AttributeError):
             return cls(None, None, False)
-        colour = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-        return cls(size.columns or 80, size.lines or 24, colour)
+        color = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        return cls(size.columns or 80, size.lines or 24, color)
 
 
 def rendered(what: RenderableType, terminal: Terminal, *, strip: bool = False) -> str:
-    """What rich makes of it, as text for this terminal (escape codes only where colours are wanted)."""
+    """An object of rich as text for this terminal (escape codes only where colors are wanted)."""
     from rich.console import Console
 
     buffer = io.StringIO()
     console = Console(
         file=buffer,
         width=terminal.width or 1_000_000,
-        force_terminal=terminal.colour,
+        force_terminal=terminal.color,
         force_jupyter=False,  # in a notebook rich would display it, and the text would be empty
-        color_system="truecolor" if terminal.colour else None,
+        color_system="truecolor" if terminal.color else None,
         legacy_windows=False,
         markup=False,
         highlight=False,
@@ -62,12 +62,12 @@ def rendered(what: RenderableType, terminal: Terminal, *, strip: bool = False) -
     )
     console.print(what, soft_wrap=False)
     text = buffer.getvalue()
-    if strip and not terminal.colour:
+    if strip and not terminal.color:
         text = "".join(line.rstrip() + "\n" for line in text.splitlines())
     return text
 
 
-#: A picture each for this many heat maps of one result; the ones after that are told in one line each.
+#: How many heat maps of one result are drawn; of the others only the caption is shown.
 PICTURES = 12
 #: A heat map is not drawn larger than this, however large the terminal.
 _MAP_LINES = 29
@@ -104,7 +104,7 @@ def print_rows(
 
 
 class HeatMapPrinter:
-    """Each heat map as a picture (on a terminal in colour), then one line that says what was answered and how well."""
+    """Each heat map as a picture (on a terminal in color), then its caption."""
 
     def __init__(
         self, plan: PhysicalPlan | None, column: int, terminal: Terminal, write: Callable[[str], None]
@@ -124,7 +124,7 @@ class HeatMapPrinter:
         for index, heatmap in enumerate(tensors(batch.column(self.column))):
             row = {name: values[index] for name, values in columns.items()}
             self.seen += 1
-            if self.terminal.colour and self.seen <= PICTURES:
+            if self.terminal.color and self.seen <= PICTURES:
                 self.write(self._picture(heatmap))
             last = index == batch.num_rows - 1
             quality = made(batch.schema, row.get("image"), self.plan)
@@ -145,7 +145,7 @@ class HeatMapPrinter:
 
 
 def made(schema: pa.Schema, image: str | None, plan: PhysicalPlan | None) -> str | None:
-    """Whether a row is 'exact' or 'approximate'; None of rows without a plan."""
+    """Whether a row is 'exact' or 'approximate'; None without a plan."""
     if plan is None:
         return None
     from kryptondb.executor.metadata import quality_of
@@ -156,7 +156,7 @@ def made(schema: pa.Schema, image: str | None, plan: PhysicalPlan | None) -> str
 def caption(
     row: dict[str, Any], heatmap: np.ndarray, plan: PhysicalPlan | None, seconds: float | None, quality: str | None
 ) -> str:
-    """`cat   Egyptian cat 0.771   lowest 0.690 at y 84, x 120   exact   6.8 s`, of a map of drops."""
+    """`cat   Egyptian cat 0.771   lowest 0.690 at y 84, x 120   exact   6.8 s`, for a heat map."""
     import numpy as np
 
     parts = [str(row["image"])] if row.get("image") else []
@@ -182,18 +182,17 @@ def caption(
 
 
 def failures_text(failures: Sequence[ImageFailure]) -> str:
-    """Which images were left out, and why."""
+    """Which images were skipped, and why."""
     lines = []
     for failure in failures:
         name, why = shortened(plain_line(failure.image)), plain_line(failure.message)
         lines.append(f"  {why}" if name in why else f"  {name}: {why}")
-    count = "1 image was left out:" if len(failures) == 1 else f"{len(failures):,} images were left out:"
-    return "\n".join([count, *lines])
+    return "\n".join([f"{counted(len(failures), 'image')} skipped:", *lines])
 
 
 #: Between two columns.
 _GAP = 2
-#: Texts are not cut below this many characters as long as a column can be left out instead.
+#: Texts are not cut below this many characters while a column can be hidden instead.
 _NARROW = 16
 
 
@@ -217,7 +216,7 @@ class TablePrinter:
         self._kept: list[int] = []
 
     def add(self, batch: pa.RecordBatch, seconds: float | None = None) -> None:
-        """Prints what is still to be shown of the batch."""
+        """Prints the rows of the batch that are within `max_rows`."""
         from kryptondb.show.values import shown_column
 
         shown = batch if self.max_rows is None else batch.slice(0, max(0, self.max_rows - self.rows))
@@ -227,7 +226,7 @@ class TablePrinter:
             self._print(texts, header=self._widths is None)
 
     def finish(self) -> None:
-        """Prints the header of an empty table, the number of rows left out, and the columns left out."""
+        """Prints the header of an empty table, the number of further rows, and the hidden columns."""
         if self._widths is None:
             self._print([[] for _ in self.schema], header=True)
         if self.max_rows is not None and self.rows > self.max_rows:
@@ -287,9 +286,9 @@ def _natural_widths(names: Sequence[str], texts: Sequence[Sequence[str]]) -> lis
 
 
 def _fit(widths: list[int], numeric: Sequence[bool], same: Sequence[bool], available: int) -> list[int]:
-    """Narrows the texts in `widths` (in place) until the table fits; returns the columns that are shown.
+    """Narrows the texts in `widths` (in place) until the table fits; returns the indices of the columns that are shown.
 
-    Columns are left out from the middle, those that say the `same` in every row first.
+    Columns in the middle are hidden first, before them those with the `same` value in every row.
     """
     kept = list(range(len(widths)))
 

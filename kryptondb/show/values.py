@@ -1,4 +1,4 @@
-"""One cell of a result as text, for people (`shown`) and for programs (`plain`: what JSON can hold).
+"""One cell of a result as text for people (`shown`), and as a value that JSON can hold (`plain`).
 
 float32 numbers keep their own shortest spelling: 0.1 stays 0.1 and does not become 0.10000000149011612.
 """
@@ -63,7 +63,7 @@ def plain_column(column: pa.Array) -> list[Any]:
 
 
 def _plain_floats(values: np.ndarray) -> list[float | None]:
-    """Shortest spelling of each number at its own precision; None for what JSON cannot say (NaN, infinities, null)."""
+    """Shortest spelling of each number at its own precision; None for NaN, infinities and null, which JSON lacks."""
     import numpy as np
 
     finite = np.isfinite(values)
@@ -75,7 +75,7 @@ def _plain_floats(values: np.ndarray) -> list[float | None]:
 
 
 def shown(value: Any) -> str:
-    """One value for a person: NULL for nothing, four decimals for floats, label and probability for a prediction.
+    """One value as text: NULL, four decimals for floats, label and probability for a prediction.
 
     Texts are on one line, with control characters written out.
     """
@@ -98,7 +98,7 @@ def shown(value: Any) -> str:
 
 
 def shown_float(value: float) -> str:
-    """Four decimals where that says something, scientific notation for the very small and the very large."""
+    """Four decimals, or scientific notation for very small and very large numbers."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -112,7 +112,7 @@ def shown_float(value: float) -> str:
 
 
 def shown_column(column: pa.Array) -> list[str]:
-    """The column as texts for a person."""
+    """The column as texts for people."""
     if is_tensor(column.type):
         rows, cols = column.type.shape
         return ["NULL" if null else f"{rows} x {cols}" for null in column.is_null().to_pylist()]

@@ -1,12 +1,12 @@
-"""ANALYZE: measures on sample images how near each recipe comes to the exact map, and remembers it image by image.
+"""ANALYZE: measures on sample images how close each recipe comes to the exact map, and remembers it image by image.
 
-The images are taken in an order that depends on their names alone and looks random, so that a budget that ends early
-leaves a sample of all of them. Each is remembered as soon as it is done: what was measured before somebody stops it
-stays, and running it again goes on with the images that are missing.
+The images are ordered by a hash of their names, so that a budget that ends early still leaves a random sample of them.
+Each image is remembered as soon as it is measured: what was measured before an interruption stays, and running the
+statement again resumes with the images that are missing.
 
-With a budget, time goes where it can change what runs: after the first image of a profile those maps are left out
-whose every recipe is out of the question for any target that people ask for. The first image certifies no promise (see
-`optimizer.promise`), so that leaving recipes out for what they did on it takes nothing away from what is promised.
+With a budget, only maps that can change a plan are computed: after the first image of a profile, a map is dropped when
+no recipe made of it can meet any usual target. The first image certifies no promise (see `optimizer.promise`), so that
+dropping recipes because of it weakens no promise.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def analyze(database: Database, statement: Analyze, bindings: Mapping[str, objec
 
 
 class _Analysis:
-    """One run of the statement over its images."""
+    """The images of one ANALYZE statement, measured one after the other."""
 
     def __init__(
         self,
@@ -87,20 +87,20 @@ class _Analysis:
     ) -> None:
         self._database, self._key, self._profiler, self._deadline = database, key, profiler, deadline
         self._estimates = estimates
-        self._off = 1.0  # times its estimate the last image took
+        self._off = 1.0  # seconds of the last image over its estimate
         self._line = progress_line(database.settings.get("progress"))
         self._failures: list[ImageFailure] = []
         self._new = self._known = self._left = 0
         self._ended = ""
 
     def run(self, sources: Sequence[ImageSource], recipes: Sequence[Recipe], position: Position | None) -> None:
-        """Measures the images that the profile lacks, as far as the budget goes.
+        """Measures the images that the profile lacks, until the budget is reached.
 
         Args:
-            position: of the budget in the text.
+            position: where the budget stands in the text.
 
         Raises:
-            PlanError: it does not go as far as the first of them.
+            PlanError: the budget is too short for a single image.
         """
         from kryptondb.executor import ImageFailure
         from kryptondb.executor.asking import load_picture
@@ -121,7 +121,7 @@ class _Analysis:
                     self._known += 1
                     continue
                 if image not in known and len(known) >= MOST_SAMPLES:
-                    self._ended = f"left out: a profile of {MOST_SAMPLES:,} images is large enough"
+                    self._ended = f"{{:,}} skipped: a profile of {MOST_SAMPLES:,} images is large enough"
                 elif self._deadline.spent + (expected := self._off * self._estimate(wanted)) > self._deadline.seconds:
                     if not self._new:
                         given = seconds_text(self._deadline.seconds)
@@ -130,7 +130,7 @@ class _Analysis:
                             position=position,
                             hint=f"One is estimated to take {seconds_text(expected)}.",
                         )
-                    self._ended = "left when the budget was used up: run it again to go on"
+                    self._ended = "budget reached with {:,} left; run again to continue"
                 if self._ended:
                     self._left = len(sources) - number + 1
                     return
@@ -146,7 +146,7 @@ class _Analysis:
             self._line.close()
 
     def result(self, confidence: float) -> Result:
-        """One row a recipe, and what was done in a sentence."""
+        """One row per recipe, and a sentence about what was measured."""
         samples = self._database.profiles.samples(self._key)
         return Result(table=table_of_recipes(samples, confidence), errors=tuple(self._failures), note=self._note())
 
@@ -168,22 +168,22 @@ class _Analysis:
         return sample
 
     def _estimate(self, recipes: Sequence[Recipe]) -> float:
-        """Seconds of all maps that recipes need of an image, the exact one included."""
+        """Seconds of all maps that recipes need for an image, including the exact map."""
         from kryptondb.optimizer.recipe import EXACT, maps_beside
 
-        return sum(self._estimates[each] for each in (EXACT, *maps_beside(recipes)))
+        return sum(self._estimates[needed] for needed in (EXACT, *maps_beside(recipes)))
 
     def _note(self) -> str:
         parts = [f"{self._key.model}: {counted(self._new, 'image')} analyzed in {seconds_text(self._deadline.spent)}"]
         if self._known:
-            parts.append(f"{self._known:,} known before")
+            parts.append(f"{self._known:,} already known")
         if self._left:
-            parts.append(f"{self._left:,} {self._ended}")
+            parts.append(self._ended.format(self._left))
         return ", ".join(parts)
 
 
 def table_of_recipes(samples: Sequence[SampleRecord], confidence: float) -> pa.Table:
-    """One row a recipe, the slowest first, below one for the exact map."""
+    """One row per recipe, the slowest first, below a row for the exact map."""
     import numpy as np
     import pyarrow as pa
 
@@ -218,7 +218,7 @@ def _query(statement: Analyze) -> Select:
 def _profiler(
     database: Database, occlude: Occlude, statement: Analyze, recipes: Sequence[Recipe]
 ) -> tuple[Profiler, dict[Pass, float]]:
-    """What measures recipes on an image, and the seconds that each map of it is estimated to take."""
+    """The profiler of an experiment, and the estimated seconds of each map that it computes for an image."""
     from kryptondb.executor.occlusion import set_up_experiment
     from kryptondb.executor.profiling import Profiler, operators_for
     from kryptondb.optimizer.recipe import EXACT
@@ -231,7 +231,7 @@ def _profiler(
     )
     if network.unsteady is not None:
         raise PlanError(
-            f"{occlude.model} has no exact map to measure others by: {network.unsteady}", position=statement.position
+            f"{occlude.model} has no exact map to compare with: {network.unsteady}", position=statement.position
         )
     classes = occlude.classes.count(network.classes)
     workload = Workload(network, occlude.grid, None, classes, occlude.device, occlude.memory_limit, occlude.precision)
@@ -241,12 +241,12 @@ def _profiler(
         raise PlanError(
             f"no approximate operator can run {occlude.model}: {reason}",
             position=statement.position,
-            hint="Every query of it runs exactly, and needs no profile.",
+            hint="All its queries run exactly and need no profile.",
         )
     estimates = {EXACT: occlude.operator.estimate(workload, rates.in_precision(occlude.precision)).seconds}
-    for each, operator in operators.items():
-        precision = each.precision or occlude.precision
+    for needed, operator in operators.items():
+        precision = needed.precision or occlude.precision
         part = replace(workload, precision=precision)
-        estimates[each] = operator.estimate(part, rates.in_precision(precision)).seconds
+        estimates[needed] = operator.estimate(part, rates.in_precision(precision)).seconds
     experiment = set_up_experiment(occlude, model, database.models)
     return Profiler(experiment, operators), estimates

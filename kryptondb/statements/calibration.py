@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Calibration:
     """The rates of this machine's devices, kept in a catalog.
 
-    A device is known by its name, by how many threads work on it where it is the processor, and by the machine.
+    A device is identified by its name, by the number of threads where it is the processor, and by the machine.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -37,15 +37,15 @@ class Calibration:
         self._known: dict[str, Rates] = {}
 
     def rates(self, device: str) -> Rates:
-        """How fast a torch device is with torch's number of threads; measured where it was not yet."""
+        """How fast a torch device is with torch's current number of threads; measured where it was not yet."""
         from kryptondb.optimizer.cost import Rates
 
         key = device_key(device)
         if key not in self._known:
             general = self._catalog.rates(key)
-            if general is None or "reduced" not in general:  # an older version did not measure that
+            if general is None or "reduced" not in general:  # which older versions did not measure
                 general = _general(device)
-                with suppress(CatalogError):  # where it cannot be written, it is measured again another time
+                with suppress(CatalogError):  # a catalog that cannot be written: the next session measures again
                     self._catalog.put_rates(key, general)
             general.pop("measured", None)
             general["reduced"] = tuple((name, rate) for name, rate in general.get("reduced", ()))
@@ -61,9 +61,9 @@ class Calibration:
         in_general: bool,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Measures the shapes of layers anew, and what is known of every layer too where that is wanted.
+        """Measures the shapes of layers again, and with `in_general` also the device's rates for any layer.
 
-        Each rate is remembered at once, so that what was measured stays when somebody stops it.
+        Each rate is remembered at once, so that what was measured before an interruption stays.
         """
         from kryptondb.executor.calibrate import measure_layers
 
@@ -74,13 +74,13 @@ class Calibration:
             self._catalog.put_rates(key, _general(device))
         general = self.rates(device)
         faster = [name for name, rate in general.reduced if rate > general.flops_per_second]
-        self._known.pop(key, None)  # what is measured now is read when rates are asked for again
+        self._known.pop(key, None)  # the next call of rates() reads what is measured now
         for rate in measure_layers(shapes, device, progress, faster):
             shape = dataclasses.asdict(rate.shape)
             self._catalog.put_layer_rate(key, LayerRecord(shape, rate.algorithm, rate.flops_per_second, _now()))
 
     def table(self) -> pa.Table:
-        """SHOW CALIBRATION: what is remembered of this machine, what holds for every layer first."""
+        """SHOW CALIBRATION: the rates of this machine, those that hold for any layer first."""
         import pyarrow as pa
 
         names = ("device", "layer", "algorithm", "rate", "unit", "measured")
@@ -122,7 +122,7 @@ class Calibration:
 
 def calibrate(database: Database, statement: Calibrate, _: Mapping[str, object]) -> Result:
     """CALIBRATE: measures the layers of the models named, or of all models together with the device itself."""
-    from kryptondb.optimizer.layers import layer_shapes
+    from kryptondb.optimizer.cost import layer_shapes
 
     database.catalog.check_writable()
     device = database.settings.resolved_device()
@@ -139,7 +139,7 @@ def calibrate(database: Database, statement: Calibrate, _: Mapping[str, object])
         name = device_name(device)
     what = f"{counted(len(shapes), 'layer shape')} of {counted(len(networks), 'model')}"
     message = f"{name}: {what} measured in {seconds_text(time.perf_counter() - began)}"
-    return Result(message=f"{message}; left out: {', '.join(skipped)}" if skipped else message)
+    return Result(message=f"{message}; skipped: {', '.join(skipped)}" if skipped else message)
 
 
 def _networks(models: ModelStore, named: Sequence[Column]) -> tuple[list[Network], list[str]]:
@@ -169,17 +169,17 @@ def device_name(device: str) -> str:
 
 
 def device_key(device: str) -> str:
-    """What a device's measurements are kept under: its name, and the machine's."""
+    """The key of a device's measurements: its name and the machine's."""
     return device_name(device) + machine_suffix()
 
 
 def machine_suffix() -> str:
-    """What the keys of this machine's devices end with."""
+    """The ending of the keys of this machine's devices."""
     return f", {platform.node()}"
 
 
 def _general(device: str) -> dict[str, Any]:
-    """What holds for every layer, measured now, as the catalog keeps it."""
+    """The rates that hold for any layer, measured now, as the catalog keeps them."""
     from kryptondb.executor.calibrate import measure
 
     general = dataclasses.asdict(measure(device))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kryptondb.optimizer.recipe import Recipe
     from kryptondb.statements.database import Database
 
-#: SHOW PROFILES tells what keeps each of these with the confidence of a promise that names none.
+#: SHOW PROFILES has a column for each of these targets of SSIM, at the default confidence.
 TARGETS = (0.8, 0.9, 0.95)
 
 
@@ -33,22 +33,22 @@ class Profiles(ProfileStore):
     """The quality profiles in a catalog, as the planner reads them and SHOW PROFILES lists them."""
 
     def find(self, key: ProfileKey) -> Profile | None:
-        """A profile, with the recipes that were measured on all of its images; None where nothing was."""
+        """A profile, with the recipes that were measured on all of its images; None where there is none."""
         return profile_of(self.samples(key))
 
     def remember(self, key: ProfileKey, sample: SampleRecord) -> None:
-        """Adds an image to a profile, unless that is large enough without it; of a known one no recipe is forgotten."""
+        """Adds an image to a profile that is not full yet; recipes that the image was measured with before are kept."""
         known = {known.image: known for known in self.samples(key)}
         older = known.get(sample.image)
         if older is not None:
             measured = measured_of(sample)
-            others = tuple(each for recipe, each in measured_of(older).items() if recipe not in measured)
+            others = tuple(record for recipe, record in measured_of(older).items() if recipe not in measured)
             sample = replace(sample, recipes=sample.recipes + others)
         if older is not None or len(known) < MOST_SAMPLES:
             self.put(key, sample)
 
     def table(self) -> pa.Table:
-        """SHOW PROFILES: one row a model, shape of query and device."""
+        """SHOW PROFILES: one row per model, shape of query and device."""
         import pyarrow as pa
 
         rows = [_row(key, profile) for key in self.known() if (profile := self.find(key)) is not None]
@@ -71,12 +71,12 @@ def drop_profiles(database: Database, statement: DropProfiles, _: Mapping[str, o
     images = database.profiles.drop(statement.model, fingerprint)
     if images is None and missing is not None:
         raise missing
-    forgotten = "there was no profile" if images is None else f"{counted(images, 'profiled image')} forgotten"
+    forgotten = "no profile" if images is None else f"{counted(images, 'profiled image')} forgotten"
     return Result(message=f"{statement.model}: {forgotten}")
 
 
 def key_of(occlude: Occlude) -> ProfileKey:
-    """The profile that says what approximate answers of an experiment are worth."""
+    """The key of an experiment's profile."""
     from kryptondb.optimizer.promise import query_shape
 
     return ProfileKey(
@@ -87,7 +87,7 @@ def key_of(occlude: Occlude) -> ProfileKey:
 def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
     """Samples as arrays, of the recipes that were measured on all of them; None where there are none.
 
-    A sample of which nothing can be used any more counts for nothing.
+    A sample whose recipes are all from other versions is ignored.
     """
     from kryptondb.optimizer.promise import Profile
 
@@ -102,7 +102,7 @@ def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
 
 def measured_of(sample: SampleRecord) -> dict[Recipe, RecipeRecord]:
     """The recipes of a sample that this version knows."""
-    return {recipe: each for each in sample.recipes if (recipe := recipe_of(each)) is not None}
+    return {recipe: record for record in sample.recipes if (recipe := recipe_of(record)) is not None}
 
 
 def sample_of(image: str, name: str, sample: Sample) -> SampleRecord:
@@ -128,7 +128,7 @@ def sample_of(image: str, name: str, sample: Sample) -> SampleRecord:
 
 
 def recipe_of(record: RecipeRecord) -> Recipe | None:
-    """The recipe of a record; None for one that another version wrote, which made something else of it."""
+    """The recipe of a record; None where another version wrote it, in which the recipe means something else."""
     from kryptondb.optimizer.recipe import RECONSTRUCTION, Recipe
 
     values = dict(record.recipe)
@@ -170,7 +170,7 @@ def _row(key: ProfileKey, profile: Profile) -> tuple[Any, ...]:
 
 
 def _admitted(profile: Profile, target: float, exact: float) -> str:
-    """What runs for a target: a recipe and how much faster it is than the exact map, or why there is none."""
+    """The recipe that runs for a target and its speed relative to the exact map, or why there is none."""
     import numpy as np
 
     from kryptondb.options.words import DEFAULT_CONFIDENCE

@@ -65,7 +65,7 @@ def explain(database: Database, statement: Explain, bindings: Mapping[str, objec
 
 
 def copy(database: Database, statement: Copy, bindings: Mapping[str, object]) -> Result:
-    """COPY: runs the query and writes its rows; answers where they are in a sentence, or a row for a folder."""
+    """COPY: runs the query and writes its rows; the message, and for a folder a row, reports what was written."""
     from kryptondb.copy.sinks import copy_to  # here, for it imports what only files need
 
     path = text_of(statement.path, bindings, "the path of COPY")
@@ -92,16 +92,16 @@ def _folder_table(path: str, written: Written) -> pa.Table:
 
 
 def _folder_line(path: str, written: Written) -> str:
-    """`maps/: 412 images done, 3 failed, 1,200 there already; 3.1 images a second; 2 files, 41 MB`."""
-    images = [f"{counted(written.done, 'image')} done"]
+    """`maps/: 412 new, 1,200 already done, 3 failed; 3.1 images per second; 2 files, 41 MB`."""
+    images = [f"{written.done:,} new"]
+    if written.skipped:
+        images.append(f"{written.skipped:,} already done")
     if written.failed:
         images.append(f"{written.failed:,} failed")
-    if written.skipped:
-        images.append(f"{written.skipped:,} there already")
     parts = [", ".join(images)]
     if written.done:
         pace = f"{written.pace:,.0f}" if written.pace >= 10 else f"{written.pace:.2g}"
-        parts.append(f"{pace} images a second")
+        parts.append(f"{pace} images per second")
         parts.append(f"{counted(written.files, 'file')}, {bytes_text(written.bytes)}")
     return f"{path}: {'; '.join(parts)}"
 

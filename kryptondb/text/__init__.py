@@ -1,1 +1,1 @@
-"""What every room writes texts with: quantities in words, and text that a terminal can have."""
+"""Texts of all packages: quantities in words, and text that is safe to show in a terminal."""

@@ -1,8 +1,8 @@
-r"""Text as a terminal may have it: what would act on the screen, or not be seen on it, is written out, as `\x1b`.
+r"""Text that is safe to show in a terminal: control and invisible characters are written out, as `\x1b`.
 
-Labels, file names, aliases and DICOM strings come from anywhere. A terminal obeys escape codes among them (they move
-the cursor, set the clipboard, hide text), and bidirectional controls and characters without width make one name look
-like another.
+Labels, file names, aliases and DICOM strings come from outside. A terminal obeys escape codes in them (they move the
+cursor, set the clipboard, hide text), and bidirectional controls and characters without width make one name look like
+another.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 #: How much of one thing a message quotes, and how long a message may be at most.
 QUOTED, MESSAGE = 200, 800
 
-# Unicode's categories Cc, Cf, Cs, Zl and Zp, fillers that are blank, and what is no character; without the newline.
+# Unicode's categories Cc, Cf, Cs, Zl and Zp, fillers that are blank, and noncharacters; without the newline.
 _UNSAFE = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5"
     "\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb"
@@ -31,7 +31,7 @@ def plain(text: str) -> str:
 
 
 def printable(text: str | bytes | os.PathLike[str]) -> str:
-    r"""A path, or any text, as UTF-8 can have it: bytes that are not UTF-8, and lone surrogates, are written out."""
+    r"""A path, or any text, as valid UTF-8: bytes that are not UTF-8, and lone surrogates, are written out."""
     text = os.fspath(text)
     if isinstance(text, bytes):
         text = os.fsdecode(text)
@@ -39,17 +39,17 @@ def printable(text: str | bytes | os.PathLike[str]) -> str:
 
 
 def plain_line(text: str) -> str:
-    r"""The same on one line: line breaks become spaces."""
+    r"""Like `plain`, on one line: line breaks become spaces."""
     return plain(text).replace("\n", " ")
 
 
 def plain_json(text: str) -> str:
-    r"""JSON text with what is unsafe as JSON's own escapes, which mean the same text: `\u202e`."""
+    r"""JSON text with unsafe characters as JSON's own escapes, such as `\u202e`, which mean the same text."""
     return _UNSAFE.sub(_as_json, text)
 
 
 def covered(text: str) -> str:
-    """The text with a character that can be seen in the place of each unsafe one: as long as it was."""
+    """The text with a visible character in place of each unsafe one; its length stays the same."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
@@ -62,9 +62,9 @@ def shortened(text: str, most: int = QUOTED) -> str:
 
 
 def message_line(text: str) -> str:
-    """A message as it may be shown: plain, each name or value that it quotes a line at most, and not longer than some.
+    """A message that is safe to show: on one line, with long quotations and a long text cut.
 
-    What is quoted may be a megabyte: a name, a path, a text from another library.
+    A quoted name, path or text from another library may have a megabyte.
     """
     if len(text) > QUOTED:
         text = shortened(text, 20 * MESSAGE)  # so that looking through it stays quick

@@ -89,8 +89,8 @@ def test_rows_come_in_parts_that_hold_whole_images(copied, db, pictures, tmp_pat
 def test_what_was_done_is_said_in_a_sentence(copied, pictures: Path) -> None:
     (pictures / "broken.png").write_bytes(b"nothing")
     first, second = copied()["message"], copied()["message"]
-    assert "maps/: 7 images done, 1 failed; " in first and "images a second; 4 files, " in first
-    assert second.endswith("maps/: 0 images done, 1 failed, 7 there already")
+    assert "maps/: 7 new, 1 failed; " in first and "images per second; 4 files, " in first
+    assert second.endswith("maps/: 0 new, 7 already done, 1 failed")
 
 
 def test_run_again_it_explains_only_what_is_new(copied, pictures: Path, tmp_path: Path) -> None:

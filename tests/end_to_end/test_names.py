@@ -190,12 +190,12 @@ def test_a_folder_of_rows_resumes_with_pictures_whose_names_look_alike(session: 
     data = hidden.read_bytes()
     hidden.unlink()
     copy = f"COPY (SELECT * FROM occlude(m, 's', {GRID})) TO 'rows/'"
-    assert "3 images done" in str(session.sql(copy).message)
+    assert ": 3 new" in str(session.sql(copy).message)
     hidden.write_bytes(data)
     (folder / "s" / "b\\xff.png").unlink()
     paint(folder / "s" / "c.png", 7)
-    assert "1 image done" in str(session.sql(copy).message)
-    assert "2 there already" not in str(session.sql(copy).message)
+    assert ": 1 new" in str(session.sql(copy).message)
+    assert "2 already done" not in str(session.sql(copy).message)
 
 
 def same_names(kind: str, folder: Path) -> Any:

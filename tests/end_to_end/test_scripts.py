@@ -117,7 +117,7 @@ def test_a_bad_picture_is_left_out_and_reported_at_the_end(run, work):
     status, out, err = run("--format", "json", "-c", "SELECT HEATMAP FROM occlude(net, 'scans', patch => 8)")
     assert status == 1
     assert [json.loads(line)["image"] for line in out.splitlines()] == ["scans/0.png", "scans/2.png"]
-    assert err.splitlines()[0] == "1 image was left out:" and "scans/1.png" in err
+    assert err.splitlines()[0] == "1 image skipped:" and "scans/1.png" in err
     assert "Traceback" not in err
 
 

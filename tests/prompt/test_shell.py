@@ -120,7 +120,7 @@ def test_a_mistake_of_ours_does_not_end_the_prompt(shell, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(shell.session, "run", broken)
-        assert "mistake in KryptonDB" in typed(shell, "SHOW SETTINGS;")
+        assert "bug in KryptonDB" in typed(shell, "SHOW SETTINGS;")
     assert not shell.leaving
 
 

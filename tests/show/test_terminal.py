@@ -127,7 +127,7 @@ def test_images_left_out_are_listed_with_the_reason():
         SimpleNamespace(image="b.png", message="broken"),
     ]
     assert failures_text(failures).splitlines() == [  # type: ignore[arg-type]
-        "2 images were left out:",
+        "2 images skipped:",
         "  a.png is empty",
         "  b.png: broken",
     ]

@@ -124,7 +124,7 @@ def test_the_profile_is_shown_and_dropped(db, laboratory):
     assert row["ssim_0.9"] == f"4.0 x: {GOOD}"
     assert (db.sql("DROP PROFILES Net").message or "") == "Net: 12 profiled images forgotten"
     assert rows(db.sql("SHOW PROFILES")) == []
-    assert (db.sql("DROP PROFILES net").message or "") == "net: there was no profile"
+    assert (db.sql("DROP PROFILES net").message or "") == "net: no profile"
 
 
 def test_what_no_recipe_keeps_runs_exactly_and_too_few_images_say_how_many(db, laboratory):
@@ -161,7 +161,7 @@ def test_profiles_outlive_the_session_and_the_model(tmp_path: Path, laboratory):
     with kryptondb.connect(tmp_path / "a.krypton") as session:
         assert rows(session.sql("SHOW PROFILES"))[0]["images"] == 3
         session.sql(create)
-        assert (session.sql(ANALYZE, [PICTURES[:4]]).note or "").endswith("3 known before")
+        assert (session.sql(ANALYZE, [PICTURES[:4]]).note or "").endswith("3 already known")
         session.sql("DROP MODEL net")
         assert "4 profiled images forgotten" in (session.sql("DROP PROFILES net").message or "")
         with pytest.raises(kryptondb.BindError, match="no model named"):
@@ -175,7 +175,7 @@ def test_images_that_are_known_are_not_measured_again(db, laboratory):
     db.sql(ANALYZE, [PICTURES[:5]])
     again = db.sql(ANALYZE, [PICTURES[3:8]])
     assert len(laboratory.asked) == 8
-    assert again.note == "net: 3 images analyzed in 30 s, 2 known before"
+    assert again.note == "net: 3 images analyzed in 30 s, 2 already known"
     assert rows(again)[0]["images"] == 8
 
 
@@ -194,7 +194,7 @@ def test_what_recipes_made_of_cells_in_another_version_counts_for_nothing(db, la
         db.sql(ANALYZE, [PICTURES[:3]])
     assert rows(db.sql("SHOW PROFILES")) == []
     again = db.sql(ANALYZE, [PICTURES[2:5]])
-    assert len(laboratory.asked) == 6 and "known before" not in (again.note or "")
+    assert len(laboratory.asked) == 6 and "already known" not in (again.note or "")
     assert rows(again)[0]["images"] == rows(db.sql("SHOW PROFILES"))[0]["images"] == 3
 
 
@@ -212,7 +212,7 @@ def test_a_budget_ends_before_the_image_that_would_exceed_it(db, laboratory):
     text = ANALYZE.replace("stride => 8", "stride => 8, budget => '45 seconds'")
     result = db.sql(text, [PICTURES])
     assert len(laboratory.asked) == 4
-    assert result.note == ("net: 4 images analyzed in 40 s, 8 left when the budget was used up: run it again to go on")
+    assert result.note == ("net: 4 images analyzed in 40 s, budget reached with 8 left; run again to continue")
     db.sql(text, [PICTURES])
     assert len(set(laboratory.images)) == 8
 
@@ -221,7 +221,7 @@ def test_a_profile_that_is_large_enough_grows_no_more(db, laboratory, monkeypatc
     monkeypatch.setattr(analysis, "MOST_SAMPLES", 5)
     result = db.sql(ANALYZE, [PICTURES])
     assert len(laboratory.asked) == 5
-    assert (result.note or "").endswith(", 7 left out: a profile of 5 images is large enough")
+    assert (result.note or "").endswith(", 7 skipped: a profile of 5 images is large enough")
 
 
 def test_with_a_budget_guides_that_nothing_comes_of_are_left_out_after_the_first_image(db, laboratory):
@@ -238,7 +238,7 @@ def test_a_budget_that_is_too_short_for_one_image_is_refused_with_the_estimate(d
     assert laboratory.asked == []
     db.sql(ANALYZE, [PICTURES])
     done = db.sql(ANALYZE.replace("stride => 8", "stride => 8, budget => 1e-9"), [PICTURES])
-    assert (done.note or "").endswith("12 known before")  # nothing is left to do that a budget could be too short for
+    assert (done.note or "").endswith("12 already known")  # nothing is left to do that a budget could be too short for
 
 
 def test_a_budget_needs_to_be_enough_for_the_maps_that_are_still_made(db, laboratory, monkeypatch):

@@ -178,7 +178,7 @@ def test_of_all_models_one_that_cannot_be_built_is_left_out(db, machine, tmp_pat
     (tmp_path / "gone.pt2").unlink()
     db.database.models._built.clear()
     message = db.sql("CALIBRATE").message or ""
-    assert "of 2 models measured" in message and "left out: gone (" in message and "\n" not in message
+    assert "of 2 models measured" in message and "skipped: gone (" in message and "\n" not in message
     with pytest.raises(kryptondb.ModelError):
         db.sql("CALIBRATE gone")
 
