@@ -14,8 +14,8 @@ from PIL import Image
 
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import Progress
-from kryptondb.executor.stats import MemoryMeter
 from kryptondb.optimizer import physical as p
+from kryptondb.process.memory import MemoryMeter
 from tests.fakes import (
     FakeExperiment,
     FakeModel,
@@ -332,7 +332,7 @@ def test_the_time_of_the_reader_is_not_the_querys(picture: str, monkeypatch: pyt
 
 def test_redundancy_rows_come_from_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     import kryptondb.network.redundancy
-    from kryptondb.executor.redundancy import REDUNDANCY
+    from kryptondb.executor.stages import REDUNDANCY
 
     class Layer:
         layer, operator, channels, height, width = "conv1", "conv2d", 64, 16, 16
