@@ -16,7 +16,7 @@ import torch
 from benchmarks.clock import now
 from benchmarks.rounds import Round, runs_of_cells
 from benchmarks.subject import Subject
-from kryptondb.catalog.memory import free_memory
+from kryptondb.catalog.settings import free_memory
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.operators import AnyOperator, Incremental
 from kryptondb.executor.operators.tilings import tiling_of

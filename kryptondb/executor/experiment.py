@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from kryptondb.catalog.activations import log_probabilities, probabilities
+from kryptondb.catalog.scores import log_probabilities, probabilities
 from kryptondb.executor.edges import painted
 from kryptondb.executor.operators import AnyOperator, Context, Full, Scores
 from kryptondb.executor.operators.replay import Replays
 from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace
+from kryptondb.network.consistency import same_random_numbers_after, why_differs
 from kryptondb.network.kept import kept_with_network
-from kryptondb.network.steadiness import same_random_numbers_after, why_differs
 from kryptondb.optimizer.cost import BASE
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import ELEMENT_BYTES, REDUCED_PRECISIONS, Runs, mask_of_runs

@@ -308,7 +308,7 @@ def redundancy_rows(node: Redundancy, models: ModelStore) -> Stage:
 
     def start() -> Generator[Piece, None, None]:
         from kryptondb.network import Grid
-        from kryptondb.network.redundancy import redundancy_table
+        from kryptondb.network.regions import redundancy_table
 
         grid = Grid(node.height, node.width, node.patch, node.stride)
         layers = redundancy_table(models.network(node.model), grid)
