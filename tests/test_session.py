@@ -161,6 +161,9 @@ def test_explain_in_json_is_a_document(db):
 
     result = db.sql("EXPLAIN FORMAT json SELECT HEATMAP FROM occlude(net, ?, patch => 8)", [PICTURE])
     assert json.loads(json_document(result) or "") == json.loads(result.message or "")
+    with pytest.raises(kryptondb.BindError, match="format must be 'text' or 'json', not 'yaml'") as caught:
+        db.sql("EXPLAIN FORMAT yaml SELECT HEATMAP FROM occlude(net, ?, patch => 8)", [PICTURE])
+    assert caught.value.position is not None and caught.value.position.column == 16
 
 
 def test_copy_writes_at_once_and_says_what(db, tmp_path):

@@ -36,7 +36,6 @@ from kryptondb.grammar.statements import (
     Literal,
     Unary,
 )
-from kryptondb.grammar.tree import walk
 from kryptondb.optimizer.expressions import like_regex
 
 AGGREGATES = frozenset({"min", "max", "avg", "sum", "count"})
@@ -310,7 +309,7 @@ class _Compiler:
         nodes = (*node.results, Literal(None) if node.otherwise is None else node.otherwise)
         results = []
         for index, result in enumerate(nodes):
-            may_fail = any(isinstance(part, Cast) for part in walk(result))
+            may_fail = any(isinstance(part, Cast) for part in result.walk())
             taken = conditions[index : index + 1] if may_fail else []
             if may_fail and index:
                 taken.append(pc.invert(_any(conditions[:index])))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from kryptondb.grammar.parser import parse, parse_expression, parse_literal, parse_script
 from kryptondb.grammar.scanner import is_complete, split_statements
-from kryptondb.grammar.tree import children, walk
 from kryptondb.grammar.unparse import unparse
 from kryptondb.grammar.words import (
     AGGREGATES,
@@ -27,7 +26,6 @@ __all__ = [
     "RESERVED",
     "SCALARS",
     "TABLE_FUNCTIONS",
-    "children",
     "is_complete",
     "parse",
     "parse_expression",
@@ -37,5 +35,4 @@ __all__ = [
     "quote_string",
     "split_statements",
     "unparse",
-    "walk",
 ]

@@ -163,8 +163,9 @@ class Builder(ExpressionBuilder):
     # The other statements
 
     def explain(self, meta: Meta, children: list[Any]) -> s.Explain:
-        form = "json" if has(children, "JSON") else "text"
-        return s.Explain(children[-1], has(children, "ANALYZE"), form, position=self._at(meta))
+        formats = (s.Column(child.text, position=child.position) for child in children if isinstance(child, Word))
+        options = tuple(s.Option("format", word, position=word.position) for word in formats)
+        return s.Explain(children[-1], has(children, "ANALYZE"), options, position=self._at(meta))
 
     def copy(self, meta: Meta, children: list[Any]) -> s.Copy:
         return s.Copy(*children, position=self._at(meta))

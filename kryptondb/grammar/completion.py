@@ -41,7 +41,7 @@ class Context:
 
     `prefix` is what stands already, from offset `start` to the cursor, quotes undone; `quote` is the quote that is
     open before it, or empty. `scope` is one of occlude, redundancy, table file, using, create model, analyze, copy,
-    set, torchvision, timm, pretrained. `model` is the statement's model when it is already written.
+    set, explain, torchvision, timm, pretrained. `model` is the statement's model when it is already written.
     """
 
     kind: ContextKind
@@ -193,6 +193,8 @@ def _classify(frames: list[_Frame], cut: _Cut, text: str) -> _Kind:
         return _argument(outer, frame, scope)
     if verb == "COPY" and len(frames) == 2 and not frame.opener and frames[0].clause == "TO":
         return _copy_option(frame)
+    if verb == "EXPLAIN" and frame.last is not None and frame.last.upper == "FORMAT" and not frame.clause:
+        return ContextKind.VALUE, "explain", "format"
     if len(frames) == 1 and verb not in ("SELECT", "EXPLAIN"):
         return _of_statement(verb, frame, cut.quote)
     return _of_select(frames, cut, text)

@@ -11,8 +11,7 @@ from typing import Any
 
 from kryptondb.errors import ParseError
 from kryptondb.grammar.scanner import Piece, Places, scan, split
-from kryptondb.grammar.statements import Expression, ListLiteral, Literal, Statement
-from kryptondb.grammar.tree import too_deep
+from kryptondb.grammar.statements import Expression, ListLiteral, Literal, Node, Statement
 from kryptondb.grammar.words import MAX_CHARACTERS, MAX_TEXT_WORDS, MAX_WORDS
 
 # Far above any query a person writes, and low enough that the functions that walk a statement may be recursive.
@@ -156,9 +155,11 @@ def _build(text: str, places: Places, piece: Piece, start: str) -> Any:
         place = error.pos_in_stream if token is None else token.start_pos if token.type != "$END" else None
         raise diagnose(text, piece, piece.end if place is None else piece.start + place, start) from None
     node = _transformed(text, places, piece, tree)
-    deepest = too_deep(node, MAX_DEPTH)
-    if deepest is not None and deepest.position is not None:
-        raise _nested_too_deep(text, places, deepest.position.start, deepest.position.end)
+    level: list[Node] = [node]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for parent in level for child in parent.children]
+    if level and level[0].position is not None:
+        raise _nested_too_deep(text, places, level[0].position.start, level[0].position.end)
     return node
 
 

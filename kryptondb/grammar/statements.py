@@ -1,13 +1,13 @@
-"""What a text means: frozen dataclasses, one a statement or expression, that keep their place in the text.
+"""What a text means: frozen dataclasses, one per statement or expression, that keep their place in the text.
 
 Positions never take part in comparison, so that a statement printed and parsed again is equal to itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
 from kryptondb.errors import Position
 
@@ -22,6 +22,39 @@ class Node:
 
     def __str__(self) -> str:
         return type(self).write(self)
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """The nodes directly inside this one, in the order of its fields."""
+        values = (getattr(self, item.name) for item in fields(self))
+        parts = (part for value in values for part in (value if isinstance(value, tuple) else (value,)))
+        return tuple(part for part in parts if isinstance(part, Node))
+
+    def walk(self) -> Iterator[Node]:
+        """The node and everything inside it, outer before inner, left to right, without recursion."""
+        stack: list[Node] = [self]
+        while stack:
+            current = stack.pop()
+            yield current
+            stack.extend(reversed(current.children))
+
+    def rewrite(self, change: Callable[[Any], Node | None]) -> Any:
+        """The node with `change` offered every part, outermost first.
+
+        What it returns stands in the part's place and is not looked into again; where it returns None, the part's own
+        parts are offered.
+        """
+        changed = change(self)
+        if changed is not None:
+            return changed
+        parts: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Node):
+                parts[item.name] = value.rewrite(change)
+            elif isinstance(value, tuple):
+                parts[item.name] = tuple(part.rewrite(change) if isinstance(part, Node) else part for part in value)
+        return replace(self, **parts) if parts else self
 
 
 # Expressions
@@ -47,7 +80,7 @@ class Literal(Expression):
 
 @dataclass(frozen=True)
 class ListLiteral(Expression):
-    """A parenthesised list `(a, b, ...)` as an option's value or an argument: sizes, colours, labels, files."""
+    """A parenthesized list `(a, b, ...)` as an option's value or an argument: sizes, colors, labels, files."""
 
     items: tuple[Expression, ...]
 
@@ -70,6 +103,11 @@ class Parameter(Expression):
 
     name: str | None = None
     index: int | None = None
+
+    @property
+    def key(self) -> str:
+        """What its value is given under: `'0'`, `'1'`, ... for `?`, the name for `$name`."""
+        return str(self.index) if self.name is None else self.name
 
 
 @dataclass(frozen=True)
@@ -239,6 +277,11 @@ class TableFunction(Node):
     arguments: tuple[Expression, ...]
     options: tuple[Option, ...] = ()
 
+    @property
+    def images(self) -> Expression | None:
+        """Where its pictures come from; None of a function that reads none."""
+        return self.arguments[1] if self.function == "occlude" and len(self.arguments) > 1 else None
+
 
 @dataclass(frozen=True)
 class Promise(Node):
@@ -355,7 +398,7 @@ class Explain(Statement):
 
     select: Select
     analyze: bool = False
-    format: str = "text"
+    options: tuple[Option, ...] = ()
 
 
 @dataclass(frozen=True)

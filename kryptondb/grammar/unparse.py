@@ -91,9 +91,9 @@ class _Writer:
         match node:
             case s.Select():
                 return self.select(node)
-            case s.Explain(select, analyze, form):
-                words = "EXPLAIN" + (" ANALYZE" if analyze else "") + (f" FORMAT {form}" if form != "text" else "")
-                return f"{words} {self.select(select)}"
+            case s.Explain(select, analyze, options):
+                start = "EXPLAIN ANALYZE" if analyze else "EXPLAIN"
+                return " ".join((start, *map(self.copy_option, options), self.select(select)))
             case s.Copy(select, path, options):
                 copied = f"COPY ({self.select(select)}) TO {self.text(path)}"
                 return copied + (f" ({', '.join(map(self.copy_option, options))})" if options else "")

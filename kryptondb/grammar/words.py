@@ -17,7 +17,7 @@ MAX_PATTERN = 1_000  # characters of a LIKE pattern
 KEYWORDS: tuple[str, ...] = (
     *("SELECT", "EXPLAIN", "CREATE", "SHOW", "DESCRIBE", "ANALYZE", "CALIBRATE", "COPY", "SET", "DROP"),
     *("REPLACE", "MODEL", "MODELS", "PROFILES", "SETTINGS", "SAMPLES", "CALIBRATION"),
-    *("IF", "EXISTS", "FORMAT", "TEXT", "JSON"),
+    *("IF", "EXISTS", "FORMAT"),
     *("HEATMAP", "ATTRIBUTION", "PREDICTION"),
     *("FROM", "OCCLUDE", "REDUNDANCY", "TORCHVISION", "TIMM", "PRETRAINED", "TO"),
     *(

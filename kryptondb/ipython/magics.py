@@ -17,7 +17,7 @@ from prompt_toolkit.document import Document
 
 from kryptondb.errors import BindError, Error
 from kryptondb.grammar.statements import Statement
-from kryptondb.options.arguments import key_of, parameters_in
+from kryptondb.options.arguments import parameters_of
 from kryptondb.prompt.completer import StatementCompleter
 from kryptondb.result import Result
 from kryptondb.session import Session, connect, parse
@@ -97,8 +97,8 @@ class OccludeMagics(Magics):  # type: ignore[misc]
 def _refuse_modules(statement: Statement, variables: Mapping[str, Any], text: str) -> None:
     """Explains how a torch module becomes a model, where one is given in place of a model's name."""
     torch = sys.modules.get("torch")
-    for parameter in parameters_in(statement):
-        name = key_of(parameter)
+    for parameter in parameters_of(statement):
+        name = parameter.key
         if name.isdigit():
             raise BindError(
                 "? has no value in a notebook",

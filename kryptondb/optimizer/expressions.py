@@ -1,4 +1,4 @@
-"""Expressions: rewriting them, what rules ask of them, and the kind of value that each has.
+"""Expressions: what rules ask of them, and the kind of value that each has.
 
 Numbers are not compared with strings, and WHERE needs a condition. The grammar already knows which functions exist and
 how many arguments they take.
@@ -6,9 +6,8 @@ how many arguments they take.
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from kryptondb.errors import BindError
 from kryptondb.grammar.statements import (
@@ -27,23 +26,7 @@ from kryptondb.grammar.statements import (
     Node,
     Unary,
 )
-from kryptondb.grammar.tree import walk
 from kryptondb.grammar.words import AGGREGATES, MAX_PATTERN
-
-
-def rewrite(expression: Expression, change: Callable[[Expression], Expression | None]) -> Expression:
-    """An expression with `change` offered every part, outermost first; what it returns is not looked into again."""
-    changed = change(expression)
-    if changed is not None:
-        return changed
-    parts: dict[str, object] = {}
-    for field in dataclasses.fields(expression):
-        value = getattr(expression, field.name)
-        if isinstance(value, Expression):
-            parts[field.name] = rewrite(value, change)
-        elif isinstance(value, tuple):
-            parts[field.name] = tuple(rewrite(item, change) if isinstance(item, Expression) else item for item in value)
-    return dataclasses.replace(expression, **parts) if parts else expression  # type: ignore[arg-type]
 
 
 def conjuncts(predicate: Expression) -> list[Expression]:
@@ -82,7 +65,7 @@ def like_regex(like: Like) -> str | None:
 
 def columns_of(expression: Expression) -> frozenset[str]:
     """The names of the columns that an expression reads."""
-    return frozenset(part.name for part in walk(expression) if isinstance(part, Column))
+    return frozenset(part.name for part in expression.walk() if isinstance(part, Column))
 
 
 def is_aggregate(expression: Node) -> bool:
@@ -92,7 +75,7 @@ def is_aggregate(expression: Node) -> bool:
 
 def has_aggregate(expression: Expression) -> bool:
     """Whether an aggregate is called anywhere in an expression."""
-    return any(is_aggregate(part) for part in walk(expression))
+    return any(is_aggregate(part) for part in expression.walk())
 
 
 NUMBER, STRING, BOOLEAN, NULL = "number", "string", "condition", "null"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kryptondb.errors import BindError, did_you_mean
@@ -12,7 +11,6 @@ from kryptondb.grammar.statements import (
     Expression,
     ListLiteral,
     Literal,
-    Node,
     Parameter,
     Statement,
     Unary,
@@ -46,21 +44,16 @@ def bindings_for(statement: Statement, bindings: Mapping[str, object]) -> dict[s
     Raises:
         BindError: at the first parameter that has none.
     """
-    used = {}
-    for parameter in parameters_in(statement):
-        if key_of(parameter) not in bindings:
-            raise _missing(parameter, bindings)
-        used[key_of(parameter)] = bindings[key_of(parameter)]
-    return used
+    return {parameter.key: bound_to(parameter, bindings) for parameter in parameters_of(statement)}
 
 
 def check_all_used(statements: Iterable[Statement], bindings: Mapping[str, object]) -> None:
-    """Some statement uses each of the bindings; one that nobody uses is a mistake in its name or in the text.
+    """Some statement uses each of the bindings; an unused one is a mistake in its name or in the text.
 
     Raises:
         BindError: naming it.
     """
-    used = {key_of(parameter) for statement in statements for parameter in parameters_in(statement)}
+    used = {parameter.key for statement in statements for parameter in parameters_of(statement)}
     unused = [key for key in bindings if key not in used]
     if not unused:
         return
@@ -72,21 +65,32 @@ def check_all_used(statements: Iterable[Statement], bindings: Mapping[str, objec
     raise BindError(f"no statement has a parameter ${name}", hint=did_you_mean(name, named))
 
 
-def parameters_in(node: object) -> Iterator[Parameter]:
-    """The parameters of a statement or any part of one, in the order of the fields."""
-    if isinstance(node, Parameter):
-        yield node
-    elif isinstance(node, Node):
-        for field in dataclasses.fields(node):
-            yield from parameters_in(getattr(node, field.name))
-    elif isinstance(node, tuple):
-        for item in node:
-            yield from parameters_in(item)
+def parameters_of(statement: Statement) -> list[Parameter]:
+    """The parameters of a statement, in the order of its fields."""
+    return [node for node in statement.walk() if isinstance(node, Parameter)]
 
 
-def key_of(parameter: Parameter) -> str:
-    """What a parameter is called in the bindings."""
-    return parameter.name if parameter.name is not None else str(parameter.index)
+def bound_to(parameter: Parameter, bindings: Mapping[str, object]) -> object:
+    """The value that was given for a parameter.
+
+    Raises:
+        BindError: none was.
+    """
+    if parameter.key in bindings:
+        return bindings[parameter.key]
+    if parameter.name is not None:
+        raise BindError(
+            f"the parameter ${parameter.name} has no value",
+            position=parameter.position,
+            hint=did_you_mean(parameter.name, [name for name in bindings if not name.isdigit()])
+            or "Give it in sql(text, {'name': value}), or with --param name=value.",
+        )
+    number = (parameter.index or 0) + 1
+    raise BindError(
+        f"the {_ordinal(number)} ? has no value",
+        position=parameter.position,
+        hint=f"Give it in sql(text, [value, ...]), or with --param {number - 1}=value.",
+    )
 
 
 def value_of(expression: object, bindings: Mapping[str, object], *, words: bool = False, strict: bool = True) -> Any:
@@ -104,9 +108,7 @@ def value_of(expression: object, bindings: Mapping[str, object], *, words: bool 
     if isinstance(expression, ListLiteral):
         return [value_of(item, bindings, words=words, strict=strict) for item in expression.items]
     if isinstance(expression, Parameter):
-        if key_of(expression) not in bindings:
-            raise _missing(expression, bindings)
-        return bindings[key_of(expression)]
+        return bound_to(expression, bindings)
     if isinstance(expression, Unary) and expression.operator == "-":
         number = value_of(expression.operand, bindings, strict=strict)
         if isinstance(number, (int, float)) and not isinstance(number, bool):
@@ -127,22 +129,6 @@ def text_of(value: str | Parameter, bindings: Mapping[str, object], what: str) -
         position = value.position if isinstance(value, Parameter) else None
         raise BindError(f"{what} is a string, not {type(bound).__name__}", position=position)
     return bound
-
-
-def _missing(parameter: Parameter, bindings: Mapping[str, object]) -> BindError:
-    if parameter.name is not None:
-        return BindError(
-            f"the parameter ${parameter.name} has no value",
-            position=parameter.position,
-            hint=did_you_mean(parameter.name, [name for name in bindings if not name.isdigit()])
-            or "Give it in sql(text, {'name': value}), or with --param name=value.",
-        )
-    number = (parameter.index or 0) + 1
-    return BindError(
-        f"the {_ordinal(number)} ? has no value",
-        position=parameter.position,
-        hint=f"Give it in sql(text, [value, ...]), or with --param {number - 1}=value.",
-    )
 
 
 def _ordinal(number: int) -> str:

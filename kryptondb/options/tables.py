@@ -345,7 +345,12 @@ SETTINGS = Table(
     remedy="SHOW SETTINGS lists them.",
 )
 
-EXPLAIN = Table("explain", "EXPLAIN option", Option("format", Choice("text", "json"), "`json` is for programs", "text"))
+EXPLAIN = Table(
+    "explain",
+    "EXPLAIN option",
+    Option("format", Choice("text", "json"), "`json` is for programs", "text"),
+    words=True,
+)
 
 _COLUMN = Option("column", Text("the name of a column in quotes"), "the column that holds the pictures", "image")
 TABLE_FILES = Table("table file", "table option", _COLUMN)

@@ -122,7 +122,7 @@ def _values(place: Context) -> Iterator[tuple[str, str]]:
     for row in _rows(place):
         for literal in _operators() if row is tables.USING["operator"] else row.kind.literals():
             quoted = literal.startswith("'")
-            if place.scope == "copy" and quoted:
+            if place.scope in ("copy", "explain") and quoted:
                 yield literal[1:-1], row.name
             elif not place.quote or (place.quote == "'" and quoted):
                 yield literal[1:-1] if place.quote else literal, row.name

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog import Catalog, ModelStore, ProfileKey, Settings
 from kryptondb.errors import BindError
+from kryptondb.grammar.statements import Analyze, TableFunction
 from kryptondb.options.arguments import value_of
 from kryptondb.show.progress import waiting
 from kryptondb.statements.calibration import Calibration, device_key
@@ -107,14 +108,6 @@ class Database:
         refuse_files(path, self.kept_files())
         for statement in statements:
             with suppress(BindError):  # running it will report that
-                refuse_sources(path, _images_of(statement, bindings))
-
-
-def _images_of(statement: Statement, bindings: Mapping[str, object]) -> object:
-    """Where the pictures of a statement come from, as `images.find_images` takes it; [] for a statement without any."""
-    from kryptondb.grammar import statements as s
-
-    select = statement.select if isinstance(statement, (s.Copy, s.Explain)) else statement
-    if isinstance(select, s.Select) and select.source.function == "occlude" and len(select.source.arguments) > 1:
-        return value_of(select.source.arguments[1], bindings)
-    return value_of(select.images, bindings) if isinstance(select, s.Analyze) else []
+                for part in statement.walk():
+                    if isinstance(part, (TableFunction, Analyze)) and part.images is not None:
+                        refuse_sources(path, value_of(part.images, bindings))

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from kryptondb import optimizer
 from kryptondb.errors import CatalogError
+from kryptondb.executor.asking import Looks
 from kryptondb.executor.occlusion import count_named
-from kryptondb.executor.pictures import Looks
 from kryptondb.executor.run import Execution
 from kryptondb.files.atomic import is_stream, target_of
 from kryptondb.images.picture import content_hash
 from kryptondb.options.arguments import text_of
-from kryptondb.options.reader import given_in
+from kryptondb.options.reader import bind, given_in
+from kryptondb.options.tables import EXPLAIN
 from kryptondb.result import Result
 from kryptondb.show.notebook import Pictures
 from kryptondb.show.progress import ProgressLine, progress_line
@@ -47,6 +48,7 @@ def select(database: Database, statement: Select, bindings: Mapping[str, object]
 
 def explain(database: Database, statement: Explain, bindings: Mapping[str, object]) -> Result:
     """EXPLAIN: the plan as text or JSON; EXPLAIN ANALYZE runs it too, and puts what was measured beside it."""
+    as_json = bind(EXPLAIN, statement.options, bindings, defaults=True)["format"] == "json"
     plan = database.plan(statement.select, bindings)
     run = None
     stats = outcome = images = None
@@ -57,7 +59,6 @@ def explain(database: Database, statement: Explain, bindings: Mapping[str, objec
         stats, outcome = run.stats, run.outcome
     elif plan.occlude is not None:
         images = count_named(plan.occlude)
-    as_json = statement.format.casefold() == "json"
     render = optimizer.explain_json if as_json else optimizer.explain
     text = render(plan, analyzed=stats, tuned=outcome, images=images)
     table = table_of(("plan",), [(text,)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryptondb.executor.resources import Deadline
+from kryptondb.executor.deadline import Deadline
 
 
 class Clock:

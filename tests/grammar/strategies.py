@@ -194,7 +194,7 @@ def statements() -> SearchStrategy[Statement]:
     kinds = st.sampled_from(["torchvision", "timm", "pretrained", "file"])
     return st.one_of(
         selects(),
-        st.builds(Explain, selects(), st.booleans(), st.sampled_from(["text", "json"])),
+        st.builds(Explain, selects(), st.booleans(), st.sampled_from([(), (Option("format", Column("json")),)])),
         st.builds(Copy, selects(), texts, options(values())),
         st.builds(CreateModel, names(), st.builds(ModelSource, kinds, texts), options(), st.booleans()),
         st.builds(DropModel, names(), st.booleans()),

@@ -118,7 +118,10 @@ def test_the_examples_mean_what_they_say() -> None:
         ("ANALYZE m USING 'a/*.png'", Analyze("m", Literal("a/*.png"))),
         ("ANALYZE m USING ? WITH (n => 3)", Analyze("m", Parameter(index=0), (Option("n", Literal(3)),))),
         ("EXPLAIN SELECT * FROM redundancy(m)", Explain(SMALL)),
-        ("EXPLAIN ANALYZE FORMAT json SELECT * FROM redundancy(m)", Explain(SMALL, analyze=True, format="json")),
+        (
+            "EXPLAIN ANALYZE FORMAT json SELECT * FROM redundancy(m)",
+            Explain(SMALL, analyze=True, options=(Option("format", Column("json")),)),
+        ),
         ("COPY (SELECT * FROM redundancy(m)) TO 'a.csv'", Copy(SMALL, "a.csv")),
         (
             "COPY (SELECT * FROM redundancy(m)) TO ? (FORMAT png, opacity => 0.5, width 9)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 
-from kryptondb.grammar import parse, parse_script, walk
+from kryptondb.grammar import parse, parse_script
 from kryptondb.grammar.statements import Call, Option, Select, Statement
 from tests.grammar.strategies import RELAXED, statements
 
@@ -62,7 +62,7 @@ def test_positions_in_a_script_count_from_the_start_of_the_text() -> None:
 @given(statement=statements())
 def test_every_node_of_any_statement_has_a_place_inside_its_parent(statement: Statement) -> None:
     text = "\n " + str(statement)
-    for node in walk(parse(text)):
+    for node in parse(text).walk():
         place = node.position
         assert place is not None
         assert 0 <= place.start < place.end <= len(text)

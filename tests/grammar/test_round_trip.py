@@ -49,7 +49,7 @@ def test_a_script_is_its_statements(several: list[Statement]) -> None:
         ("set device = 'cuda:0'", "SET device = 'cuda:0'"),
         ('describe "a ""b"""', 'DESCRIBE "a ""b"""'),
         ('describe "plain"', "DESCRIBE plain"),
-        ("explain format text select * from redundancy(m)", "EXPLAIN SELECT * FROM redundancy(m)"),
+        ("explain format text select * from redundancy(m)", "EXPLAIN FORMAT text SELECT * FROM redundancy(m)"),
     ],
 )
 def test_a_statement_has_one_canonical_spelling(text: str, canonical: str | None) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from torch import nn
 from torch.nn import functional
 
-from kryptondb.catalog.scores import Adapted, probabilities
+from kryptondb.catalog.activations import probabilities
+from kryptondb.catalog.adapted import Adapted
 from kryptondb.errors import ModelError
 from kryptondb.network import Network, Rule, trace
 from kryptondb.network.node import Ref

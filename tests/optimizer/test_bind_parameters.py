@@ -31,7 +31,7 @@ def test_a_bound_statement_is_the_statement_written_out() -> None:
 @pytest.mark.parametrize(
     ("text", "values", "message"),
     [
-        ("SELECT y FROM occlude(chest, ?)", [], "no value is given for parameter 1 (?)"),
+        ("SELECT y FROM occlude(chest, ?)", [], "the first ? has no value"),
         ("SELECT y FROM occlude(chest, $scan)", {"scam": "a"}, 'Did you mean "scam"?'),
         ("SELECT y FROM occlude(chest, 'a') WHERE y < ?", [object()], "bound to a object, which has no meaning here"),
         ("SELECT y FROM occlude(chest, 'a') WHERE y < ?", [float("nan")], "is nan, which is not a number"),

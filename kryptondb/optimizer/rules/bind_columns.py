@@ -8,7 +8,6 @@ from collections.abc import Container, Mapping, Sequence
 
 from kryptondb.errors import BindError, did_you_mean
 from kryptondb.grammar.statements import Call, Column, Expression, ImageItem, Literal, Select, Star
-from kryptondb.grammar.tree import walk
 from kryptondb.grammar.words import IMAGE_ITEMS
 from kryptondb.optimizer.expressions import (
     CELL_TYPES,
@@ -16,7 +15,6 @@ from kryptondb.optimizer.expressions import (
     has_aggregate,
     is_aggregate,
     need_condition,
-    rewrite,
     type_of,
 )
 from kryptondb.optimizer.logical import Context, LogicalPlan, RedundancyTable, source
@@ -112,7 +110,7 @@ def _unique(items: list[tuple[Expression, str]]) -> Items:
 
 def _where(predicate: Expression, columns: Mapping[str, str], aliases: Mapping[str, Expression]) -> Expression:
     aliased = _aliased(predicate, columns, aliases)
-    for part in walk(aliased):
+    for part in aliased.walk():
         if is_aggregate(part):
             raise BindError(
                 f"WHERE picks cells before they are grouped, so it cannot ask for {part}",
@@ -150,7 +148,8 @@ def _aliased(expression: Expression, columns: Container[str], aliases: Mapping[s
             return None
         return aliases.get(part.name.casefold())
 
-    return rewrite(expression, output)
+    aliased: Expression = expression.rewrite(output)
+    return aliased
 
 
 def _output(
@@ -170,7 +169,7 @@ def _output(
     alone = clause == "ORDER BY" and isinstance(expression, Column)
     aliased = _aliased(expression, () if alone else columns, aliases)
     bound = _resolve(aliased, columns, clause, known=tuple(aliases))
-    for part in walk(bound):
+    for part in bound.walk():
         if isinstance(part, ImageItem):
             raise BindError(f"{clause} cannot use {part}, which has no order", position=expression.position)
     type_of(bound, columns)
@@ -234,4 +233,5 @@ def _resolve(
             hint=did_you_mean(part.name, (*columns, *known)) or f"The columns are {', '.join(columns)}.",
         )
 
-    return rewrite(expression, column)
+    resolved: Expression = expression.rewrite(column)
+    return resolved

@@ -8,8 +8,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kryptondb.errors import BindError, did_you_mean
-from kryptondb.grammar.statements import Expression, In, ListLiteral, Literal, Node, Parameter, Select
+from kryptondb.errors import BindError
+from kryptondb.grammar.statements import Expression, In, ListLiteral, Literal, Node, Parameter, Select, TableFunction
+from kryptondb.options.arguments import bound_to
 from kryptondb.text.plain_text import printable
 
 #: Values of one list for IN: the statement that says so is still one that can be parsed.
@@ -26,29 +27,20 @@ def bind_parameters(select: Select, bindings: Mapping[str, Any]) -> Select:
         BindError: a parameter without a value, or a value of a kind that fits nothing. A value without a parameter is
             no error here: other statements of the same text may use it.
     """
-    pictures = select.source.arguments[1:2] if select.source.function == "occlude" else ()
-    bound = _Binder(bindings, frozenset(id(argument) for argument in pictures)).bind(select)
-    assert isinstance(bound, Select)
-    compared = {field.name for field in dataclasses.fields(bound)} - {"source"}  # whose paths stay as they are
-    return dataclasses.replace(bound, **{name: _printable(getattr(bound, name)) for name in compared})
+    bound: Select = select.rewrite(_Binder(bindings, select.source.images).bind)
+    if isinstance(select.limit, Parameter):
+        bound = dataclasses.replace(bound, limit=_rows("LIMIT", bound.limit, select.limit))
+    if isinstance(select.offset, Parameter):
+        bound = dataclasses.replace(bound, offset=_rows("OFFSET", bound.offset, select.offset))
+    printed: Select = bound.rewrite(_printable)
+    return printed
 
 
-def _printable(value: Any) -> Any:
-    """The same expressions with text as names of pictures, labels and columns are written."""
-    if isinstance(value, tuple):
-        return tuple(map(_printable, value))
-    if isinstance(value, Literal) and isinstance(value.value, str):
-        return dataclasses.replace(value, value=printable(value.value))
-    if not isinstance(value, Node):
-        return value
-    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    changed = {name: _printable(old) for name, old in fields.items() if isinstance(old, (Node, tuple))}
-    return dataclasses.replace(value, **changed) if changed else value
-
-
-def parameter_key(parameter: Parameter) -> str:
-    """The key of a parameter in the bindings: `'0'`, `'1'` for `?`, the name for `$name`."""
-    return parameter.name if parameter.name is not None else str(parameter.index)
+def _printable(part: Node) -> Node | None:
+    """Text as names of pictures, labels and columns are written; paths, which the source has, stay as they are."""
+    if isinstance(part, Literal) and isinstance(part.value, str):
+        return dataclasses.replace(part, value=printable(part.value))
+    return part if isinstance(part, TableFunction) else None
 
 
 def plain(value: Any) -> Any:
@@ -61,40 +53,29 @@ def plain(value: Any) -> Any:
 
 
 class _Binder:
-    def __init__(self, bindings: Mapping[str, Any], pictures: frozenset[int]) -> None:
+    def __init__(self, bindings: Mapping[str, Any], images: Expression | None) -> None:
         self.bindings = bindings
-        self.pictures = pictures
+        self.images = images
 
-    def bind(self, value: Any) -> Any:
-        if isinstance(value, Parameter):
-            return self._value(value)
-        if isinstance(value, tuple):
-            return tuple(self.bind(item) for item in value)
-        if isinstance(value, In):
-            return self._membership(value)
-        if not isinstance(value, Node):
-            return value
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        changed = {name: self.bind(old) for name, old in fields.items() if isinstance(old, (Node, tuple))}
-        if isinstance(value, Select):
-            for clause in ("limit", "offset"):
-                if isinstance(getattr(value, clause), Parameter):
-                    changed[clause] = _rows(clause.upper(), changed[clause], getattr(value, clause))
-        return dataclasses.replace(value, **changed) if changed else value
+    def bind(self, part: Node) -> Expression | None:
+        """What stands in the place of a part; None where its own parts are looked at."""
+        if isinstance(part, Parameter):
+            return self._value(part)
+        return self._membership(part) if isinstance(part, In) else None
 
     def _membership(self, node: In) -> Expression:
         """`x IN (?)` with the items of a list in the parameter's place; x is in no empty list."""
         items: list[Expression] = []
         for item in node.items:
             several = self._several(item) if isinstance(item, Parameter) else None
-            items.extend([self.bind(item)] if several is None else several)
+            items.extend([item.rewrite(self.bind)] if several is None else several)
         if not items:
             return Literal(node.negated, position=node.position)
-        return dataclasses.replace(node, value=self.bind(node.value), items=tuple(items))
+        return dataclasses.replace(node, value=node.value.rewrite(self.bind), items=tuple(items))
 
     def _several(self, parameter: Parameter) -> list[Expression] | None:
         """The items of a parameter that is bound to a list; None for a single value."""
-        values = _items(self.bindings.get(parameter_key(parameter)))
+        values = _items(self.bindings.get(parameter.key))
         if values is None:
             return None
         if len(values) > MAX_LIST:
@@ -110,15 +91,13 @@ class _Binder:
         return found
 
     def _value(self, parameter: Parameter) -> Expression:
-        key = parameter_key(parameter)
-        if key not in self.bindings:
-            raise _missing(parameter, self.bindings)
-        literal = _literal(self.bindings[key], parameter)
+        value = bound_to(parameter, self.bindings)
+        literal = _literal(value, parameter)
         if literal is not None:
             return literal
-        if id(parameter) in self.pictures:
+        if parameter is self.images:
             return parameter
-        kind = type(self.bindings[key]).__name__
+        kind = type(value).__name__
         raise BindError(
             f"{_shown(parameter)} is bound to a {kind}, which has no meaning here",
             position=parameter.position,
@@ -165,9 +144,3 @@ def _rows(clause: str, value: Any, parameter: Parameter) -> int:
 
 def _shown(parameter: Parameter) -> str:
     return f"parameter ${parameter.name}" if parameter.name else f"parameter {1 + (parameter.index or 0)} (?)"
-
-
-def _missing(parameter: Parameter, bindings: Mapping[str, Any]) -> BindError:
-    named = [key for key in bindings if not key.isdigit()]
-    hint = did_you_mean(parameter.name, named) if parameter.name else None
-    return BindError(f"no value is given for {_shown(parameter)}", position=parameter.position, hint=hint)

@@ -21,7 +21,6 @@ from kryptondb.network.grid import leaves_gaps
 from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion, RedundancyTable, TableCall
 from kryptondb.optimizer.nodes import PlanNode
 from kryptondb.optimizer.physical import Images
-from kryptondb.optimizer.rules.bind_parameters import parameter_key
 from kryptondb.options.reader import OptionValues, bind
 from kryptondb.options.tables import OCCLUDE, REDUNDANCY, TABLE_FILES
 
@@ -128,9 +127,10 @@ def _images(argument: Expression, context: Context) -> Images:
         if specs and len(specs) == len(argument.items):
             return Images(specs, count=_count(specs))
     if isinstance(argument, Parameter):
-        key = parameter_key(argument)
-        value = context.bindings[key]
-        return Images(None, binding=key, count=_count(tuple(value) if isinstance(value, (list, tuple)) else (value,)))
+        value = context.bindings[argument.key]
+        return Images(
+            None, binding=argument.key, count=_count(tuple(value) if isinstance(value, (list, tuple)) else (value,))
+        )
     hint = f"Did you mean '{argument.name}'? Quote it." if isinstance(argument, Column) else None
     raise BindError(
         f"images must be a path in quotes, a list of paths, or a parameter, not {argument}",

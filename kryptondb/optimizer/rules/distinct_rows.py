@@ -6,7 +6,6 @@ import dataclasses
 
 from kryptondb.errors import BindError
 from kryptondb.grammar.statements import Column, Expression, ImageItem
-from kryptondb.optimizer.expressions import rewrite
 from kryptondb.optimizer.logical import Context, LogicalPlan
 from kryptondb.optimizer.nodes import Aggregate, Limit, PlanNode, Project, Sort
 
@@ -60,4 +59,5 @@ def _output(key: Expression, outputs: dict[Expression, str]) -> Expression:
             )
         return None
 
-    return rewrite(key, change)
+    output: Expression = key.rewrite(change)
+    return output

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from kryptondb.errors import BindError
 from kryptondb.grammar.statements import Attribution, Call, Column, Expression, HeatMap, ImageItem, Prediction
-from kryptondb.grammar.tree import walk
-from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts, is_aggregate, rewrite
+from kryptondb.optimizer.expressions import columns_of, conjunction, conjuncts, is_aggregate
 from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion
 from kryptondb.optimizer.nodes import (
     MAP_COLUMNS,
@@ -58,14 +57,15 @@ def _group_rows(project: Project) -> PlanNode:
     outputs += [node.predicate for node in project.walk() if isinstance(node, Filter) and _picks_groups(node)]
     calls: dict[Call, str] = {}
     for output in outputs:
-        for part in walk(output):
+        for part in output.walk():
             if isinstance(part, Call) and is_aggregate(part):
                 calls[part] = str(part)
 
     known = dict.fromkeys(keys)
 
     def above(expression: Expression) -> Expression:
-        return rewrite(expression, lambda part: _grouped(part, known, calls))
+        changed: Expression = expression.rewrite(lambda part: _grouped(part, known, calls))
+        return changed
 
     def change(node: PlanNode) -> PlanNode:
         if isinstance(node, Aggregate):
@@ -109,7 +109,7 @@ def _group_maps(project: Project, maps: list[Expression]) -> Project:
     word = str(maps[0])
     for node in project.walk():
         if isinstance(node, Aggregate):
-            aggregate = next((call for item, _ in project.items for call in walk(item) if is_aggregate(call)), None)
+            aggregate = next((call for item, _ in project.items for call in item.walk() if is_aggregate(call)), None)
             culprit = aggregate or (node.keys[0] if node.keys else maps[0])
             raise BindError(
                 f"{word} is one row an image and class already, so {culprit} cannot stand beside it",
@@ -148,7 +148,7 @@ def _group_maps(project: Project, maps: list[Expression]) -> Project:
 
 
 def _need_map_columns(expression: Expression, word: str) -> None:
-    for part in walk(expression):
+    for part in expression.walk():
         if isinstance(part, Column) and part.name not in MAP_COLUMNS:
             raise BindError(
                 f"{word} is one row an image and class, and {part.name} differs from cell to cell",
