@@ -37,7 +37,7 @@ from benchmarks.report import (
 from benchmarks.rounds import bands_of, representatives
 from benchmarks.stopwatch import Stopwatch, watched
 from benchmarks.subject import Subject, input_side, prepare
-from kryptondb.catalog.memory import free_memory
+from kryptondb.catalog.settings import free_memory
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.executor.operators.tilings import tiling_of
 from kryptondb.executor.operators.whole_costs import whole_seconds

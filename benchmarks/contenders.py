@@ -16,14 +16,14 @@ import torch
 from benchmarks.clock import now
 from benchmarks.rounds import Round, runs_of_cells
 from benchmarks.subject import Subject
-from kryptondb.catalog.memory import free_memory
-from kryptondb.executor import heap
+from kryptondb.catalog.settings import free_memory
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.operators import AnyOperator, Incremental
 from kryptondb.executor.operators.tilings import tiling_of
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import Runs, Workload, cells_of
+from kryptondb.process.memory import keeping_freed_memory
 
 BATCH = 16
 CHECKED = 8  # cells of each contender that are computed in float64 too
@@ -164,7 +164,7 @@ class Ours:
     def compute(self, runs: Runs | None) -> Work:
         """Computes some cells of the grid, or all of them."""
         experiment = self.experiment(runs)
-        with heap.kept():
+        with keeping_freed_memory():
             work = self._timed(experiment)
             if isinstance(self.operator, Incremental) and self.operator.graphs:
                 again = self._timed(experiment)

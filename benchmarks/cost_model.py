@@ -32,7 +32,7 @@ from benchmarks.report import (
 )
 from benchmarks.rounds import bands_of, representatives, runs_of_cells
 from benchmarks.subject import Subject, input_side, prepare
-from kryptondb.catalog.memory import free_memory
+from kryptondb.catalog.settings import free_memory
 from kryptondb.executor.calibrate import measure
 from kryptondb.executor.operators import DrillDown, Full, Incremental, Refined, Staged, Thresholded
 from kryptondb.executor.operators.whole_costs import whole_seconds

@@ -32,7 +32,7 @@ from benchmarks.report import add_common_options, command_line, console, refuse_
 from benchmarks.rounds import plan_rounds
 from benchmarks.sheets import contenders_sheet, planner_sheet, summary_sheet
 from benchmarks.subject import Subject, input_side, prepare
-from kryptondb.catalog.memory import free_memory
+from kryptondb.catalog.settings import free_memory
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.network import Grid
 from kryptondb.optimizer.cost import Rates

@@ -25,7 +25,7 @@ import kryptondb
 from benchmarks.killed_batch import SIDE, make_pictures
 from benchmarks.machine import describe_machine
 from benchmarks.report import Sheet, add_markdown_option, command_line, console, show, write_section
-from kryptondb.executor.resident import resident
+from kryptondb.process.memory import resident_memory
 
 GROWTH = 16 << 20  # bytes: what allocators keep for reasons of their own
 _EVERY = 0.02  # seconds
@@ -108,7 +108,7 @@ def watch(name: str, work: Callable[[], int]) -> Watched:
     done = threading.Event()
 
     def sample() -> None:
-        found = resident()
+        found = resident_memory()
         if found is not None:
             samples.append((time.perf_counter(), found.now - found.files))
 

@@ -79,13 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(name: str, operator: str, limit: float, options: argparse.Namespace) -> Peak:
     """Plans and runs one case in this process."""
     from benchmarks.subject import prepare
-    from kryptondb.executor import heap
     from kryptondb.executor.experiment import Experiment
     from kryptondb.executor.operators import OPERATORS
-    from kryptondb.executor.stats import MemoryMeter
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.physical import ClassChoice
     from kryptondb.optimizer.workload import Workload
+    from kryptondb.process.memory import MemoryMeter, keeping_freed_memory, release_free_memory
 
     subject = prepare(name, options.size or _SIZES.get(name, 224), options.patch, options.stride, "cpu", seed=0)
     workload = Workload(subject.network, subject.grid, None, 1, "cpu", int(limit * 2**30))
@@ -96,9 +95,9 @@ def measure(name: str, operator: str, limit: float, options: argparse.Namespace)
         subject.model, subject.network, subject.grid, None, subject.fill,
         ClassChoice("list", indices=(subject.target,)), "probability", chosen, "cpu", memory=estimated,
     )  # fmt: skip
-    heap.trim()
+    release_free_memory()
     meter, began, positions = MemoryMeter(), time.monotonic(), 0
-    with heap.kept():
+    with keeping_freed_memory():
         meter.begin()
         for scores in experiment.run(subject.picture):
             positions += len(scores.rows)

@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from kryptondb.catalog.onnx_models.operators import OPERATORS
 from kryptondb.catalog.onnx_models.reading import OnnxFile
-from kryptondb.catalog.onnx_models.translation import Translation
+from kryptondb.catalog.onnx_models.translation import OPERATORS, Translation
 from kryptondb.errors import ModelError
 
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}

@@ -34,7 +34,7 @@ from benchmarks.report import (
     refuse_missing_device,
 )
 from benchmarks.subject import Subject, named
-from kryptondb.catalog.memory import free_memory
+from kryptondb.catalog.settings import free_memory
 from kryptondb.executor.calibrate import measure
 from kryptondb.executor.operators import OPERATORS, AnyOperator
 from kryptondb.executor.profiling import Profiler, operators_for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import many_images
 from benchmarks.many_images import Watched, watch
-from kryptondb.executor.resident import Resident
+from kryptondb.process.memory import Resident
 from tests.patience import until
 
 

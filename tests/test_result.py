@@ -11,7 +11,7 @@ import pytest
 
 import kryptondb
 from kryptondb.errors import SkippedImages
-from kryptondb.executor.stats import ImageFailure
+from kryptondb.executor.resources import ImageFailure
 from kryptondb.result import Result, skipped_so_far
 
 BROKEN = ImageFailure("broken.png", "no picture")

@@ -142,7 +142,7 @@ def _program(data: bytes, chance: random.Random) -> bytes:
 def operators() -> list[torch._ops.OpOverload]:
     """What passes by its name."""
     from kryptondb.catalog.program_functions import SUBSTITUTES
-    from kryptondb.network.inference_operators import OPERATORS, listed
+    from kryptondb.network.functions import OPERATORS, listed
 
     named = [name.split(".") for name in SUBSTITUTES]
     found = [getattr(getattr(torch.ops.aten, name), overload) for name, overload in named]

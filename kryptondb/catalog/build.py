@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kryptondb.catalog import exported, onnx_models, pretrained, timm_models, torchvision_models
-from kryptondb.catalog.built import Built
-from kryptondb.catalog.labels import resolve_labels
-from kryptondb.catalog.model import Model, count_classes, fingerprint, freeze, parameter_count
-from kryptondb.catalog.options import ModelOptions
-from kryptondb.catalog.preprocessing import with_options
+from kryptondb.catalog.model import Built, Model, count_classes, fingerprint, freeze, parameter_count
+from kryptondb.catalog.options import ModelOptions, resolve_labels, with_options
 from kryptondb.errors import BindError, ModelError, did_you_mean
 from kryptondb.files.paths import absolute
 from kryptondb.options.words import WEIGHT_WORDS
@@ -83,7 +80,7 @@ def _adapted(
     """The module with the input and the output that the options say, and its structure in text."""
     import torch
 
-    from kryptondb.catalog.adapted import Adapted, adapted
+    from kryptondb.catalog.scores import Adapted, adapted
 
     ready = adapted(module, options.output, options.layout, torch.zeros(shape))
     if isinstance(ready, Adapted):

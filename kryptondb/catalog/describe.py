@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kryptondb.catalog.model import Model
-from kryptondb.catalog.preprocessing import describe_preprocess
+from kryptondb.catalog.options import describe_preprocess
 
 Row = tuple[str, str]
 
@@ -85,7 +85,7 @@ def redundancy(network: Any) -> float | None:
     """R of the whole grid at the default patch and stride; None where the patch does not fit or nothing is known."""
     try:
         from kryptondb.network.grid import Grid
-        from kryptondb.network.redundancy import redundancy_table
+        from kryptondb.network.regions import redundancy_table
     except ImportError:
         return None
     _, height, width = network.input_shape

@@ -14,10 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog.built import Built
-from kryptondb.catalog.model import freeze
-from kryptondb.catalog.options import ModelOptions
-from kryptondb.catalog.preprocessing import for_input
+from kryptondb.catalog.model import Built, freeze
+from kryptondb.catalog.options import ModelOptions, for_input
 from kryptondb.catalog.program_check import (
     BFLOAT16,
     BOOL,
@@ -146,7 +144,7 @@ def _payload(data: bytes, record: str, payloads: dict[str, Any], reduced: int | 
     """The bytes of a record; those of the type that the program computes in become float32, in `payloads` too."""
     import torch
 
-    from kryptondb.network.inference_operators import bytes_are_flags
+    from kryptondb.network.functions import bytes_are_flags
 
     metas = [entry["tensor_meta"] for entry in payloads["config"].values() if entry["path_name"] == record]
     dtypes = {meta["dtype"] for meta in metas}

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kryptondb.catalog.build import absolute_source, build_model, finish, named_files
-from kryptondb.catalog.built import Built
 from kryptondb.catalog.describe import Row, describe_model, describe_network, input_size
-from kryptondb.catalog.model import Model, converted_from, own_copy, unwrapped
-from kryptondb.catalog.network_cache import NetworkCache
-from kryptondb.catalog.options import ModelOptions
-from kryptondb.catalog.remembered import (
+from kryptondb.catalog.model import Built, Model, converted_from, own_copy, unwrapped
+from kryptondb.catalog.model_cache import (
+    NetworkCache,
     check_unchanged,
     digests_of,
     is_unchanged,
@@ -24,6 +22,7 @@ from kryptondb.catalog.remembered import (
     remembered_model,
     summary_of,
 )
+from kryptondb.catalog.options import ModelOptions
 from kryptondb.catalog.store import Catalog, ModelRecord, name_taken
 from kryptondb.errors import (
     BindError,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kryptondb.catalog.built import Built
-from kryptondb.catalog.labels import imagenet_labels
-from kryptondb.catalog.options import ModelOptions
+from kryptondb.catalog.model import Built
+from kryptondb.catalog.options import ModelOptions, imagenet_labels
 from kryptondb.catalog.weights import load_state, read_state
 from kryptondb.errors import BindError, ModelError, did_you_mean
 from kryptondb.options.tables import PREPROCESS_OPTIONS

@@ -6,7 +6,7 @@ and custom fields are left out. What torch would do with the rest, and why it is
 - names of values become identifiers in generated Python source, those of weights stand in it in quotes: the first are
   identifiers or refused, the second become plain ones;
 - `expr_str` (symbolic sizes) is evaluated by sympy as Python source;
-- `target` is looked up from the torch module: only the operators of `network.inference_operators`, those that
+- `target` is looked up from the torch module: only the operators of `network.functions`, those that
   `program_functions` has a checked form for, and arithmetic on sizes pass;
 - tree specs may name a module to import: only tuple, list and dict pass;
 - payloads may be pickles: only raw tensors pass.
@@ -237,8 +237,7 @@ class _Check:
         import torch
 
         from kryptondb.catalog.program_functions import AUTOCAST, NO_GRAD, SUBSTITUTES
-        from kryptondb.network.inference_operators import OPERATORS, listed
-        from kryptondb.network.size_arithmetic import ARITHMETIC
+        from kryptondb.network.functions import ARITHMETIC, OPERATORS, listed
 
         if not isinstance(value, str):
             raise self.refused("an operator without a name")
@@ -261,7 +260,7 @@ class _Check:
 
     def node(self, value: Any) -> dict[str, Any]:
         from kryptondb.catalog.program_functions import AUTOCAST
-        from kryptondb.network.inference_operators import misused
+        from kryptondb.network.functions import misused
 
         value = self.mapping(value)
         operator = self.operator(value.get("target"))

@@ -3,7 +3,7 @@
 Exports that were decomposed contain inner operators that trust their arguments: `_native_batch_norm_legit_no_training`
 reads as many means as its picture has channels, whether there are so many or not. torch's public functions compute the
 same and look first. They are also what the network algebra knows. Arithmetic on sizes is bounded
-(`network.size_arithmetic`), and regions without gradients or autocast, which change nothing here, are written out.
+(`network.functions.ARITHMETIC`), and regions without gradients or autocast, which change nothing here, are written out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kryptondb.network.attention import attention
-from kryptondb.network.size_arithmetic import BOUNDED
+from kryptondb.network.functions import BOUNDED, attention
 
 NO_GRAD = "torch.ops.higher_order.wrap_with_set_grad_enabled"
 AUTOCAST = "torch.ops.higher_order.wrap_with_autocast"

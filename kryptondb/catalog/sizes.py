@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
-from kryptondb.catalog.memory import free_memory
+from kryptondb.catalog.settings import free_memory
 from kryptondb.errors import ModelError
 
 LEAST_BOUND = 2 << 30  # bytes that a module may always hold beside its weights

@@ -10,12 +10,9 @@ import functools
 import math
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog.built import Built
-from kryptondb.catalog.download import not_there, torch_hub_file, torch_hub_path, unreachable
-from kryptondb.catalog.labels import imagenet_labels
-from kryptondb.catalog.options import ModelOptions
-from kryptondb.catalog.preprocessing import channel_count
-from kryptondb.catalog.weighted import weighted
+from kryptondb.catalog.model import Built
+from kryptondb.catalog.options import ModelOptions, channel_count, imagenet_labels
+from kryptondb.catalog.weights import not_there, torch_hub_file, torch_hub_path, unreachable, weighted
 from kryptondb.errors import BindError, ModelError, did_you_mean
 
 if TYPE_CHECKING:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog.built import Built
-from kryptondb.catalog.download import torch_hub_file
-from kryptondb.catalog.labels import imagenet_labels
-from kryptondb.catalog.options import ModelOptions
-from kryptondb.catalog.weighted import weighted
+from kryptondb.catalog.model import Built
+from kryptondb.catalog.options import ModelOptions, imagenet_labels
+from kryptondb.catalog.weights import torch_hub_file, weighted
 from kryptondb.errors import BindError, ModelError, did_you_mean
 
 if TYPE_CHECKING:

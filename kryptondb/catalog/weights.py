@@ -1,12 +1,18 @@
-"""Weights from a file: `.pth`, `.pt` (only tensors are unpickled) or `.safetensors`, fitted to a module by name."""
+"""Weights: those of a file, those that are published, or random ones; fitted to a module by name.
+
+A file is `.pth`, `.pt` (only tensors are unpickled) or `.safetensors`. Published weights come from a cache, and are
+downloaded into it once; where that fails, the error says what else works.
+"""
 
 from __future__ import annotations
 
+import http.client
 import logging
 import pickletools
 import re
+import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,6 +22,7 @@ from kryptondb.files.schema import Unfit
 
 if TYPE_CHECKING:
     import torch
+
 
 MAX_WEIGHTS_BYTES = 16 << 30
 NAMED = 3  # how many tensors of a kind a message names
@@ -276,3 +283,110 @@ def _sentence(error: BaseException) -> str:
     """The first line of a library's message, short."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]
+
+
+SEED = 0  # of weights => 'random': the same numbers, and so the same fingerprint, every time
+
+
+def weighted(
+    name: str,
+    make: Callable[[], torch.nn.Module],
+    weights: str,
+    published: Callable[[], tuple[str, str]],
+    ignored: tuple[str, ...] = (),
+) -> tuple[torch.nn.Module, str, tuple[str, ...]]:
+    """Makes an architecture, with weights drawn from a fixed seed, and fills it with others where they are asked for.
+
+    The caller's random numbers are left as they were.
+
+    Args:
+        name: the package and the architecture, for messages.
+        make: makes the module.
+        weights: 'default', 'random' or the path of a file.
+        published: where the default ones lie, fetched if need be, and what they are called.
+        ignored: prefixes of names that files may have beyond what the module needs.
+
+    Returns:
+        The module, where its weights come from in words, and the files that were read.
+
+    Raises:
+        ModelError: the architecture does not take what it is given, or the weights do not fit or are not there.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        try:
+            module = make()
+        except Exception as error:  # an input size or channels that the architecture does not take
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ModelError(f"{name} cannot be built: {reason}") from error
+    if weights == "random":
+        return module, f"random (seed {SEED})", ()
+    path, said = published() if weights == "default" else (weights, weights)
+    load_state(module, read_state(path), path, ignored)
+    return module, said, (path,)
+
+
+PROBE_SECONDS = 8.0  # how long a server is waited for before it is said that it cannot be reached
+
+
+def torch_hub_path(url: str) -> Path:
+    """Where torch keeps the file of an address."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
+def torch_hub_file(url: str, what: str) -> str:
+    """The path of a file in torch's cache, downloaded and checked against the hash in its name where it is not there.
+
+    torch would unpickle it; here it is only fetched, and read like any other weights file. Raises ModelError, within
+    about `PROBE_SECONDS`, when the server cannot be reached.
+
+    Args:
+        what: the file in words, for the message.
+    """
+    import torch
+
+    path = torch_hub_path(url)
+    if path.is_file():
+        return str(path)
+    failure = unreachable(url)
+    if failure is None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
+            torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=False)
+            return str(path)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:  # network, disk, a hash that does not match
+            failure = str(error) or type(error).__name__
+    raise not_there(what, failure, f"put {url} into {path.parent}")
+
+
+def not_there(what: str, failure: str, by_hand: str) -> ModelError:
+    """The error for weights that cannot be fetched, and what else can be done."""
+    return ModelError(
+        f"{what} cannot be downloaded: {failure}",
+        hint=f"Give weights => 'file.pth' or weights => 'random', or {by_hand}.",
+    )
+
+
+def unreachable(url: str) -> str | None:
+    """Why a server does not answer, or None when it does. A thread, since name look-ups know no time limit."""
+    import urllib.request
+
+    answer: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "torch.hub"})
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
+                answer.append(None)
+        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+            answer.append(str(error) or type(error).__name__)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answer[0] if answer else f"no answer within {PROBE_SECONDS:g} seconds"

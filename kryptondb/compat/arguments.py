@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from kryptondb.errors import ArgumentError, ShapeError, UnsupportedError
-from kryptondb.executor.attribution import coverage
+from kryptondb.executor.heatmaps import coverage
 
 
 @dataclass(frozen=True, eq=False)

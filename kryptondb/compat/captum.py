@@ -30,7 +30,7 @@ from kryptondb.compat.attributions import answer, like
 from kryptondb.compat.progress import Bar
 from kryptondb.compat.tracing import Tracer
 from kryptondb.errors import UnsupportedError
-from kryptondb.executor.attribution import averaged
+from kryptondb.executor.heatmaps import averaged
 from kryptondb.text.plain_text import plain
 
 __all__ = ["Occlusion"]

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from kryptondb.compat.tracing import Traced, Tracer
-from kryptondb.executor import heap
 from kryptondb.executor.edges import Paint, painted
 from kryptondb.executor.experiment import exact_inference
 from kryptondb.executor.operators import OPERATORS, AnyOperator, Context, Full
@@ -23,6 +22,7 @@ from kryptondb.optimizer.choose import choose
 from kryptondb.optimizer.logical import Context as Planning
 from kryptondb.optimizer.logical import Hints
 from kryptondb.optimizer.workload import Workload, memory_limit
+from kryptondb.process.memory import keeping_freed_memory
 from kryptondb.process.torch_state import leaves_numbers_alone
 
 #: Scores may be numbers of any size: maps of them are to be what the peers compute, up to little more than rounding.
@@ -59,7 +59,7 @@ class Engine:
         precision = str(image.dtype).removeprefix("torch.")
         limit = memory_limit(context, device)
         workload = Workload(traced.network, grid, None, 1, device, limit, precision)
-        with heap.kept():
+        with keeping_freed_memory():
             choice = choose(workload, Hints(precision=precision, convolution=_CONVOLUTION), context)
         operator = choice.chosen.operator
         assert isinstance(operator, AnyOperator)
@@ -130,7 +130,7 @@ class Run:
         self._context.patches = patches
         found = np.empty((len(self.base), grid.rows, grid.cols))
         done = 0
-        with heap.kept(), exact_inference(engine.device):
+        with keeping_freed_memory(), exact_inference(engine.device):
             for block in engine.operator.run(self._context):
                 found[:, block.rows, block.cols] = block.scores.T
                 done += len(block.rows)

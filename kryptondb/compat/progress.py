@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
-from kryptondb.executor.stats import Progress
+from kryptondb.executor.resources import Progress
 from kryptondb.show.progress import ProgressLine, in_notebook, progress_line
 from kryptondb.text.units import clock_text
 

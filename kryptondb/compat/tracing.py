@@ -15,7 +15,7 @@ from torch import nn
 
 from kryptondb.errors import ModelError
 from kryptondb.network import Network, trace
-from kryptondb.network.steadiness import why_differs
+from kryptondb.network.consistency import why_differs
 
 #: A function has not changed where it answers the same images the same, up to this part of the largest number.
 _UNCHANGED = 1e-6

@@ -4,13 +4,13 @@
     for batch in execution.batches(): ...
 
 `run` turns the plan's nodes into stages; `occlusion` opens pictures and asks the experiment for cells; `heatmaps`,
-`relational` and `aggregates` work on the rows. The physical operators (how cells are computed) are in `operators`, the
+`stages` and `aggregates` work on the rows. The physical operators (how cells are computed) are in `operators`, the
 experiment that they serve in `experiment`.
 """
 
 from __future__ import annotations
 
+from kryptondb.executor.resources import ImageFailure, Progress, Stats
 from kryptondb.executor.run import Execution
-from kryptondb.executor.stats import ImageFailure, Progress, Stats
 
 __all__ = ["Execution", "ImageFailure", "Progress", "Stats"]

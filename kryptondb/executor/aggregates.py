@@ -22,9 +22,8 @@ from pyarrow import acero
 
 from kryptondb.errors import BindError, ExecutionError
 from kryptondb.executor.expressions import Typed, compile_expression, is_number, type_name
-from kryptondb.executor.pieces import BATCH_ROWS, Piece, Stage, one_batch
-from kryptondb.executor.relational import evaluate, one_array, run_node
-from kryptondb.executor.row_memory import RowMemory
+from kryptondb.executor.resources import RowMemory
+from kryptondb.executor.stages import BATCH_ROWS, Piece, Stage, evaluate, one_array, one_batch, run_node
 from kryptondb.grammar.statements import Call, Expression
 
 _VALID = pc.CountOptions(mode="only_valid")

@@ -17,7 +17,7 @@ from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.executor.operators.layer_costs import DIRECT, WINOGRAD, distance
 from kryptondb.executor.operators.regions_on_tensors import Table, lay_over
 from kryptondb.network import Axes
-from kryptondb.network.steadiness import same_random_numbers_after
+from kryptondb.network.consistency import same_random_numbers_after
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
 from kryptondb.optimizer.workload import REDUCED_PRECISIONS
 from kryptondb.process.torch_state import own_torch_state

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from kryptondb.errors import ExecutionError
-from kryptondb.executor.pieces import BATCH_ROWS, ImageAnswer, Scores
-from kryptondb.executor.row_memory import RowMemory
+from kryptondb.executor.resources import RowMemory
+from kryptondb.executor.stages import BATCH_ROWS, ImageAnswer, Scores
 from kryptondb.network import Grid
 from kryptondb.optimizer.workload import Runs, mask_of_runs
 from kryptondb.text.units import bytes_text

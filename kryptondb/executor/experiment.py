@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from kryptondb.catalog.activations import log_probabilities, probabilities
+from kryptondb.catalog.scores import log_probabilities, probabilities
 from kryptondb.executor.edges import painted
-from kryptondb.executor.heap import trim
 from kryptondb.executor.operators import AnyOperator, Context, Full, Scores
 from kryptondb.executor.operators.replay import Replays
-from kryptondb.executor.resident import anonymous
 from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace
+from kryptondb.network.consistency import same_random_numbers_after, why_differs
 from kryptondb.network.kept import kept_with_network
-from kryptondb.network.steadiness import same_random_numbers_after, why_differs
 from kryptondb.optimizer.cost import BASE
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import ELEMENT_BYTES, REDUCED_PRECISIONS, Runs, mask_of_runs
+from kryptondb.process.memory import anonymous_bytes, release_free_memory
 from kryptondb.process.torch_state import own_torch_state
 
 if TYPE_CHECKING:
@@ -175,8 +174,8 @@ class ImageRun:
         self._context.time_left = time_left
 
     def __iter__(self) -> Iterator[Scores]:
-        trim()  # what made the base, and what earlier pictures left free, is nobody's
-        held, base = anonymous(), self._context.base
+        release_free_memory()  # what made the base, and what earlier pictures left free, is nobody's
+        held, base = anonymous_bytes(), self._context.base
         if held is not None:
             self._context.held_before = held - (base.main_memory if base is not None else 0)
         return self._cells()

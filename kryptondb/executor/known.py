@@ -12,7 +12,7 @@ from kryptondb.executor.operators import Scores
 
 @dataclass(eq=False)
 class Known:
-    """One image's exact answer; `executor.pieces.ImageRun`.
+    """One image's exact answer; `executor.stages.ImageRun`.
 
     Attributes:
         prediction: probabilities of all classes, float64 [classes].

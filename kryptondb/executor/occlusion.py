@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, cast
 import pyarrow as pa
 
 from kryptondb.errors import ExecutionError, ImageError
-from kryptondb.executor import heap
-from kryptondb.executor.ahead import taking_turns
-from kryptondb.executor.asking import asking
 from kryptondb.executor.cells import CELLS, InOrder, cell_batches
 from kryptondb.executor.expressions import compile_predicate
 from kryptondb.executor.heatmaps import likeliest
 from kryptondb.executor.outcome import Outcome
-from kryptondb.executor.pieces import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch
-from kryptondb.executor.relational import matching
+from kryptondb.executor.pictures import asking, taking_turns
+from kryptondb.executor.resources import Progress
 from kryptondb.executor.run_state import Run, Runner, Seen
-from kryptondb.executor.stats import MemoryMeter, Progress
+from kryptondb.executor.stages import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch, matching
 from kryptondb.optimizer.physical import Images, Occlude
+from kryptondb.process.memory import MemoryMeter, keeping_freed_memory, release_free_memory
 
 if TYPE_CHECKING:
     from kryptondb.catalog import Model, ModelStore
@@ -79,7 +77,7 @@ def cells(node: Occlude, run: Run, in_order: bool = True) -> Stage:
                     run.finished(source)
 
     def keeping() -> Generator[Piece, None, None]:
-        with heap.kept():
+        with keeping_freed_memory():
             yield from start()
 
     return Stage(CELLS, keeping)
@@ -133,7 +131,7 @@ class _Asked:
         if self._runner is None:
             model = _model(self.node, self.run.models)
             self._runner, self._labels = self.run.set_up(self.node, model, self.run.models), tuple(model.labels)
-            heap.trim()  # what was freed until here is not the query's
+            release_free_memory()  # what was freed until here is not the query's
             if not self.meter.begun:
                 self.meter.begin()
         return self._runner

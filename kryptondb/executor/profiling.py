@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 
 from kryptondb.errors import ExecutionError
-from kryptondb.executor import heap
 from kryptondb.executor.approximation import simulated
-from kryptondb.executor.asking import asking
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.known import Known
 from kryptondb.executor.operators import Incremental, Thresholded
-from kryptondb.executor.pieces import ImageRun
+from kryptondb.executor.pictures import asking
 from kryptondb.executor.quality import ssim
+from kryptondb.executor.stages import ImageRun
 from kryptondb.images.picture import Picture
 from kryptondb.network import UNCAPPED
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.recipe import EXACT, Pass, Recipe, accurate_pass, guide_pass, maps_beside, passes
 from kryptondb.optimizer.workload import Workload
+from kryptondb.process.memory import keeping_freed_memory
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def operators_for(
 
 def _map(experiment: Experiment, picture: Picture, count: Callable[[int], None]) -> tuple[np.ndarray, ImageRun]:
     """The scores of all cells, float64 [k, rows, cols], and the run that gave them."""
-    with heap.kept(), asking(picture.name):
+    with keeping_freed_memory(), asking(picture.name):
         run = experiment.run(picture)
         maps = np.full((len(run.classes), experiment.grid.rows, experiment.grid.cols), np.nan)
         for cells in run:

@@ -12,18 +12,14 @@ import pyarrow as pa
 
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.aggregates import aggregated
-from kryptondb.executor.asking import Looks
-from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.heatmaps import heat_maps, predictions
 from kryptondb.executor.metadata import with_metadata
 from kryptondb.executor.occlusion import cells, set_up_experiment
 from kryptondb.executor.outcome import Outcome
-from kryptondb.executor.pieces import Stage, one_batch
-from kryptondb.executor.redundancy import redundancy_rows
-from kryptondb.executor.relational import filtered, limited, projected, sorted_rows
-from kryptondb.executor.row_memory import RowMemory
+from kryptondb.executor.pictures import Looks
+from kryptondb.executor.resources import Deadline, ImageFailure, Progress, RowMemory, Stats
 from kryptondb.executor.run_state import Laboratory, Run, Seen, SetUp
-from kryptondb.executor.stats import ImageFailure, Progress, Stats
+from kryptondb.executor.stages import Stage, filtered, limited, one_batch, projected, redundancy_rows, sorted_rows
 from kryptondb.optimizer.physical import (
     Aggregate,
     Filter,

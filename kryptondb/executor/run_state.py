@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from kryptondb.errors import ExecutionError, ImageError, NondeterministicModel, warn
-from kryptondb.executor.asking import Looks, load_picture
-from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.outcome import Outcome
-from kryptondb.executor.pieces import ImageRun
-from kryptondb.executor.row_memory import RowMemory
-from kryptondb.executor.stats import ImageFailure, Progress, Stats
+from kryptondb.executor.pictures import Looks, load_picture
+from kryptondb.executor.resources import Deadline, ImageFailure, Progress, RowMemory, Stats
+from kryptondb.executor.stages import ImageRun
 from kryptondb.optimizer.physical import Occlude
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from kryptondb.errors import ImageError
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.operators import OPERATORS
 from kryptondb.executor.outcome import Outcome
-from kryptondb.executor.pieces import ImageRun
 from kryptondb.executor.profiling import Profiler, Sample, operators_for
+from kryptondb.executor.resources import Progress
 from kryptondb.executor.run_state import Run
-from kryptondb.executor.stats import MemoryMeter, Progress
+from kryptondb.executor.stages import ImageRun
 from kryptondb.images.sources import sampling_order
 from kryptondb.optimizer.approximations import Approximations, Asked, approximations, fastest_kept
 from kryptondb.optimizer.physical import Occlude
@@ -26,6 +26,7 @@ from kryptondb.optimizer.recipe import Recipe, recipes_on, worthwhile
 from kryptondb.optimizer.run_by import run_by
 from kryptondb.optimizer.tuning import Tuning
 from kryptondb.optimizer.workload import Workload
+from kryptondb.process.memory import MemoryMeter
 
 if TYPE_CHECKING:
     from kryptondb.images.sources import ImageSource

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Node as FxNode
 
-from kryptondb.network.exported import CannotTrace, memory_order, operator_name, value_of, writes
+from kryptondb.network.exported_graph import CannotTrace, memory_order, operator_name, value_of, writes
 
 # Dropout and its like do nothing in eval mode.
 IDENTITIES = {"dropout", "dropout_", "feature_dropout", "feature_dropout_", "alpha_dropout", "feature_alpha_dropout"}

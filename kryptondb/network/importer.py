@@ -18,9 +18,9 @@ from torch.fx import Node as FxNode
 from torch.fx.node import map_arg
 
 from kryptondb.network.aliases import IDENTITIES, lay_out, literal_nodes, writes_in_place
-from kryptondb.network.call import Call
-from kryptondb.network.exported import (
+from kryptondb.network.exported_graph import (
     NUMBER_FUNCTIONS,
+    Call,
     CannotTrace,
     arguments_of,
     batch_dim,
@@ -33,10 +33,32 @@ from kryptondb.network.exported import (
     sizes_for_one,
     value_of,
 )
-from kryptondb.network.fold import folded_batch_norm
 from kryptondb.network.node import Axes, Extent, Node, Ref, Rule, bind, has_extent
 from kryptondb.network.operators import OPERATORS, classify, renamed
 from kryptondb.network.tokens import Tokens, on_picture, reads_tokens, reshape_of, with_values
+
+
+def folded_batch_norm(
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    gamma: torch.Tensor | None,
+    beta: torch.Tensor | None,
+    mean: torch.Tensor,
+    variance: torch.Tensor,
+    epsilon: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight [out, in, kh, kw] and bias [out] of one convolution equal to convolution and batch norm after each other.
+
+    Computed in float64 and rounded once.
+    """
+    scale = torch.rsqrt(variance.double() + epsilon)
+    if gamma is not None:
+        scale = scale * gamma.double()
+    shift = (bias.double() - mean.double() if bias is not None else -mean.double()) * scale
+    if beta is not None:
+        shift = shift + beta.double()
+    return (weight.double() * scale[:, None, None, None]).to(weight.dtype), shift.to(weight.dtype)
+
 
 aten = torch.ops.aten
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from kryptondb.network import channel_moves as moves
-from kryptondb.network import local_operators as local
 from kryptondb.network import magnitudes as bounds
 from kryptondb.network import pointwise_operators as pointwise
-from kryptondb.network.call import Call, dense
+from kryptondb.network import window_operators as local
+from kryptondb.network.exported_graph import Call, dense
 from kryptondb.network.magnitudes import Bound
 from kryptondb.network.node import Node, Rule
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kryptondb.network.call import Call, dense
+from kryptondb.network.exported_graph import Call, dense
 from kryptondb.network.node import Axes, Node, Ref, Rule
 
 

@@ -1,20 +1,103 @@
-"""How far an occlusion reaches: regions of every node's output, as integer arithmetic on arrays of positions.
+"""How far an occlusion reaches: regions of every node's output, caps on them, and what they leave unchanged.
 
-A region is a rectangle, and its vertical extent depends on the row of the position only, its horizontal extent on the
-column only. So one `Spans` a node and axis says it all for a whole grid.
+A region is a rectangle. Its vertical extent depends on the row of the position only, and its horizontal extent on the
+column only, so one `Spans` per node and axis describes a whole grid.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from kryptondb.network.caps import Cap, Course, depths
 from kryptondb.network.graph import Network
 from kryptondb.network.grid import Grid
 from kryptondb.network.node import AxisWindow, Node, Rule
+
+
+@dataclass(frozen=True)
+class Cap:
+    """The largest share of a node's height and width that its region may take.
+
+    The share changes evenly from `tau` at the input to `tau_deep` where regions have grown most. How deep a node lies
+    is told by how many pixels regions have grown on the way to it: operators without a window leave it as it is.
+
+    Attributes:
+        tau: the share at the input, above 0 and at most 1.
+        tau_deep: the share at the deep end; the same as `tau` for one share at all depths.
+
+    Raises:
+        ValueError: a share is not in that range.
+    """
+
+    tau: float
+    tau_deep: float
+
+    def __post_init__(self) -> None:
+        for share in (self.tau, self.tau_deep):
+            if not 0 < share <= 1:
+                raise ValueError(f"a cap is a share of a node's extent, above 0 and at most 1, not {share}")
+
+    def cells(self, extent: int, depth: float) -> int:
+        """The most cells along an axis of `extent` cells, at a depth from 0 (the input) to 1."""
+        share = self.tau + (self.tau_deep - self.tau) * depth
+        return max(1, math.ceil(round(share * extent, 9)))  # rounded first: 0.28 * 25 is a little more than 7
+
+    def __str__(self) -> str:
+        return f"tau {self.tau:g}" if self.tau == self.tau_deep else f"tau {self.tau:g} to {self.tau_deep:g}"
+
+
+#: Regions as they are.
+UNCAPPED = Cap(1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """Where regions would lie if no border cut them off and no cell were rounded to, along one axis.
+
+    Integers over a common denominator, so that their middles follow the patches exactly, however deep the network.
+
+    Attributes:
+        first, last: of each position's region, in cells times `parts`; int64 [positions].
+        parts: into how many parts a cell is divided: as many as it is pixels wide, unless branches differ in that.
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    parts: int = 1
+
+    def through(self, window: AxisWindow) -> Course:
+        """Of the outputs whose windows reach into these."""
+        first = self.first + self.parts * (window.before - window.size + 1)
+        return Course(first, self.last + self.parts * window.before, self.parts * window.stride)
+
+    def union(self, other: Course) -> Course:
+        """What holds both."""
+        parts = math.lcm(self.parts, other.parts)
+        mine, others = parts // self.parts, parts // other.parts
+        first = np.minimum(self.first * mine, other.first * others)
+        return Course(first, np.maximum(self.last * mine, other.last * others), parts)
+
+    @property
+    def length(self) -> int:
+        """From the first to the last, in parts of a cell; all positions have the same."""
+        return int(self.last[0] - self.first[0])
+
+    def centred(self, cells: int) -> np.ndarray:
+        """The first of so many cells around the middle, of two equally near ones the later; int64 [positions]."""
+        first: np.ndarray = (self.first + self.last - self.parts * (cells - 2)) // (2 * self.parts)
+        return first
+
+
+def depths(courses: Sequence[Course | None]) -> list[float]:
+    """How deep each node lies from 0 to 1, by how much longer its course is than the input's, which is the first."""
+    lengths = [None if course is None else course.length for course in courses]
+    known = [length for length in lengths if length is not None]
+    shortest, growth = min(known, default=0), max(1, max(known, default=0) - min(known, default=0))
+    return [0.0 if length is None else (length - shortest) / growth for length in lengths]
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,3 +269,98 @@ def _courses(network: Network, exact: tuple[Spans | None, ...], *, vertical: boo
                 course = course.through(node.window.y if vertical else node.window.x)
         found.append(course)
     return found
+
+
+@dataclass(frozen=True)
+class LayerRedundancy:
+    """One layer, or the total in the last row.
+
+    Attributes:
+        layer, operator: the layer's module path and ATen operator.
+        channels, height, width: of its output, None in the total.
+        gflops_full: of one full inference, two operations a multiply-add (equation 16 counts one).
+        gflops_incremental: of one position, mean over the grid, each position with its own region (equation 18).
+        ratio: the redundancy ratio R (equation 20).
+        uniform_ratio: R when all positions share the largest region, as the paper runs them.
+        centre_ratio: R with the patch at the centre, the worst case that Figure 5 shows.
+    """
+
+    layer: str
+    operator: str
+    channels: int | None
+    height: int | None
+    width: int | None
+    gflops_full: float
+    gflops_incremental: float
+    ratio: float
+    uniform_ratio: float
+    centre_ratio: float
+
+
+def redundancy_table(network: Network, grid: Grid) -> list[LayerRedundancy]:
+    """A row for every layer that multiplies (convolutions and matrix products) and a total.
+
+    Raises:
+        ValueError: the network is not traced; the message says why.
+    """
+    if not network.traced:
+        raise ValueError(f"the network cannot be traced: {network.failure}")
+    located = regions(network, grid)
+    centre = (grid.rows // 2, grid.cols // 2)
+    rows: list[LayerRedundancy] = []
+    totals = [0.0, 0.0, 0.0, 0.0]
+    for node in network.nodes:
+        if not node.flops:
+            continue
+        costs = _costs(node, located, centre)
+        totals = [total + cost for total, cost in zip(totals, costs, strict=True)]
+        channels, height, width = _output(node)
+        rows.append(_row(node.name, node.operator, channels, height, width, costs))
+    rows.append(_row("total", "", None, None, None, tuple(totals)))
+    return rows
+
+
+def whole_grid_ratio(network: Network, grid: Grid) -> float:
+    """R of a whole grid with each position's own region; 1 for a network that is not traced."""
+    return redundancy_table(network, grid)[-1].ratio if network.traced else 1.0
+
+
+def _costs(node: Node, located: Regions, centre: tuple[int, int]) -> tuple[float, float, float, float]:
+    heights, widths = located.sizes(node)
+    return (
+        node.total_flops,
+        node.flops * float(heights.mean()) * float(widths.mean()),
+        node.flops * int(heights.max()) * int(widths.max()),
+        node.flops * int(heights[centre[0]]) * int(widths[centre[1]]),
+    )
+
+
+def _output(node: Node) -> tuple[int, int, int]:
+    if node.axes is not None:
+        return node.channels, node.height, node.width
+    if len(node.shape) == 4:  # a picture of one cell, behind a global mean
+        return node.shape[1], node.shape[2], node.shape[3]
+    return node.channels, 1, 1
+
+
+def _row(
+    layer: str,
+    operator: str,
+    channels: int | None,
+    height: int | None,
+    width: int | None,
+    costs: tuple[float, ...],
+) -> LayerRedundancy:
+    full, own, uniform, centre = costs
+    return LayerRedundancy(
+        layer,
+        operator,
+        channels,
+        height,
+        width,
+        full / 1e9,
+        own / 1e9,
+        full / own if own else 1.0,
+        full / uniform if uniform else 1.0,
+        full / centre if centre else 1.0,
+    )

@@ -20,8 +20,16 @@ from kryptondb.files.atomic import atomic_file
 from kryptondb.files.schema import Unfit, from_json
 from kryptondb.files.tensors import ALIGNMENT, MOST_HEADER, header_of, open_tensors
 from kryptondb.network.graph import Network
-from kryptondb.network.node_json import network_from_json, network_to_json
-from kryptondb.network.templates import Unreadable, Unwritable, items, mapping, text, whole
+from kryptondb.network.network_json import (
+    Unreadable,
+    Unwritable,
+    items,
+    mapping,
+    network_from_json,
+    network_to_json,
+    text,
+    whole,
+)
 from kryptondb.version import __version__
 
 FORMAT = "kryptondb network 1"

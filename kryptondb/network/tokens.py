@@ -21,10 +21,9 @@ from typing import Any
 import torch
 
 from kryptondb.network import channel_moves as moves
-from kryptondb.network import local_operators as local
 from kryptondb.network import pointwise_operators as pointwise
-from kryptondb.network.call import Call
-from kryptondb.network.exported import refs_in
+from kryptondb.network import window_operators as local
+from kryptondb.network.exported_graph import Call, refs_in
 from kryptondb.network.node import Axes, Node, Ref
 from kryptondb.network.operators import OPERATORS
 

@@ -1,23 +1,23 @@
 """Tracing: a `torch.nn.Module` -> a `Network`, through `torch.export` with a batch of any size.
 
-The exported ATen operators are taken as they stand: decomposing them costs seconds and makes them harder to know.
+The exported ATen operators are taken as they stand: decomposing them takes seconds and makes them harder to recognize.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from kryptondb.errors import ModelError, one_line
-from kryptondb.network.exported import CannotTrace
-from kryptondb.network.flops import with_measured_flops
+from kryptondb.network.consistency import asked_twice, mixes_in_graph, mixes_when_run, same_random_numbers_after
+from kryptondb.network.exported_graph import CannotTrace
 from kryptondb.network.graph import Network
 from kryptondb.network.importer import Importer
-from kryptondb.network.mixing import mixes_in_graph, mixes_when_run
-from kryptondb.network.node import Node
-from kryptondb.network.steadiness import asked_twice, same_random_numbers_after
+from kryptondb.network.node import Node, Rule
 from kryptondb.process.torch_state import building, own_torch_state
 
 
@@ -228,3 +228,27 @@ def _graph(module: torch.nn.Module, example: torch.Tensor) -> tuple[tuple[Node, 
 def _fixes_the_batch(error: Exception) -> bool:
     """Whether an export failed because the network made a plain number of the batch's size."""
     return "Constraints violated" in str(error) or "specialized" in str(error)
+
+
+def with_measured_flops(network: Network, image: torch.Tensor) -> Network:
+    """The network with the operations of its dense operators counted while they run once on `image`, [1, C, H, W]."""
+    unknown = {node.index for node in network.nodes if node.rule is Rule.DENSE and node.flops == 0.0}
+    if not unknown:
+        return network
+    counted: dict[int, float] = {}
+    values: dict[int, Any] = {}
+    with torch.inference_mode():
+        for node in network.nodes:
+            if node.index in unknown:
+                with FlopCounterMode(display=False) as counter:
+                    values[node.index] = network.run_node(node, values, image, 1)
+                counted[node.index] = float(counter.get_total_flops())
+            else:
+                values[node.index] = network.run_node(node, values, image, 1)
+            _forget(values, (i for i in node.inputs if network.last_use[i] == node.index))
+    return replace(network, nodes=tuple(replace(n, flops=counted.get(n.index, n.flops)) for n in network.nodes))
+
+
+def _forget(values: dict[int, Any], indices: Iterable[int]) -> None:
+    for index in indices:
+        values.pop(index, None)

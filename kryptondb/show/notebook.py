@@ -36,7 +36,7 @@ class Pictures:
     """
 
     def __init__(self, models: ModelStore, plan: PhysicalPlan, bindings: Mapping[str, object]) -> None:
-        from kryptondb.executor.asking import Looks
+        from kryptondb.executor.pictures import Looks
 
         self._models = models
         self._plan = plan

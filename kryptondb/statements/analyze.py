@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from kryptondb.executor import ImageFailure
-    from kryptondb.executor.deadline import Deadline
     from kryptondb.executor.profiling import Profiler
+    from kryptondb.executor.resources import Deadline
     from kryptondb.grammar.statements import Analyze, Select
     from kryptondb.images.picture import Picture
     from kryptondb.images.sources import ImageSource
@@ -49,8 +49,8 @@ def analyze(database: Database, statement: Analyze, bindings: Mapping[str, objec
         BindError: an unknown option, or a value that it does not take, in its place.
         PlanError: a network that no approximate operator can run, or a budget too short for a single image.
     """
-    from kryptondb.executor.deadline import Deadline
     from kryptondb.executor.occlusion import named_images
+    from kryptondb.executor.resources import Deadline
     from kryptondb.images.sources import find_images, sampling_order
     from kryptondb.optimizer.recipe import recipes_on
 
@@ -103,7 +103,7 @@ class _Analysis:
             PlanError: the budget is too short for a single image.
         """
         from kryptondb.executor import ImageFailure
-        from kryptondb.executor.asking import load_picture
+        from kryptondb.executor.pictures import load_picture
         from kryptondb.images.picture import content_hash
         from kryptondb.optimizer.recipe import worthwhile
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from kryptondb import optimizer
 from kryptondb.errors import CatalogError
-from kryptondb.executor.asking import Looks
 from kryptondb.executor.occlusion import count_named
+from kryptondb.executor.pictures import Looks
 from kryptondb.executor.run import Execution
 from kryptondb.files.atomic import is_stream, target_of
 from kryptondb.images.picture import content_hash

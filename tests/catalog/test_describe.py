@@ -29,9 +29,9 @@ def model() -> Model:
 @pytest.fixture(autouse=True)
 def redundancy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A redundancy ratio of 2.24, wherever the real one is."""
-    module = ModuleType("kryptondb.network.redundancy")
+    module = ModuleType("kryptondb.network.regions")
     module.redundancy_table = lambda *_: [SimpleNamespace(ratio=1.0), SimpleNamespace(ratio=2.24)]  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "kryptondb.network.redundancy", module)
+    monkeypatch.setitem(sys.modules, "kryptondb.network.regions", module)
 
 
 def test_the_summary_says_how_far_the_model_runs_incrementally(model: Model) -> None:

@@ -17,9 +17,7 @@ from kryptondb.catalog.program_functions import SUBSTITUTES, _divided
 from kryptondb.catalog.program_text import plain_name
 from kryptondb.catalog.sizes import check_sizes
 from kryptondb.errors import ModelError
-from kryptondb.network.functions import function_named
-from kryptondb.network.inference_operators import OPERATORS, listed
-from kryptondb.network.size_arithmetic import ARITHMETIC
+from kryptondb.network.functions import ARITHMETIC, OPERATORS, function_named, listed
 from tests.catalog.archives import change_json, rewrite
 from tests.networks import export, small_net
 

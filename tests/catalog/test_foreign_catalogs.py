@@ -15,7 +15,7 @@ import pytest
 
 import kryptondb
 from kryptondb.catalog import Catalog, LayerRecord, ProfileKey, ProfileStore, RecipeRecord, SampleRecord, store
-from kryptondb.catalog.remembered import file_digest, is_unchanged, library_versions
+from kryptondb.catalog.model_cache import file_digest, is_unchanged, library_versions
 from kryptondb.catalog.store import MIGRATIONS, SCHEMA_VERSION, ModelRecord
 from kryptondb.errors import CatalogError
 from kryptondb.optimizer.cost import Rates

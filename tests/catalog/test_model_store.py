@@ -86,7 +86,7 @@ def test_a_labels_file_that_changed_is_reported(program: Path, tmp_path: Path) -
 def test_libraries_that_changed_are_told_from_files(monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = Catalog()
     ModelStore(catalog).create("net", "torchvision", "mnasnet0_5", OPTIONS)
-    monkeypatch.setattr("kryptondb.catalog.weighted.SEED", 1)
+    monkeypatch.setattr("kryptondb.catalog.weights.SEED", 1)
     with pytest.raises(ModelError, match=r"its libraries changed \(it was made with torch "):
         ModelStore(catalog).get("net")
 

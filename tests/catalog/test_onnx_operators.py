@@ -20,9 +20,8 @@ from tests.catalog.test_onnx_models import difference, file_of, floats, node
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 from benchmarks import onnx_nodes  # noqa: E402  (needs onnx)
-from kryptondb.catalog.onnx_models.operators import OPERATORS  # noqa: E402
 from kryptondb.catalog.onnx_models.reading import OnnxFile  # noqa: E402
-from kryptondb.catalog.onnx_models.translation import Translation  # noqa: E402
+from kryptondb.catalog.onnx_models.translation import OPERATORS, Translation  # noqa: E402
 
 PART = 6  # one case of so many is a test, the rest is the benchmark's
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kryptondb.catalog import memory
+from kryptondb.catalog import settings as settings_module
 from kryptondb.catalog.settings import Settings, resolve_device
 from kryptondb.catalog.store import Catalog
 from kryptondb.errors import BindError, PlanError
@@ -102,24 +102,24 @@ def test_an_automatic_memory_limit_is_half_of_what_is_free(settings: Settings, m
 
 def test_free_memory_respects_the_limit_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable:    4096 kB\n")
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
-    assert memory.free_memory() == 4096 * 1024
+    monkeypatch.setattr(settings_module, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(settings_module, "CGROUPS", tmp_path)
+    assert settings_module.free_memory() == 4096 * 1024
     for name, text in (
         ("memory.max", "3000000"),
         ("memory.current", "1000000"),
         ("memory.stat", "inactive_file 500\n"),
     ):
         (tmp_path / name).write_text(text)
-    assert memory.free_memory() == 2_000_500
+    assert settings_module.free_memory() == 2_000_500
     (tmp_path / "memory.max").write_text("max")
-    assert memory.free_memory() == 4096 * 1024
+    assert settings_module.free_memory() == 4096 * 1024
 
 
 def test_a_system_that_tells_nothing_still_has_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "none")
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
-    assert memory.free_memory() > 1 << 20
+    monkeypatch.setattr(settings_module, "MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(settings_module, "CGROUPS", tmp_path)
+    assert settings_module.free_memory() > 1 << 20
 
 
 def test_the_device_asked_for_has_to_be_there(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kryptondb.catalog import download, timm_models
+from kryptondb.catalog import timm_models, weights
 from kryptondb.catalog.build import build_model
 from kryptondb.errors import BindError, ModelError
 from kryptondb.images.torchvision_guard import declare_missing_operators
@@ -34,7 +34,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(timm_models, "unreachable", lambda _: "Name or service not known")
-    monkeypatch.setattr(download, "unreachable", lambda _: "Name or service not known")
+    monkeypatch.setattr(weights, "unreachable", lambda _: "Name or service not known")
     return tmp_path
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from kryptondb.catalog import build_model, download, torchvision_models
+from kryptondb.catalog import build_model, torchvision_models, weights
 from kryptondb.catalog.torchvision_models import architectures, default_preprocess
 from kryptondb.errors import BindError, ModelError
 from tests.patience import PATIENCE
@@ -105,7 +105,7 @@ def test_default_weights_without_a_network_say_what_to_do(no_network: list[str],
 def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     release = threading.Event()
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(download, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(weights, "PROBE_SECONDS", 0.05)
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: contextlib.nullcontext(release.wait(PATIENCE)))
     with pytest.raises(ModelError, match=r"no answer within 0\.05 seconds"):
         build_model("net", "torchvision", "resnet18", {})
@@ -115,7 +115,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
 def test_a_downloaded_file_that_is_not_what_was_published_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(download, "unreachable", lambda _: None)
+    monkeypatch.setattr(weights, "unreachable", lambda _: None)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     served = tmp_path / "squeezenet1_1-b8a52dc0.pth"
     served.write_bytes(b"something else")

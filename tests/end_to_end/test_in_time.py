@@ -10,8 +10,8 @@ import pytest
 
 import kryptondb
 from kryptondb.executor import calibrate
-from kryptondb.executor.deadline import Deadline
 from kryptondb.executor.operators.incremental import Incremental
+from kryptondb.executor.resources import Deadline
 from kryptondb.optimizer.cost import Rates
 from tests.networks import small_network
 

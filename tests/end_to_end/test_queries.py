@@ -13,7 +13,7 @@ from PIL import Image
 
 import kryptondb
 from kryptondb.catalog import pretrained
-from kryptondb.catalog.built import Built
+from kryptondb.catalog.model import Built
 from kryptondb.cli import main
 from kryptondb.images.preprocess import Preprocess
 from tests.networks import coarse_network

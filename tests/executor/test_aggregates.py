@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kryptondb.errors import BindError, ExecutionError
 from kryptondb.executor import aggregates
-from kryptondb.executor.pieces import Piece, Stage
+from kryptondb.executor.stages import Piece, Stage
 from kryptondb.optimizer import physical as p
 from kryptondb.optimizer.physical import column_name
 from tests.fakes import group, occlude, rows, where

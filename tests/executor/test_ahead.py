@@ -17,8 +17,8 @@ from torch import nn
 from kryptondb.catalog import Catalog, ModelStore
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import Progress
-from kryptondb.executor.ahead import taking_turns
 from kryptondb.executor.operators import Full, Incremental
+from kryptondb.executor.pictures import taking_turns
 from kryptondb.executor.run import Execution
 from kryptondb.optimizer import physical as p
 from tests.fakes import (

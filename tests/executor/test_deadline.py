@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kryptondb.executor.deadline import Deadline
+from kryptondb.executor.resources import Deadline
 
 
 class Clock:

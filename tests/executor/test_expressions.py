@@ -10,7 +10,7 @@ import pytest
 
 from kryptondb.errors import BindError
 from kryptondb.executor.expressions import compile_expression, compile_predicate
-from kryptondb.executor.relational import evaluate, run_node
+from kryptondb.executor.stages import evaluate, run_node
 from kryptondb.grammar.statements import In, Literal
 from tests.fakes import expression
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kryptondb.executor.cells import CELLS, InOrder, cell_batches
 from kryptondb.executor.heatmaps import PREDICTION, prediction_rows
-from kryptondb.executor.pieces import ImageAnswer
+from kryptondb.executor.stages import ImageAnswer
 from kryptondb.network import Grid
 from kryptondb.optimizer import physical as p
 from kryptondb.optimizer.workload import mask_of_runs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kryptondb.executor.deadline import Deadline
+from kryptondb.executor.resources import Deadline
 from kryptondb.optimizer.physical import Occlude
 from tests.executor.test_deadline import Clock
 from tests.fakes import FakeExperiment, FakeRun, expression, occlude, pictures, start

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from kryptondb.executor import heap
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.operators import Context, Full, Incremental, difference_memory, ledger, tile_memory
 from kryptondb.executor.operators.budget import Footprint, full_footprint
-from kryptondb.executor.stats import MemoryMeter
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload
+from kryptondb.process import memory
+from kryptondb.process.memory import MemoryMeter
 from tests.executor.living import Living
 from tests.networks import family
 
@@ -134,9 +134,9 @@ def test_a_plan_keeps_to_the_limit(limit: int) -> None:
 
 def test_a_run_gives_free_memory_back_before_it_exceeds_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     held, given_back = 1000, []
-    monkeypatch.setattr(heap, "anonymous", lambda: held)
-    monkeypatch.setattr(heap, "trim", lambda: given_back.append(held))
-    guard = heap.Guard(before=900, budget=200, needed=[0, 50, 150])
+    monkeypatch.setattr(memory, "anonymous_bytes", lambda: held)
+    monkeypatch.setattr(memory, "release_free_memory", lambda: given_back.append(held))
+    guard = memory.MemoryGuard(before=900, budget=200, needed=[0, 50, 150])
     for node in range(3):
         guard.before(node)
     assert given_back == [1000], "only the last node would take the run beyond 900 + 200"
@@ -148,7 +148,7 @@ def test_a_run_keeps_more_at_hand_where_its_plan_may_hold_more(
 ) -> None:
     budgets: list[int] = []
 
-    class Watched(heap.Guard):
+    class Watched(memory.MemoryGuard):
         def __init__(self, before: int | None, budget: int, needed: Sequence[int]) -> None:
             budgets.append(budget)
             super().__init__(before, budget, needed)
@@ -156,8 +156,8 @@ def test_a_run_keeps_more_at_hand_where_its_plan_may_hold_more(
     monkeypatch.setattr("kryptondb.executor.operators.budget.Guard", Watched)
     work = workload(traced("squeezenet1_1"))
     cost = operator.estimate(work, Rates())
-    for memory in (0, cost.memory + 1000):
-        run(operator, work, memory)
+    for allowed in (0, cost.memory + 1000):
+        run(operator, work, allowed)
     assert budgets == [cost.memory, cost.memory + 1000]
 
 

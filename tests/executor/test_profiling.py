@@ -9,8 +9,8 @@ import pytest
 
 import kryptondb
 from kryptondb.executor import calibrate, profiling
-from kryptondb.executor.asking import asking
 from kryptondb.executor.occlusion import set_up_experiment
+from kryptondb.executor.pictures import asking
 from kryptondb.executor.profiling import Profiler, operators_for
 from kryptondb.executor.quality import ssim
 from kryptondb.images.picture import Picture

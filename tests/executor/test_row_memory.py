@@ -13,8 +13,8 @@ import kryptondb
 from kryptondb.errors import ExecutionError
 from kryptondb.executor import calibrate
 from kryptondb.executor.cells import InOrder
-from kryptondb.executor.pieces import ImageAnswer
-from kryptondb.executor.row_memory import RowMemory
+from kryptondb.executor.resources import RowMemory
+from kryptondb.executor.stages import ImageAnswer
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.physical import ClassChoice
 from tests.fakes import FakeRun, occlude

@@ -14,8 +14,8 @@ from PIL import Image
 
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor import Progress
-from kryptondb.executor.stats import MemoryMeter
 from kryptondb.optimizer import physical as p
+from kryptondb.process.memory import MemoryMeter
 from tests.fakes import (
     FakeExperiment,
     FakeModel,
@@ -331,8 +331,8 @@ def test_the_time_of_the_reader_is_not_the_querys(picture: str, monkeypatch: pyt
 
 
 def test_redundancy_rows_come_from_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    import kryptondb.network.redundancy
-    from kryptondb.executor.redundancy import REDUNDANCY
+    import kryptondb.network.regions
+    from kryptondb.executor.stages import REDUNDANCY
 
     class Layer:
         layer, operator, channels, height, width = "conv1", "conv2d", 64, 16, 16
@@ -350,7 +350,7 @@ def test_redundancy_rows_come_from_the_network(monkeypatch: pytest.MonkeyPatch) 
         assert (grid.rows, grid.cols) == (3, 4)
         return [Layer, Total]
 
-    monkeypatch.setattr(kryptondb.network.redundancy, "redundancy_table", layers)
+    monkeypatch.setattr(kryptondb.network.regions, "redundancy_table", layers)
     node = p.Redundancy("net", "f00d", (8, 4), (2, 4), 12, 16)
     found = table(node, models=Models())
     assert found.schema.remove_metadata() == REDUNDANCY

@@ -18,9 +18,8 @@ from torch import nn
 
 from kryptondb.network import Network, storage, trace
 from kryptondb.network.functions import OWN, function_named, name_of
-from kryptondb.network.node_json import network_to_json
+from kryptondb.network.network_json import Unreadable, Unwritable, decoded, encoded, network_to_json
 from kryptondb.network.storage import decode, read_network, write_network
-from kryptondb.network.templates import Unreadable, Unwritable, decoded, encoded
 from tests.networks import Branches, Gate, Pad, Slice, for_families, small_cnns, traced_family
 
 

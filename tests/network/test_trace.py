@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from torch import nn
 from torch.nn import functional
 
-from kryptondb.catalog.activations import probabilities
-from kryptondb.catalog.adapted import Adapted
+from kryptondb.catalog.scores import Adapted, probabilities
 from kryptondb.errors import ModelError
 from kryptondb.network import Network, Rule, trace
 from kryptondb.network.node import Ref

@@ -10,9 +10,17 @@ import onnx
 import torch
 from torch.nn import functional
 
-from kryptondb.catalog.onnx_models.declaration import Handler, Operator
 from kryptondb.catalog.onnx_models.host import FLOATING
-from kryptondb.catalog.onnx_models.operation import Function, Operation, Refused, Value, operand, tensor_of
+from kryptondb.catalog.onnx_models.operation import (
+    Function,
+    Handler,
+    Operation,
+    Operator,
+    Refused,
+    Value,
+    operand,
+    tensor_of,
+)
 
 #: TensorProto's numbers of the whole types that pictures may be cast to.
 WHOLE_TYPES: dict[int, torch.dtype] = {

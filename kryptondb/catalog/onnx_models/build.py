@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog.built import Built
+from kryptondb.catalog.model import Built
 from kryptondb.catalog.options import ModelOptions
 from kryptondb.errors import BindError, ModelError, did_you_mean, one_line
 from kryptondb.options.tables import PREPROCESS_OPTIONS, SCORE_OPTIONS
@@ -95,7 +95,7 @@ def _is_channels_last(sides: list[int | None], name: str, file: OnnxFile) -> boo
 
 
 def _preprocess(taken: Input, options: ModelOptions, path: str) -> Any:
-    from kryptondb.catalog.preprocessing import for_input
+    from kryptondb.catalog.options import for_input
 
     return for_input((taken.channels, taken.height, taken.width), options, path, scale=255.0 if taken.is_bytes else 1.0)
 

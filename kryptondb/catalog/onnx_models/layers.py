@@ -10,8 +10,16 @@ import torch
 from torch.nn import functional
 
 from kryptondb.catalog.onnx_models import windows
-from kryptondb.catalog.onnx_models.declaration import Handler, Operator
-from kryptondb.catalog.onnx_models.operation import Function, Operation, Refused, Value, numbers, tensor_of
+from kryptondb.catalog.onnx_models.operation import (
+    Function,
+    Handler,
+    Operation,
+    Operator,
+    Refused,
+    Value,
+    numbers,
+    tensor_of,
+)
 
 
 def _batch_norm(op: Operation) -> Function:

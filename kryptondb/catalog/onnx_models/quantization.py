@@ -20,9 +20,8 @@ import torch
 from torch.nn import functional
 
 from kryptondb.catalog.onnx_models import windows
-from kryptondb.catalog.onnx_models.declaration import Operator
 from kryptondb.catalog.onnx_models.host import FLOATING
-from kryptondb.catalog.onnx_models.operation import Function, Operation, Refused, Value, tensor_of
+from kryptondb.catalog.onnx_models.operation import Function, Operation, Operator, Refused, Value, tensor_of
 from kryptondb.catalog.onnx_models.reading import Array
 
 #: The smallest and the largest number of each type that networks are quantized to, by TensorProto's number.

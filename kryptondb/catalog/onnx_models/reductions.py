@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from kryptondb.catalog.onnx_models.declaration import Handler, Operator
-from kryptondb.catalog.onnx_models.operation import Function, Operation, Value, numbers, tensor_of
+from kryptondb.catalog.onnx_models.operation import Function, Handler, Operation, Operator, Value, numbers, tensor_of
 
 Reduction = Callable[[torch.Tensor, list[int], bool], torch.Tensor]
 

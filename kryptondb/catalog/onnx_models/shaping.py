@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from kryptondb.catalog.onnx_models import resizing, windows
-from kryptondb.catalog.onnx_models.declaration import Operator
 from kryptondb.catalog.onnx_models.host import slice_arguments
 from kryptondb.catalog.onnx_models.operation import (
     PICTURES,
     Function,
     Operation,
+    Operator,
     Refused,
     Value,
     checked_table,

@@ -26,22 +26,35 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
-from kryptondb.catalog.onnx_models.declaration import check_node, check_understood, schema_of
+from kryptondb.catalog.onnx_models.arithmetic import ARITHMETIC
 from kryptondb.catalog.onnx_models.evaluation import Budget, evaluate
-from kryptondb.catalog.onnx_models.graph import branch, needed, reads_of
 from kryptondb.catalog.onnx_models.host import HOST_HANDLERS
+from kryptondb.catalog.onnx_models.layers import LAYERS
 from kryptondb.catalog.onnx_models.module import OnnxModule, Step, first_line, last_reads, several
-from kryptondb.catalog.onnx_models.operation import PICTURES, SMALL, Operation, Refused, Value, host
-from kryptondb.catalog.onnx_models.operators import OPERATORS
+from kryptondb.catalog.onnx_models.operation import (
+    PICTURES,
+    SMALL,
+    Operation,
+    Operator,
+    Refused,
+    Value,
+    check_node,
+    check_understood,
+    host,
+    schema_of,
+)
 from kryptondb.catalog.onnx_models.quantization import (
     GIVING,
+    QUANTIZATION,
     TAKING,
     Dequantized,
     Scaled,
     in_whole_numbers,
     quantized_type,
 )
-from kryptondb.catalog.onnx_models.reading import BATCH_HINT, DOMAINS, Array, OnnxFile
+from kryptondb.catalog.onnx_models.reading import BATCH_HINT, DOMAINS, Array, OnnxFile, branch, needed, reads_of
+from kryptondb.catalog.onnx_models.reductions import REDUCTIONS
+from kryptondb.catalog.onnx_models.shaping import SHAPING
 from kryptondb.errors import ModelError
 
 IMAGE = "\0image"  # no name of a file's
@@ -60,6 +73,8 @@ _ELEMENTS = {
     torch.int32: onnx.TensorProto.INT32,
     torch.int64: onnx.TensorProto.INT64,
 }
+#: Every operator that KryptonDB takes: what it does, and what of it is understood.
+OPERATORS: dict[str, Operator] = {**ARITHMETIC, **SHAPING, **LAYERS, **QUANTIZATION, **REDUCTIONS}
 #: Operators that give the numbers that they are given, in another order, or take any.
 _MOVING = """Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Identity MaxPool Pad Relu Reshape Slice
     SpaceToDepth Split Squeeze Tile Transpose Unsqueeze"""

@@ -11,8 +11,8 @@ from kryptondb.executor.convolutions.algorithms import transformable, weight_of
 from kryptondb.executor.convolutions.winograd import Block, Winograd
 from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.network import Network
+from kryptondb.network.consistency import same_random_numbers_after
 from kryptondb.network.kept import kept_with_network
-from kryptondb.network.steadiness import same_random_numbers_after
 
 #: Root mean square of the error over that of the result, of one layer. Errors of layers add up like random numbers and
 #: are relative to what an occlusion changes: ten layers at this bound move a logit that changes by 1 by about 6e-5.

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kryptondb.executor.heap import Guard
 from kryptondb.executor.operators.base import base_bytes, read_nodes
 from kryptondb.executor.operators.context import Context
 from kryptondb.executor.operators.difference_base import bytes_for_differences, nodes_for_differences
@@ -19,8 +18,9 @@ from kryptondb.executor.operators.tilings import Tiling
 from kryptondb.network import Network
 from kryptondb.optimizer.cost import Cost
 from kryptondb.optimizer.workload import BASE_BYTES
+from kryptondb.process.memory import MemoryGuard
 
-#: Freed blocks of other sizes lie between those alive; `heap.Guard` gives them back where they would be more.
+#: Freed blocks of other sizes lie between those alive; `MemoryGuard` gives them back where they would be more.
 _SCATTERED = 0.25
 #: Giving gaps back costs touching memory anew: a third of the speed where a small plan has no more room than that.
 _ROOM = 256 << 20
@@ -61,9 +61,9 @@ class Footprint:
         """An estimate with this memory; only on a CPU there is use for room."""
         return Cost(seconds, flops, self.budget, self.ahead, self.room if device == "cpu" else 0)
 
-    def guard(self, context: Context) -> Guard:
+    def guard(self, context: Context) -> MemoryGuard:
         """Keeps a run to the budget, or to what its plan may hold where that is more."""
-        return Guard(context.held_before, max(self.budget + context.beside, context.memory), self.needed)
+        return MemoryGuard(context.held_before, max(self.budget + context.beside, context.memory), self.needed)
 
     @property
     def ahead(self) -> int:

@@ -15,7 +15,6 @@ from kryptondb.errors import PlanError
 from kryptondb.executor.convolutions.accuracy import SMALL, is_accurate
 from kryptondb.executor.convolutions.winograd import Block
 from kryptondb.executor.convolutions.workspace import Workspace
-from kryptondb.executor.heap import trim
 from kryptondb.executor.operators.base import materialize
 from kryptondb.executor.operators.budget import Footprint, incremental_footprint
 from kryptondb.executor.operators.context import Context, Scores
@@ -42,6 +41,7 @@ from kryptondb.executor.operators.workers import workers
 from kryptondb.network import Cap, Network
 from kryptondb.optimizer.cost import POSITIONS, Cost, Rates, base_and_positions
 from kryptondb.optimizer.workload import BASE_BYTES, REDUCED_PRECISIONS, Workload
+from kryptondb.process.memory import release_free_memory
 
 _SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24)
 _MOST_WORKERS = 8
@@ -243,7 +243,7 @@ class Incremental:
             return
         tiling = Tiling.of(network, grid, context.mask, self.tile, self.uniform, self._cap(), self.workers)
         layers = prepared_layers(network, self.blocks, context.layers_beside)
-        trim()  # the base and the weights are there to stay, what they were made of is not
+        release_free_memory()  # the base and the weights are there to stay, what they were made of is not
         footprint = self._footprint(tiling, context.element_bytes)
         guard = footprint.guard(context)
         per_location = tiling.extents.operations

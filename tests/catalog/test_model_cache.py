@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from kryptondb.catalog import Catalog, Model, ModelStore, build_model, network_cache, remembered
-from kryptondb.catalog.network_cache import NetworkCache
+from kryptondb.catalog import Catalog, Model, ModelStore, build_model, model_cache
+from kryptondb.catalog.model_cache import NetworkCache
 from kryptondb.errors import CatalogError, ModelError
 from kryptondb.network import Network, trace
 from tests.networks import export, small_net
@@ -106,7 +106,7 @@ def test_a_change_that_keeps_size_and_time_is_seen(created: Path, database: Path
     os.utime(program, ns=(before.st_atime_ns, before.st_mtime_ns))
     with Catalog(database) as catalog:
         record = catalog.model("net")
-        assert record is not None and not remembered.is_unchanged(record)
+        assert record is not None and not model_cache.is_unchanged(record)
 
 
 def test_a_module_that_is_asked_for_after_its_file_changed_is_refused(
@@ -150,14 +150,14 @@ def test_a_file_written_to_while_a_model_is_built_counts_as_changed(
         store.create("net", "file", str(program), {})
         store.network("net")
         record = catalog.model("net")
-        assert record is not None and not remembered.is_unchanged(record)
+        assert record is not None and not model_cache.is_unchanged(record)
 
 
 def test_other_libraries_build_once_more_and_are_remembered(
     created: Path, database: Path, built: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others = {**remembered.library_versions(), "torchvision": "99.0"}
-    monkeypatch.setattr(remembered, "library_versions", lambda: others)
+    others = {**model_cache.library_versions(), "torchvision": "99.0"}
+    monkeypatch.setattr(model_cache, "library_versions", lambda: others)
     for _ in range(2):
         with Catalog(database) as catalog:
             assert ModelStore(catalog).network("net").traced
@@ -262,7 +262,7 @@ def test_a_network_that_never_fits_is_not_kept(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     NetworkCache(tmp_path / "a.krypton", most_bytes=10).write(PRINT, network)
-    monkeypatch.setattr(network_cache, "FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(model_cache, "FREE_BYTES", 1 << 60)
     NetworkCache(tmp_path / "a.krypton").write(PRINT, network)
     assert list(tmp_path.iterdir()) == []
 

@@ -8,25 +8,25 @@ import sys
 import pytest
 import torch
 
-from kryptondb.executor import heap
+from kryptondb.process import memory
 
 SCRIPT = """
 import torch
-from kryptondb.executor import heap
-from kryptondb.executor.resident import anonymous
+from kryptondb.process import memory
+from kryptondb.process.memory import anonymous_bytes
 
 size = 96 << 20
-before = anonymous()
-with heap.kept():
-    with heap.kept():
+before = anonymous_bytes()
+with memory.keeping_freed_memory():
+    with memory.keeping_freed_memory():
         block = torch.ones(size // 4)
         del block
-    inside = anonymous()
-print(inside - before > size // 2, anonymous() - before < size // 2)
+    inside = anonymous_bytes()
+print(inside - before > size // 2, anonymous_bytes() - before < size // 2)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux") or heap._glibc() is None, reason="needs glibc")
+@pytest.mark.skipif(not sys.platform.startswith("linux") or memory._glibc() is None, reason="needs glibc")
 def test_freed_memory_stays_while_a_query_runs_and_goes_back_afterwards() -> None:
     # In a process of its own: in this one, what other tests have left free may serve the allocation.
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
@@ -34,6 +34,6 @@ def test_freed_memory_stays_while_a_query_runs_and_goes_back_afterwards() -> Non
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heap, "_glibc", lambda: None)
-    with heap.kept():
+    monkeypatch.setattr(memory, "_glibc", lambda: None)
+    with memory.keeping_freed_memory():
         assert torch.ones(3).sum() == 3

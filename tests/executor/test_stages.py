@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from kryptondb.errors import BindError
-from kryptondb.executor.pieces import Piece, Stage
-from kryptondb.executor.relational import limited, sorted_rows
+from kryptondb.executor.stages import Piece, Stage, limited, sorted_rows
 from kryptondb.optimizer import physical as p
 from tests.fakes import FakeExperiment, expression, limit, occlude, order, rows, select, start, table, where
 
@@ -95,7 +94,7 @@ def test_equal_rows_keep_their_order() -> None:
 
 
 def test_a_limit_on_a_sort_keeps_only_the_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kryptondb.executor.relational.BATCH_ROWS", 10)
+    monkeypatch.setattr("kryptondb.executor.stages.BATCH_ROWS", 10)
     batches = [pa.RecordBatch.from_pydict({"k": [(i * 37) % 101]}) for i in range(101)]
     keys = order(p.Images("x"), "k DESC").keys
     first = sorted_rows(stage(batches), keys, first=3).start()
@@ -104,7 +103,7 @@ def test_a_limit_on_a_sort_keeps_only_the_first_rows(monkeypatch: pytest.MonkeyP
 
 
 def test_a_long_sorted_answer_comes_in_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kryptondb.executor.relational.BATCH_ROWS", 10)
+    monkeypatch.setattr("kryptondb.executor.stages.BATCH_ROWS", 10)
     batches = [pa.RecordBatch.from_pydict({"k": list(range(25, 0, -1))})]
     pieces = list(sorted_rows(stage(batches), order(p.Images("x"), "k").keys).start())
     assert [piece.batch.num_rows for piece in pieces] == [10, 10, 5]

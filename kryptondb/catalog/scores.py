@@ -1,4 +1,4 @@
-"""A module behind the face that the rest of the house knows: pictures [N, C, H, W] in, one tensor [N, classes] out."""
+"""A module's scores: which of its outputs they are, [N, classes] for pictures [N, C, H, W], and their probabilities."""
 
 from __future__ import annotations
 
@@ -82,3 +82,21 @@ def _is_column(result: Any, batch: int) -> bool:
     if result.shape[0] != batch:
         return False
     return result.ndim == 1 or (result.ndim > 2 and all(side == 1 for side in result.shape[2:]))
+
+
+def probabilities(scores: torch.Tensor, activation: str) -> torch.Tensor:
+    """[n, classes] scores -> probabilities, of the same shape and dtype; with 'none' the scores themselves.
+
+    Args:
+        activation: 'softmax' (one of the classes), 'sigmoid' (each class by itself) or 'none' (regression).
+    """
+    if activation == "softmax":
+        return torch.softmax(scores, dim=1)
+    return torch.sigmoid(scores) if activation == "sigmoid" else scores
+
+
+def log_probabilities(scores: torch.Tensor, activation: str) -> torch.Tensor:
+    """The natural logarithms of `probabilities`, without rounding small ones to 0 first."""
+    if activation == "softmax":
+        return torch.log_softmax(scores, dim=1)
+    return torch.nn.functional.logsigmoid(scores) if activation == "sigmoid" else scores

@@ -1,24 +1,135 @@
-"""Filter, Project, Sort and Limit over a stream of pieces, each done by Arrow's own engine (acero).
+"""Stages of a running plan: streams of rows that are pulled from the top, so that stopping the reader stops all work.
 
-Filter and Project work piece by piece. Sort keeps all rows, or only the first of them when a Limit stands on it. Limit
-stops the work below it as soon as it has its rows.
+A `Stage` is a schema, known before anything runs, and a way to start its rows. Rows come in `Piece`s, each of one image
+(or of none, once rows of many images are mixed); the last piece of an image is marked. The reader of pieces closes
+their iterator when done, early or not: that ends the work below at once.
+
+Filter, Project, Sort and Limit run in Arrow's own engine (acero). Filter and Project work piece by piece. Sort keeps
+all rows, or only the first of them below a Limit. Limit stops the work below as soon as it has its rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import acero
 
 from kryptondb.errors import BindError
 from kryptondb.executor.expressions import Typed, compile_expression, compile_predicate, type_name
-from kryptondb.executor.pieces import BATCH_ROWS, Piece, Stage, one_batch
-from kryptondb.executor.row_memory import RowMemory
+from kryptondb.executor.resources import RowMemory
 from kryptondb.grammar.statements import Expression
+from kryptondb.optimizer.physical import Redundancy
+
+if TYPE_CHECKING:
+    from kryptondb.catalog import ModelStore
+
+
+#: How many rows of one image are held before they are handed on.
+BATCH_ROWS = 65_536
+
+
+class Scores(Protocol):
+    """Cells as an operator computes them: n positions, and their scores for k classes."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Grid rows of the positions, int32 [n]."""
+
+    @property
+    def cols(self) -> np.ndarray:
+        """Grid columns of the positions, int32 [n]."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """float64 [n, k]."""
+
+    @property
+    def exact(self) -> bool | np.ndarray:
+        """Whether they are computed exactly: of all cells, or boolean [n]."""
+
+    @property
+    def computed(self) -> bool:
+        """Whether the network ran for them; if not, they are reconstructed from others."""
+
+
+class ImageRun(Protocol):
+    """One image's occlusion experiment: what is known of the image as it is; iterating it yields `Scores` by tiles."""
+
+    prediction: np.ndarray  # float64 [classes], probabilities
+    classes: list[int]  # the k classes that are scored
+    base: np.ndarray  # float64 [k], their scores with nothing occluded
+    unsteady: str | None  # why no cell is exact, where the model has answered the image in two ways
+
+    @property
+    def flops(self) -> float:
+        """Operations done so far."""
+
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds so far, by phase (`optimizer.cost.Phase`)."""
+
+    def allot(self, time_left: Callable[[], float]) -> None:
+        """Called before it is iterated: seconds that it may still take."""
+
+    def __iter__(self) -> Iterator[Scores]: ...
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """What is known of the image that a piece belongs to."""
+
+    name: str
+    run: ImageRun
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows. `image` is None when they belong to no single image; `last` ends one (its batch may be empty)."""
+
+    batch: pa.RecordBatch
+    image: ImageAnswer | None = None
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a plan, ready to run: `start` begins its rows, with nothing done before the first is asked for."""
+
+    schema: pa.Schema
+    start: Callable[[], Generator[Piece, None, None]]
+
+    def tables(self, rows: int = BATCH_ROWS) -> Generator[pa.Table, None, None]:
+        """The rows as tables: one for each image, more where an image has over `rows` rows; none is empty."""
+        held: list[pa.RecordBatch] = []
+        count = 0
+        with closing(self.start()) as pieces:
+            for piece in pieces:
+                if piece.batch.num_rows:
+                    held.append(piece.batch)
+                    count += piece.batch.num_rows
+                if held and (piece.last or count >= rows):
+                    yield pa.Table.from_batches(held, schema=self.schema)
+                    held, count = [], 0
+        if held:
+            yield pa.Table.from_batches(held, schema=self.schema)
+
+
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """A table as one record batch, without copying when it holds one already."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else empty_batch(table.schema)
+
+
+def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    """No rows of a schema."""
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
 def run_node(table: pa.Table, node: str, options: Any) -> pa.Table:
@@ -173,3 +284,35 @@ def matching(predicate: pc.Expression, batch: pa.RecordBatch) -> int:
     """For how many rows of the batch the predicate is true."""
     table = run_node(pa.Table.from_batches([batch]), "filter", acero.FilterNodeOptions(predicate))
     return int(table.num_rows)
+
+
+#: Sizes are NULL where there is no single one (the total), ratios where nothing is computed.
+REDUNDANCY = pa.schema(
+    [
+        pa.field("layer", pa.string(), nullable=False),
+        pa.field("operator", pa.string()),
+        pa.field("channels", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("gflops_full", pa.float64()),
+        pa.field("gflops_incremental", pa.float64()),
+        pa.field("ratio", pa.float64()),
+        pa.field("uniform_ratio", pa.float64()),
+        pa.field("centre_ratio", pa.float64()),
+    ]
+)
+
+
+def redundancy_rows(node: Redundancy, models: ModelStore) -> Stage:
+    """The rows as a stage; the model is traced when they are asked for."""
+
+    def start() -> Generator[Piece, None, None]:
+        from kryptondb.network import Grid
+        from kryptondb.network.regions import redundancy_table
+
+        grid = Grid(node.height, node.width, node.patch, node.stride)
+        layers = redundancy_table(models.network(node.model), grid)
+        columns = [pa.array([getattr(layer, field.name) for layer in layers], field.type) for field in REDUNDANCY]
+        yield Piece(pa.RecordBatch.from_arrays(columns, schema=REDUNDANCY), last=True)
+
+    return Stage(REDUNDANCY, start)
