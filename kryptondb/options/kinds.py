@@ -266,7 +266,7 @@ class Window(Kind):
     """The part of a picture's values that is shown: its center and its width."""
 
     def __str__(self) -> str:
-        return "(center, width) in the units of the image files, such as (40, 400), the width above 0"
+        return "(center, width) in the units of the image files, such as (40, 400); the width must be above 0"
 
     def read(self, value: object) -> tuple[float, float]:
         center, width = Items(Number(), 2, 2).read(value)
@@ -296,7 +296,7 @@ class Character(Kind):
     """A single ASCII character that cannot be taken for a part of a value: numbers stand without quotes."""
 
     def __str__(self) -> str:
-        return "one character that stands in no value: no letter, digit, quote, line end or any of . - +"
+        return "one character that cannot be part of a value: not a letter, digit, quote, line end or any of . - +"
 
     def read(self, value: object) -> str:
         if not isinstance(value, str) or len(value) != 1 or not value.isascii():

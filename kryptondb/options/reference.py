@@ -29,7 +29,7 @@ def all_tables() -> dict[str, Table]:
 
 def markdown(rows: Iterable[Option]) -> str:
     """A table of options: name, default, what it takes and what it is for."""
-    lines = ["| option | default | takes | |", "|---|---|---|---|"]
+    lines = ["| option | default | takes | meaning |", "|---|---|---|---|"]
     for row in rows:
         default = row.default_text if row.default is None else f"`{row.default_text}`"
         takes = re.sub(r"'[^']*'", r"`\g<0>`", str(row.kind))

@@ -51,7 +51,9 @@ from kryptondb.options.words import (
 _PIXELS = Whole(1, of="pixels")
 _LEVEL = Number(0, 1)
 
-_PATCH = Option("patch", Pair(_PIXELS), "the [rectangle](#patch-and-stride) of the model's input that is covered", 16)
+_PATCH = Option(
+    "patch", Pair(_PIXELS), "the size of the [rectangle](#patch-and-stride) that is covered, in the model's input", 16
+)
 _STRIDE = Option("stride", Pair(_PIXELS), "how far it [moves](#patch-and-stride) from one position to the next", 4)
 
 OCCLUDE = Table(
@@ -70,24 +72,24 @@ OCCLUDE = Table(
         "gray",
         hint="A level of 0 to 255 is divided by 255: 128 is 0.502.",
     ),
-    Option("class", Classes(), "the [classes](#class) that maps are made for", TopK(1)),
+    Option("class", Classes(), "the [classes](#class) to explain", TopK(1)),
     Option(
         "score",
         Choice(*SCORES),
-        "the [number](#score) that is mapped",
-        otherwise="`'probability'`, or `'output'` of a model that gives none",
+        "the [number](#score) that the map is about",
+        otherwise="`'probability'`; `'output'` for a model without probabilities",
     ),
-    Option("edges", Choice(*EDGES), "whether patches that the lower and right [edge](#edges) cuts come too", "fit"),
+    Option("edges", Choice(*EDGES), "whether to add patches that the lower and right [edge](#edges) cuts", "fit"),
     Option(
         "window",
         Window(),
-        "the [values](#window) between black and white",
+        "the range of [values](#window) from black to white",
         otherwise="the file's own",
     ),
     Option(
         "axes",
         Choice(*ARRAY_AXES),
-        "how an array bound to a parameter lies in [memory](#axes); needed where its shape may be either",
+        "the order of an array's [axes](#axes); needed if its shape can be read both ways",
         otherwise="`'CHW'` for a torch tensor, else `'HWC'`",
     ),
 )
@@ -98,11 +100,11 @@ ANALYZE = Table(
     "analyze",
     "ANALYZE option",
     *OCCLUDE.rows,
-    Option("budget", Duration(), "when to stop"),
+    Option("budget", Duration(), "the time after which to stop"),
     Option(
         "confidence",
         Number(0, 1, above=True, below=True),
-        "of the bounds in the answer",
+        "the confidence of the bounds in the answer",
         DEFAULT_CONFIDENCE,
     ),
 )
@@ -121,64 +123,66 @@ USING = Table(
     Option(
         "precision",
         Choice(*PRECISIONS),
-        "of the numbers; `bfloat16` and `float16` [round what the patch"
-        " changes](../how-it-works.md#rounding-what-changes-and-no-more), with `'full'` and on a GPU everything",
+        "the number format; `bfloat16` and `float16` [round only what the patch"
+        " changes](../how-it-works.md#rounding-only-what-changes), but everything with `'full'` and on a GPU",
         "float32",
     ),
     Option(
         "batch",
         Whole(1, 65_536, of="positions"),
-        "positions that run at once; where a network must run one by one, or memory allows fewer, the `reason` of"
-        " `EXPLAIN` says that the hint is not kept",
+        "how many positions run at once; if the network or the memory allows only fewer, the line `reason` of"
+        " `EXPLAIN` says so",
         otherwise="by cost",
     ),
     Option(
         "convolution",
         Choice("auto", "accurate", "direct"),
-        "`'accurate'` for Winograd's method in small blocks alone, a third of the errors; `'direct'` to leave every"
-        " convolution to torch",
+        "`'accurate'` allows Winograd's method only in small blocks, which have a third of the error; `'direct'` leaves"
+        " every convolution to torch",
         "auto",
     ),
     Option(
         "tau",
         Number(0, 1, above=True),
-        "for `thresholded`, `drill-down` and `refined`: which share of a layer's height and width a region keeps;"
-        " `thresholded` needs it, `refined` takes 0.6, `drill-down` none",
-        hint="It is the share of each layer's height and width that regions keep; with 1 nothing is cut off.",
+        "for `thresholded`, `drill-down` and `refined`: the fraction of a layer's height and width that a region"
+        " keeps; required for `thresholded`, 0.6 by default for `refined`, and none for `drill-down`",
+        hint="It is the fraction of each layer's height and width that regions keep; with 1 nothing is cut off.",
     ),
     Option(
         "step",
         Whole(1, 64),
-        "for `drill-down` and `refined`: the distance of the rows and columns that are computed exactly; 3 and 4 by"
+        "for `drill-down` and `refined`: the distance between rows and columns that are computed exactly; 3 and 4 by"
         " default",
         hint="With 3, the cells of every third row and column are computed first.",
     ),
     Option(
         "fraction",
         Number(0, 1),
-        "for the same two: the share of the cells that is computed where the map is least sure; 0.1 for `drill-down`"
-        " and none for `refined` by default",
-        hint="It is the share of all cells that is computed afterwards.",
+        "for the same two: the fraction of all cells that are computed afterwards, where the map is least certain; by"
+        " default 0.1 for `drill-down` and none for `refined`",
+        hint="It is the fraction of all cells that are computed afterwards.",
     ),
     Option(
         "chosen",
         Choice("uncertain", "drop"),
-        "which cells that share is of: `'uncertain'`, where the map is least sure, or `'drop'`, the paper's choice,"
-        " where the score falls most",
+        "which cells `fraction` chooses: `'uncertain'`, where the map is least certain, or `'drop'`, where the score"
+        " falls most (the paper's choice)",
     ),
     Option(
         "doubt",
         Number(0, 10, above=True),
-        "instead of a `fraction`: every cell of which the map is less sure than that is computed, about 0.1 to 0.5;"
-        " images that are hard to interpolate get more cells than easy ones",
-        hint="Cells of which the map is less sure than that are computed afterwards, about 0.1 to 0.5.",
+        "instead of a `fraction`: a limit of uncertainty, about 0.1 to 0.5; every cell above it is computed, so images"
+        " that are hard to interpolate get more cells than easy ones",
+        hint="It is a limit of uncertainty, about 0.1 to 0.5: cells above it are computed afterwards.",
     ),
 )
 
 _LOOK = (
     Option("values", Choice("drop", "score"), "what is drawn", "drop"),
-    Option("opacity", _LEVEL, "of the strongest color", 0.6),
-    Option("scale", Span(), "the values at the ends of the color bar, to draw maps alike", otherwise="each map's own"),
+    Option("opacity", _LEVEL, "the opacity of the strongest color", 0.6),
+    Option(
+        "scale", Span(), "the values at the ends of the color bar; set it to compare maps", otherwise="each map's own"
+    ),
     Option(
         "colormap",
         Text(
@@ -186,7 +190,7 @@ _LOOK = (
             ("managua_r", "viridis_r", "magma", "inferno", "cividis", "turbo", "coolwarm", "RdBu_r", "gray"),
         ),
         "the colors",
-        otherwise="by `values`",
+        otherwise="depends on `values`",
     ),
     Option(
         "size",
@@ -197,26 +201,33 @@ _LOOK = (
 )
 _FIGURE = (
     *_LOOK,
-    Option("colorbar", Flag(), "whether it stands beside the picture", True),
-    Option("title", Flag(), "whether it stands above; without both, the picture is all there is", True),
-    Option("contours", Items(Level(), 0, MOST_CONTOURS, alone=True), "where lines are drawn"),
-    Option("side_by_side", Flag(), "whether the picture as it is stands to the left", False),
+    Option("colorbar", Flag(), "whether a color bar is drawn", True),
+    Option(
+        "title", Flag(), "whether a title is drawn; without a title and a color bar, only the picture is left", True
+    ),
+    Option("contours", Items(Level(), 0, MOST_CONTOURS, alone=True), "the values at which contour lines are drawn"),
+    Option("side_by_side", Flag(), "whether the picture without a map is drawn to the left", False),
 )
 
-_IPC = (Option("compression", Choice("none", "lz4", "zstd"), "of the columns", "none"),)
+_IPC = (Option("compression", Choice("none", "lz4", "zstd"), "how columns are compressed", "none"),)
 _BY_FORMAT: Mapping[str, tuple[Option, ...]] = {
     "arrow": _IPC,
     "arrows": _IPC,
     "parquet": (
-        Option("compression", Choice("none", "snappy", "gzip", "zstd", "lz4", "brotli"), "of the columns", "snappy"),
+        Option(
+            "compression",
+            Choice("none", "snappy", "gzip", "zstd", "lz4", "brotli"),
+            "how columns are compressed",
+            "snappy",
+        ),
     ),
     "csv": (
-        Option("header", Flag(), "whether a line with the names comes first", True),
-        Option("delimiter", Character(), "what stands between two values", ","),
+        Option("header", Flag(), "whether the first line has the column names", True),
+        Option("delimiter", Character(), "the character between two values", ","),
         Option(
             "formulas",
             Choice(*FORMULAS),
-            "what is done with text that a spreadsheet would run; see below",
+            "how to write text that a spreadsheet would run; see below",
             FORMULAS[0],
         ),
     ),
@@ -225,7 +236,7 @@ _BY_FORMAT: Mapping[str, tuple[Option, ...]] = {
     "dicom": _FIGURE,
 }
 #: Which of COPY's tables is meant.
-FORMAT = Option("format", Choice(*_BY_FORMAT), "what is written", otherwise="by the path's suffix")
+FORMAT = Option("format", Choice(*_BY_FORMAT), "the format of the file", otherwise="from the path's suffix")
 COPY = {name: Table(f"copy {name}", f"{name} option", FORMAT, *rows, words=True) for name, rows in _BY_FORMAT.items()}
 
 _OWN = "the network's own"
@@ -253,13 +264,15 @@ _INPUT = (
     Option(
         "resize",
         Either(_SIDE, Items(_SIDE, 2, 2, said="a pair (height, width)")),
-        "the short side, or both, before a crop",
+        "the size before a crop: of the short side, or of both",
         otherwise=_OWN,
     ),
-    Option("crop", Either(Flag(), Pair(_SIDE)), "the size that is cut out of the middle", otherwise=_OWN),
-    Option("letterbox", Either(Flag(), _LEVEL), "the level around a picture that is fitted in whole; `TRUE` is 0"),
+    Option("crop", Either(Flag(), Pair(_SIDE)), "the size of the part that is cut out of the middle", otherwise=_OWN),
+    Option(
+        "letterbox", Either(Flag(), _LEVEL), "fits the whole picture in, with bars of this level around it; `TRUE` is 0"
+    ),
     Option("interpolation", Choice(*INTERPOLATIONS), "how a picture is resized", otherwise=_OWN),
-    Option("antialias", Flag(), "whether a picture is smoothed while it is made smaller", otherwise=_OWN),
+    Option("antialias", Flag(), "whether a picture is smoothed when it is made smaller", otherwise=_OWN),
 )
 _CHANNELS = (
     Option(
@@ -271,19 +284,19 @@ _CHANNELS = (
     Option(
         "scale",
         Number(0, above=True),
-        "what the brightest pixel becomes before mean and std: 1, or 255",
+        "the value of the brightest pixel before mean and std: 1 or 255",
         otherwise=_OWN,
     ),
     Option(
         "mean",
         Items(Number(), 1, MAX_CHANNELS, alone=True),
-        "what is subtracted, by channel",
+        "the value to subtract from each channel",
         otherwise=_OWN,
     ),
     Option(
         "std",
         Items(Number(0, above=True), 1, MAX_CHANNELS, alone=True),
-        "what is divided by, by channel",
+        "the value to divide each channel by",
         otherwise=_OWN,
     ),
 )
@@ -291,13 +304,13 @@ _OUTPUT = (
     Option(
         "output",
         Either(Whole(0, MAX_CLASSES), Text("the name of an output")),
-        "which of several outputs holds the scores; they count from 0",
+        "the output that holds the scores, if there are several: its name, or its number from 0",
         otherwise="the only one",
     ),
     Option(
         "activation",
         Choice(*ACTIVATIONS),
-        "what makes probabilities of them; `'sigmoid'` where classes do not exclude each other, `'none'` for a measure"
+        "turns scores into probabilities; `'sigmoid'` where classes do not exclude each other, `'none'` for a measure"
         " (then `score => 'output'`)",
         otherwise=_OWN,
     ),
@@ -321,8 +334,8 @@ SETTINGS = Table(
     Option(
         "memory_limit",
         Either(Choice("auto"), Memory()),
-        "memory that a query may use beside the network's weights, the rows it keeps included; `'auto'` is half of what"
-        " is free",
+        "memory that a query may use besides the network's weights, including the rows that it keeps; `'auto'` is half"
+        " of the free memory",
         "auto",
     ),
     Option(
@@ -338,7 +351,8 @@ SETTINGS = Table(
     Option(
         "progress",
         Choice("auto", "on", "off"),
-        "the progress bar, after a second on a terminal or in a notebook; `'on'` at once, `'off'` never",
+        "when a progress bar is shown: `'auto'` after a second, on a terminal or in a notebook; `'on'` at once; `'off'`"
+        " never",
         "auto",
     ),
     words=True,
@@ -348,7 +362,7 @@ SETTINGS = Table(
 EXPLAIN = Table(
     "explain",
     "EXPLAIN option",
-    Option("format", Choice("text", "json"), "`json` is for programs", "text"),
+    Option("format", Choice("text", "json"), "`'json'` is for programs", "text"),
     words=True,
 )
 
@@ -356,15 +370,15 @@ _COLUMN = Option("column", Text("the name of a column in quotes"), "the column t
 TABLE_FILES = Table("table file", "table option", _COLUMN)
 #: What may stand behind the `#` of a table's path, and of any other.
 TABLE_FRAGMENTS = Table(
-    "table path", "table option", _COLUMN, Option("row", Whole(0), "one row of it, from 0", otherwise="all")
+    "table path", "table option", _COLUMN, Option("row", Whole(0), "a row of the table, from 0", otherwise="all")
 )
 _MOST = 10**9
 FRAGMENTS = Table(
     "path",
     "part",
-    Option("frame", Whole(1, _MOST), "of a DICOM file, from 1"),
-    Option("page", Whole(1, _MOST), "of a TIFF file, from 1"),
-    Option("slice", Whole(0, _MOST), "of a NIfTI volume, from 0"),
+    Option("frame", Whole(1, _MOST), "a frame of a DICOM file, from 1"),
+    Option("page", Whole(1, _MOST), "a page of a TIFF file, from 1"),
+    Option("slice", Whole(0, _MOST), "a slice of a NIfTI volume, from 0"),
     Option("axis", Choice(*PLANES), "the plane of the slice"),
-    Option("volume", Whole(0, _MOST), "of a NIfTI file with several, from 0"),
+    Option("volume", Whole(0, _MOST), "a volume of a NIfTI file with several, from 0"),
 )

@@ -266,7 +266,7 @@ def test_a_folder_without_permission_is_an_error_that_names_the_path(picture: st
         ("cells.arrow", {"compression": "gzip"}, "compression must be one of 'none', 'lz4', 'zstd', not 'gzip'", None),
         ("cells.arrows", {"compression": "gzip"}, "compression must be one of 'none', 'lz4', 'zstd', not 'gzip'", None),
         ("cells.csv", {"delimiter": "ab"}, "delimiter must be one character", None),
-        *(("cells.csv", {"delimiter": sign}, "one character that stands in no value", None) for sign in '1e.-+"'),
+        *(("cells.csv", {"delimiter": sign}, "one character that cannot be part", None) for sign in '1e.-+"'),
         ("cells.csv", {"header": 3}, "header must be TRUE or FALSE", None),
         ("cells.csv", {"compression": "zstd"}, 'no csv option named "compression"', "header"),
         ("map.png", {"opacty": 1}, 'no png option named "opacty"', '"opacity"'),
