@@ -20,8 +20,8 @@ from kryptondb.executor.operators.replay import Replays
 from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace
+from kryptondb.network.cache import cached_on_network
 from kryptondb.network.consistency import same_random_numbers_after, why_differs
-from kryptondb.network.kept import kept_with_network
 from kryptondb.optimizer.cost import BASE
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import ELEMENT_BYTES, REDUCED_PRECISIONS, Runs, mask_of_runs
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _DTYPES = {name: getattr(torch, name) for name in ELEMENT_BYTES}
 
 
-@kept_with_network(4)
+@cached_on_network(4)
 def placed(network: Network, device: str, precision: str, model: Model) -> Network:
     """A model's network on a device and in a precision; the last few are kept: a session moves its weights once.
 

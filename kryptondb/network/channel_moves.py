@@ -71,7 +71,7 @@ def select(call: Call) -> Node:
     if dim in (axes.batch, axes.y, axes.x):
         return dense(call, "takes one row, column or image")
     moved = Axes(*(a - (dim < a) for a in (axes.batch, axes.y, axes.x)))
-    return call.node(Rule.LOCAL, axes=moved)
+    return call.node(Rule.POINTWISE, axes=moved)
 
 
 def unsqueeze(call: Call) -> Node:
@@ -82,7 +82,7 @@ def unsqueeze(call: Call) -> Node:
     dim, axes = call.arg(1) % (len(source.shape) + 1), source.axes
     if dim <= axes.batch:
         return dense(call, "puts a dimension before the batch")
-    return call.node(Rule.LOCAL, axes=Axes(axes.batch, axes.y + (dim <= axes.y), axes.x + (dim <= axes.x)))
+    return call.node(Rule.POINTWISE, axes=Axes(axes.batch, axes.y + (dim <= axes.y), axes.x + (dim <= axes.x)))
 
 
 def permute(call: Call) -> Node:
@@ -92,7 +92,7 @@ def permute(call: Call) -> Node:
         return dense(call, "its input is not a picture any more")
     order = order_of(call, len(source.shape))
     axes = Axes(*(order.index(a) for a in (source.axes.batch, source.axes.y, source.axes.x)))
-    return call.node(Rule.LOCAL, axes=axes)
+    return call.node(Rule.POINTWISE, axes=axes)
 
 
 def order_of(call: Call, ndim: int) -> list[int]:
@@ -125,7 +125,7 @@ def reshape(call: Call) -> Node:
     sizes: list[Any] = list(call.shape)
     sizes[axes.batch], sizes[axes.y], sizes[axes.x] = Extent.BATCH, Extent.HEIGHT, Extent.WIDTH
     return call.node(
-        Rule.LOCAL,
+        Rule.POINTWISE,
         axes=axes,
         function=aten.reshape.default,
         args=(call.args[0], sizes),
@@ -146,7 +146,7 @@ def expand(call: Call) -> Node:
     sizes: list[Any] = list(call.shape)
     sizes[axes.batch], sizes[axes.y], sizes[axes.x] = Extent.BATCH, Extent.HEIGHT, Extent.WIDTH
     function, args = aten.expand.default, (call.args[0], sizes)
-    return call.node(Rule.LOCAL, axes=axes, function=function, args=args, kwargs={}, inputs=(source.index,))
+    return call.node(Rule.POINTWISE, axes=axes, function=function, args=args, kwargs={}, inputs=(source.index,))
 
 
 def along_channels(call: Call) -> Node:
@@ -159,7 +159,7 @@ def along_channels(call: Call) -> Node:
         return dense(call, "moves places of the picture")
     if any(call.nodes[index].constant is None for index in call.input_refs if index != source.index):
         return dense(call, "takes channels that are computed from the image")
-    return call.node(Rule.LOCAL, axes=source.axes, fresh=True)
+    return call.node(Rule.POINTWISE, axes=source.axes, fresh=True)
 
 
 def channel_shuffle(call: Call) -> Node:
@@ -167,4 +167,4 @@ def channel_shuffle(call: Call) -> Node:
     source = picture(call)
     if source is None:
         return dense(call, "its input is not a picture any more")
-    return call.node(Rule.LOCAL, axes=source.axes)
+    return call.node(Rule.POINTWISE, axes=source.axes)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
+from kryptondb.network.cache import cached_on_network
 from kryptondb.network.graph import Network
 from kryptondb.network.node import Node, Ref, Rule
 from kryptondb.network.operators import Bounds, clamp_numbers, row_of
@@ -38,19 +38,9 @@ class Effects:
     read_whole: frozenset[int]
 
 
-_known: WeakKeyDictionary[Network, Effects] = WeakKeyDictionary()
-_before_jumps: WeakKeyDictionary[Network, frozenset[int]] = WeakKeyDictionary()
-
-
+@cached_on_network()
 def effects_of(network: Network) -> Effects:
-    """Of all nodes of a network, found out once."""
-    effects = _known.get(network)
-    if effects is None:
-        effects = _known[network] = _found(network)
-    return effects
-
-
-def _found(network: Network) -> Effects:
+    """What each node of a network makes of differences."""
     nodes = [node for node in network.nodes if network.regional[node.index] and node.rule is not Rule.INPUT]
     linear = [node for node in nodes if is_linear(network, node)]
     clamps = {node.index: bounds for node in nodes if (bounds := clamp_of(node)) is not None}
@@ -67,21 +57,19 @@ def _found(network: Network) -> Effects:
     )
 
 
+@cached_on_network()
 def before_jumps(network: Network) -> frozenset[int]:
     """The nodes whose values an operator that jumps depends on, such as the rounding of a quantized network.
 
     There a difference in the last place may become a whole step, so none of them may be computed in a way that rounds
     otherwise than the network itself.
     """
-    known = _before_jumps.get(network)
-    if known is None:
-        found: set[int] = set()
-        for node in reversed(network.nodes):
-            row = row_of(node)
-            if node.index in found or (row is not None and row.jumps):
-                found.update(node.inputs)
-        known = _before_jumps[network] = frozenset(found)
-    return known
+    before: set[int] = set()
+    for node in reversed(network.nodes):
+        row = row_of(node)
+        if node.index in before or (row is not None and row.jumps):
+            before.update(node.inputs)
+    return frozenset(before)
 
 
 def shifts_of(node: Node) -> tuple[int, ...]:
@@ -109,7 +97,7 @@ def is_linear(network: Network, node: Node) -> bool:
 def clamp_of(node: Node) -> Bounds | None:
     """The bounds of a node that clamps every number of its first input by itself, None for all other nodes."""
     row = row_of(node)
-    if node.rule is not Rule.LOCAL or row is None or row.clamp is None or not isinstance(node.args[0], Ref):
+    if node.rule is not Rule.POINTWISE or row is None or row.clamp is None or not isinstance(node.args[0], Ref):
         return None
     numbers = clamp_numbers(node)
     return None if numbers is None else row.clamp(numbers)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from kryptondb.network.cache import cached_on_network
 from kryptondb.network.magnitudes import Given, largest
 from kryptondb.network.node import Node, Ref, Rule
 from kryptondb.network.operators import row_of
@@ -75,21 +76,15 @@ def hiding(network: Network) -> frozenset[int]:
     )
 
 
+@cached_on_network()
 def watched(network: Network, delicate: frozenset[int], averages: bool) -> frozenset[int]:
-    """The nodes to watch, so that what some nodes read is known to be finite; found out once.
+    """The nodes to watch, so that what some nodes read is known to be finite.
 
     Args:
         delicate: those nodes.
         averages: whether means are kept as running sums; then they are watched, too. A mean that is finite is one of
             finite numbers.
     """
-    known = network.watches.get((delicate, averages))
-    if known is None:
-        known = network.watches[delicate, averages] = _found(network, delicate, averages)
-    return known
-
-
-def _found(network: Network, delicate: frozenset[int], averages: bool) -> frozenset[int]:
     needed = _needed(network, delicate)
     bounds: dict[int, float] = {}
     given = Given(network.nodes, bounds)

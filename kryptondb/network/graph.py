@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from kryptondb.network.cache import CacheEntry
 from kryptondb.network.finite import Watch, hiding, watched
 from kryptondb.network.fused import Fusion, find_fusions
 from kryptondb.network.magnitudes import largest
@@ -60,8 +61,8 @@ class Network:
     unsteady: str | None = None
 
     @cached_property
-    def kept(self) -> dict[tuple[Any, ...], Any]:
-        """What functions have found out about it, by question: see `kept_with_network`."""
+    def cache(self) -> dict[tuple[Any, ...], CacheEntry]:
+        """What functions have found out about it, by question: see `cached_on_network`."""
         return {}
 
     @cached_property
@@ -71,18 +72,13 @@ class Network:
         constants = (self.nodes[index].constant for node in found for index in node.inputs)
         return not all(math.isfinite(largest(each)) for each in constants if each is not None and not each.is_meta)
 
-    @cached_property
-    def watches(self) -> dict[tuple[frozenset[int], bool], frozenset[int]]:
-        """Which nodes are watched for numbers that are not finite: see `finite.watched`."""
-        return {}
-
     def forget(self) -> None:
-        """Lets go of what was found out about it, which holds it in turn: it goes with the last of its users then.
+        """Drops what was found out about it, which refers to it in turn: it is freed with the last of its users then.
 
-        Networks that were made of it, in another precision or on another device, are forgotten too.
+        Networks that were made from it, in another precision or on another device, are forgotten too.
         """
-        answers = [each.answer for each in self.kept.values()]
-        self.kept.clear()
+        answers = [entry.answer for entry in self.cache.values()]
+        self.cache.clear()
         for answer in answers:
             if isinstance(answer, Network):
                 answer.forget()
@@ -155,7 +151,7 @@ class Network:
         for node in self.nodes:
             if node.rule is Rule.INPUT:
                 regional.append(True)
-            elif node.rule in (Rule.LOCAL, Rule.WINDOW, Rule.MERGE):
+            elif node.rule in (Rule.POINTWISE, Rule.WINDOW, Rule.MERGE):
                 regional.append(all(regional[i] for i in node.inputs if self.varying[i]) and self.varying[node.index])
             else:
                 regional.append(False)

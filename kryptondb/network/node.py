@@ -22,7 +22,7 @@ class Rule(enum.Enum):
     INPUT = "input"
     CONSTANT = "constant"
     SIZE = "size"  # a Python number, such as the batch size
-    LOCAL = "local"  # each location by itself: region unchanged
+    POINTWISE = "pointwise"  # each location by itself: region unchanged
     WINDOW = "window"  # a window around each location: region grows
     MERGE = "merge"  # several branches: the union of their regions
     AVERAGE = "average"  # the mean over all locations: kept as a running sum

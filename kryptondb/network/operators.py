@@ -136,15 +136,15 @@ _ROWS: tuple[Operator, ...] = (
         linear=(Rule.WINDOW,),
         bound=bounds.same,
     ),
-    Operator("index_select", local.pick, linear=(Rule.WINDOW, Rule.LOCAL), bound=bounds.same),
-    Operator("slice", local.take_slice, linear=(Rule.WINDOW, Rule.LOCAL), bound=bounds.same),
+    Operator("index_select", local.pick, linear=(Rule.WINDOW, Rule.POINTWISE), bound=bounds.same),
+    Operator("slice", local.take_slice, linear=(Rule.WINDOW, Rule.POINTWISE), bound=bounds.same),
     # Reductions
     Operator("mean", pointwise.mean, bound=bounds.same),
     Operator("sum", pointwise.reduction, bound=bounds.summed),
     *_rows("amax amin", pointwise.reduction, bound=bounds.same),
     *_rows("prod var std norm linalg_vector_norm logsumexp=special_logsumexp all any", pointwise.reduction),
     # Along channels
-    Operator("linear", pointwise.linear, linear=(Rule.LOCAL,), shifts=(2,), bound=bounds.weighted),
+    Operator("linear", pointwise.linear, linear=(Rule.POINTWISE,), shifts=(2,), bound=bounds.weighted),
     Operator("matmul", pointwise.matrix_product, ("linalg_matmul",)),
     Operator("layer_norm", pointwise.layer_norm, bound=bounds.standardized),
     Operator("rms_norm", pointwise.layer_norm),
@@ -152,17 +152,19 @@ _ROWS: tuple[Operator, ...] = (
     *_rows("log_softmax=_log_softmax,special_log_softmax", pointwise.along_one_dimension),
     Operator("glu", pointwise.along_one_dimension, bound=bounds.same),
     *_rows("cumsum cumprod logcumsumexp", pointwise.along_one_dimension),
-    Operator("batch_norm", pointwise.batch_norm, linear=(Rule.LOCAL,), shifts=(2, 3), bound=bounds.normalized),
+    Operator("batch_norm", pointwise.batch_norm, linear=(Rule.POINTWISE,), shifts=(2, 3), bound=bounds.normalized),
     Operator("prelu", pointwise.prelu, bound=bounds.rectified),
     # Several values, place by place
     *_rows("add sub=subtract", pointwise.elementwise, writes_over=True, linear=(Rule.MERGE,), bound=bounds.total),
-    Operator("mul", pointwise.elementwise, ("multiply",), writes_over=True, linear=(Rule.LOCAL,), bound=bounds.product),
+    Operator(
+        "mul", pointwise.elementwise, ("multiply",), writes_over=True, linear=(Rule.POINTWISE,), bound=bounds.product
+    ),
     Operator(
         "div",
         pointwise.elementwise,
         ("divide", "true_divide"),
         writes_over=True,
-        linear=(Rule.LOCAL,),
+        linear=(Rule.POINTWISE,),
         bound=bounds.quotient,
     ),
     Operator("rsub", pointwise.elementwise, bound=bounds.total),
@@ -199,7 +201,9 @@ _ROWS: tuple[Operator, ...] = (
     Operator(
         "leaky_relu", pointwise.elementwise, writes_over=True, fusion=("leaky_relu", (0.01,)), bound=bounds.rectified
     ),
-    Operator("neg", pointwise.elementwise, ("negative",), writes_over=True, linear=(Rule.LOCAL,), bound=bounds.same),
+    Operator(
+        "neg", pointwise.elementwise, ("negative",), writes_over=True, linear=(Rule.POINTWISE,), bound=bounds.same
+    ),
     *_rows("abs=absolute mish", pointwise.elementwise, writes_over=True, bound=bounds.same),
     *_rows("elu celu selu", pointwise.elementwise, writes_over=True, bound=bounds.exponential),
     *_rows("hardsigmoid erf=special_erf sin cos", pointwise.elementwise, writes_over=True, bound=bounds.at_most(1.0)),
@@ -227,12 +231,12 @@ _ROWS: tuple[Operator, ...] = (
         pointwise.elementwise,
     ),
     # The same numbers in another memory, or of another type
-    *_rows("clone", pointwise.elementwise, linear=(Rule.LOCAL,), bound=bounds.same),
-    *_rows("contiguous", pointwise.same_memory, linear=(Rule.LOCAL,), bound=bounds.same),
+    *_rows("clone", pointwise.elementwise, linear=(Rule.POINTWISE,), bound=bounds.same),
+    *_rows("contiguous", pointwise.same_memory, linear=(Rule.POINTWISE,), bound=bounds.same),
     *_rows(
         "alias detach lift_fresh positive resolve_conj resolve_neg",
         pointwise.same_memory,
-        linear=(Rule.LOCAL,),
+        linear=(Rule.POINTWISE,),
         bound=bounds.same,
         identity=True,
     ),
@@ -240,16 +244,16 @@ _ROWS: tuple[Operator, ...] = (
     Operator("_to_copy", pointwise.elementwise),
     Operator("view_dtype", pointwise.same_memory),
     # Channels and dimensions moved
-    Operator("select", moves.select, linear=(Rule.LOCAL,), bound=bounds.same),
-    Operator("unsqueeze", moves.unsqueeze, linear=(Rule.LOCAL,), bound=bounds.same),
-    Operator("permute", moves.permute, linear=(Rule.LOCAL,), bound=bounds.same),
-    Operator("transpose", moves.permute, ("swapaxes", "swapdims"), linear=(Rule.LOCAL,), bound=bounds.same),
-    Operator("mT", moves.permute, linear=(Rule.LOCAL,), bound=bounds.same),
-    Operator("movedim", moves.permute, ("moveaxis",), linear=(Rule.LOCAL,), bound=bounds.same),
+    Operator("select", moves.select, linear=(Rule.POINTWISE,), bound=bounds.same),
+    Operator("unsqueeze", moves.unsqueeze, linear=(Rule.POINTWISE,), bound=bounds.same),
+    Operator("permute", moves.permute, linear=(Rule.POINTWISE,), bound=bounds.same),
+    Operator("transpose", moves.permute, ("swapaxes", "swapdims"), linear=(Rule.POINTWISE,), bound=bounds.same),
+    Operator("mT", moves.permute, linear=(Rule.POINTWISE,), bound=bounds.same),
+    Operator("movedim", moves.permute, ("moveaxis",), linear=(Rule.POINTWISE,), bound=bounds.same),
     *_rows(
         "view=_unsafe_view reshape flatten unflatten squeeze view_as reshape_as",
         moves.reshape,
-        linear=(Rule.LOCAL,),
+        linear=(Rule.POINTWISE,),
         bound=bounds.same,
     ),
     *_rows("expand=broadcast_to expand_as", moves.expand, bound=bounds.same),

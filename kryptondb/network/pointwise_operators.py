@@ -46,7 +46,7 @@ def _reduce(call: Call, source: Node, over: set[int], keepdim: bool) -> Node:
         return axis if keepdim else axis - sum(d < axis for d in over)
 
     axes = Axes(moved(source.axes.batch), moved(source.axes.y), moved(source.axes.x))
-    return call.node(Rule.LOCAL, axes=axes, fresh=True)
+    return call.node(Rule.POINTWISE, axes=axes, fresh=True)
 
 
 def same_memory(call: Call) -> Node:
@@ -54,7 +54,7 @@ def same_memory(call: Call) -> Node:
     source = call.source()
     if source is None or source.axes is None:
         return dense(call, "its input is not a picture any more")
-    return call.node(Rule.LOCAL, axes=source.axes)
+    return call.node(Rule.POINTWISE, axes=source.axes)
 
 
 def whole_picture(call: Call) -> Node:
@@ -70,7 +70,7 @@ def _over_channels(call: Call, dims: Sequence[int], flops: float = 0.0) -> Node:
     ndim = len(source.shape)
     if {d % ndim for d in dims} & {source.axes.batch, source.axes.y, source.axes.x}:
         return call.node(Rule.DENSE, flops=flops, reason="works along the height or width of the picture", fresh=True)
-    return call.node(Rule.LOCAL, axes=source.axes, flops=flops / (source.height * source.width), fresh=True)
+    return call.node(Rule.POINTWISE, axes=source.axes, flops=flops / (source.height * source.width), fresh=True)
 
 
 def linear(call: Call) -> Node:
@@ -96,7 +96,7 @@ def batch_norm(call: Call) -> Node:
     source = call.source()
     if source is None or source.axes is None or len(source.shape) != 4 or source.axes != Axes(0, 2, 3):
         return dense(call, "its input is not a picture any more")
-    return call.node(Rule.LOCAL, axes=source.axes, fresh=True)
+    return call.node(Rule.POINTWISE, axes=source.axes, fresh=True)
 
 
 def prelu(call: Call) -> Node:
@@ -104,7 +104,7 @@ def prelu(call: Call) -> Node:
     source = call.source()
     if source is None or source.axes is None or 1 in (source.axes.y, source.axes.x):
         return dense(call, "its input is not a picture any more")
-    return call.node(Rule.LOCAL, axes=source.axes, fresh=True)
+    return call.node(Rule.POINTWISE, axes=source.axes, fresh=True)
 
 
 def matrix_product(call: Call) -> Node:
@@ -142,7 +142,7 @@ def elementwise(call: Call) -> Node:
     left, in_place = call.source(), call.in_place
     if left is None or left.axes is None or left.shape != call.shape:
         in_place = None
-    rule = Rule.MERGE if len(pictures) > 1 else Rule.LOCAL
+    rule = Rule.MERGE if len(pictures) > 1 else Rule.POINTWISE
     return call.node(rule, axes=axes, in_place=in_place, fresh=True)
 
 
@@ -185,7 +185,7 @@ def concatenate(call: Call) -> Node:
         return dense(call, "joins values that are not pictures of the same order")
     if dim in (axes.batch, axes.y, axes.x):
         return dense(call, "puts pictures beside each other")
-    rule = Rule.MERGE if len({part.index for part in parts}) > 1 else Rule.LOCAL
+    rule = Rule.MERGE if len({part.index for part in parts}) > 1 else Rule.POINTWISE
     return call.node(rule, axes=axes, fresh=True)
 
 

@@ -225,7 +225,7 @@ def _capped(
         if whole is not None and course is not None and node.rule is not Rule.INPUT:
             # A change that is cut off so far that no window reads it any more leaves one cell, which stays as it was.
             spans = _reached(node, found, vertical=vertical).within(whole)
-            if node.rule is not Rule.LOCAL:
+            if node.rule is not Rule.POINTWISE:
                 most = cap.cells(node.height if vertical else node.width, deep[node.index])
                 free &= spans.sizes <= most
                 spans = _cut(spans, most, course)

@@ -250,7 +250,7 @@ def pad(call: Call) -> Node:
     padded = {d for d in before if before[d] or after[d]}
     sides = {source.axes.y, source.axes.x}
     if not padded & sides and source.axes.batch not in padded and mode == "constant":
-        return call.node(Rule.LOCAL, axes=source.axes, fresh=True)
+        return call.node(Rule.POINTWISE, axes=source.axes, fresh=True)
     if padded - sides:
         return dense(call, "pads channels and sides at once")
     axes = source.axes
@@ -312,9 +312,9 @@ def take_slice(call: Call) -> Node:
     start, end, step = call.arg(2, None, "start") or 0, call.arg(3, None, "end"), call.arg(4, 1, "step")
     axes = source.axes
     if dim not in (axes.batch, axes.y, axes.x):
-        return call.node(Rule.LOCAL, axes=axes)
+        return call.node(Rule.POINTWISE, axes=axes)
     if source.shape == call.shape and start == 0 and step == 1:
-        return call.node(Rule.LOCAL, axes=axes, function=same, args=(call.args[0],), kwargs={})
+        return call.node(Rule.POINTWISE, axes=axes, function=same, args=(call.args[0],), kwargs={})
     if dim == axes.batch or not all(isinstance(v, (int, type(None))) for v in (start, end, step)):
         return dense(call, "takes part of the batch")
     start = max(0, start + source.shape[dim] if start < 0 else start)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from kryptondb.network.kept import kept_with_network
+from kryptondb.network.cache import cached_on_network
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.operator import Approximate, Candidate, Operator
 from kryptondb.optimizer.promise import Profile, lower_bound
@@ -111,7 +111,7 @@ def fastest_kept(found: Approximations, than: float, memory_limit: int) -> Appro
     return None if best is None or best.candidate.cost.seconds >= than else best
 
 
-@kept_with_network(64)
+@cached_on_network(64)
 def planned(
     workload: Workload,
     recipe: Recipe,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kryptondb.errors import PlanError
+from kryptondb.network.cache import cached_on_network
 from kryptondb.network.graph import ONE_BY_ONE
-from kryptondb.network.kept import kept_with_network
 from kryptondb.optimizer.approximations import Approximation, Asked, admitted, approximations, fastest_kept
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.logical import Context, Hints
@@ -131,7 +131,7 @@ def _candidates(workload: Workload, hints: Hints, context: Context) -> list[Cand
     return found
 
 
-@kept_with_network(64)
+@cached_on_network(64)
 def _of_kind(
     workload: Workload, kind: type[Operator], rates: Rates, hints: tuple[tuple[str, Any], ...]
 ) -> Sequence[Candidate]:

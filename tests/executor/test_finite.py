@@ -13,6 +13,7 @@ from torch import nn
 from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
 from kryptondb.executor.operators import Context, Full, Incremental
 from kryptondb.network import Grid, Network, trace
+from kryptondb.network.finite import hiding, watched
 from tests.networks import Gate, Mean
 
 SIZE = 12
@@ -147,11 +148,6 @@ def test_weights_that_are_not_finite_give_torchs_scores(name: str, layer: int, n
 def test_ordinary_networks_are_watched_at_few_places() -> None:
     deep = [layer for _ in range(12) for layer in (convolution(4, 4), nn.ReLU())]
     _, network = network_of(deep)
-    (watched,) = [nodes for (delicate, _), nodes in _watches(network).items() if delicate]
-    assert 1 <= len(watched) <= 3
-
-
-def _watches(network: Network) -> dict[tuple[frozenset[int], bool], frozenset[int]]:
-    with torch.inference_mode():
-        network.run(picture())
-    return network.watches
+    delicate = hiding(network)
+    assert delicate
+    assert 1 <= len(watched(network, delicate, False)) <= 3

@@ -159,7 +159,7 @@ def test_on_any_cnn_capped_regions_lie_inside_the_exact_ones_and_are_no_larger_t
 def regions_stay_where_nodes_compute_on_them_as_they_stand(capped: Regions) -> None:
     network = capped.network
     for node in network.nodes:
-        if node.rule is Rule.LOCAL and network.regional[node.index]:
+        if node.rule is Rule.POINTWISE and network.regional[node.index]:
             (source,) = {index for index in node.inputs if network.regional[index]}
             for own, its in zip(axes(capped, node.index), axes(capped, source), strict=True):
                 np.testing.assert_array_equal((own.first, own.last), (its.first, its.last))

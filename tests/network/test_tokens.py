@@ -80,7 +80,7 @@ def test_steps_on_all_tokens_together_run_on_whole_pictures(layout: str, kind: s
     steps = (TokenStep("residual", 4), TokenStep(kind, 4), TokenStep("norm", 4))
     network = traced(classifier(AsTokens(layout, *steps)), (3, 6, 6))
     assert network.tail is not None and "height or width" in network.tail.reason
-    assert next(node for node in network.nodes if node.operator == "layer_norm").rule is Rule.LOCAL
+    assert next(node for node in network.nodes if node.operator == "layer_norm").rule is Rule.POINTWISE
     merged = [node for node in network.nodes if node.operator in ("flatten", "reshape") and node.axes is None]
     assert len({str(node.args) for node in merged}) == len(merged), "tokens are made once of a picture"
 

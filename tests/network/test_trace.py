@@ -163,7 +163,7 @@ def test_batch_norm_stays_where_the_convolution_is_read_twice() -> None:
             x = self.conv(x)
             return (x + self.norm(x)).mean((2, 3))
 
-    assert rules(trace(Twice().eval(), (3, 8, 8)))["batch_norm"] is Rule.LOCAL
+    assert rules(trace(Twice().eval(), (3, 8, 8)))["batch_norm"] is Rule.POINTWISE
 
 
 class Picked(nn.Module):
@@ -188,10 +188,10 @@ class Picked(nn.Module):
         (nn.AdaptiveAvgPool2d(4), "adaptive_avg_pool2d", Rule.WINDOW),
         (Pad((1, 0, 2, -1), 0.5), "pad", Rule.WINDOW),
         (Slice(1, 2, 2), "slice", Rule.WINDOW),
-        (nn.Hardswish(), "hardswish", Rule.LOCAL),
-        (nn.PReLU(4), "prelu", Rule.LOCAL),
-        (Shuffle(), "transpose", Rule.LOCAL),
-        (ToChannelsLast(4), "layer_norm", Rule.LOCAL),
+        (nn.Hardswish(), "hardswish", Rule.POINTWISE),
+        (nn.PReLU(4), "prelu", Rule.POINTWISE),
+        (Shuffle(), "transpose", Rule.POINTWISE),
+        (ToChannelsLast(4), "layer_norm", Rule.POINTWISE),
         (ToChannelsLast(4), "linear", Rule.DENSE),  # the classifier's own comes last under this name
         (nn.AdaptiveAvgPool2d(3), "adaptive_avg_pool2d", Rule.DENSE),
         (nn.GroupNorm(2, 4), "group_norm", Rule.DENSE),
@@ -202,7 +202,7 @@ class Picked(nn.Module):
         (nn.Upsample(size=(11, 5), mode="nearest-exact"), "_upsample_nearest_exact2d", Rule.WINDOW),
         (Picked(2, (0, 0, 0, 1, 1, 1, 2, 2, 2)), "index_select", Rule.DENSE),  # three of eight rows
         (Picked(3, (0, 2, 4, 6)), "index_select", Rule.WINDOW),
-        (Picked(1, (3, 1)), "index_select", Rule.LOCAL),
+        (Picked(1, (3, 1)), "index_select", Rule.POINTWISE),
         (Picked(2, (7, 6, 5, 4, 3, 2, 1, 0)), "index_select", Rule.DENSE),
         (Pad((1, 1, 1, 1), 0.0, "reflect"), "pad", Rule.WINDOW),
         (Gate(4), "mul", Rule.DENSE),

@@ -11,8 +11,8 @@ from kryptondb.executor.convolutions.algorithms import transformable, weight_of
 from kryptondb.executor.convolutions.winograd import Block, Winograd
 from kryptondb.executor.convolutions.workspace import Workspace
 from kryptondb.network import Network
+from kryptondb.network.cache import cached_on_network
 from kryptondb.network.consistency import same_random_numbers_after
-from kryptondb.network.kept import kept_with_network
 
 #: Root mean square of the error over that of the result, of one layer. Errors of layers add up like random numbers and
 #: are relative to what an occlusion changes: ten layers at this bound move a logit that changes by 1 by about 6e-5.
@@ -64,7 +64,7 @@ def _measured(network: Network, index: int, block: Block) -> float:
     return found / size if size > 0 else 0.0 if found == 0 else float("inf")
 
 
-@kept_with_network(1)
+@cached_on_network(1)
 def _activations(network: Network) -> Mapping[int, torch.Tensor]:
     """What layers read when the network sees an image of noise, [1, C, H, W] each, a corner of it."""
     wanted = {node.inputs[0] for node in network.nodes if transformable(network, node) is not None}

@@ -70,7 +70,7 @@ def read_nodes(network: Network, differences: Iterable[int] = ()) -> dict[int, t
     """
     outside: dict[int, set[float]] = {index: {0.0} for index in differences}
     for node in network.nodes:
-        if node.rule is Rule.LOCAL and network.regional[node.index]:
+        if node.rule is Rule.POINTWISE and network.regional[node.index]:
             continue
         for index in node.inputs:
             if network.regional[index]:

@@ -18,7 +18,7 @@ import numpy as np
 from kryptondb.executor.operators.tiles import Extents, Tile, distinct, gathered, tiles_of_runs
 from kryptondb.executor.operators.uniform import UniformExtents
 from kryptondb.network import Cap, Grid, Network, Rule
-from kryptondb.network.kept import kept_with_network
+from kryptondb.network.cache import cached_on_network
 from kryptondb.network.regions import regions
 from kryptondb.optimizer.grid_cells import GridCells
 
@@ -37,13 +37,13 @@ _POSITIONS_AT_ONCE = 1 << 14
 _ROWS_AT_ONCE = 512
 
 
-@kept_with_network(16)
+@cached_on_network(16)
 def extents_of(network: Network, grid: Grid, cap: Cap | None = None) -> Extents:
     """The geometry of a network over a grid, its regions capped or not, kept from query to query."""
     return Extents(regions(network, grid, cap))
 
 
-@kept_with_network(64)
+@cached_on_network(64)
 def tiling_of(
     network: Network,
     grid: Grid,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from kryptondb.network import Network
-from kryptondb.network.kept import kept_with_network
+from kryptondb.network.cache import cached_on_network
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def network() -> Network:
 def counting(most: int) -> tuple[Callable[[Network, int], object], list[int]]:
     asked: list[int] = []
 
-    @kept_with_network(most)
+    @cached_on_network(most)
     def answer(about: Network, number: int) -> object:
         asked.append(number)
         return about, number
@@ -49,7 +49,7 @@ def test_the_same_of_another_network_is_another_question() -> None:
 def test_a_question_may_hold_its_network() -> None:
     asked: list[Question] = []
 
-    @kept_with_network(8)
+    @cached_on_network(8)
     def answer(about: Question) -> int:
         asked.append(about)
         return about.number
@@ -73,7 +73,7 @@ def test_what_was_asked_for_longest_ago_goes_where_there_are_too_many_of_all_net
     for about, number in ((one, 1), (other, 2), (one, 1), (one, 3), (one, 1), (other, 2)):
         answer(about, number)
     assert asked == [1, 2, 3, 2]
-    assert (len(one.kept), len(other.kept)) == (1, 1)
+    assert (len(one.cache), len(other.cache)) == (1, 1)
 
 
 def test_a_network_goes_though_its_answers_hold_it() -> None:
@@ -89,7 +89,7 @@ def test_a_network_goes_though_its_answers_hold_it() -> None:
 def test_a_forgotten_network_goes_at_once_with_those_that_were_made_of_it() -> None:
     answer, _ = counting(8)
 
-    @kept_with_network(8)
+    @cached_on_network(8)
     def made_of(about: Network) -> Network:
         return replace(about)
 
