@@ -19,20 +19,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from kryptondb.copy.output import Output, no_output, output_to
 from kryptondb.copy.writers import FORMATS
 from kryptondb.errors import Error, ExecutionError, NondeterministicModel, ParseError, SkippedImages
 from kryptondb.files.endings import ENDINGS, format_of, suggested_path
 from kryptondb.files.paths import expanded
+from kryptondb.grammar import parse_literal
+from kryptondb.grammar.statements import Analyze, Copy, Describe, Explain, Select, Show, Statement
+from kryptondb.options.arguments import check_all_used, value_of
 from kryptondb.options.words import FORMULAS
 from kryptondb.process.ending import Ended, told_to_end
+from kryptondb.result import skipped_so_far
+from kryptondb.session import Session, connect, parse
+from kryptondb.show.terminal import failures_text
 from kryptondb.text.plain_text import message_line, plain
 from kryptondb.version import __version__
 
 if TYPE_CHECKING:
-    from kryptondb.copy.output import Output
     from kryptondb.executor import ImageFailure
-    from kryptondb.grammar.statements import Statement
-    from kryptondb.session import Session
 
 _DESCRIPTION = "Which parts of this image made the network say that? Asked as a query."
 _EPILOG = """\
@@ -174,7 +178,6 @@ def _main(argv: Sequence[str] | None) -> int:
         if format in _ARROW:
             parser.error("--format arrow needs -c, -f or standard input")
         from kryptondb.repl import run_prompt
-        from kryptondb.session import connect
 
         with connect(chosen.database) as session:
             return run_prompt(session, mode=format, parameters=bindings, formulas=formulas)
@@ -199,10 +202,6 @@ def _run_sources(
     sources: Sequence[tuple[str, str]], database: str | None, bindings: dict[str, object], way: _Way
 ) -> int:
     """Runs all statements in order, after all texts were parsed."""
-    from kryptondb.copy.output import no_output, output_to
-    from kryptondb.options.arguments import check_all_used
-    from kryptondb.session import Session, parse
-
     scripts = [(text, list(parse(text))) for text in (_read(kind, value) for kind, value in sources)]
     every = [statement for _, statements in scripts for statement in statements]
     check_all_used(every, bindings)
@@ -226,8 +225,6 @@ def _run_sources(
                     session.database.refuse_target(way.path)  # again, for models that were created meanwhile
         finally:
             if failures:
-                from kryptondb.show.terminal import failures_text
-
                 print(failures_text(failures), file=sys.stderr)
         return 1 if failures else 0
 
@@ -240,8 +237,6 @@ def _run_statement(
     output: Output,
     way: _Way,
 ) -> Sequence[ImageFailure]:
-    from kryptondb.result import skipped_so_far
-
     result = session.run(statement, text, bindings)
     try:
         output.write(result, "table" if way.copied else way.format)
@@ -256,8 +251,6 @@ _Scripts = list[tuple[str, "list[Statement]"]]
 
 def _answering(scripts: _Scripts) -> list[Statement]:
     """The statements that answer rows."""
-    from kryptondb.grammar.statements import Analyze, Describe, Explain, Select, Show
-
     kinds = (Analyze, Describe, Explain, Select, Show)
     return [statement for _, statements in scripts for statement in statements if isinstance(statement, kinds)]
 
@@ -268,8 +261,6 @@ def _copy_instead(scripts: _Scripts, path: str) -> None:
     Raises:
         ExecutionError: it is not the last statement, or other statements answer rows too.
     """
-    from kryptondb.grammar.statements import Copy, Select
-
     last = scripts[-1][1][-1] if scripts[-1][1] else None
     if not isinstance(last, Select) or len(_answering(scripts)) != 1:
         raise ExecutionError(
@@ -303,9 +294,6 @@ def _read(kind: str, value: str) -> str:
 
 def _parameter(text: str) -> tuple[str, object]:
     """`name=value` as a pair. Raises ArgumentTypeError, which argparse reports as a usage error."""
-    from kryptondb.grammar import parse_literal
-    from kryptondb.options.arguments import value_of
-
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"\w+", name.lstrip("$")):
         raise argparse.ArgumentTypeError(f"{text[:60]!r} is not NAME=VALUE")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from kryptondb.copy.output import standard_output
 from kryptondb.options.words import FORMULAS
 from kryptondb.process.ending import Ended
+from kryptondb.prompt.editor import prompt_history, prompt_session
 from kryptondb.prompt.shell import Shell
+from kryptondb.session import Session
+from kryptondb.show.terminal import Terminal
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
-
-    from kryptondb.session import Session
 
 
 def run_prompt(
@@ -24,8 +25,6 @@ def run_prompt(
     formulas: str = FORMULAS[0],
 ) -> int:
     """Reads and runs statements until `.quit` or Ctrl-D; returns the exit status, 0."""
-    from kryptondb.prompt.editor import prompt_history, prompt_session
-
     output = standard_output(formulas)
     rows = max(10, (output.terminal.height or 24) - 6)
     shell = Shell(session, output, mode=mode, parameters=parameters, max_rows=rows)
@@ -34,8 +33,6 @@ def run_prompt(
 
 def converse(shell: Shell, prompt: PromptSession[str]) -> int:
     """Reads and runs entries until `.quit` or Ctrl-D. Ctrl-C at the prompt clears the line."""
-    from kryptondb.show.terminal import Terminal
-
     while not shell.leaving:
         try:
             text = prompt.prompt()

@@ -16,6 +16,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kryptondb.errors import BindError, SkippedImages, warn
+from kryptondb.show.notebook import Pictures, first_picture, html
+from kryptondb.show.terminal import Terminal, failures_text, print_rows
+from kryptondb.show.values import is_tensor, require_pandas, table_of, tensors
 from kryptondb.text.plain_text import MESSAGE, plain, plain_line, shortened
 
 if TYPE_CHECKING:
@@ -25,8 +28,6 @@ if TYPE_CHECKING:
 
     from kryptondb.executor import Execution, ImageFailure, Stats
     from kryptondb.optimizer.physical import PhysicalPlan
-    from kryptondb.show.notebook import Pictures
-    from kryptondb.show.terminal import Terminal
 
 
 class Result:
@@ -60,8 +61,6 @@ class Result:
             document: the answer as one JSON document, when it is one (EXPLAIN FORMAT json).
             pictures: opens the query's pictures again, to draw heat maps over them in a notebook.
         """
-        from kryptondb.show.values import table_of
-
         self._start = start
         self._table = table_of((), []) if start is None and table is None else table
         self._run = run
@@ -142,8 +141,6 @@ class Result:
 
     def df(self) -> pd.DataFrame:
         """All rows as a pandas data frame; each heat map is a two-dimensional numpy array."""
-        from kryptondb.show.values import is_tensor, require_pandas, tensors
-
         require_pandas()
         table = self.arrow()
         maps = {name: table.column(name) for name in table.column_names if is_tensor(table.schema.field(name).type)}
@@ -182,8 +179,6 @@ class Result:
         """
         import numpy as np
 
-        from kryptondb.show.values import is_tensor, tensors
-
         if skipped not in ("drop", "nan"):
             raise BindError(f"skipped cannot be {skipped!r}", hint="It is 'drop' or 'nan'.")
 
@@ -220,8 +215,6 @@ class Result:
     def show(self) -> None:
         """Prints the result, heat maps in color on a terminal, and the images that were skipped."""
         import sys
-
-        from kryptondb.show.terminal import Terminal, failures_text
 
         self._warned = True  # they are listed below
         write_text(self, sys.stdout, Terminal.of(sys.stdout), max_rows=40)
@@ -261,8 +254,6 @@ class Result:
             return
         import io
 
-        from kryptondb.show.terminal import Terminal
-
         text = io.StringIO()
         write_text(self, text, Terminal(None, None, False), max_rows=20)
         printer.text(text.getvalue().rstrip("\n"))
@@ -271,13 +262,9 @@ class Result:
         self._warned = True  # it lists what was skipped
         if self.message is not None:
             return f"<pre>{escape(self.message)}</pre>" if self.message else ""
-        from kryptondb.show.notebook import html
-
         return html(self.arrow(), self.plan, self._pictures, self.note, self.errors)
 
     def _repr_png_(self) -> bytes | None:
-        from kryptondb.show.notebook import first_picture
-
         return None if self._pictures is None else first_picture(self.arrow(), self._pictures)
 
     def _warn(self) -> None:
@@ -319,8 +306,6 @@ class Failures(list["ImageFailure"]):
 
     def df(self) -> pd.DataFrame:
         """The same as a pandas data frame."""
-        from kryptondb.show.values import require_pandas
-
         require_pandas()
         return self.arrow().to_pandas()
 
@@ -348,7 +333,6 @@ def write_text(result: Result, stream: TextIO, terminal: Terminal, *, max_rows: 
         stream.write(result.message.rstrip("\n") + "\n" if result.message else "")
         stream.flush()
         return
-    from kryptondb.show.terminal import print_rows
 
     def write(text: str) -> None:
         stream.write(text)

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.errors import Error, ExecutionError
+from kryptondb.grammar import parse_script
+from kryptondb.grammar.statements import Statement
 from kryptondb.options.arguments import Parameters, bindings_for, bindings_of, check_all_used
 from kryptondb.options.reference import documented
 from kryptondb.options.tables import MODEL
@@ -18,7 +20,6 @@ from kryptondb.text.plain_text import plain_line
 if TYPE_CHECKING:
     import torch
 
-    from kryptondb.grammar.statements import Statement
     from kryptondb.optimizer.cost import Rates
 
 
@@ -37,8 +38,6 @@ def parse(text: str) -> tuple[Statement, ...]:
     Raises:
         ParseError: with the line, a caret, and what was expected there.
     """
-    from kryptondb.grammar import parse_script
-
     try:
         return tuple(parse_script(text))
     except Error as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
@@ -17,10 +16,8 @@ from kryptondb.grammar.words import quote_identifier, quote_string
 from kryptondb.options import tables
 from kryptondb.options.option import Option
 from kryptondb.prompt.shell import COMMANDS, is_dot_command
+from kryptondb.session import Session
 from kryptondb.text.plain_text import plain_line
-
-if TYPE_CHECKING:
-    from kryptondb.session import Session
 
 _TABLES = (
     tables.OCCLUDE,

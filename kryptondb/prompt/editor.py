@@ -6,10 +6,18 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.filters import has_completions, has_focus
+from prompt_toolkit.formatted_text import to_formatted_text
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input import Input
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.key_binding.key_processor import KeyPressEvent
+from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.lexers import PygmentsLexer
+from prompt_toolkit.output import Output as Screen
 from prompt_toolkit.styles import Style
 from pygments.lexer import Lexer
 from pygments.token import Comment, Error, Keyword, Name, Number, Operator, Punctuation, String, Text
@@ -18,18 +26,8 @@ from kryptondb.grammar.scanner import Token, scan
 from kryptondb.grammar.words import FUNCTIONS, KEYWORDS, MODEL_SOURCES, TABLE_FUNCTIONS
 from kryptondb.prompt.completer import StatementCompleter
 from kryptondb.prompt.shell import is_dot_command, is_ready
+from kryptondb.session import Session
 from kryptondb.text.plain_text import covered
-
-if TYPE_CHECKING:
-    from prompt_toolkit.history import History
-    from prompt_toolkit.input import Input
-    from prompt_toolkit.key_binding import KeyBindings
-    from prompt_toolkit.key_binding.key_processor import KeyPressEvent
-    from prompt_toolkit.layout.processors import Processor
-    from prompt_toolkit.output import Output as Screen
-
-    from kryptondb.session import Session
-
 
 _CONSTANTS = frozenset({"NULL", "TRUE", "FALSE"})
 _CALLED = frozenset({*FUNCTIONS, *MODEL_SOURCES, *TABLE_FUNCTIONS})
@@ -131,8 +129,6 @@ def private_file(folder: Path, name: str = "history") -> Path | None:
 
 def prompt_history(folder: Path | None = None) -> History:
     """The history of the prompt; in memory only where its file cannot be written."""
-    from prompt_toolkit.history import FileHistory, InMemoryHistory
-
     path = private_file(state_folder() if folder is None else folder)
     return FileHistory(str(path)) if path is not None else InMemoryHistory()
 
@@ -156,30 +152,23 @@ def prompt_session(
         complete_while_typing=False,
         complete_in_thread=True,
         history=history,
-        input_processors=[_covering()],
+        input_processors=[Covering()],
         key_bindings=_keys(),
         input=input,
         output=output,
     )
 
 
-def _covering() -> Processor:
+class Covering(Processor):
     """Hides control characters in what is typed, pasted or completed; the text itself is not changed."""
-    from prompt_toolkit.formatted_text import to_formatted_text
-    from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 
-    class Covering(Processor):
-        def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
-            pieces = to_formatted_text(transformation_input.fragments)
-            return Transformation([(piece[0], covered(piece[1])) for piece in pieces])
-
-    return Covering()
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        """The pieces of a line as they are shown."""
+        pieces = to_formatted_text(transformation_input.fragments)
+        return Transformation([(piece[0], covered(piece[1])) for piece in pieces])
 
 
 def _keys() -> KeyBindings:
-    from prompt_toolkit.filters import has_completions, has_focus
-    from prompt_toolkit.key_binding import KeyBindings
-
     keys = KeyBindings()
 
     @keys.add("enter", filter=has_focus("DEFAULT_BUFFER"))

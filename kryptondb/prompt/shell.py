@@ -6,17 +6,17 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
+from kryptondb.copy.output import Output
 from kryptondb.errors import Error, did_you_mean
 from kryptondb.grammar.scanner import is_complete, scan
 from kryptondb.process.ending import Ended
+from kryptondb.result import skipped_so_far
+from kryptondb.session import Session, parse
+from kryptondb.show.terminal import failures_text
 from kryptondb.text.plain_text import message_line, plain
-
-if TYPE_CHECKING:
-    from kryptondb.copy.output import Output
-    from kryptondb.session import Session
-
+from kryptondb.text.units import seconds_text
 
 MODES = ("table", "json", "csv")
 
@@ -93,11 +93,6 @@ class Shell:
             self._complain(f"This is a bug in KryptonDB, not in your statement ({type(problem).__name__}).")
 
     def _statements(self, text: str) -> None:
-        from kryptondb.result import skipped_so_far
-        from kryptondb.session import parse
-        from kryptondb.show.terminal import failures_text
-        from kryptondb.text.units import seconds_text
-
         for statement in parse(text):
             began = time.perf_counter()
             result = self.session.run(statement, text, self.parameters)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from kryptondb.show.values import is_tensor, shown, shown_column, tensors
 from kryptondb.text.plain_text import plain_line, shortened
 from kryptondb.text.units import counted, seconds_text
 
@@ -89,8 +90,6 @@ def print_rows(
         plan: of a query.
         max_rows: how many rows of a table to show before "... n more rows"; None for all.
     """
-    from kryptondb.show.values import is_tensor
-
     maps = [index for index, field in enumerate(schema) if is_tensor(field.type)]
     printer: HeatMapPrinter | TablePrinter
     if maps:
@@ -117,8 +116,6 @@ class HeatMapPrinter:
 
     def add(self, batch: pa.RecordBatch, seconds: float | None) -> None:
         """Prints every heat map of the batch."""
-        from kryptondb.show.values import is_tensor, shown, tensors
-
         columns = {field.name: batch.column(index).to_pylist() for index, field in enumerate(batch.schema)
                    if not is_tensor(field.type)}  # fmt: skip
         for index, heatmap in enumerate(tensors(batch.column(self.column))):
@@ -217,8 +214,6 @@ class TablePrinter:
 
     def add(self, batch: pa.RecordBatch, seconds: float | None = None) -> None:
         """Prints the rows of the batch that are within `max_rows`."""
-        from kryptondb.show.values import shown_column
-
         shown = batch if self.max_rows is None else batch.slice(0, max(0, self.max_rows - self.rows))
         self.rows += batch.num_rows
         if shown.num_rows or self._widths is None:

@@ -17,9 +17,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+
 from kryptondb.catalog import ProfileKey, SampleRecord
 from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.errors import ImageError, PlanError, Position, at
+from kryptondb.executor import ImageFailure, Progress
+from kryptondb.executor.occlusion import named_images, set_up_experiment
+from kryptondb.executor.pictures import load_picture
+from kryptondb.executor.profiling import Profiler, operators_for
+from kryptondb.executor.resources import Deadline
+from kryptondb.grammar.statements import Analyze, Column, HeatMap, Select, SelectItem, TableFunction
+from kryptondb.images.picture import Picture, content_hash
+from kryptondb.images.sources import ImageSource, find_images, sampling_order
+from kryptondb.optimizer.physical import Occlude
+from kryptondb.optimizer.promise import lower_bound
+from kryptondb.optimizer.recipe import EXACT, Pass, Recipe, maps_beside, recipes_on, worthwhile
+from kryptondb.optimizer.workload import Workload
 from kryptondb.options.reader import bind
 from kryptondb.options.tables import ANALYZE, OCCLUDE
 from kryptondb.result import Result
@@ -29,16 +44,6 @@ from kryptondb.statements.profiles import key_of, measured_of, profile_of, sampl
 from kryptondb.text.units import counted, seconds_text
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from kryptondb.executor import ImageFailure
-    from kryptondb.executor.profiling import Profiler
-    from kryptondb.executor.resources import Deadline
-    from kryptondb.grammar.statements import Analyze, Select
-    from kryptondb.images.picture import Picture
-    from kryptondb.images.sources import ImageSource
-    from kryptondb.optimizer.physical import Occlude
-    from kryptondb.optimizer.recipe import Pass, Recipe
     from kryptondb.statements.database import Database
 
 
@@ -49,11 +54,6 @@ def analyze(database: Database, statement: Analyze, bindings: Mapping[str, objec
         BindError: an unknown option, or a value that it does not take, in its place.
         PlanError: a network that no approximate operator can run, or a budget too short for a single image.
     """
-    from kryptondb.executor.occlusion import named_images
-    from kryptondb.executor.resources import Deadline
-    from kryptondb.images.sources import find_images, sampling_order
-    from kryptondb.optimizer.recipe import recipes_on
-
     database.catalog.check_writable()
     given = bind(ANALYZE, statement.options, bindings, defaults=True)
     with at(statement.position):
@@ -102,11 +102,6 @@ class _Analysis:
         Raises:
             PlanError: the budget is too short for a single image.
         """
-        from kryptondb.executor import ImageFailure
-        from kryptondb.executor.pictures import load_picture
-        from kryptondb.images.picture import content_hash
-        from kryptondb.optimizer.recipe import worthwhile
-
         known = {sample.image: sample for sample in self._database.profiles.samples(self._key)}
         stops = len(sources) == 1 or self._database.settings.get("on_error") == "stop"
         for number, source in enumerate(sources, start=1):
@@ -153,8 +148,6 @@ class _Analysis:
     def _measure(
         self, picture: Picture, image: str, recipes: Sequence[Recipe], number: int, images: int
     ) -> SampleRecord:
-        from kryptondb.executor import Progress
-
         def progress(done: int, total: int) -> None:
             if self._line is not None:
                 self._line(Progress(picture.name, done, total, number, images))
@@ -169,8 +162,6 @@ class _Analysis:
 
     def _estimate(self, recipes: Sequence[Recipe]) -> float:
         """Seconds of all maps that recipes need for an image, including the exact map."""
-        from kryptondb.optimizer.recipe import EXACT, maps_beside
-
         return sum(self._estimates[needed] for needed in (EXACT, *maps_beside(recipes)))
 
     def _note(self) -> str:
@@ -184,11 +175,6 @@ class _Analysis:
 
 def table_of_recipes(samples: Sequence[SampleRecord], confidence: float) -> pa.Table:
     """One row per recipe, the slowest first, below a row for the exact map."""
-    import numpy as np
-    import pyarrow as pa
-
-    from kryptondb.optimizer.promise import lower_bound
-
     names = ("recipe", "images", "median_ssim", "worst_ssim", f"bound_{confidence:g}", "seconds", "times_exact")
     profile = profile_of(samples)
     rows: list[tuple[Any, ...]] = []
@@ -207,23 +193,16 @@ def table_of_recipes(samples: Sequence[SampleRecord], confidence: float) -> pa.T
 
 def _query(statement: Analyze) -> Select:
     """The query that a profile is measured for."""
-    from kryptondb.grammar import statements as s
-
-    model = s.Column(statement.model, position=statement.position)
+    model = Column(statement.model, position=statement.position)
     options = tuple(option for option in statement.options if option.name in OCCLUDE)
-    source = s.TableFunction("occlude", (model, statement.images), options, position=statement.position)
-    return s.Select((s.SelectItem(s.HeatMap()),), source)
+    source = TableFunction("occlude", (model, statement.images), options, position=statement.position)
+    return Select((SelectItem(HeatMap()),), source)
 
 
 def _profiler(
     database: Database, occlude: Occlude, statement: Analyze, recipes: Sequence[Recipe]
 ) -> tuple[Profiler, dict[Pass, float]]:
     """The profiler of an experiment, and the estimated seconds of each map that it computes for an image."""
-    from kryptondb.executor.occlusion import set_up_experiment
-    from kryptondb.executor.profiling import Profiler, operators_for
-    from kryptondb.optimizer.recipe import EXACT
-    from kryptondb.optimizer.workload import Workload
-
     model, network, rates = (
         database.models.get(occlude.model),
         database.models.network(occlude.model),

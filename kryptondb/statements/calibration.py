@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kryptondb.catalog import Catalog, LayerRecord
 from kryptondb.errors import CatalogError, ModelError, at
+from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates, layer_shapes
 from kryptondb.result import Result
 from kryptondb.show.values import table_of
 from kryptondb.text.units import counted, seconds_text
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore
     from kryptondb.grammar.statements import Calibrate, Column
     from kryptondb.network import Network
-    from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates
     from kryptondb.statements.database import Database
 
 
@@ -38,8 +38,6 @@ class Calibration:
 
     def rates(self, device: str) -> Rates:
         """How fast a torch device is with torch's current number of threads; measured where it was not yet."""
-        from kryptondb.optimizer.cost import Rates
-
         key = device_key(device)
         if key not in self._known:
             general = self._catalog.rates(key)
@@ -122,8 +120,6 @@ class Calibration:
 
 def calibrate(database: Database, statement: Calibrate, _: Mapping[str, object]) -> Result:
     """CALIBRATE: measures the layers of the models named, or of all models together with the device itself."""
-    from kryptondb.optimizer.cost import layer_shapes
-
     database.catalog.check_writable()
     device = database.settings.resolved_device()
     with database.threads(), database.waiting("calibrating") as say:
@@ -188,8 +184,6 @@ def _general(device: str) -> dict[str, Any]:
 
 
 def _layer_rate(record: LayerRecord) -> LayerRate:
-    from kryptondb.optimizer.cost import LayerRate, LayerShape
-
     shape: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.layer.items()}
     return LayerRate(LayerShape(**shape), record.algorithm, record.flops_per_second)
 

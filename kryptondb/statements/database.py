@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kryptondb.catalog import Catalog, ModelStore, ProfileKey, Settings
+from kryptondb.catalog import Catalog, ModelStore, Settings
 from kryptondb.errors import BindError
-from kryptondb.grammar.statements import Analyze, TableFunction
+from kryptondb.grammar.statements import Analyze, Select, Statement, TableFunction
 from kryptondb.options.arguments import value_of
 from kryptondb.show.progress import waiting
-from kryptondb.statements.calibration import Calibration, device_key
-from kryptondb.statements.profiles import Profiles
 
 if TYPE_CHECKING:
-    from kryptondb.grammar.statements import Select, Statement
     from kryptondb.optimizer.physical import PhysicalPlan
-    from kryptondb.optimizer.promise import Profile
+    from kryptondb.statements.calibration import Calibration
+    from kryptondb.statements.profiles import Profiles
 
 
 @dataclass(frozen=True)
@@ -28,24 +27,35 @@ class Database:
     """An open catalog and the views of it that statements use.
 
     Attributes:
-        profiles: what ANALYZE and self-tuning batches measured.
-        calibration: how fast this machine's devices are.
         scripts: the files that statements come from, which no answer is written over.
     """
 
     catalog: Catalog
     models: ModelStore
     settings: Settings
-    profiles: Profiles
-    calibration: Calibration
     scripts: tuple[str, ...]
 
     @classmethod
     def open(cls, path: str | Path | None, scripts: Sequence[str] = ()) -> Database:
         """Opens a database file, or one in memory for None. Raises CatalogError."""
         catalog = Catalog(path)
-        views = ModelStore(catalog), Settings(catalog), Profiles(catalog), Calibration(catalog)
-        return cls(catalog, *views, tuple(scripts))
+        return cls(catalog, ModelStore(catalog), Settings(catalog), tuple(scripts))
+
+    # These need the optimizer, which statements that plan nothing do not import.
+
+    @cached_property
+    def profiles(self) -> Profiles:
+        """What ANALYZE and self-tuning batches measured."""
+        from kryptondb.statements.profiles import Profiles
+
+        return Profiles(self.catalog)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """How fast this machine's devices are."""
+        from kryptondb.statements.calibration import Calibration
+
+        return Calibration(self.catalog)
 
     def plan(self, select: Select, bindings: Mapping[str, object]) -> PhysicalPlan:
         """The physical plan of a query."""
@@ -60,11 +70,8 @@ class Database:
                 bindings=bindings,
                 rates=self.calibration.rates,
                 operators=OPERATORS,
-                profiles=self._profile,
+                profiles=self.profiles.of_query,
             )
-
-    def _profile(self, fingerprint: str, shape: Mapping[str, Any], device: str) -> Profile | None:
-        return self.profiles.find(ProfileKey(fingerprint, shape, device_key(device)))
 
     @contextmanager
     def threads(self) -> Iterator[None]:

@@ -7,22 +7,25 @@ from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+
 from kryptondb.catalog import ProfileKey, ProfileStore, RecipeRecord, SampleRecord
 from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.errors import BindError, CatalogError, ModelError
+from kryptondb.optimizer import recipe as recipe_module
+from kryptondb.optimizer.physical import ClassChoice, Occlude
+from kryptondb.optimizer.promise import Profile, query_shape
+from kryptondb.optimizer.recipe import Recipe
+from kryptondb.options.words import DEFAULT_CONFIDENCE
 from kryptondb.result import Result
 from kryptondb.show.values import table_of
 from kryptondb.statements.calibration import device_key, machine_suffix
 from kryptondb.text.units import counted
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from kryptondb.executor.profiling import Sample
     from kryptondb.grammar.statements import DropProfiles
-    from kryptondb.optimizer.physical import Occlude
-    from kryptondb.optimizer.promise import Profile
-    from kryptondb.optimizer.recipe import Recipe
     from kryptondb.statements.database import Database
 
 #: SHOW PROFILES has a column for each of these targets of SSIM, at the default confidence.
@@ -31,6 +34,10 @@ TARGETS = (0.8, 0.9, 0.95)
 
 class Profiles(ProfileStore):
     """The quality profiles in a catalog, as the planner reads them and SHOW PROFILES lists them."""
+
+    def of_query(self, fingerprint: str, shape: Mapping[str, Any], device: str) -> Profile | None:
+        """The profile for queries of a shape on a device; None where there is none."""
+        return self.find(ProfileKey(fingerprint, shape, device_key(device)))
 
     def find(self, key: ProfileKey) -> Profile | None:
         """A profile, with the recipes that were measured on all of its images; None where there is none."""
@@ -49,8 +56,6 @@ class Profiles(ProfileStore):
 
     def table(self) -> pa.Table:
         """SHOW PROFILES: one row per model, shape of query and device."""
-        import pyarrow as pa
-
         rows = [_row(key, profile) for key in self.known() if (profile := self.find(key)) is not None]
         names = ("model", "patch", "stride", "fill", "class", "score", "device", "images", "recipes", "exact_seconds")
         kinds = {"images": pa.int64(), "recipes": pa.int64(), "exact_seconds": pa.float64()}
@@ -77,8 +82,6 @@ def drop_profiles(database: Database, statement: DropProfiles, _: Mapping[str, o
 
 def key_of(occlude: Occlude) -> ProfileKey:
     """The key of an experiment's profile."""
-    from kryptondb.optimizer.promise import query_shape
-
     return ProfileKey(
         occlude.fingerprint, query_shape(occlude, occlude.precision), device_key(occlude.device), occlude.model
     )
@@ -89,8 +92,6 @@ def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:
 
     A sample whose recipes are all from other versions is ignored.
     """
-    from kryptondb.optimizer.promise import Profile
-
     found = [(sample, measured_of(sample)) for sample in samples]
     of_this_version = [(sample, measured) for sample, measured in found if measured or not sample.recipes]
     if not of_this_version:
@@ -112,15 +113,9 @@ def sample_of(image: str, name: str, sample: Sample) -> SampleRecord:
         image: the hash of its pixels.
         name: what it is called.
     """
-    from kryptondb.optimizer.recipe import RECONSTRUCTION
-
+    version = {"reconstruction": recipe_module.RECONSTRUCTION}
     recipes = tuple(
-        RecipeRecord(
-            {**asdict(measured.recipe), "reconstruction": RECONSTRUCTION},
-            measured.ssim,
-            measured.seconds,
-            measured.further,
-        )
+        RecipeRecord(asdict(measured.recipe) | version, measured.ssim, measured.seconds, measured.further)
         for measured in sample.recipes
     )
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -129,10 +124,8 @@ def sample_of(image: str, name: str, sample: Sample) -> SampleRecord:
 
 def recipe_of(record: RecipeRecord) -> Recipe | None:
     """The recipe of a record; None where another version wrote it, in which the recipe means something else."""
-    from kryptondb.optimizer.recipe import RECONSTRUCTION, Recipe
-
     values = dict(record.recipe)
-    if values.pop("reconstruction", None) != RECONSTRUCTION:
+    if values.pop("reconstruction", None) != recipe_module.RECONSTRUCTION:
         return None
     try:
         recipe = Recipe(**values)
@@ -143,10 +136,6 @@ def recipe_of(record: RecipeRecord) -> Recipe | None:
 
 
 def _row(key: ProfileKey, profile: Profile) -> tuple[Any, ...]:
-    import numpy as np
-
-    from kryptondb.optimizer.physical import ClassChoice
-
     shape: Mapping[str, Any] = key.shape
     chosen = shape["classes"]
     sizes = [" x ".join(map(str, shape[name])) for name in ("patch", "stride")]
@@ -171,10 +160,6 @@ def _row(key: ProfileKey, profile: Profile) -> tuple[Any, ...]:
 
 def _admitted(profile: Profile, target: float, exact: float) -> str:
     """The recipe that runs for a target and its speed relative to the exact map, or why there is none."""
-    import numpy as np
-
-    from kryptondb.options.words import DEFAULT_CONFIDENCE
-
     admission = profile.admit(target, DEFAULT_CONFIDENCE)
     if profile.images < admission.needed:
         return f"needs {admission.needed} images"
