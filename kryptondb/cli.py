@@ -28,7 +28,7 @@ from kryptondb.grammar import parse_literal
 from kryptondb.grammar.statements import Analyze, Copy, Describe, Explain, Select, Show, Statement
 from kryptondb.options.arguments import check_all_used, value_of
 from kryptondb.options.words import FORMULAS
-from kryptondb.process.ending import Ended, told_to_end
+from kryptondb.process.termination import Termination, termination_signals
 from kryptondb.result import skipped_so_far
 from kryptondb.session import Session, connect, parse
 from kryptondb.show.terminal import failures_text
@@ -43,7 +43,7 @@ _EPILOG = """\
 With neither -c nor -f: a prompt on a terminal, standard input otherwise.
 
 formats:
-  table  for people: tables, and heat maps in colour on a terminal (the default)
+  table  for people: tables, and heat maps in color on a terminal (the default)
   json   one object per row and line; heat maps are lists of rows, NaN is null
   csv    a header and one line per row
   arrow  one result in Arrow's IPC format: a stream, or a file with -o (also a stream if PATH ends in .arrows)
@@ -130,11 +130,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:  # closed by the parent process
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     try:
-        with told_to_end():
+        with termination_signals():
             status = _main(argv)
             sys.stdout.flush()
         return status
-    except Ended as end:
+    except Termination as end:
         return end.status
     except KeyboardInterrupt:
         return 130

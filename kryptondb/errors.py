@@ -19,7 +19,7 @@ _NAMED = 20
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """Where a piece of a statement stands in the text it came from.
+    """The place of a part of a statement in the text.
 
     `start` and `end` are character offsets into the whole text (end exclusive); `line` and `column` count from 1.
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kryptondb.copy.output import standard_output
 from kryptondb.options.words import FORMULAS
-from kryptondb.process.ending import Ended
+from kryptondb.process.termination import Termination
 from kryptondb.prompt.editor import prompt_history, prompt_session
 from kryptondb.prompt.shell import Shell
 from kryptondb.session import Session
@@ -38,7 +38,7 @@ def converse(shell: Shell, prompt: PromptSession[str]) -> int:
             text = prompt.prompt()
             shell.output.terminal = Terminal.of(shell.output.text)  # the window may have a new size
             shell.execute(text)
-        except Ended:
+        except Termination:
             raise
         except KeyboardInterrupt:
             continue

@@ -11,7 +11,7 @@ from typing import TextIO
 from kryptondb.copy.output import Output
 from kryptondb.errors import Error, did_you_mean
 from kryptondb.grammar.scanner import is_complete, scan
-from kryptondb.process.ending import Ended
+from kryptondb.process.termination import Termination
 from kryptondb.result import skipped_so_far
 from kryptondb.session import Session, parse
 from kryptondb.show.terminal import failures_text
@@ -80,7 +80,7 @@ class Shell:
             return
         try:
             self._statements(text)
-        except Ended:
+        except Termination:
             raise
         except KeyboardInterrupt:
             self._complain("interrupted")

@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.errors import Error
-from kryptondb.show.terminal import caption, failures_text, made
+from kryptondb.show.terminal import caption, failures_text, row_quality
 from kryptondb.show.values import is_tensor, shown, shown_column, tensors
 from kryptondb.text.plain_text import plain_line
 from kryptondb.text.units import counted
@@ -138,7 +138,7 @@ def _figure(
             picture = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" style="max-width: 100%">'
     except Error as error:
         picture = f"<p>{escape(error.message)}</p>"
-    text = escape(caption(row, heatmap, plan, None, made(schema, row.get("image"), plan)))
+    text = escape(caption(row, heatmap, plan, None, row_quality(schema, row.get("image"), plan)))
     if row.get("prediction"):
         text += f"<br>predicted {escape(shown(row['prediction']))}"
     return f'<figure>{picture}<figcaption style="white-space: pre-wrap">{text}</figcaption></figure>'

@@ -1,4 +1,4 @@
-"""Progress of a running query: one line on a terminal or under a cell, only for what lasts, gone when done."""
+"""Progress of a running query: one line on a terminal or under a cell, shown after a second and removed at the end."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class NotebookLine(ProgressLine):
 
     @property
     def visible(self) -> bool:
-        """Whether the line stands under the cell now."""
+        """Whether the line is under the cell now."""
         return not self._place.empty
 
     def _show(self, title: str, progress: Progress, facts: str) -> None:
@@ -201,7 +201,7 @@ def waiting(
 
 
 def _place(setting: object, stream: TextIO | None) -> TerminalPlace | NotebookPlace | None:
-    """Where the setting `progress` lets a line stand: in a terminal or a notebook, if at all."""
+    """Where the setting `progress` allows a line: in a terminal, in a notebook, or not at all (None)."""
     if setting == "off":
         return None
     if stream is None and in_notebook():

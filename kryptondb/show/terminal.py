@@ -86,7 +86,7 @@ def print_rows(
     """Writes rows as they come: heat maps one by one where there are any, else a table.
 
     Args:
-        batches: the rows, each batch with the seconds that it took to compute; None for rows that were there already.
+        batches: the rows, each batch with the seconds that it took to compute; None for rows that were kept.
         plan: of a query.
         max_rows: how many rows of a table to show before "... n more rows"; None for all.
     """
@@ -124,7 +124,7 @@ class HeatMapPrinter:
             if self.terminal.color and self.seen <= PICTURES:
                 self.write(self._picture(heatmap))
             last = index == batch.num_rows - 1
-            quality = made(batch.schema, row.get("image"), self.plan)
+            quality = row_quality(batch.schema, row.get("image"), self.plan)
             self.write(caption(row, heatmap, self.plan, seconds if last else None, quality) + "\n")
             if row.get("prediction"):
                 self.write(f"predicted {shown(row['prediction'])}\n")
@@ -141,7 +141,7 @@ class HeatMapPrinter:
         return rendered(text, self.terminal)
 
 
-def made(schema: pa.Schema, image: str | None, plan: PhysicalPlan | None) -> str | None:
+def row_quality(schema: pa.Schema, image: str | None, plan: PhysicalPlan | None) -> str | None:
     """Whether a row is 'exact' or 'approximate'; None without a plan."""
     if plan is None:
         return None

@@ -87,7 +87,7 @@ class _Analysis:
     ) -> None:
         self._database, self._key, self._profiler, self._deadline = database, key, profiler, deadline
         self._estimates = estimates
-        self._off = 1.0  # seconds of the last image over its estimate
+        self._slowdown = 1.0  # seconds of the last image over its estimate
         self._line = progress_line(database.settings.get("progress"))
         self._failures: list[ImageFailure] = []
         self._new = self._known = self._left = 0
@@ -115,9 +115,10 @@ class _Analysis:
                 if image in known and set(wanted) <= set(measured_of(known[image])):
                     self._known += 1
                     continue
+                expected = self._slowdown * self._estimate(wanted)
                 if image not in known and len(known) >= MOST_SAMPLES:
                     self._ended = f"{{:,}} skipped: a profile of {MOST_SAMPLES:,} images is large enough"
-                elif self._deadline.spent + (expected := self._off * self._estimate(wanted)) > self._deadline.seconds:
+                elif self._deadline.spent + expected > self._deadline.seconds:
                     if not self._new:
                         given = seconds_text(self._deadline.seconds)
                         raise PlanError(
@@ -156,7 +157,7 @@ class _Analysis:
         found = self._profiler.measure(picture, recipes, progress)
         sample = sample_of(image, picture.name, found)
         self._database.profiles.put(self._key, sample)
-        self._off = (self._deadline.spent - before) / self._estimate(recipes)
+        self._slowdown = (self._deadline.spent - before) / self._estimate(recipes)
         self._new += 1
         return sample
 

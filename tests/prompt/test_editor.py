@@ -1,36 +1,10 @@
-"""When Enter runs what was typed, and what colours it has."""
+"""The colors of what is typed."""
 
 from __future__ import annotations
 
-import pytest
 from pygments.token import Comment, Error, Keyword, Name, String
 
 from kryptondb.prompt.editor import OccludeLexer
-from kryptondb.prompt.shell import is_ready
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "  \n ",
-        "SHOW MODELS;",
-        "SHOW MODELS; -- all of them",
-        "SET device = 'cpu'; SHOW SETTINGS;",
-        ".help",
-        "-- why",
-        ";",
-    ],
-)
-def test_enter_runs_what_is_complete(text):
-    assert is_ready(text)
-
-
-@pytest.mark.parametrize(
-    "text", ["SHOW", "SELECT ';", "SELECT ';'", "SHOW MODELS; SELECT", "/* ;", 'SELECT "a;', "a -- ;"]
-)
-def test_enter_begins_a_new_line_where_something_is_open(text):
-    assert not is_ready(text)
 
 
 def kinds(text: str) -> dict[str, object]:

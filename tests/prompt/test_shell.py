@@ -10,8 +10,8 @@ import pytest
 import kryptondb
 from kryptondb.copy.output import Output
 from kryptondb.options.tables import SETTINGS
-from kryptondb.process.ending import Ended
-from kryptondb.prompt.shell import Shell
+from kryptondb.process.termination import Termination
+from kryptondb.prompt.shell import Shell, is_ready
 from kryptondb.show.terminal import Terminal
 
 
@@ -105,12 +105,12 @@ def test_ctrl_c_stops_the_statement_and_keeps_the_prompt(shell, monkeypatch):
     assert typed(shell, "SHOW MODELS;").startswith("name")
 
 
-def test_a_process_that_is_told_to_end_leaves_the_prompt(shell, monkeypatch):
+def test_a_process_that_is_termination_signals_leaves_the_prompt(shell, monkeypatch):
     def ended(*_: object) -> None:
-        raise Ended(15)
+        raise Termination(15)
 
     monkeypatch.setattr(shell.session, "run", ended)
-    with pytest.raises(Ended):
+    with pytest.raises(Termination):
         typed(shell, "SHOW SETTINGS;")
 
 
@@ -131,3 +131,27 @@ def test_parameters_from_the_command_line_can_be_used(shell):
 
 def test_nothing_typed_does_nothing(shell):
     assert typed(shell, "", "  \n", "-- a remark;") == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  \n ",
+        "SHOW MODELS;",
+        "SHOW MODELS; -- all of them",
+        "SET device = 'cpu'; SHOW SETTINGS;",
+        ".help",
+        "-- why",
+        ";",
+    ],
+)
+def test_enter_runs_what_is_complete(text):
+    assert is_ready(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["SHOW", "SELECT ';", "SELECT ';'", "SHOW MODELS; SELECT", "/* ;", 'SELECT "a;', "a -- ;"]
+)
+def test_enter_begins_a_new_line_where_something_is_open(text):
+    assert not is_ready(text)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kryptondb.cli import main
-from kryptondb.process.ending import Ended, told_to_end
+from kryptondb.process.termination import Termination, termination_signals
 
 pytestmark = pytest.mark.skipif(
     os.name != "posix" or threading.current_thread() is not threading.main_thread(),
@@ -43,7 +43,7 @@ def test_a_signal_ends_the_command_line_and_leaves_nothing_half_written(
 
 def test_a_second_signal_does_not_break_into_the_tidying_up() -> None:
     tidied = False
-    with pytest.raises(Ended), told_to_end():
+    with pytest.raises(Termination), termination_signals():
         try:
             os.kill(os.getpid(), signal.SIGHUP)
         finally:
@@ -54,7 +54,7 @@ def test_a_second_signal_does_not_break_into_the_tidying_up() -> None:
 
 def test_signals_are_as_they_were_afterwards_and_those_of_others_are_left_alone() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    with told_to_end():
+    with termination_signals():
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -62,7 +62,7 @@ def test_signals_are_as_they_were_afterwards_and_those_of_others_are_left_alone(
 
 def test_another_thread_takes_no_signals() -> None:
     def work() -> None:
-        with told_to_end():
+        with termination_signals():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     seen: list[object] = []

@@ -13,7 +13,7 @@ from types import FrameType
 _AGAIN = 1.0
 
 
-class Ended(KeyboardInterrupt):
+class Termination(KeyboardInterrupt):
     """The process received a signal to terminate.
 
     Attributes:
@@ -26,8 +26,8 @@ class Ended(KeyboardInterrupt):
 
 
 @contextmanager
-def told_to_end() -> Iterator[None]:
-    """Raises `Ended` inside, in the main thread, when SIGTERM or SIGHUP comes.
+def termination_signals() -> Iterator[None]:
+    """Raises `Termination` inside, in the main thread, when SIGTERM or SIGHUP comes.
 
     A signal that is ignored, as SIGHUP under `nohup`, stays ignored, and so does a handler that was set elsewhere.
     Outside the main thread, where Python allows no handlers, nothing is changed.
@@ -41,7 +41,7 @@ def told_to_end() -> Iterator[None]:
         nonlocal last
         before, last = last, time.monotonic()
         if last - before > _AGAIN:  # else it would interrupt the cleanup
-            raise Ended(number)
+            raise Termination(number)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
