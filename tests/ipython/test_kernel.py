@@ -20,7 +20,7 @@ db = kryptondb.connect()
 db.register("net", small_network(classes=2), size=64)
 db.sql("SET progress = 'on'")
 image = np.zeros((64, 64, 3), dtype=np.uint8)
-slow = torch.nn.Sequential(*[torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(40)], *small_network(classes=2))
+slow = torch.nn.Sequential(*[torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(8)], *small_network(classes=2))
 db.register("slow", slow, size=512)
 """
 MAP = "%occlude SELECT HEATMAP FROM occlude(net, $image, patch => 8, stride => 4) USING batch => 4"
