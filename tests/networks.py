@@ -195,7 +195,9 @@ def traced_family(name: str) -> TracedFamily:
 
 def for_families(*names: str) -> pytest.MarkDecorator:
     """Runs a test for each of these families, or for all. One worker runs all tests of one, and traces it once."""
-    cases = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names or FAMILIES]
+    quick = ("vgg11", "resnet18", "squeezenet1_1")
+    slow = {name: () if name in quick else (pytest.mark.slow,) for name in FAMILIES}
+    cases = [pytest.param(name, marks=(pytest.mark.xdist_group(name), *slow[name])) for name in names or FAMILIES]
     return pytest.mark.parametrize("name", cases)
 
 

@@ -16,6 +16,8 @@ from benchmarks.fuzz_images.trial import PICTURE, REFUSED, attempt
 from benchmarks.fuzz_images.watched import Verdict, verdicts
 from tests.patience import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("pydicom")
 pytest.importorskip("nibabel")
 

@@ -14,6 +14,8 @@ from benchmarks.fuzz_models.originals import Original, originals
 from benchmarks.fuzz_models.trial import REFUSED, TAKEN, _canaries, attempt
 from tests.patience import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("onnx")
 
 CASES = 200

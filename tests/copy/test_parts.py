@@ -296,6 +296,7 @@ def test_images_of_a_part_that_was_lost_are_explained_again(copied, tmp_path: Pa
     assert copied()["done"] == 2 and rows(tmp_path) == ALL
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_loses_and_repeats_nothing(tmp_path: Path) -> None:
     assert set(killed(2, 1, tmp_path)) <= {SOUND, UNHURT}  # once at a moment, once in the middle of writing
 

@@ -245,6 +245,7 @@ def distinct_queries(draw: st.DrawFn) -> str:
     return f"SELECT DISTINCT {', '.join(named)} FROM cells{draw(wheres())} ORDER BY {order}{draw(parts)}"
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(query=st.one_of(plain_queries(), grouped_queries(), distinct_queries()))
 def test_any_query_of_cells_is_answered_as_duckdb_answers_it(database: Database, query: str) -> None:

@@ -361,6 +361,7 @@ def test_a_caller_that_reads_picture_by_picture_keeps_its_settings_in_between() 
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 def test_threads_with_sessions_of_their_own_trace_at_the_same_time() -> None:
     failures: list[Exception] = []
 

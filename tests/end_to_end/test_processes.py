@@ -75,6 +75,7 @@ def test_ctrl_c_ends_a_query_with_130_and_leaves_the_database_sound(database, wo
         assert session.database.models.names() == ["net"]
 
 
+@pytest.mark.slow
 def test_two_processes_use_one_database_at_once(database):
     query = "SELECT HEATMAP FROM occlude(net, 'scans/0.png', patch => 8); SET threads = 2; SHOW MODELS"
     with start(database, "--format", "json", "-c", query) as other, kryptondb.connect(database) as session:

@@ -18,6 +18,8 @@ from kryptondb.optimizer import recipe
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 SAMPLES, UNSEEN = ([RANDOM.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(count)] for count in (10, 3))
 TAUS = (0.8, 0.6, 0.45, 0.3, 0.2)

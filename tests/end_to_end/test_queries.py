@@ -116,6 +116,7 @@ def test_the_chest_radiograph_leaves_an_overlay_for_each_window(run: Run):
             assert picture.text["kryptondb.model"] == "imagenet"
 
 
+@pytest.mark.slow
 def test_the_brain_scan_is_explained_by_the_published_network(run: Run):
     out = run("mri.sql")
     assert "incremental down to the classifier" in out and "meningioma 0.999" in out
@@ -141,6 +142,7 @@ def test_the_figure_of_the_paper_puts_vgg16_first_and_inception_last(run: Run):
     assert centre["vgg16"] > 6 > 3 > centre["resnet18"] > 2 > centre["inception_v3"] > 1.7
 
 
+@pytest.mark.slow
 def test_the_trained_network_looks_at_the_cats_eye_and_not_at_the_wall():
     query = "SELECT label, avg(drop) AS mean FROM occlude(imagenet, 'sample:cat', stride => 16) WHERE {} GROUP BY label"
     with kryptondb.connect() as db:

@@ -21,6 +21,8 @@ from kryptondb.optimizer.physical import from_json, to_json
 from kryptondb.optimizer.run_by import run_by
 from tests.end_to_end.test_promises import count_operations_alone, deep_network, time_recipes
 
+pytestmark = pytest.mark.slow
+
 BATCH = [np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8) for seed in range(16)]
 QUERY = "SELECT HEATMAP FROM occlude(net, ?, patch => 8, stride => 4) "
 PROMISE = "WITH SSIM >= 0.4 CONFIDENCE 0.8"

@@ -20,6 +20,8 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SCRIPT = """
 import json, sys
 import kryptondb
+
+pytestmark = pytest.mark.slow
 with kryptondb.connect(sys.argv[1]) as session:
     rows = [session.sql(query).arrow().to_pylist() for query in sys.argv[2:]]
 print(json.dumps({"rows": rows, "modules": sorted(sys.modules)}))

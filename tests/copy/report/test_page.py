@@ -228,6 +228,7 @@ def test_without_scripts_the_maps_and_predictions_are_still_there(page: Browser,
         assert len(image.convert("RGB").getcolors(1 << 24) or []) > 1000  # the maps' colors
 
 
+@pytest.mark.slow
 def test_a_page_of_hundreds_of_images_lays_out_those_that_are_seen(
     browser: Browser, tmp_path: Path, report: Report
 ) -> None:
