@@ -60,7 +60,7 @@ class Engine:
         limit = memory_limit(context, device)
         workload = Workload(traced.network, grid, None, 1, device, limit, precision)
         with keeping_freed_memory():
-            choice = choose(workload, Hints(precision=precision, convolution=_CONVOLUTION), context)
+            choice = choose(workload, Hints({"precision": precision, "convolution": _CONVOLUTION}), context)
         operator = choice.chosen.operator
         assert isinstance(operator, AnyOperator)
         return cls(traced, grid, image.device, operator, f"{choice.chosen.description}; {choice.reason}")

@@ -98,31 +98,38 @@ class RedundancyTable(PlanNode):
 
 @dataclass(frozen=True)
 class Hints:
-    """USING, looked up: what is not given is left to the optimizer."""
+    """USING, looked up: what is not given is left to the optimizer.
 
-    operator: str | None = None
-    device: str | None = None
-    precision: str = "float32"
-    tau: float | None = None
-    batch: int | None = None
-    convolution: str = "auto"
-    step: int | None = None
-    fraction: float | None = None
-    chosen: str | None = None
-    doubt: float | None = None
+    Attributes:
+        values: by the names of `options.tables.USING`, as the engine uses them.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def operator(self) -> str | None:
+        """The name of the operator that is asked for."""
+        return self.values.get("operator")
+
+    @property
+    def device(self) -> str | None:
+        """The device that is asked for."""
+        return self.values.get("device")
+
+    @property
+    def precision(self) -> str:
+        """In which numbers the network runs."""
+        return str(self.values.get("precision", "float32"))
+
+    @property
+    def batch(self) -> int | None:
+        """How many positions are to run at once."""
+        return self.values.get("batch")
 
     def for_operators(self) -> Mapping[str, float | str]:
-        """What `Operator.candidates` is told."""
-        given = {
-            "tau": self.tau,
-            "batch": self.batch,
-            "convolution": self.convolution,
-            "step": self.step,
-            "fraction": self.fraction,
-            "chosen": self.chosen,
-            "doubt": self.doubt,
-        }
-        return {name: value for name, value in given.items() if value is not None}
+        """The hints that `Operator.candidates` gets: all but those that the optimizer itself follows."""
+        own = ("operator", "device", "precision")
+        return {name: value for name, value in self.values.items() if name not in own}
 
 
 @dataclass(frozen=True)

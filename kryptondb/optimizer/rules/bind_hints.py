@@ -20,7 +20,7 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
     """Reads the USING clause. A tau without an operator asks for `thresholded`.
 
     Before:  USING tau => 0.6, batch => 64
-    After:   Hints(operator='thresholded', tau=0.6, batch=64)
+    After:   Hints({'operator': 'thresholded', 'tau': 0.6, 'batch': 64})
 
     Raises:
         BindError: an unknown hint or value, or two that exclude each other.
@@ -49,7 +49,7 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
             position=given.options["operator"].position,
             hint="USING tau => 0.6 keeps 0.6 of each layer's height and width.",
         )
-    return dataclasses.replace(plan, hints=Hints(**given))
+    return dataclasses.replace(plan, hints=Hints(dict(given)))
 
 
 def _refuse_for_others(option: Option, operator: object) -> None:
