@@ -19,7 +19,7 @@ from benchmarks.subject import Subject
 from kryptondb.catalog.settings import free_memory
 from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.operators import AnyOperator, Incremental
-from kryptondb.executor.operators.tilings import tiling_of
+from kryptondb.executor.tiles.tilings import tiling_of
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import Runs, Workload, cells_of

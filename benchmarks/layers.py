@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.ceiling import Ceiling
-from kryptondb.executor.convolutions.algorithms import transformable
-from kryptondb.executor.convolutions.winograd import blocks_of
+from kryptondb.executor.kernels.algorithms import transformable
+from kryptondb.executor.kernels.winograd import blocks_of
 from kryptondb.executor.operators import Incremental
-from kryptondb.executor.operators.layer_costs import node_seconds
-from kryptondb.executor.operators.tiles import Tile
-from kryptondb.executor.operators.tilings import Tiling
+from kryptondb.executor.tiles.layer_costs import node_seconds
+from kryptondb.executor.tiles.tiles import Tile
+from kryptondb.executor.tiles.tilings import Tiling
 from kryptondb.network import Network, Node, Rule
 from kryptondb.network.fused import Fusion
 from kryptondb.optimizer.cost import Rates, shape_of

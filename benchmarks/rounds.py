@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kryptondb.executor.operators.tiles import tiles_of
+from kryptondb.executor.tiles.tiles import tiles_of
 from kryptondb.network import Grid
 from kryptondb.optimizer.workload import Runs, runs_of_mask
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.clock import now
 from kryptondb.executor.operators import Context, Incremental, Scores
-from kryptondb.executor.operators.tile_run import TileRun
+from kryptondb.executor.tiles.tile_run import TileRun
 from kryptondb.network import Node
 
 Arguments = ParamSpec("Arguments")

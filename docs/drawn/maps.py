@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from kryptondb.executor.operators.tiles import Extents, Tile, even
+from kryptondb.executor.tiles.tiles import Extents, Tile, even
 from kryptondb.network import Grid, Network, Node, trace
 from kryptondb.network.regions import Regions, regions
 

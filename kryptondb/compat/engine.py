@@ -16,7 +16,7 @@ from kryptondb.compat.tracing import Traced, Tracer
 from kryptondb.executor.edges import Paint, painted
 from kryptondb.executor.experiment import exact_inference
 from kryptondb.executor.operators import OPERATORS, AnyOperator, Context, Full
-from kryptondb.executor.operators.replay import Replays
+from kryptondb.executor.tiles.replay import Replays
 from kryptondb.network import Grid
 from kryptondb.optimizer.choose import choose
 from kryptondb.optimizer.logical import Context as Planning

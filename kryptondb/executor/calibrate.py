@@ -11,11 +11,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from kryptondb.executor.convolutions.algorithms import blocks_for
-from kryptondb.executor.convolutions.winograd import Block, Winograd, blocks_of
-from kryptondb.executor.convolutions.workspace import Workspace
-from kryptondb.executor.operators.layer_costs import DIRECT, WINOGRAD, distance
-from kryptondb.executor.operators.regions_on_tensors import Table, lay_over
+from kryptondb.executor.kernels.algorithms import blocks_for
+from kryptondb.executor.kernels.winograd import Block, Winograd, blocks_of
+from kryptondb.executor.kernels.workspace import Workspace
+from kryptondb.executor.tiles.layer_costs import DIRECT, WINOGRAD, distance
+from kryptondb.executor.tiles.regions_on_tensors import Table, lay_over
 from kryptondb.network import Axes
 from kryptondb.network.consistency import same_random_numbers_after
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates

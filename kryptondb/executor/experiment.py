@@ -16,7 +16,7 @@ import torch
 from kryptondb.catalog.scores import log_probabilities, probabilities
 from kryptondb.executor.edges import painted
 from kryptondb.executor.operators import AnyOperator, Context, Full, Scores
-from kryptondb.executor.operators.replay import Replays
+from kryptondb.executor.tiles.replay import Replays
 from kryptondb.images.fills import Fill, Painter
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace

@@ -200,7 +200,7 @@ def _one_thread() -> ThreadPoolExecutor:
     """A thread that gives operators as many cores as this one does: some round differently with fewer."""
     import torch
 
-    from kryptondb.executor.operators.workers import take_threads
+    from kryptondb.executor.tiles.workers import take_threads
 
     pool = ThreadPoolExecutor(1, "kryptondb-ahead", take_threads, (torch.get_num_threads(),))
     pool.submit(torch.get_num_threads).result()  # the number is settled before anyone changes this thread's own
@@ -209,6 +209,6 @@ def _one_thread() -> ThreadPoolExecutor:
 
 def _lacked_memory(error: Exception | None) -> bool:
     """Whether preparing failed for want of memory, which the item in turn may have held."""
-    from kryptondb.executor.operators.shortage import ran_out_of_memory
+    from kryptondb.executor.tiles.shortage import ran_out_of_memory
 
     return error is not None and any(ran_out_of_memory(each) for each in (error, error.__cause__) if each is not None)

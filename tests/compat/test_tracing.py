@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from kryptondb.compat.tracing import Traced, Tracer, modules_of
-from kryptondb.executor.operators.tilings import extents_of
+from kryptondb.executor.tiles.tilings import extents_of
 from kryptondb.network import Grid
 
 

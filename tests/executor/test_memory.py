@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from kryptondb.executor.convolutions.algorithms import blocks_for, transformable
+from kryptondb.executor.kernels.algorithms import blocks_for, transformable
 from kryptondb.executor.operators import Context, Full, Incremental, difference_memory, ledger, tile_memory
-from kryptondb.executor.operators.budget import Footprint, full_footprint
+from kryptondb.executor.tiles.budget import Footprint, full_footprint
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload
@@ -153,7 +153,7 @@ def test_a_run_keeps_more_at_hand_where_its_plan_may_hold_more(
             budgets.append(budget)
             super().__init__(before, budget, needed)
 
-    monkeypatch.setattr("kryptondb.executor.operators.budget.Guard", Watched)
+    monkeypatch.setattr("kryptondb.executor.operators.context.MemoryGuard", Watched)
     work = workload(traced("squeezenet1_1"))
     cost = operator.estimate(work, Rates())
     for allowed in (0, cost.memory + 1000):

@@ -17,7 +17,7 @@ from kryptondb.executor.operators.full import Full
 from kryptondb.executor.operators.incremental import Incremental
 from kryptondb.executor.operators.pace import Pace
 from kryptondb.executor.operators.staged import Found, Stage, Staged, part_of, reconstructing
-from kryptondb.executor.operators.whole_costs import whole_seconds
+from kryptondb.executor.tiles.whole_costs import whole_seconds
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.grid_cells import CellsByKind, GridCells
 from kryptondb.optimizer.operator import Reach

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from kryptondb.executor.operators.base import Base
+from kryptondb.executor.tiles.base import Base
 from kryptondb.network import Grid, Network
+from kryptondb.process.memory import MemoryGuard
 
 if TYPE_CHECKING:
-    from kryptondb.executor.convolutions.winograd import Block
-    from kryptondb.executor.operators.replay import Replays
+    from kryptondb.executor.kernels.winograd import Block
+    from kryptondb.executor.tiles.budget import Footprint
+    from kryptondb.executor.tiles.replay import Replays
 
 Work = TypeVar("Work")
 
@@ -94,6 +96,10 @@ class Context:
         took = time.perf_counter() - began - (sum(self.spent.values()) - inside)
         self.spent[phase] = self.spent.get(phase, 0.0) + took
         return scores
+
+    def guard(self, footprint: Footprint) -> MemoryGuard:
+        """Keeps a run to the budget of its plan, or to what the plan may hold where that is more."""
+        return MemoryGuard(self.held_before, max(footprint.budget + self.beside, self.memory), footprint.needed)
 
     @property
     def element_bytes(self) -> int:

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from kryptondb.executor.operators.budget import full_footprint
 from kryptondb.executor.operators.context import Context, Scores
-from kryptondb.executor.operators.shortage import shrinking
-from kryptondb.executor.operators.whole_costs import whole_seconds
+from kryptondb.executor.tiles.budget import full_footprint
+from kryptondb.executor.tiles.shortage import shrinking
+from kryptondb.executor.tiles.whole_costs import whole_seconds
 from kryptondb.network import Rule
 from kryptondb.optimizer.cost import POSITIONS, Cost, Rates, base_and_positions
 from kryptondb.optimizer.workload import Workload
@@ -69,7 +69,7 @@ class Full:
         """Yields a block of cells a batch."""
         rows, cols = (index.astype(np.int32) for index in np.nonzero(context.mask))
         footprint = full_footprint(context.network, self.batch, context.image.element_size())
-        guard = footprint.guard(context)
+        guard = context.guard(footprint)
         images = next((node.index for node in context.network.nodes if node.rule is Rule.INPUT), None)
         blocks = [np.arange(start, min(start + self.batch, len(rows))) for start in range(0, len(rows), self.batch)]
 

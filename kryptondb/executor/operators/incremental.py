@@ -12,32 +12,32 @@ import numpy as np
 import torch
 
 from kryptondb.errors import PlanError
-from kryptondb.executor.convolutions.accuracy import SMALL, is_accurate
-from kryptondb.executor.convolutions.winograd import Block
-from kryptondb.executor.convolutions.workspace import Workspace
-from kryptondb.executor.operators.base import materialize
-from kryptondb.executor.operators.budget import Footprint, incremental_footprint
+from kryptondb.executor.kernels.accuracy import SMALL, is_accurate
+from kryptondb.executor.kernels.winograd import Block
+from kryptondb.executor.kernels.workspace import Workspace
 from kryptondb.executor.operators.context import Context, Scores
-from kryptondb.executor.operators.difference_base import materialize_for_differences
-from kryptondb.executor.operators.difference_costs import difference_seconds
-from kryptondb.executor.operators.difference_run import DifferenceRun
 from kryptondb.executor.operators.full import Full, occluded
-from kryptondb.executor.operators.layer_costs import (
+from kryptondb.executor.tiles.base import materialize
+from kryptondb.executor.tiles.budget import Footprint, incremental_footprint
+from kryptondb.executor.tiles.difference_base import materialize_for_differences
+from kryptondb.executor.tiles.difference_costs import difference_seconds
+from kryptondb.executor.tiles.difference_run import DifferenceRun
+from kryptondb.executor.tiles.layer_costs import (
     choose_blocks,
     node_seconds,
 )
-from kryptondb.executor.operators.overheads import overhead_seconds, weights_seconds
-from kryptondb.executor.operators.prepared import prepared_layers
-from kryptondb.executor.operators.replay import CudaRecorder, Recorder, Replays, unrecordable
-from kryptondb.executor.operators.shortage import shrinking
-from kryptondb.executor.operators.thrift import THRIFT, Accept, Thrift
-from kryptondb.executor.operators.tile_run import TileRun
-from kryptondb.executor.operators.tiles import Tile
-from kryptondb.executor.operators.tilings import Tiling, tiling_of
-from kryptondb.executor.operators.uniform import UniformExtents
-from kryptondb.executor.operators.uniform_run import UniformRun
-from kryptondb.executor.operators.whole_costs import whole_seconds
-from kryptondb.executor.operators.workers import workers
+from kryptondb.executor.tiles.overheads import overhead_seconds, weights_seconds
+from kryptondb.executor.tiles.prepared import prepared_layers
+from kryptondb.executor.tiles.replay import CudaRecorder, Recorder, Replays, unrecordable
+from kryptondb.executor.tiles.shortage import shrinking
+from kryptondb.executor.tiles.thrift import THRIFT, Accept, Thrift
+from kryptondb.executor.tiles.tile_run import TileRun
+from kryptondb.executor.tiles.tiles import Tile
+from kryptondb.executor.tiles.tilings import Tiling, tiling_of
+from kryptondb.executor.tiles.uniform import UniformExtents
+from kryptondb.executor.tiles.uniform_run import UniformRun
+from kryptondb.executor.tiles.whole_costs import whole_seconds
+from kryptondb.executor.tiles.workers import workers
 from kryptondb.network import Cap, Network
 from kryptondb.optimizer.cost import POSITIONS, Cost, Rates, base_and_positions
 from kryptondb.optimizer.workload import BASE_BYTES, REDUCED_PRECISIONS, Workload
@@ -245,7 +245,7 @@ class Incremental:
         layers = prepared_layers(network, self.blocks, context.layers_beside)
         release_free_memory()  # the base and the weights are there to stay, what they were made of is not
         footprint = self._footprint(tiling, context.element_bytes)
-        guard = footprint.guard(context)
+        guard = context.guard(footprint)
         per_location = tiling.extents.operations
         head = self._shared_head(network)
         uniform = self._uniform_run(context, tiling, head)

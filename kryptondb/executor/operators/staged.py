@@ -12,15 +12,15 @@ import numpy as np
 import torch
 
 from kryptondb.executor.approximation import Reconstruction, StageCells
-from kryptondb.executor.convolutions.winograd import Block
-from kryptondb.executor.operators.base import base_bytes
+from kryptondb.executor.kernels.winograd import Block
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.full import Full
 from kryptondb.executor.operators.incremental import Incremental, prepare_base
-from kryptondb.executor.operators.layer_costs import weight_elements
-from kryptondb.executor.operators.replay import Replays
 from kryptondb.executor.operators.thresholded import Thresholded
-from kryptondb.executor.operators.whole_costs import whole_seconds
+from kryptondb.executor.tiles.base import base_bytes
+from kryptondb.executor.tiles.layer_costs import weight_elements
+from kryptondb.executor.tiles.replay import Replays
+from kryptondb.executor.tiles.whole_costs import whole_seconds
 from kryptondb.network import Network
 from kryptondb.optimizer.cost import BASE, Cost, Phase, Rates
 from kryptondb.optimizer.grid_cells import CellsByKind, GridCells

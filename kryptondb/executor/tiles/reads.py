@@ -1,0 +1,145 @@
+"""What the nodes of a tile read: rectangles of a value's base, with each position's own region laid over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from kryptondb.executor.tiles.base import Base
+from kryptondb.executor.tiles.regions_on_tensors import from_locations, laid_over_cells, lay_over, to_locations
+from kryptondb.executor.tiles.tiles import TileExtents
+from kryptondb.network import Network, Node, Window
+
+#: Where rectangles of one size begin and how large they are: rows, height, columns, width.
+Place = tuple[np.ndarray, int, np.ndarray, int]
+
+
+class Reads(Protocol):
+    """Makes what nodes read. Values are in the network's own order of dimensions, one position after the other."""
+
+    def window(self, node: Node, source: int, value: torch.Tensor) -> torch.Tensor:
+        """The read windows of a window operator: `value` is the region of its source."""
+
+    def region(self, node: Node, source: int, value: torch.Tensor) -> torch.Tensor:
+        """A branch on the region of the node that merges it."""
+
+    def whole(self, source: int, value: torch.Tensor) -> torch.Tensor:
+        """A value filled up to the whole picture."""
+
+    def unoccluded(self, source: int) -> torch.Tensor:
+        """The base in each position's region."""
+
+    def counts(self, node: Node, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """How many cells an average pooling counts along each axis: [tile rows, height] and [tile columns, width]."""
+
+
+def window_extent(size: int, stride: int, outputs: int) -> int:
+    """Cells that so many neighbouring outputs of a window operator read along one axis."""
+    return size + (outputs - 1) * stride
+
+
+@dataclass(frozen=True, eq=False)
+class HostReads:
+    """Reads whose places the processor knows, so that it can leave out what is not needed and copy by slices."""
+
+    network: Network
+    base: Base
+    extents: TileExtents
+
+    def window(self, node: Node, source: int, value: torch.Tensor) -> torch.Tensor:
+        window, index, extents = node.window, node.index, self.extents
+        assert window is not None
+        if window.repeats:
+            return self._read_again(node, window, source, value)
+        return self._read(
+            source,
+            value,
+            extents.ys[index] * window.y.stride - window.y.before,
+            window_extent(window.y.size, window.y.stride, int(extents.heights[index])),
+            extents.xs[index] * window.x.stride - window.x.before,
+            window_extent(window.x.size, window.x.stride, int(extents.widths[index])),
+            window.outside,
+        )
+
+    def region(self, node: Node, source: int, value: torch.Tensor) -> torch.Tensor:
+        index, extents = node.index, self.extents
+        height, width = int(extents.heights[index]), int(extents.widths[index])
+        return self._read(source, value, extents.ys[index], height, extents.xs[index], width)
+
+    def whole(self, source: int, value: torch.Tensor) -> torch.Tensor:
+        node = self.network.nodes[source]
+        ys, xs = np.zeros_like(self.extents.ys[source]), np.zeros_like(self.extents.xs[source])
+        return self._read(source, value, ys, node.height, xs, node.width)
+
+    def unoccluded(self, source: int) -> torch.Tensor:
+        axes, extents = self.network.nodes[source].axes, self.extents
+        assert axes is not None
+        height, width = int(extents.heights[source]), int(extents.widths[source])
+        table = self.base.tables[source]
+        old = table.gather(extents.ys[source], height, extents.xs[source], width, scattered=extents.scattered)
+        return from_locations(old, axes)
+
+    def counts(self, node: Node, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert node.window is not None and node.window.counts is not None
+        index, extents = node.index, self.extents
+        counts_y, counts_x = node.window.counts
+        rows = torch.as_tensor(extents.ys[index])[:, None] + torch.arange(int(extents.heights[index]))
+        cols = torch.as_tensor(extents.xs[index])[:, None] + torch.arange(int(extents.widths[index]))
+        return counts_y[rows].to(like.device, like.dtype), counts_x[cols].to(like.device, like.dtype)
+
+    def _read(
+        self,
+        source: int,
+        patch: torch.Tensor,
+        ys: np.ndarray,
+        height: int,
+        xs: np.ndarray,
+        width: int,
+        outside: float = 0.0,
+    ) -> torch.Tensor:
+        """Rectangles of a node's value for each position: its base, with the position's own region laid over."""
+        axes, extents = self.network.nodes[source].axes, self.extents
+        assert axes is not None
+        patch_height, patch_width = int(extents.heights[source]), int(extents.widths[source])
+        shifts_y, shifts_x = extents.ys[source] - ys, extents.xs[source] - xs
+        if height == patch_height and width == patch_width and not shifts_y.any() and not shifts_x.any():
+            return patch
+        located = to_locations(patch, axes)
+        rectangles = self._unchanged(source, located, (ys, height, xs, width), outside)
+        lay_over(rectangles, located, shifts_y, shifts_x, extents.scattered)
+        return from_locations(rectangles, axes)
+
+    def _read_again(self, node: Node, window: Window, source: int, patch: torch.Tensor) -> torch.Tensor:
+        """What a pad shows that repeats cells beyond the ends, for each position."""
+        axes, extents = self.network.nodes[source].axes, self.extents
+        assert axes is not None
+        ys = extents.ys[node.index][:, None] + np.arange(int(extents.heights[node.index])) - window.y.before
+        xs = extents.xs[node.index][:, None] + np.arange(int(extents.widths[node.index])) - window.x.before
+        located = to_locations(patch, axes)
+        y, x = (torch.as_tensor(each, device=patch.device) for each in (window.y.cells(ys), window.x.cells(xs)))
+        base = self._unchanged_cells(source, located, y, x)
+        from_y, from_x = (torch.as_tensor(each[source], device=patch.device) for each in (extents.ys, extents.xs))
+        read = laid_over_cells(base, located, y - from_y[:, None], x - from_x[:, None], extents.scattered)
+        return from_locations(read, axes)
+
+    def _unchanged_cells(self, source: int, located: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """The base at cells [R, height] and [C, width], as `Table.take` has it."""
+        return self.base.tables[source].take(y, x, None, self.extents.scattered)
+
+    def _unchanged(self, source: int, located: torch.Tensor, place: Place, outside: float) -> torch.Tensor:
+        """What rectangles hold where no region is, [n, height, width, *channels]; `located` are the regions."""
+        return self.base.tables[source].gather(*place, outside, self.extents.scattered)
+
+
+class DifferenceReads(HostReads):
+    """Reads of differences: where an occlusion reaches no cell, nothing changes."""
+
+    def _unchanged(self, source: int, located: torch.Tensor, place: Place, outside: float) -> torch.Tensor:
+        _, height, _, width = place
+        return located.new_zeros((located.shape[0], height, width, *located.shape[3:]))
+
+    def _unchanged_cells(self, source: int, located: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return located.new_zeros((located.shape[0], y.shape[1], x.shape[1], *located.shape[3:]))
