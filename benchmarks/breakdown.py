@@ -39,8 +39,8 @@ from benchmarks.stopwatch import Stopwatch, watched
 from benchmarks.subject import Subject, input_side, prepare
 from kryptondb.catalog.settings import free_memory
 from kryptondb.executor.operators import Full, Incremental
+from kryptondb.executor.tiles.costs import whole_seconds
 from kryptondb.executor.tiles.tilings import tiling_of
-from kryptondb.executor.tiles.whole_costs import whole_seconds
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Runs, Workload
 

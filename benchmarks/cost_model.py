@@ -35,7 +35,7 @@ from benchmarks.subject import Subject, input_side, prepare
 from kryptondb.catalog.settings import free_memory
 from kryptondb.executor.calibrate import measure
 from kryptondb.executor.operators import DrillDown, Full, Incremental, Refined, Staged, Thresholded
-from kryptondb.executor.tiles.whole_costs import whole_seconds
+from kryptondb.executor.tiles.costs import whole_seconds
 from kryptondb.network import Grid
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.recipe import Recipe

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.ceiling import Ceiling
-from kryptondb.executor.kernels.algorithms import transformable
+from kryptondb.executor.kernels.choice import transformable
 from kryptondb.executor.kernels.winograd import blocks_of
 from kryptondb.executor.operators import Incremental
-from kryptondb.executor.tiles.layer_costs import node_seconds
+from kryptondb.executor.tiles.costs import node_seconds
 from kryptondb.executor.tiles.tiles import Tile
 from kryptondb.executor.tiles.tilings import Tiling
 from kryptondb.network import Network, Node, Rule

@@ -16,7 +16,7 @@ from benchmarks.report import Sheet, command_line, write_section
 from benchmarks.rounds import bands_of, plan_rounds
 from benchmarks.stopwatch import Stopwatch, watched
 from benchmarks.subject import prepare
-from kryptondb.executor.kernels.algorithms import transformable
+from kryptondb.executor.kernels.choice import transformable
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.network import Grid, Rule
 from kryptondb.optimizer.cost import Rates

@@ -11,10 +11,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from kryptondb.executor.kernels.algorithms import blocks_for
-from kryptondb.executor.kernels.winograd import Block, Winograd, blocks_of
-from kryptondb.executor.kernels.workspace import Workspace
-from kryptondb.executor.tiles.layer_costs import DIRECT, WINOGRAD, distance
+from kryptondb.executor.kernels.choice import blocks_for
+from kryptondb.executor.kernels.winograd import Block, Winograd, Workspace, blocks_of
+from kryptondb.executor.tiles.costs import DIRECT, WINOGRAD, distance
 from kryptondb.executor.tiles.regions_on_tensors import Table, lay_over
 from kryptondb.network import Axes
 from kryptondb.network.consistency import same_random_numbers_after

@@ -209,6 +209,6 @@ def _one_thread() -> ThreadPoolExecutor:
 
 def _lacked_memory(error: Exception | None) -> bool:
     """Whether preparing failed for want of memory, which the item in turn may have held."""
-    from kryptondb.executor.tiles.shortage import ran_out_of_memory
+    from kryptondb.executor.tiles.workers import ran_out_of_memory
 
     return error is not None and any(ran_out_of_memory(each) for each in (error, error.__cause__) if each is not None)

@@ -13,7 +13,7 @@ import torch
 import kryptondb
 from kryptondb.catalog.build import build_model
 from kryptondb.errors import ModelError
-from kryptondb.executor.kernels.algorithms import transformable
+from kryptondb.executor.kernels.choice import transformable
 from kryptondb.network import trace
 from tests.catalog.test_onnx_models import file_of, floats, node
 

@@ -144,7 +144,7 @@ def test_the_budget_counts_from_what_was_held_beside_the_picture_when_its_cells_
     model: Model, network: Network, picture: Picture, operator: Full | Incremental, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = 1_000_000
-    monkeypatch.setattr("kryptondb.executor.experiment.anonymous", lambda: held)
+    monkeypatch.setattr("kryptondb.executor.experiment.anonymous_bytes", lambda: held)
     answer = experiment(model, network, operator, beside=77).run(picture)
     held = 5_000_000  # what another picture held while this one was set up is gone, or the reader keeps more by now
     cells = iter(answer)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from kryptondb.executor.kernels.algorithms import blocks_for, transformable
+from kryptondb.executor.kernels.choice import blocks_for, transformable
 from kryptondb.executor.operators import Context, Full, Incremental
 from kryptondb.network import Grid, Network, trace
 from kryptondb.network.finite import hiding, watched

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from kryptondb.executor.kernels.algorithms import blocks_for, transformable
-from kryptondb.executor.operators import Context, Full, Incremental, difference_memory, ledger, tile_memory
-from kryptondb.executor.tiles.budget import Footprint, full_footprint
+from kryptondb.executor.kernels.choice import blocks_for, transformable
+from kryptondb.executor.operators import Context, Full, Incremental
+from kryptondb.executor.tiles import tile_memory
+from kryptondb.executor.tiles.footprint import Footprint, full_footprint
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload
@@ -63,8 +64,7 @@ def everywhere(network: Network) -> tuple[tuple[int, int, int], ...]:
 @pytest.fixture(autouse=True)
 def _libraries_need_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a library allocates inside an operator is no tensor: it cannot be counted here."""
-    for module in (ledger, tile_memory, difference_memory):
-        monkeypatch.setattr(module, "scratch_bytes", lambda network, node: 0)
+    monkeypatch.setattr(tile_memory, "scratch_bytes", lambda network, node: 0)
 
 
 def agree(held: int, expected: int) -> bool:

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kryptondb.errors import ExecutionError
-from kryptondb.executor.kernels.algorithms import blocks_for, transformable
+from kryptondb.executor.kernels.choice import blocks_for, transformable
 from kryptondb.executor.operators import Context, Full, Incremental, Scores
 from kryptondb.executor.tiles.base import materialize
-from kryptondb.executor.tiles.shortage import shrinking
 from kryptondb.executor.tiles.tile_run import TileRun
 from kryptondb.executor.tiles.tiles import Tile, even, tiles_of
 from kryptondb.executor.tiles.tilings import Tiling, extents_of
+from kryptondb.executor.tiles.workers import shrinking
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload, mask_of_runs, runs_of_mask

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kryptondb.executor.kernels.algorithms import blocks_for, transformable
+from kryptondb.executor.kernels.choice import blocks_for, transformable
 from kryptondb.executor.operators import Context, Incremental, Scores, Thresholded
 from kryptondb.executor.operators.thresholded import TAUS
 from kryptondb.network import Cap, Grid, Network, trace

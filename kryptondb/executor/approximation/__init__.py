@@ -1,9 +1,12 @@
 """Approximate maps out of a part of their cells: which cells are computed, and what the others become. Arrays alone."""
 
-from kryptondb.executor.approximation.interpolation import import_what_reconstructs, nearest_known
-from kryptondb.executor.approximation.lattice import Lattice, lattice_cells
-from kryptondb.executor.approximation.reconstruction import Reconstruction, StageCells, simulated
-from kryptondb.executor.approximation.rounds import Round, steps_of
+from kryptondb.executor.approximation.interpolation import (
+    Lattice,
+    import_what_reconstructs,
+    lattice_cells,
+    nearest_known,
+)
+from kryptondb.executor.approximation.reconstruction import Reconstruction, Round, StageCells, simulated, steps_of
 
 __all__ = [
     "Lattice",

@@ -11,13 +11,12 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from kryptondb.executor.approximation import StageCells, lattice_cells, steps_of
-from kryptondb.executor.operators.anytime_run import UNSETTLED, AnytimeRun, endless
+from kryptondb.executor.operators.anytime_run import UNSETTLED, AnytimeRun, Pace, endless
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.full import Full
 from kryptondb.executor.operators.incremental import Incremental
-from kryptondb.executor.operators.pace import Pace
 from kryptondb.executor.operators.staged import Found, Stage, Staged, part_of, reconstructing
-from kryptondb.executor.tiles.whole_costs import whole_seconds
+from kryptondb.executor.tiles.costs import whole_seconds
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.grid_cells import CellsByKind, GridCells
 from kryptondb.optimizer.operator import Reach

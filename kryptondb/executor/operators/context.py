@@ -16,7 +16,7 @@ from kryptondb.process.memory import MemoryGuard
 
 if TYPE_CHECKING:
     from kryptondb.executor.kernels.winograd import Block
-    from kryptondb.executor.tiles.budget import Footprint
+    from kryptondb.executor.tiles.footprint import Footprint
     from kryptondb.executor.tiles.replay import Replays
 
 Work = TypeVar("Work")

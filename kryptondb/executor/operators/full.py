@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from kryptondb.executor.operators.context import Context, Scores
-from kryptondb.executor.tiles.budget import full_footprint
-from kryptondb.executor.tiles.shortage import shrinking
-from kryptondb.executor.tiles.whole_costs import whole_seconds
+from kryptondb.executor.tiles.costs import whole_seconds
+from kryptondb.executor.tiles.footprint import full_footprint
+from kryptondb.executor.tiles.workers import shrinking
 from kryptondb.network import Rule
 from kryptondb.optimizer.cost import POSITIONS, Cost, Rates, base_and_positions
 from kryptondb.optimizer.workload import Workload

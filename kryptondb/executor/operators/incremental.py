@@ -12,32 +12,27 @@ import numpy as np
 import torch
 
 from kryptondb.errors import PlanError
-from kryptondb.executor.kernels.accuracy import SMALL, is_accurate
-from kryptondb.executor.kernels.winograd import Block
-from kryptondb.executor.kernels.workspace import Workspace
+from kryptondb.executor.kernels.choice import SMALL, is_accurate, prepared_layers
+from kryptondb.executor.kernels.winograd import Block, Workspace
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.full import Full, occluded
-from kryptondb.executor.tiles.base import materialize
-from kryptondb.executor.tiles.budget import Footprint, incremental_footprint
-from kryptondb.executor.tiles.difference_base import materialize_for_differences
-from kryptondb.executor.tiles.difference_costs import difference_seconds
-from kryptondb.executor.tiles.difference_run import DifferenceRun
-from kryptondb.executor.tiles.layer_costs import (
+from kryptondb.executor.tiles.base import materialize, materialize_for_differences
+from kryptondb.executor.tiles.costs import (
     choose_blocks,
+    difference_seconds,
     node_seconds,
+    overhead_seconds,
+    weights_seconds,
+    whole_seconds,
 )
-from kryptondb.executor.tiles.overheads import overhead_seconds, weights_seconds
-from kryptondb.executor.tiles.prepared import prepared_layers
-from kryptondb.executor.tiles.replay import CudaRecorder, Recorder, Replays, unrecordable
-from kryptondb.executor.tiles.shortage import shrinking
-from kryptondb.executor.tiles.thrift import THRIFT, Accept, Thrift
+from kryptondb.executor.tiles.difference_run import DifferenceRun
+from kryptondb.executor.tiles.footprint import MEMORY_SAVINGS, Accept, Footprint, MemorySaving, incremental_footprint
+from kryptondb.executor.tiles.replay import CudaRecorder, Recorder, Replays, UniformRun, unrecordable
 from kryptondb.executor.tiles.tile_run import TileRun
 from kryptondb.executor.tiles.tiles import Tile
 from kryptondb.executor.tiles.tilings import Tiling, tiling_of
 from kryptondb.executor.tiles.uniform import UniformExtents
-from kryptondb.executor.tiles.uniform_run import UniformRun
-from kryptondb.executor.tiles.whole_costs import whole_seconds
-from kryptondb.executor.tiles.workers import workers
+from kryptondb.executor.tiles.workers import shrinking, workers
 from kryptondb.network import Cap, Network
 from kryptondb.optimizer.cost import POSITIONS, Cost, Rates, base_and_positions
 from kryptondb.optimizer.workload import BASE_BYTES, REDUCED_PRECISIONS, Workload
@@ -127,7 +122,7 @@ class Incremental:
         if "batch" in hints:
             side = max(1, round(float(hints["batch"]) ** 0.5))
             shapes = [(side, max(1, int(hints["batch"]) // side))]
-        head = THRIFT[0].head if network.head is not None else 0
+        head = MEMORY_SAVINGS[0].head if network.head is not None else 0
         workers = min(torch.get_num_threads(), _MOST_WORKERS) if workload.device == "cpu" else 1
         if workload.positions < workers * _CELLS_OF_A_WORKER:
             workers = 1
@@ -147,32 +142,32 @@ class Incremental:
         def accurate(network: Network, index: int, block: Block) -> bool:
             return allowed(network, index, block) and is_accurate(network, index, block)
 
-        def planned(shape: tuple[int, int], thrift: Thrift, accept: Accept) -> _Kind:
+        def planned(shape: tuple[int, int], saving: MemorySaving, accept: Accept) -> _Kind:
             plain = of_tile(shape)
             if plain._cap() is None:  # a capped region that is rounded up would be another answer
                 plain = replace(plain, uniform=uniform, graphs=graphs)
-            plain = replace(plain, rounded=rounded, workers=min(workers, thrift.workers))
+            plain = replace(plain, rounded=rounded, workers=min(workers, saving.workers))
             tiling = plain._tiling(workload)
             costs = (rates, workload.element_bytes, accept, workers, workload.fusions)
             blocks = choose_blocks(tiling, *costs) if transforms else {}
-            blocks = thrift.blocks(network, blocks)
+            blocks = saving.blocks(network, blocks)
             winograd = tuple((index, *block) for index, block in blocks.items())
-            return replace(plain, winograd=winograd, head=min(head, thrift.head))
+            return replace(plain, winograd=winograd, head=min(head, saving.head))
 
-        found: dict[_Kind, tuple[Cost, tuple[int, int], Thrift]] = {}
-        for thrift in THRIFT:
+        found: dict[_Kind, tuple[Cost, tuple[int, int], MemorySaving]] = {}
+        for saving in MEMORY_SAVINGS:
             for shape in shapes:
-                operator = planned(shape, thrift, allowed)
-                found[operator] = operator.estimate(workload, rates), shape, thrift
+                operator = planned(shape, saving, allowed)
+                found[operator] = operator.estimate(workload, rates), shape, saving
             if all(cost.memory <= workload.memory_limit for cost, _, _ in found.values()):
                 break  # memory is no matter
-        for shape, thrift in _ranked([each for each in found.values() if each[0].memory <= workload.memory_limit]):
+        for shape, saving in _ranked([each for each in found.values() if each[0].memory <= workload.memory_limit]):
             # Whether layers are accurate takes longest to find out, and it is seldom against them.
-            operator = planned(shape, thrift, accurate)
+            operator = planned(shape, saving, accurate)
             if operator.estimate(workload, rates).memory <= workload.memory_limit:
                 return [operator]
-        _, shape, thrift = min(found.values(), key=lambda each: each[0].memory)
-        return [planned(shape, thrift, accurate)]
+        _, shape, saving = min(found.values(), key=lambda each: each[0].memory)
+        return [planned(shape, saving, accurate)]
 
     @cached_property
     def blocks(self) -> dict[int, Block]:
@@ -369,11 +364,11 @@ def prepare_base(context: Context, differences: Iterable[int]) -> torch.Tensor:
     return context.base.output
 
 
-def _ranked(costed: list[tuple[Cost, tuple[int, int], Thrift]]) -> list[tuple[tuple[int, int], Thrift]]:
+def _ranked(costed: list[tuple[Cost, tuple[int, int], MemorySaving]]) -> list[tuple[tuple[int, int], MemorySaving]]:
     """The fastest first; of those that are as fast as it, the one that needs least memory."""
     as_fast = _AS_FAST * min((cost.seconds for cost, _, _ in costed), default=0.0)
     ranked = sorted(costed, key=lambda each: (max(as_fast, each[0].seconds), each[0].memory))
-    return [(shape, thrift) for _, shape, thrift in ranked]
+    return [(shape, saving) for _, shape, saving in ranked]
 
 
 def _result(done: torch.Tensor) -> Callable[[], torch.Tensor]:

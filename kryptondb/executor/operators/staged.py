@@ -18,9 +18,8 @@ from kryptondb.executor.operators.full import Full
 from kryptondb.executor.operators.incremental import Incremental, prepare_base
 from kryptondb.executor.operators.thresholded import Thresholded
 from kryptondb.executor.tiles.base import base_bytes
-from kryptondb.executor.tiles.layer_costs import weight_elements
+from kryptondb.executor.tiles.costs import weight_elements, whole_seconds
 from kryptondb.executor.tiles.replay import Replays
-from kryptondb.executor.tiles.whole_costs import whole_seconds
 from kryptondb.network import Network
 from kryptondb.optimizer.cost import BASE, Cost, Phase, Rates
 from kryptondb.optimizer.grid_cells import CellsByKind, GridCells

@@ -1,20 +1,48 @@
 """Gather and overlay in one step, from places that lie on the device: a CUDA graph can be replayed for other places.
 
-Nothing here depends on a place in Python: no slice, no branch, nothing read back. The torch functions are what every
-device can run and what the fused kernel is tested against; on a GPU the kernel does the same in one pass over memory.
+Nothing here depends on a place in Python: no slice, no branch, nothing read back. The torch functions run on every
+device, and the fused kernel is tested against them; on a GPU the kernel does the same in one pass over memory.
 """
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 
 import torch
 
-from kryptondb.executor.tiles.rectangles import Rectangles
 from kryptondb.executor.tiles.regions_on_tensors import Table
 from kryptondb.network import Axes
+
+
+@dataclass(frozen=True, eq=False)
+class Rectangles:
+    """Rectangles of one size at every pair of rows and columns; they may reach outside the picture.
+
+    Attributes:
+        ys, xs: int64 [R] and [C] on the device, top and left cells.
+        height, width: cells of each.
+    """
+
+    ys: torch.Tensor
+    xs: torch.Tensor
+    height: int
+    width: int
+
+    @property
+    def count(self) -> int:
+        """How many rectangles."""
+        return self.ys.shape[0] * self.xs.shape[0]
+
+    def rows(self) -> torch.Tensor:
+        """The picture's row of each of their rows, int64 [R, height]."""
+        return self.ys[:, None] + torch.arange(self.height, device=self.ys.device)
+
+    def columns(self) -> torch.Tensor:
+        """The picture's column of each of their columns, int64 [C, width]."""
+        return self.xs[:, None] + torch.arange(self.width, device=self.xs.device)
 
 
 def gathered(table: Table, read: Rectangles, outside: float = 0.0) -> torch.Tensor:

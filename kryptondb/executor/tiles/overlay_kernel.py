@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 if TYPE_CHECKING:
-    from kryptondb.executor.tiles.rectangles import Rectangles
+    from kryptondb.executor.tiles.overlay import Rectangles
     from kryptondb.executor.tiles.regions_on_tensors import Table
 
 _ELEMENTS = 1024  # of one program

@@ -1,4 +1,4 @@
-"""Passes that are recorded once a shape of tile and replayed for all others of it: CUDA graphs, behind a small seam.
+"""Tiles in few shapes: their passes are recorded once per shape, and replayed for all other tiles of it (CUDA graphs).
 
 A GPU does a small layer in less time than the processor takes to launch it. A graph launches all layers of a pass at
 once, on the memory that it was recorded with: new inputs are copied into it.
@@ -9,13 +9,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 
 from kryptondb.errors import ExecutionError
 from kryptondb.executor.tiles.base import Base
-from kryptondb.executor.tiles.shortage import ran_out_of_memory
+from kryptondb.executor.tiles.reads import Counts, PlacedReads, Places, counts_on_device
+from kryptondb.executor.tiles.tile_run import TileRun
+from kryptondb.executor.tiles.tiles import Tile
+from kryptondb.executor.tiles.uniform import UniformExtents
+from kryptondb.executor.tiles.workers import ran_out_of_memory
 from kryptondb.network import Network
 
 Inputs = tuple[torch.Tensor, ...]
@@ -143,3 +148,38 @@ def unrecordable(network: Network) -> str | None:
         if network.varying[node.index] and any(tag in tags for tag in _READ_BACK):
             return f"{node.operator} at {node.name} gives numbers back to the processor"
     return None
+
+
+@dataclass(eq=False)
+class UniformRun:
+    """Runs tiles of one picture.
+
+    Attributes:
+        last: the node whose value is wanted; None for the network's scores.
+        tile_run: runs a tile.
+        replays: recorded passes; without them every tile launches its operators one by one.
+    """
+
+    network: Network
+    base: Base
+    extents: UniformExtents
+    last: int | None
+    tile_run: type[TileRun]
+    replays: Replays | None = None
+
+    def run(self, tile: Tile, patches: torch.Tensor) -> torch.Tensor:
+        """Patches [tile.size, C, h, w] -> the network's scores, or the value of the node `last`; repetitions too."""
+        extents, shape = self.extents.of(tile), self.extents.shape(tile)
+        places = Places.of(self.network, extents, patches.device)
+
+        def work(inputs: Inputs) -> torch.Tensor:
+            patches, ys, xs = inputs
+            reads = PlacedReads(self.network, self.base, extents, shape, Places(ys, xs), self._counts)
+            return self.tile_run(self.network, self.base, extents, reads=reads).run(patches, self.last)
+
+        inputs = patches, places.ys, places.xs
+        return work(inputs) if self.replays is None else self.replays.run(shape, inputs, work)
+
+    @cached_property
+    def _counts(self) -> Counts:
+        return counts_on_device(self.network, self.base.output)

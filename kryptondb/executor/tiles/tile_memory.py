@@ -1,19 +1,25 @@
-"""What one tile holds while it runs, buffer by buffer: `TileRun` with bytes in the place of tensors."""
+"""The memory that one tile holds while it runs, buffer by buffer: `TileRun` with bytes in the place of tensors.
+
+A ledger says which memory is alive: values, views that share their memory, and scratch memory of single operators.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from kryptondb.executor.kernels.algorithms import transformable
+from kryptondb.executor.kernels.choice import transformable
 from kryptondb.executor.kernels.winograd import Block, blocks_of, reach_of
-from kryptondb.executor.tiles.layer_costs import Blocks
-from kryptondb.executor.tiles.ledger import Ledger, is_view, scratch_bytes
-from kryptondb.executor.tiles.reads import window_extent
-from kryptondb.executor.tiles.tiles import TileExtents
+from kryptondb.executor.tiles.costs import Blocks
+from kryptondb.executor.tiles.regions_on_tensors import even_step
+from kryptondb.executor.tiles.tiles import TileExtents, window_extent
 from kryptondb.network import Network, Node, Rule
+from kryptondb.network.aliases import shares_memory
+from kryptondb.network.differences import effects_of
 from kryptondb.network.node import Ref
+from kryptondb.optimizer.workload import BASE_BYTES
 
 _INDEX_BYTES = 9  # a location that is gathered: its place, and whether it lies outside
 _BUFFERS = ("cells", "moved", "products")
@@ -221,3 +227,164 @@ class TileMemory:
     @staticmethod
     def _gathered_index(locations: int) -> int:
         return locations * _INDEX_BYTES
+
+
+@dataclass(eq=False)
+class Ledger:
+    """A running account of bytes. Values live from their node to its last reader; views keep what they look into.
+
+    Attributes:
+        network: tells who reads a value last.
+        alive: bytes of every block of memory, by the node that made it.
+        made_by: for each living value, the node whose memory it has.
+        peak: the most bytes alive at once so far.
+    """
+
+    network: Network
+    alive: dict[int, int] = field(default_factory=dict)
+    made_by: dict[int, int] = field(default_factory=dict)
+    peak: int = 0
+
+    def own(self, index: int, size: int, working: int = 0) -> None:
+        """A node's value of `size` bytes in memory of its own; `working` bytes more are needed until it is there."""
+        self.alive[index], self.made_by[index] = size, index
+        self.note(working)
+
+    def share(self, index: int, source: int, working: int = 0) -> None:
+        """A node's value in the memory of another, as a view or written in place."""
+        if source in self.made_by:
+            self.made_by[index] = self.made_by[source]
+        self.note(working)
+
+    def note(self, working: int = 0) -> None:
+        """A moment at which `working` bytes are needed beside all values."""
+        self.peak = max(self.peak, sum(self.alive.values()) + working)
+
+    def held(self, index: int) -> int:
+        """Bytes of the memory that a value keeps alive; 0 for one that is not the run's own."""
+        return self.alive.get(self.made_by.get(index, -1), 0)
+
+    def release(self, index: int) -> None:
+        """Frees what nobody reads after the node `index`."""
+        for source in self.network.nodes[index].inputs:
+            if self.network.last_use[source] == index:
+                maker = self.made_by.pop(source, None)
+                if maker is not None and maker not in self.made_by.values():
+                    self.alive.pop(maker, None)
+
+
+def is_view(network: Network, node: Node, source: int) -> bool:
+    """Whether a node's value looks into its input's memory; flattening a picture copies, for channels come last."""
+    picture = network.nodes[source]
+    flattened = node.axes is None and picture.axes is not None and picture.height * picture.width > 1
+    return shares_memory(node.function) and not node.fresh and not flattened
+
+
+def scratch_bytes(network: Network, node: Node) -> int:
+    """What a library needs beside a convolution's operands: its weights once more, in the library's own order."""
+    if not node.operator.startswith("conv"):
+        return 0
+    constants = (network.nodes[index].constant for index in node.inputs)
+    return sum(each.numel() * each.element_size() for each in constants if each is not None)
+
+
+def whole_peak(network: Network, batch: int, element_bytes: int, keep: Collection[int] = ()) -> tuple[int, list[int]]:
+    """The most bytes alive at once in a full inference of some images, and what each node allocates.
+
+    Args:
+        keep: nodes whose values stay to the end; nobody writes over them.
+    """
+    ledger, needed = Ledger(network), [0] * len(network.nodes)
+    wanted = set(keep)
+    for node in network.nodes:
+        index = node.index
+        if network.varying[index] and node.rule not in (Rule.CONSTANT, Rule.SIZE):
+            first = node.args[0] if node.args else None
+            source = first.index if isinstance(first, Ref) else None
+            in_place = node.in_place is not None and source is not None and network.may_write(node, wanted)
+            if source is not None and (in_place or is_view(network, node, source)):
+                ledger.share(index, source)
+            else:
+                size = batch * node.channels * node.height * node.width * element_bytes
+                scratch = scratch_bytes(network, node)
+                if source is not None and scratch and network.nodes[source].rule is Rule.INPUT:
+                    scratch += ledger.held(source)  # few channels: libraries turn the images into an order of their own
+                needed[index] = size + scratch
+                ledger.own(index, size, scratch)
+            if index in wanted or node.rule is Rule.INPUT:  # the images are kept by who calls
+                ledger.made_by[-1 - index] = ledger.made_by.get(index, index)
+        ledger.release(index)
+    return ledger.peak, needed
+
+
+class DifferenceMemory(TileMemory):
+    """One pass of a tile on differences, told in bytes; `element_bytes` is of one difference."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._effects = effects_of(self.network)
+
+    def _node(self, node: Node) -> None:
+        index = node.index
+        if node.rule is Rule.INPUT:
+            # The patches themselves, which who calls keeps; they less their base; and what is gathered of that.
+            patches = self._whole_bytes(index)
+            self._own(node, self._bytes(index) + patches, patches + self._copied(index, patches))
+        elif node.rule is Rule.AVERAGE and self.network.regional[node.inputs[0]]:
+            self._own(node, self._bytes(index), self._whole_bytes(node.inputs[0]))
+        elif not self.network.regional[index]:
+            self._dense(node)
+        elif index in self._effects.clamps:
+            self._call(node, self._bytes(index) + self._copied(index, self._bytes(index)))
+        elif index in self._effects.whole:
+            value = self._whole_bytes(index)
+            read = sum(self._rectangles(node, source) for source in self._regions(node))
+            less_base = value + max(value, self._copied(index, value))
+            working = self._inputs(node) + read + less_base + scratch_bytes(self.network, node)
+            self._own(node, self._bytes(index), working)
+        else:
+            super()._node(node)
+
+    def _dense(self, node: Node) -> None:
+        regions = self._regions(node)
+        if not regions:
+            self._call(node)
+            return
+        filled_up = 0
+        for source in regions:
+            picture = self.network.nodes[source]
+            locations = self._batch * picture.height * picture.width
+            filled_up += locations * picture.channels * BASE_BYTES + self._gathered_index(locations)
+        self._own(node, self._bytes(node.index), self._inputs(node) + filled_up)
+
+    def _inputs(self, node: Node) -> int:
+        """The whole values of what a node reads, and what is gathered of the base for one of them."""
+        regions = self._regions(node)
+        gathered = max((self._copied(source, self._whole_bytes(source)) for source in regions), default=0)
+        return sum(map(self._whole_bytes, regions)) + gathered
+
+    def _rectangles(self, node: Node, source: int) -> int:
+        """What a node that sees whole values reads of one of its inputs."""
+        height, width, window = self._heights[node.index], self._widths[node.index], node.window
+        if window is not None:
+            height = window_extent(window.y.size, window.y.stride, height)
+            width = window_extent(window.x.size, window.x.stride, width)
+        locations = int(self._batch * height * width)
+        elements = locations * self.network.nodes[source].channels
+        return elements * BASE_BYTES + self._gathered_index(locations)
+
+    def _copied(self, index: int, size: int) -> int:
+        """Bytes that a table's rectangles take, `size` of them; none where they can be looked at where they lie."""
+        steps = even_step(self.extents.ys[index]), even_step(self.extents.xs[index])
+        looked_at = steps == (0, 0) if self.extents.scattered else None not in steps
+        return 0 if looked_at else size + self._index(index)
+
+    def _regions(self, node: Node) -> list[int]:
+        return [source for source in dict.fromkeys(node.inputs) if self.network.regional[source]]
+
+    def _whole_bytes(self, index: int) -> int:
+        """Bytes of a node's value in the precision of the base."""
+        return self._elements(index) * BASE_BYTES
+
+    def _bytes(self, index: int) -> int:
+        return self._elements(index) * (self.element_bytes if self.network.regional[index] else BASE_BYTES)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kryptondb.executor.kernels.winograd import Winograd
-from kryptondb.executor.kernels.workspace import Workspace
+from kryptondb.executor.kernels.winograd import Winograd, Workspace
 from kryptondb.executor.tiles.base import Base
 from kryptondb.executor.tiles.reads import HostReads, Reads
 from kryptondb.executor.tiles.regions_on_tensors import by_row_and_column, from_locations, lay_over, to_locations

@@ -354,3 +354,8 @@ class TileExtents:
         """Locations of each node that one position recomputes, int64 [nodes]."""
         locations: np.ndarray = self.heights * self.widths
         return locations
+
+
+def window_extent(size: int, stride: int, outputs: int) -> int:
+    """Cells that so many neighbouring outputs of a window operator read along one axis."""
+    return size + (outputs - 1) * stride

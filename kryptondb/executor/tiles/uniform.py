@@ -14,8 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from kryptondb.executor.tiles.reads import window_extent
-from kryptondb.executor.tiles.tiles import Extents, Tile, blocks, crossed, even
+from kryptondb.executor.tiles.tiles import Extents, Tile, blocks, crossed, even, window_extent
 from kryptondb.network import Rule
 from kryptondb.network.node import AxisWindow
 

@@ -1,6 +1,8 @@
 """Tiles side by side: each thread takes one, and gives all its operators a share of the processor's cores.
 
 Two tiles on a core each are faster than one tile on two cores: nothing waits for the slower half of every operator.
+
+Where memory runs out, blocks of work are halved, and the work goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Generic, TypeVar
 
 import torch
 
-from kryptondb.executor.kernels.workspace import Workspace
+from kryptondb.errors import ExecutionError
+from kryptondb.executor.kernels.winograd import Workspace
 
 Work = TypeVar("Work")
 Done = TypeVar("Done")
@@ -74,3 +77,40 @@ def take_threads(share: int) -> None:
     """Gives the operators of the thread that calls it so many cores."""
     torch.get_num_threads()  # a thread's first question sets its number to the process's: that must come first
     torch.set_num_threads(share)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that an allocation failed, on the GPU or on the CPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("not enough memory" in text or "can't allocate memory" in text)
+
+
+def shrinking(
+    blocks: list[Work], compute: Callable[[Work], Done], halves: Callable[[Work], list[Work]]
+) -> Iterator[Done]:
+    """Computes block after block; where memory runs out, the block and all after it are halved and work goes on.
+
+    Raises:
+        ExecutionError: even a single position does not fit.
+    """
+    pending = list(reversed(blocks))
+    while pending:
+        block = pending.pop()
+        try:
+            scores = compute(block)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            if len(halves(block)) < 2:
+                raise ExecutionError(
+                    "not enough memory for a single position",
+                    hint="Free memory, use a smaller input size, or choose another device with SET device.",
+                ) from error
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            pending = [half for waiting in pending for half in reversed(halves(waiting))]
+            pending.extend(reversed(halves(block)))
+            continue
+        yield scores

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kryptondb.executor.approximation.plate import least_bent
+from kryptondb.executor.approximation.interpolation import least_bent
 
 
 def second_differences(shape: tuple[int, int]) -> np.ndarray:

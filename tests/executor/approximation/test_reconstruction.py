@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kryptondb.executor.approximation import Reconstruction, simulated
-from kryptondb.executor.approximation.guide import Scale
+from kryptondb.executor.approximation.interpolation import Scale
 from kryptondb.executor.quality import ssim
 from kryptondb.optimizer.recipe import RECIPES, Recipe
 from tests.executor.approximation.test_lattice import MASKS

@@ -8,8 +8,15 @@ import weakref
 import torch
 from torch import nn
 
-from kryptondb.executor.kernels.accuracy import SMALL, TOLERANCE, error_of, is_accurate
-from kryptondb.executor.kernels.algorithms import blocks_for, transformable, weight_of
+from kryptondb.executor.kernels.choice import (
+    SMALL,
+    TOLERANCE,
+    blocks_for,
+    error_of,
+    is_accurate,
+    transformable,
+    weight_of,
+)
 from kryptondb.executor.operators import Incremental
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import LayerRate, LayerShape, Rates

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kryptondb.executor.kernels.accuracy import SMALL
-from kryptondb.executor.kernels.algorithms import blocks_for, transformable
+from kryptondb.executor.kernels.choice import SMALL, blocks_for, transformable
 from kryptondb.executor.operators import Full, Incremental
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import LayerRate, Rates, layer_shapes

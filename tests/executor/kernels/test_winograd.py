@@ -8,10 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kryptondb.executor.kernels.algorithms import blocks_for
-from kryptondb.executor.kernels.transforms import MOST_POINTS, transforms
-from kryptondb.executor.kernels.winograd import Winograd
-from kryptondb.executor.kernels.workspace import Workspace
+from kryptondb.executor.kernels.choice import blocks_for
+from kryptondb.executor.kernels.winograd import MOST_POINTS, Winograd, Workspace, transforms
 
 KERNELS = [(3, 3), (1, 7), (7, 1), (1, 3), (5, 5), (2, 2), (3, 5)]
 

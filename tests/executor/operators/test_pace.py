@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kryptondb.executor.operators.pace import Pace
+from kryptondb.executor.operators.anytime_run import Pace
 
 
 class Left:

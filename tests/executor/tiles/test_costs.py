@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from kryptondb.executor.operators import Full, Incremental
-from kryptondb.executor.tiles.layer_costs import node_seconds
+from kryptondb.executor.tiles.costs import node_seconds
 from kryptondb.executor.tiles.tilings import tiling_of
 from kryptondb.network import Grid, fused, trace
 from kryptondb.optimizer.cost import Rates

@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from kryptondb.executor.operators import AnyOperator, Anytime, DrillDown, Full, Incremental, Refined
-from kryptondb.executor.tiles.layer_costs import node_seconds
+from kryptondb.executor.tiles.costs import node_seconds
 from kryptondb.executor.tiles.tile_memory import TileMemory
 from kryptondb.executor.tiles.tiles import Extents, Tile
 from kryptondb.executor.tiles.tilings import Tiling, extents_of, tiling_of

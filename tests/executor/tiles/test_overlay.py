@@ -14,8 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kryptondb.executor.tiles.overlay import gathered, kernel_is_present, kernel_runs, overlaid_in_torch
-from kryptondb.executor.tiles.rectangles import Rectangles
+from kryptondb.executor.tiles.overlay import Rectangles, gathered, kernel_is_present, kernel_runs, overlaid_in_torch
 from kryptondb.executor.tiles.regions_on_tensors import Table, lay_over
 from kryptondb.network import Axes
 

@@ -17,11 +17,10 @@ from torch import nn
 from kryptondb.errors import ExecutionError, PlanError
 from kryptondb.executor.operators import Context, Incremental
 from kryptondb.executor.tiles.base import materialize
-from kryptondb.executor.tiles.replay import Replays, unrecordable
+from kryptondb.executor.tiles.replay import Replays, UniformRun, unrecordable
 from kryptondb.executor.tiles.tile_run import TileRun
 from kryptondb.executor.tiles.tilings import Tiling
 from kryptondb.executor.tiles.uniform import MOST_KINDS, UniformExtents
-from kryptondb.executor.tiles.uniform_run import UniformRun
 from kryptondb.network import Grid, Network, trace
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.plan_json import decode, encode

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kryptondb.executor.kernels.workspace import Workspace
+from kryptondb.executor.kernels.winograd import Workspace
 from kryptondb.executor.tiles.workers import workers
 from tests.patience import PATIENCE, until
 
