@@ -14,9 +14,9 @@ import torch
 
 from kryptondb.executor.kernels.winograd import Block, Winograd, Workspace
 from kryptondb.network import Network, Node
+from kryptondb.network.cache import cached_on_network
 from kryptondb.network.consistency import same_random_numbers_after
 from kryptondb.network.differences import before_jumps
-from kryptondb.network.cache import cached_on_network
 from kryptondb.network.node import Ref
 from kryptondb.optimizer.cost import LayerShape, shape_of
 
