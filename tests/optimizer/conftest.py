@@ -38,7 +38,7 @@ class FakeNetwork:
     batch_statistics: bool = False
     tail: Tail | None = field(default_factory=Tail)
     flops: float = 1e9
-    kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False)
+    cache: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False)
 
     @property
     def traced(self) -> bool:
