@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kryptondb.copy.output import Output, no_output, output_to
-from kryptondb.copy.writers import FORMATS
+from kryptondb.copy.rows import FORMATS
 from kryptondb.errors import Error, ExecutionError, NondeterministicModel, ParseError, SkippedImages
 from kryptondb.files.endings import ENDINGS, format_of, suggested_path
 from kryptondb.files.paths import expanded

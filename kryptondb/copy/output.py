@@ -23,7 +23,7 @@ _NO_TERMINAL = Terminal(None, None, False)
 class Output:
     """A text stream and the binary one beneath it (None where there is none), and what it can show.
 
-    `formulas` is one of `formulas.FORMULAS`: what CSV does with text that a spreadsheet would run.
+    `formulas` is one of `options.words.FORMULAS`: what CSV does with text that a spreadsheet would run.
     """
 
     text: TextIO
@@ -33,8 +33,8 @@ class Output:
     formulas: str = FORMULAS[0]
 
     def write(self, result: Result, format: str, *, max_rows: int | None = None) -> None:
-        """Writes all of a result, batch by batch. `format` is one of `writers.FORMATS`, or 'arrows', the stream."""
-        from kryptondb.copy import writers
+        """Writes all of a result, batch by batch. `format` is one of `rows.FORMATS`, or 'arrows', the stream."""
+        from kryptondb.copy.rows import Utf8Text, write_result
         from kryptondb.result import write_text
 
         if format == "table":
@@ -42,15 +42,14 @@ class Output:
                 self.text.write("\n")  # between a result and the table or plan after it
             self.wrote = self.wrote or result.message != ""
             write_text(result, self.text, self.terminal, max_rows=max_rows)
-        elif format == "json":
-            writers.write_json(result, self.text)
-        elif format == "csv":
-            writers.write_csv(result, self.text, formulas=self.formulas, terminal=self.terminal.width is not None)
+        elif format in ("json", "csv"):
+            out = Utf8Text(self.text, terminal=self.terminal.width is not None)
+            write_result(result, out, format, {"formulas": self.formulas} if format == "csv" else {})
         else:
             if self.binary is None:
                 raise ExecutionError("the arrow format is binary and this stream takes text only")
             self.text.flush()
-            writers.write_arrow(result, self.binary, stream=format == "arrows")
+            write_result(result, self.binary, format)
 
 
 def standard_output(formulas: str = FORMULAS[0]) -> Output:

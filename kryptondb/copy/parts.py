@@ -13,14 +13,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from kryptondb.copy import manifest
+from kryptondb.copy.rows import Opener
 from kryptondb.errors import BindError, Error, ImageError
 from kryptondb.executor.run import Execution
 from kryptondb.optimizer.physical import Aggregate, Limit, PhysicalPlan, Sort
@@ -77,13 +78,13 @@ class _Held:
         return waited or len(self.images) >= _IMAGES or (bool(self.images) and self.bytes >= _BYTES)
 
 
-def copy_parts(execution: Execution, path: str, opener: Callable[[BinaryIO, pa.Schema], Any]) -> Written:
+def copy_parts(execution: Execution, path: str, opener: Opener) -> Written:
     """Runs a query and writes its rows into a folder, without the images that are there already.
 
     Args:
         execution: a run that nobody has read from.
         path: the folder, made where it is not there.
-        opener: opens a writer of Parquet tables on a stream.
+        opener: opens a writer of Parquet files on a stream.
 
     Raises:
         BindError: the query's rows are not of one image each.
@@ -98,7 +99,7 @@ def copy_parts(execution: Execution, path: str, opener: Callable[[BinaryIO, pa.S
 class _Copy:
     """One run into a folder whose record is open."""
 
-    def __init__(self, execution: Execution, record: Manifest, opener: Callable[[BinaryIO, pa.Schema], Any]) -> None:
+    def __init__(self, execution: Execution, record: Manifest, opener: Opener) -> None:
         self._execution, self._record, self._opener = execution, record, opener
         self._identities: dict[int, str] = {}
         self._held = _Held()
@@ -107,7 +108,8 @@ class _Copy:
 
     def run(self) -> Written:
         began = time.monotonic()
-        self._execution.resume(skip=self._is_there, finished=self._finished)
+        run = self._execution.run
+        run.skip, run.finished = self._is_there, self._finished
         try:
             with closing(self._execution.batches()) as batches:
                 for batch in batches:
@@ -139,7 +141,7 @@ class _Copy:
         self.written.skipped += 1
         if there.pop() != identity:
             changed = "has changed since its rows were written; in a folder of its own it can be explained anew"
-            self._execution.leave_out(source.name, ImageError(f"{source.name} {changed}"), opened=False)
+            self._execution.run.skip_later(source.name, ImageError(f"{source.name} {changed}"), explained=False)
         return True
 
     def _finished(self, source: ImageSource) -> None:
@@ -162,7 +164,7 @@ class _Copy:
                 writer = self._opener(stream, self._execution.schema)
                 try:
                     if held.complete:
-                        writer.write_table(pa.Table.from_batches(held.complete).combine_chunks())
+                        writer.write(pa.Table.from_batches(held.complete).combine_chunks())
                 finally:
                     writer.close()
                 size = stream.tell()
@@ -220,7 +222,7 @@ def _query(execution: Execution) -> Mapping[str, Any]:
     """What is the same for the same query."""
     occlude = execution.plan.occlude
     assert occlude is not None  # refused above
-    labels = json.dumps(list(execution.models.get(occlude.model).labels))
+    labels = json.dumps(list(execution.run.models.get(occlude.model).labels))
     return {
         "statement": execution.plan.statement,
         "fingerprint": occlude.fingerprint,

@@ -1,12 +1,13 @@
-"""COPY to PNG or DICOM: each heat map drawn over its picture, one file a map.
+"""COPY to PNG or DICOM: each heat map drawn over its picture, one file per map.
 
 A path that names a folder (it ends in '/' or is one) gets a file for each image and class, named after both:
-`out/cat-281.png`. Any other path gets the one picture of a query that answers one. Each file appears whole or not at
+`out/cat-281.png`. Any other path gets the one picture of a query with one map. Each file appears whole or not at
 all; when a query over many images is stopped, the pictures it had finished stay. In a folder, whose files nobody named
-one by one, only pictures that COPY made are written over. The options are those of `kryptondb.copy.drawing`.
+one by one, only pictures that COPY made are overwritten.
 
 A PNG has what the schema's metadata says of the answer, the plan excepted, in its text chunks. A DICOM file is a
-secondary capture in the study of the picture that it is of; see `kryptondb.images.secondary_capture`.
+secondary capture in the study of the picture that it is of (see `kryptondb.images.secondary_capture`): one series for
+each source, its classes numbered in it.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from kryptondb.copy.drawing import Drawing, look_of
-from kryptondb.copy.maps import Map, Names, heatmap_column, maps_of, surely_many
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from kryptondb.copy.drawing import Drawing, Map, Names, surely_many
 from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.metadata import PREFIX
 from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
 from kryptondb.files.atomic import atomic_file, held_folder
+from kryptondb.images.secondary_capture import Origin, is_ours, new_series, origin_of, secondary_capture
 from kryptondb.images.sources import identities
-
-if TYPE_CHECKING:
-    from PIL.PngImagePlugin import PngInfo
 
 
 def copy_pictures(
@@ -46,21 +47,19 @@ def copy_pictures(
         ImageError: the picture cannot be read any more, or is no DICOM file where one is needed, and it was the only
             one or `on_error` is 'stop'.
     """
-    drawing = Drawing(execution, look_of(kind, options))
-    column = heatmap_column(execution.schema, kind)
-    encode: Encode = _Png(drawing) if kind == "png" else _dicom(drawing)
-    execution.keep_sources()
+    drawing = Drawing(execution, kind, options)
+    encode: Encode = _Png(drawing) if kind == "png" else SecondaryCaptures(drawing)
     if not folder:
-        return 1, _one(execution, path, encode, maps_of(execution, column))
+        return 1, _one(execution, path, encode, drawing.maps())
     written: dict[str, int] = {}
     names = Names(encode.suffix)
     others = _Others(execution, encode)
-    with held_folder(path) as target, closing(maps_of(execution, column)) as maps:
+    with held_folder(path) as target, closing(drawing.maps()) as maps:
         for heatmap in maps:
             try:
                 encoded = encode(heatmap)
             except ImageError as error:
-                execution.leave_out(heatmap.image, error)
+                drawing.execution.run.skip_later(heatmap.image, error)
                 continue
             name = names.of(heatmap)
             target.check()
@@ -106,7 +105,7 @@ class _Others:
         if self._read is None:
             occlude = self._execution.plan.occlude
             assert occlude is not None, "a plan with heat maps has an experiment"
-            self._read = identities(named_images(occlude.input, self._execution.bindings))
+            self._read = identities(named_images(occlude.input, self._execution.run.bindings))
         status = file.stat()
         if (status.st_dev, status.st_ino) in self._read:
             raise ExecutionError(
@@ -144,7 +143,7 @@ class _Png:
     def __call__(self, heatmap: Map) -> bytes:
         """The file's bytes."""
         drawing = self._drawing
-        near = "   approximate" if drawing.execution.quality(heatmap.image) == "approximate" else ""
+        near = "   approximate" if drawing.quality(heatmap.image) == "approximate" else ""
         title = f"{drawing.score_text(heatmap)}\n{heatmap.image}   model {drawing.occlude.model}{near}"
         encoded = io.BytesIO()
         drawing.figure(heatmap, title).save(encoded, format="PNG", pnginfo=self._text(heatmap.image))
@@ -152,8 +151,6 @@ class _Png:
 
     def made(self, file: Path) -> bool:
         """Whether a file is a PNG with the metadata of an answer."""
-        from PIL import Image
-
         try:
             with Image.open(file) as picture:
                 return picture.format == "PNG" and any(str(key).startswith(PREFIX) for key in picture.info)
@@ -161,19 +158,66 @@ class _Png:
             return False
 
     def _text(self, image: str) -> PngInfo:
-        from PIL.PngImagePlugin import PngInfo
-
         info = PngInfo()
         execution = self._drawing.execution
         told = {name.decode(): value.decode() for name, value in (execution.schema.metadata or {}).items()}
-        told[PREFIX + "quality"] = execution.quality(image)
+        told[PREFIX + "quality"] = self._drawing.quality(image)
         for key, value in told.items():
             if key.startswith(PREFIX) and key not in (PREFIX + "plan", PREFIX + "tuning"):
                 info.add_itxt(key, value)
         return info
 
 
-def _dicom(drawing: Drawing) -> Encode:
-    from kryptondb.copy.dicom import SecondaryCaptures
+class SecondaryCaptures:
+    """Makes the bytes of a DICOM file from a map.
 
-    return SecondaryCaptures(drawing)
+    Nothing in the figure names the patient or the file, which often does: the title is the class, its score and the
+    model.
+    """
+
+    suffix = ".dcm"
+
+    def __init__(self, drawing: Drawing) -> None:
+        self._drawing = drawing
+        self._image: str | None = None
+        self._origin: Origin | None = None
+        self._series = ""
+        self._number = 0
+
+    def __call__(self, heatmap: Map) -> bytes:
+        """The file of one map.
+
+        Raises:
+            ImageError: its picture is no DICOM file, or cannot be read any more.
+            ExecutionError: pydicom is not installed.
+        """
+        if self._origin is None or self._image != heatmap.image:
+            self._origin = origin_of(heatmap.image, self._drawing.file(heatmap.image))
+            self._image = heatmap.image
+            self._series, self._number = new_series(), 0
+        self._number += 1
+        drawing = self._drawing
+        title = f"{drawing.score_text(heatmap)}\nmodel {drawing.occlude.model}"
+        return secondary_capture(
+            drawing.figure(heatmap, title),
+            self._origin,
+            series=self._series,
+            number=self._number,
+            description=f"Occlusion heat map, {drawing.occlude.model}",
+            comment=self._comment(heatmap),
+        )
+
+    def made(self, file: Path) -> bool:
+        """Whether a file is a capture that was made here."""
+        return is_ours(file)
+
+    def _comment(self, heatmap: Map) -> str:
+        """How the map was made, in words."""
+        occlude = self._drawing.occlude
+        quality = self._drawing.quality(heatmap.image)
+        return (
+            f"Occlusion heat map of class {heatmap.index} ({heatmap.name}), {occlude.score} {heatmap.base:.4f}; "
+            f"shown: {self._drawing.look.values}; model {occlude.model} ({occlude.fingerprint}); "
+            f"patch {occlude.patch[0]} x {occlude.patch[1]}, stride {occlude.stride[0]} x {occlude.stride[1]}, "
+            f"fill {occlude.fill}; {quality}"
+        )

@@ -1,41 +1,33 @@
 """COPY (select) TO 'path': rows into an Arrow, Parquet or CSV file, heat maps into pictures or a page to look at.
 
-`kryptondb.options.tables.COPY` has the options of each format.
-
-A folder of Parquet files is gone on with when the command is run again; see `kryptondb.copy.parts`.
-Rows are written as they come, so a file may be larger than the memory. Arrow and Parquet keep the schema's metadata.
-CSV has an empty field for NULL and JSON text for a heat map (rows of numbers, null for NaN) or a prediction. Text that
-a spreadsheet would run as a formula has a ' before it, unless `formulas` is 'keep'. A terminal takes CSV alone.
+`kryptondb.options.tables.COPY` has the options of each format, `kryptondb.copy.rows` the writers of rows. A folder of
+Parquet files is resumed when the command is run again; see `kryptondb.copy.parts`. Rows are written as they come, so a
+file may be larger than the memory. A terminal takes CSV alone.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
-from kryptondb.copy.formulas import PATTERN, REPLACEMENT
+from kryptondb.copy.rows import Opener, RowWriter, opener_of
 from kryptondb.errors import BindError, ExecutionError, did_you_mean
 from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
 from kryptondb.files.atomic import atomic_file, is_terminal, target_of, writing
 from kryptondb.files.endings import ENDINGS, format_of, suggested_path
 from kryptondb.files.overwriting import refuse_database, refuse_files, refuse_sources
-from kryptondb.optimizer.physical import PhysicalPlan
-from kryptondb.options.reader import OptionValues, read
+from kryptondb.images.sources import reads
+from kryptondb.options.reader import OptionValues
 from kryptondb.options.tables import COPY, FORMAT
-from kryptondb.text.plain_text import plain_line
 
 if TYPE_CHECKING:
     from kryptondb.copy.parts import Written
@@ -93,16 +85,18 @@ def copy_to(
         if isinstance(options, OptionValues)
         else OptionValues({name.casefold(): options[name] for name in options})
     )
-    kind = _format(path, given, execution.schema)
+    folder = _is_folder(path)
+    kind = _format(path, folder, given, execution.schema)
     refuse_database(path, database)
     refuse_files(path, kept)
-    refuse_sources_of(execution.plan, path, execution.bindings)
+    if execution.plan.occlude is not None:
+        refuse_sources(path, partial(reads, named_images(execution.plan.occlude.input, execution.run.bindings)))
     if kind != "csv" and is_terminal(path):
         raise ExecutionError(f"{path} is a terminal, which {kind} is not for", hint="Name a file, or use (FORMAT csv).")
     if kind in ("png", "dicom"):
         from kryptondb.copy.pictures import copy_pictures
 
-        return CopyReport(path, kind, *copy_pictures(execution, path, kind, given, folder=is_folder(path)))
+        return CopyReport(path, kind, *copy_pictures(execution, path, kind, given, folder=folder))
     if kind == "html":
         from kryptondb.copy.report import copy_report
 
@@ -113,32 +107,30 @@ def copy_to(
         raise BindError(
             f'two columns are named "{repeated}", and a file needs names that differ', hint="Rename one with AS."
         )
-    opener = {"arrow": _arrow, "arrows": _arrows, "parquet": _parquet, "csv": _csv}[kind]
-    writer = opener(read(COPY[kind], given, defaults=True))
-    if kind == "parquet" and is_folder(path):
+    opener = opener_of(kind, given)
+    if kind == "parquet" and folder:
         from kryptondb.copy.parts import copy_parts
 
-        written = copy_parts(execution, path, writer)
+        written = copy_parts(execution, path, opener)
         return CopyReport(path, kind, written.rows, written.bytes, written)
+    return CopyReport(path, kind, *_copy_rows(execution, path, opener))
+
+
+def _copy_rows(execution: Execution, path: str, opener: Opener) -> tuple[int, int]:
+    """Writes all rows into one file; how many rows and bytes."""
     rows = 0
-    with closing(_large(execution)) as tables, atomic_file(path) as stream:
+    with closing(_large_tables(execution)) as tables, atomic_file(path) as stream:
         first = next(tables, None)  # how the answer is made may be known from then on
-        with closing(_Writing(writer, stream, execution.schema, path)) as sink:
+        with closing(_FileWriter(opener, stream, execution.schema, path)) as writer:
             for table in chain(() if first is None else (first,), tables):
                 rows += table.num_rows
-                sink.write(table)
-            sink.finish()
-            size = stream.tell() if stream.seekable() else sink.bytes
-    return CopyReport(path, kind, rows, size)
+                writer.write(table)
+            writer.finish()
+            size = stream.tell() if stream.seekable() else writer.bytes
+    return rows, size
 
 
-def refuse_sources_of(plan: PhysicalPlan, path: str, bindings: Mapping[str, object]) -> None:
-    """Raises ExecutionError where `path` is a file that a plan's query reads."""
-    if plan.occlude is not None:
-        refuse_sources(path, named_images(plan.occlude.input, bindings))
-
-
-def _format(path: str, given: OptionValues, schema: pa.Schema) -> str:
+def _format(path: str, folder: bool, given: OptionValues, schema: pa.Schema) -> str:
     """The format's name, as given or by the path; a folder is of pictures where there are maps to draw."""
     if FORMAT.name in given:
         kind: str = FORMAT.read(given[FORMAT.name], given.position(FORMAT.name))
@@ -150,7 +142,7 @@ def _format(path: str, given: OptionValues, schema: pa.Schema) -> str:
                 hint=f"Name the file: '{path}{name}.{kind}'.",
             )
         return kind
-    if is_folder(path):
+    if folder:
         return "png" if any(isinstance(field.type, pa.FixedShapeTensorType) for field in schema) else "parquet"
     known = format_of(path)
     if known in COPY:
@@ -160,14 +152,14 @@ def _format(path: str, given: OptionValues, schema: pa.Schema) -> str:
     if better := suggested_path(path):
         raise BindError(f"the name of '{path}' is only an ending", hint=f"Name the file: '{better}'; or add FORMAT.")
     suffix = Path(path).suffix.casefold()
-    near = did_you_mean(suffix, [each for each, meant in ENDINGS.items() if meant in COPY]) if suffix else None
+    near = did_you_mean(suffix, [ending for ending, meant in ENDINGS.items() if meant in COPY]) if suffix else None
     raise BindError(
         f"the format of '{path}' is not clear from its name",
         hint=near or f"Add (FORMAT arrow) or another of {', '.join(COPY)}.",
     )
 
 
-def is_folder(path: str) -> bool:
+def _is_folder(path: str) -> bool:
     """Whether a path means a folder: by a separator at its end, or because it is one."""
     with writing(path):
         return _ends_as_folder(path) or target_of(path).is_dir()
@@ -177,38 +169,35 @@ def _ends_as_folder(path: str) -> bool:
     return path.endswith(("/", "\\"))
 
 
-#: Opens a writer of tables of a schema on a stream.
-_Open = Callable[[BinaryIO, pa.Schema], Any]
+class _FileWriter:
+    """A writer whose file errors name the file, and which is closed, whatever happens, before its stream is."""
 
-
-class _Writing:
-    """A pyarrow writer whose file errors name the file, and which is closed, whatever happens, before its stream is."""
-
-    def __init__(self, opener: _Open, stream: BinaryIO, schema: pa.Schema, path: str) -> None:
+    def __init__(self, opener: Opener, stream: BinaryIO, schema: pa.Schema, path: str) -> None:
         self.path = path
         self.bytes = 0
         with writing(path):
-            self._writer: Any = opener(stream, schema)
+            self._writer: RowWriter | None = opener(stream, schema)
 
     def write(self, table: pa.Table) -> None:
+        assert self._writer is not None, "rows come before the end"
         self.bytes += table.nbytes
         with writing(self.path):
-            self._writer.write_table(table)
+            self._writer.write(table)
 
     def finish(self) -> None:
         """Writes what comes at the end of a file."""
         writer, self._writer = self._writer, None
-        with writing(self.path):
-            writer.close()
+        if writer is not None:
+            with writing(self.path):
+                writer.close()
 
     def close(self) -> None:
         """After an error: nothing of the writer may outlive its stream."""
-        if self._writer is not None:
-            with suppress(OSError, pa.ArrowException):
-                self._writer.close()
+        with suppress(Exception):
+            self.finish()
 
 
-def _large(execution: Execution) -> Generator[pa.Table, None, None]:
+def _large_tables(execution: Execution) -> Generator[pa.Table, None, None]:
     """The rows as tables of one chunk and a size worth writing."""
     held: list[pa.RecordBatch] = []
     rows = size = 0
@@ -221,96 +210,3 @@ def _large(execution: Execution) -> Generator[pa.Table, None, None]:
                 held, rows, size = [], 0, 0
     if held:
         yield pa.Table.from_batches(held).combine_chunks()
-
-
-def _arrow(options: OptionValues) -> _Open:
-    return lambda stream, schema: pa.ipc.new_file(stream, schema, options=_ipc_options(options))
-
-
-def _arrows(options: OptionValues) -> _Open:
-    return lambda stream, schema: pa.ipc.new_stream(stream, schema, options=_ipc_options(options))
-
-
-def _ipc_options(options: OptionValues) -> pa.ipc.IpcWriteOptions:
-    return pa.ipc.IpcWriteOptions(compression=None if options["compression"] == "none" else options["compression"])
-
-
-def _parquet(options: OptionValues) -> _Open:
-    compression = options["compression"]
-    return lambda stream, schema: pyarrow.parquet.ParquetWriter(stream, schema, compression=compression)
-
-
-def _csv(options: OptionValues) -> _Open:
-    settings = pyarrow.csv.WriteOptions(include_header=options["header"], delimiter=options["delimiter"])
-    escape = options["formulas"] == "escape"
-    return lambda stream, schema: _CsvWriter(stream, schema, settings, escape)
-
-
-class _CsvWriter:
-    """pyarrow's CSV writer, given JSON text for what is more than one value, and text that runs nowhere.
-
-    Args:
-        escape: whether text that a spreadsheet would run as a formula has a ' before it.
-    """
-
-    def __init__(self, stream: BinaryIO, schema: pa.Schema, settings: pyarrow.csv.WriteOptions, escape: bool) -> None:
-        self._escape, self._terminal = escape, stream.isatty()
-        names = pa.array(schema.names, pa.string())
-        kinds = [pa.string() if _is_nested(field.type) else field.type for field in schema]
-        self._schema = pa.schema(list(zip(self._text(names).to_pylist(), kinds, strict=True)))
-        self._writer = pyarrow.csv.CSVWriter(stream, self._schema, write_options=settings)
-
-    def write_table(self, table: pa.Table) -> None:
-        columns = [
-            self._text(pa.array([_json(value) for value in _values(column)], pa.string()))
-            if _is_nested(column.type)
-            else self._text(column)
-            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-            else column
-            for column in table.columns
-        ]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
-
-    def _text(self, column: pa.Array) -> pa.Array:
-        """A column of texts as a spreadsheet, or a terminal, may have them."""
-        if self._escape:
-            column = pc.replace_substring_regex(column, PATTERN, REPLACEMENT)
-        if self._terminal:
-            texts = column.to_pylist()
-            column = pa.array([None if text is None else plain_line(text) for text in texts], column.type)
-        return column
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-def _is_nested(kind: pa.DataType) -> bool:
-    return isinstance(kind, pa.FixedShapeTensorType) or bool(pa.types.is_nested(kind))
-
-
-def _values(column: pa.ChunkedArray) -> Iterator[object]:
-    """The Python values of a nested column; a heat map as a numpy array, rows by columns."""
-    for chunk in column.chunks:
-        if isinstance(column.type, pa.FixedShapeTensorType):
-            yield from chunk.to_numpy_ndarray() if len(chunk) else ()
-        else:
-            yield from chunk.to_pylist()
-
-
-def _json(value: object) -> str:
-    """JSON text, its numbers with the digits that float32 has; NaN is null."""
-    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value] if value.ndim > 1 else [_number(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return _number(np.float32(value)) if isinstance(value, float) else value
-
-
-def _number(value: np.float32) -> float | None:
-    return float(str(value)) if np.isfinite(value) else None

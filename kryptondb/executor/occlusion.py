@@ -232,7 +232,7 @@ def _is_single(images: Images, bindings: Mapping[str, object]) -> bool:
 def named_images(images: Images, bindings: Mapping[str, object]) -> object:
     """What to look for: the plan's paths, or the object that is bound."""
     if images.spec is not None:
-        return list(images.spec) if isinstance(images.spec, tuple) else images.spec
+        return images.spec
     if images.binding is None or images.binding not in bindings:
         raise ExecutionError(f"the plan's images are {images.details()}, which has no value here")
     return bindings[images.binding]

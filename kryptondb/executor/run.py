@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, nullcontext, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from kryptondb.errors import ExecutionError, ImageError
+from kryptondb.errors import ExecutionError
 from kryptondb.executor.aggregates import aggregated
 from kryptondb.executor.heatmaps import heat_maps, predictions
 from kryptondb.executor.metadata import with_metadata
@@ -18,7 +17,7 @@ from kryptondb.executor.occlusion import cells, set_up_experiment
 from kryptondb.executor.outcome import Outcome
 from kryptondb.executor.pictures import Looks
 from kryptondb.executor.resources import Deadline, ImageFailure, Progress, RowMemory, Stats
-from kryptondb.executor.run_state import Laboratory, Run, Seen, SetUp
+from kryptondb.executor.run_state import Laboratory, Run, SetUp
 from kryptondb.executor.stages import Stage, filtered, limited, one_batch, projected, redundancy_rows, sorted_rows
 from kryptondb.optimizer.physical import (
     Aggregate,
@@ -38,8 +37,6 @@ from kryptondb.process.torch_state import is_as_own, own_torch_state
 
 if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore
-    from kryptondb.images import Picture
-    from kryptondb.images.sources import ImageSource
 
 
 class Execution:
@@ -49,6 +46,7 @@ class Execution:
         plan: the plan that runs.
         stats: what was done so far; complete when the last batch has come.
         errors: pictures left out so far, and why.
+        run: what the stages share, for COPY to read and to set before the first batch.
     """
 
     def __init__(
@@ -88,7 +86,7 @@ class Execution:
         rows = RowMemory(memory_limit, plan)
         run = Run(models, bindings, on_error, progress, _set_up, deadline=deadline, laboratory=laboratory, rows=rows)
         self.plan = plan
-        self._run = run
+        self.run = run
         self._stage = _stage(plan.root, run)
         self._told = (run.outcome, run.unsteady), with_metadata(self._stage.schema, plan)
         self._rows: Generator[pa.RecordBatch, None, None] | None = None
@@ -100,7 +98,7 @@ class Execution:
         Of a batch that tunes itself that is known when the first rows come.
         """
         told, schema = self._told
-        now = self._run.outcome, self._run.unsteady
+        now = self.run.outcome, self.run.unsteady
         if now != told:
             schema = with_metadata(self._stage.schema, self.plan, *now)
             self._told = now, schema
@@ -109,27 +107,17 @@ class Execution:
     @property
     def stats(self) -> Stats:
         """Seconds, operations, positions, images and memory so far."""
-        return self._run.stats
+        return self.run.stats
 
     @property
     def errors(self) -> list[ImageFailure]:
         """The pictures that were left out so far."""
-        return self._run.errors
+        return self.run.errors
 
     @property
     def outcome(self) -> Outcome | None:
         """What came of a batch that tuned itself, from its first rows on; None for all others."""
-        return self._run.outcome
-
-    @property
-    def models(self) -> ModelStore:
-        """Where the plan's model is found."""
-        return self._run.models
-
-    @property
-    def bindings(self) -> Mapping[str, object]:
-        """The values of the plan's parameters, by key."""
-        return self._run.bindings
+        return self.run.outcome
 
     def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """The rows, one batch an image (more for an image of very many rows). Closing the iterator stops the work.
@@ -138,7 +126,7 @@ class Execution:
             ExecutionError: the rows were read before, the run is closed, or the work failed.
             ImageError: a picture cannot be read, and it was the only one or `on_error` is 'stop'.
         """
-        if self._rows is not None or self._run.stopped:
+        if self._rows is not None or self.run.stopped:
             raise ExecutionError("the rows of this run were read, or it was closed; run the statement again")
         self._rows = self._stream()
         return self._rows
@@ -149,89 +137,28 @@ class Execution:
         Raises:
             ExecutionError: that is more than the memory limit leaves.
         """
-        self._run.rows.hold("the rows of the result", size)
+        self.run.rows.hold("the rows of the result", size)
 
     def close(self) -> None:
         """Stops the work. May be called from the progress callback too: the query then ends with an ExecutionError."""
-        self._run.stopped = True
+        self.run.stopped = True
         if self._rows is not None:
             with suppress(ValueError):  # raised when called from inside the run: `stopped` ends it at the next tile
                 self._rows.close()
 
-    def keep_sources(self) -> None:
-        """Remembers each picture's source and prediction, for those below. Call before the first batch."""
-        self._run.seen = {}
-        self._run.looks = Looks()
-
     def keep_looks(self, looks: Looks) -> None:
         """Notes what each picture was, for whoever opens it again later. Call before the first batch."""
         looks.begin()
-        self._run.looks = looks
-
-    def resume(self, skip: Callable[[ImageSource], bool], finished: Callable[[ImageSource], None]) -> None:
-        """Leaves out the images that `skip` says, and tells of each other one when its rows have all been taken.
-
-        Call before the first batch. `skip` is asked once an image, just before it is opened, maybe in another thread.
-        """
-        self._run.skip, self._run.finished = skip, finished
-
-    def picture(self, name: str) -> Picture:
-        """Opens a picture again, by the name it has in the `image` column.
-
-        Raises:
-            ImageError: it cannot be read any more, or is another picture.
-        """
-        return self._looks.load_again(self._seen(name).source)
-
-    def quality(self, name: str) -> str:
-        """Whether the answer about a picture is 'exact' or 'approximate'."""
-        outcome = self._run.outcome
-        if self._run.unsteady is not None:
-            return "approximate"
-        return self.plan.quality.kind if outcome is None else outcome.of(name)
-
-    def file(self, name: str) -> Path | None:
-        """The file that a picture is in; None for an array. Raises ImageError where it was written to meanwhile."""
-        return self._looks.file(self._seen(name).source)
-
-    def prediction(self, name: str) -> list[tuple[int, str | None, float]]:
-        """A picture's most probable classes, as PREDICTION lists them: class, label, probability."""
-        return self._seen(name).likeliest
-
-    def leave_out(self, name: str, error: ImageError, *, opened: bool = True) -> None:
-        """Notes a picture that was asked about and then could not be drawn; raises its error where the run stops at it.
-
-        A picture is noted once, however many of its classes are drawn.
-
-        Args:
-            opened: whether it was asked about at all.
-        """
-        if self._run.on_error == "stop":
-            raise error
-        if all(failure.image != name for failure in self._run.errors):
-            self._run.errors.append(ImageFailure(name, error.message))
-            self.stats.images -= opened
-            self.stats.failed += 1
-
-    @property
-    def _looks(self) -> Looks:
-        assert self._run.looks is not None, "sources are kept together with what they were"
-        return self._run.looks
-
-    def _seen(self, name: str) -> Seen:
-        seen = self._run.seen or {}
-        if name not in seen:
-            raise ExecutionError(f"no picture named {name} in this run")
-        return seen[name]
+        self.run.looks = looks
 
     def _stream(self) -> Generator[pa.RecordBatch, None, None]:
         # What prepares the next picture while the caller reads would change the caller's settings under its feet.
-        self._run.looks_ahead = is_as_own()
+        self.run.looks_ahead = is_as_own()
         with closing(self._stage.tables()) as tables:
             while True:
                 began = time.perf_counter()
                 try:
-                    limit = self._run.deadline.running() if self._run.deadline is not None else nullcontext()
+                    limit = self.run.deadline.running() if self.run.deadline is not None else nullcontext()
                     with own_torch_state(), limit:
                         table = next(tables, None)
                 except pa.ArrowException as error:

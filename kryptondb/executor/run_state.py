@@ -101,6 +101,21 @@ class Run:
         if single or self.on_error == "stop":
             raise error
 
+    def skip_later(self, name: str, error: ImageError, *, explained: bool = True) -> None:
+        """Notes a picture that COPY cannot write although it was found; raises its error where the run stops at one.
+
+        A picture is noted once, however many of its classes are drawn.
+
+        Args:
+            explained: whether it was explained.
+        """
+        if self.on_error == "stop":
+            raise error
+        if all(failure.image != name for failure in self.errors):
+            self.errors.append(ImageFailure(name, error.message))
+            self.stats.images -= explained
+            self.stats.failed += 1
+
     def found_unsteady(self, model: str, why: str) -> None:
         """Notes that the model answered one picture in two ways; warns of it once."""
         if self.unsteady is None:

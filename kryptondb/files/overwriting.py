@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kryptondb.errors import ExecutionError
@@ -48,19 +48,15 @@ def refuse_files(path: str, kept: Mapping[str, str]) -> None:
             raise ExecutionError(f"cannot write {path}: {why}", hint=_ANOTHER)
 
 
-def refuse_sources(path: str, spec: object) -> None:
+def refuse_sources(path: str, reads: Callable[[Path], bool]) -> None:
     """Raises ExecutionError where `path` is a file that the query reads.
 
     Args:
-        spec: where the query's pictures come from, as `images.find_images` takes it.
+        reads: whether the query reads a file that is there.
     """
     target = target_of(path)
     status = _status(target)
-    if status is None or not stat.S_ISREG(status.st_mode):
-        return
-    from kryptondb.images.sources import reads
-
-    if reads(spec, target):
+    if status is not None and stat.S_ISREG(status.st_mode) and reads(target):
         raise ExecutionError(f"cannot write {path}: the query reads its pictures from it", hint=_ANOTHER)
 
 

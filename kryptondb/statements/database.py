@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -110,6 +110,7 @@ class Database:
         That is the database, a file of one of its models, a script, or a picture that one of the statements reads.
         """
         from kryptondb.files.overwriting import refuse_database, refuse_files, refuse_sources
+        from kryptondb.images.sources import reads
 
         refuse_database(path, self.catalog.path)
         refuse_files(path, self.kept_files())
@@ -117,4 +118,4 @@ class Database:
             with suppress(BindError):  # running it will report that
                 for part in statement.walk():
                     if isinstance(part, (TableFunction, Analyze)) and part.images is not None:
-                        refuse_sources(path, value_of(part.images, bindings))
+                        refuse_sources(path, partial(reads, value_of(part.images, bindings)))

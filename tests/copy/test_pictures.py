@@ -15,6 +15,7 @@ from PIL import Image
 from kryptondb.copy.sinks import CopyReport, copy_to
 from kryptondb.errors import BindError, ExecutionError, ImageError
 from kryptondb.executor import Progress
+from kryptondb.executor.pictures import Looks
 from kryptondb.images.render import Level, Look
 from kryptondb.optimizer import physical as p
 from tests.fakes import FakeExperiment, limit, occlude, order, pictures, select, start, where
@@ -169,8 +170,8 @@ def test_a_picture_is_opened_once_for_all_its_classes(
 ) -> None:
     run = start(p.HeatMaps(occlude(str(folder), classes=p.ClassChoice("all"))))
     opened: list[str] = []
-    again = run.picture
-    monkeypatch.setattr(run, "picture", lambda name: (opened.append(name), again(name))[1])
+    again = Looks.load_again
+    monkeypatch.setattr(Looks, "load_again", lambda self, source: (opened.append(source.name), again(self, source))[1])
     monkeypatch.setattr("kryptondb.images.render.overlay", lambda *_, **__: Image.new("RGB", (4, 4)))
     copy_to(run, f"{tmp_path}/out/", {})
     assert opened == [str(folder / f"{name}.png") for name in "abc"]

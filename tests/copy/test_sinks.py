@@ -92,12 +92,12 @@ def test_a_csv_file_has_a_header_and_an_empty_field_for_null(picture: str, tmp_p
     root = limit(select(occlude(picture), y="y", drop="drop", nothing="1 % 0", label="label"), 2)
     copied(root, tmp_path / "cells.csv")
     assert (tmp_path / "cells.csv").read_text().splitlines() == [
-        '"y","drop","nothing","label"',
-        '0,0,,"tabby"',
-        '0,0.001,,"tabby"',
+        "y,drop,nothing,label",
+        "0,0,,tabby",
+        "0,0.001,,tabby",
     ]
     copied(root, tmp_path / "cells.tsv", format="csv", header=False, delimiter="\t")
-    assert (tmp_path / "cells.tsv").read_text().splitlines()[0] == '0\t0\t\t"tabby"'
+    assert (tmp_path / "cells.tsv").read_text().splitlines()[0] == "0\t0\t\ttabby"
 
 
 def test_a_csv_file_has_json_for_heat_maps_and_predictions(picture: str, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_terminal_gets_csv_alone_and_no_control_characters(picture: str) -> No
         path = os.ttyname(terminal)
         copied(limit(select(occlude(picture), **{"\x1b]0;a\x07": "'\x1b[2J\u202e'"}), 1), path, format="csv")
         shown = os.read(controller, 1000).decode()
-        assert shown.splitlines() == ['"\\x1b]0;a\\x07"', '"\\x1b[2J\\u202e"']
+        assert shown.splitlines() == ["\\x1b]0;a\\x07", "\\x1b[2J\\u202e"]
         for kind in ("arrow", "parquet", "html", "png"):
             with pytest.raises(ExecutionError, match="is a terminal") as caught:
                 copied(p.HeatMaps(occlude(picture)), path, format=kind)

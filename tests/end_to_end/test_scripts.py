@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from kryptondb.cli import main
-from kryptondb.copy import writers
+from kryptondb.copy import rows
 from kryptondb.images import sources
 
 Answer = tuple[int, str, str]
@@ -184,7 +184,7 @@ def test_rows_stream_image_by_image(run, monkeypatch):
         return dumps(*args, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(sources, "find_images", found)
-    monkeypatch.setattr(writers.json, "dumps", dumped)
+    monkeypatch.setattr(rows.json, "dumps", dumped)
     assert run("--format", "json", "-c", "SELECT HEATMAP FROM occlude(net, 'scans', patch => 8)")[0] == 0
     assert opened_when_written[0] < 3
 

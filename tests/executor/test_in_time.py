@@ -38,7 +38,7 @@ def answered(node: Occlude, budget: float, refuses: tuple[str, ...] = ()) -> tup
     clock = Clock()
     experiment = Slow(clock, refuses)
     run = start(node, experiment)
-    deadline = run._run.deadline = Deadline(budget, clock)
+    deadline = run.run.deadline = Deadline(budget, clock)
     batches = 0
     for _ in run.batches():
         clock.now += 60.0
@@ -73,9 +73,9 @@ def test_a_plan_without_a_time_allots_none(tmp_path: Path) -> None:
     folder = pictures(tmp_path, "a.png")
     experiment = Slow(Clock())
     run = start(occlude(str(folder)), experiment)
-    assert run._run.deadline is None and list(run.batches()) and experiment.allotted == []
+    assert run.run.deadline is None and list(run.batches()) and experiment.allotted == []
     timed = start(occlude(str(folder), seconds=7.5), experiment)
-    assert timed._run.deadline is not None and timed._run.deadline.seconds == 7.5
+    assert timed.run.deadline is not None and timed.run.deadline.seconds == 7.5
 
 
 def test_fakes_are_as_the_executor_expects_them() -> None:

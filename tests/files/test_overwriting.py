@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from kryptondb.errors import ExecutionError
 from kryptondb.files.atomic import target_of
 from kryptondb.files.overwriting import refuse_database, refuse_files, refuse_sources
+from kryptondb.images.sources import reads
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def pictures(tmp_path: Path) -> Path:
 
 def refused(path: Path | str, spec: object) -> bool:
     try:
-        refuse_sources(str(path), spec)
+        refuse_sources(str(path), partial(reads, spec))
     except ExecutionError as error:
         assert error.message == f"cannot write {path}: the query reads its pictures from it"
         assert error.hint == "Name another file."

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kryptondb.copy.writers import write_csv, write_json
+from kryptondb.copy.rows import Utf8Text, write_result
 from kryptondb.errors import BindError, Error, Position, did_you_mean
 from kryptondb.executor import ImageFailure, Progress
 from kryptondb.result import Failures, Result, write_text
@@ -138,9 +138,8 @@ def test_csv_and_json_keep_the_data_and_spare_a_terminal() -> None:
     name = EVIL.replace("\udcff", "")
     result = Result(table=table_of((name, "n"), [(name, -1.5)]))
     data, screen, lines = io.StringIO(), io.StringIO(), io.StringIO()
-    write_csv(result, data)
-    write_csv(result, screen, terminal=True)
-    write_json(result, lines)
+    for text, terminal, kind in ((data, False, "csv"), (screen, True, "csv"), (lines, False, "json")):
+        write_result(result, Utf8Text(text, terminal=terminal), kind)
     assert list(csv.reader(io.StringIO(data.getvalue(), newline=""))) == [[name, "n"], [name, "-1.5"]]
     assert safe(screen.getvalue()) and safe(lines.getvalue())
     assert json.loads(lines.getvalue()) == {name: name, "n": -1.5}
@@ -153,7 +152,7 @@ def test_text_that_a_spreadsheet_would_run_has_a_quote_before_it() -> None:
 
     def fields(**options: str) -> list[list[str]]:
         out = io.StringIO()
-        write_csv(result, out, **options)  # type: ignore[arg-type]
+        write_result(result, Utf8Text(out, terminal=False), "csv", options)
         return list(csv.reader(io.StringIO(out.getvalue(), newline="")))
 
     header, *found = fields()

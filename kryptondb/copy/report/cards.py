@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from kryptondb.copy.drawing import Drawing
-from kryptondb.copy.maps import Map
+from kryptondb.copy.drawing import Drawing, Map
 from kryptondb.errors import ImageError
+from kryptondb.images.colors import limits
+from kryptondb.images.render import color_layer, fitted, photograph
 
 if TYPE_CHECKING:
     from kryptondb.images import Picture
@@ -71,18 +72,18 @@ class Card:
         return top <= 0 and left <= 0 and top + height >= self.height and left + width >= self.width
 
 
-def cards_of(drawing: Drawing, maps: Generator[Map, None, None]) -> Generator[Card, None, None]:
+def cards_of(drawing: Drawing) -> Generator[Card, None, None]:
     """A card for each image: the maps of its classes that follow each other. Holds one image at a time.
 
     An image that cannot be opened any more is left out, and noted with the run's errors.
     """
     number = 0
-    with closing(maps):
+    with closing(drawing.maps()) as maps:
         for of_image in _by_image(maps):
             try:
                 card = _card(drawing, of_image, number + 1)
             except ImageError as error:
-                drawing.execution.leave_out(of_image[0].image, error)
+                drawing.execution.run.skip_later(of_image[0].image, error)
                 continue
             number += 1
             yield card
@@ -101,8 +102,6 @@ def _by_image(maps: Iterable[Map]) -> Generator[list[Map], None, None]:
 
 
 def _card(drawing: Drawing, maps: list[Map], number: int) -> Card:
-    from kryptondb.images.render import fitted, photograph
-
     name = maps[0].image
     picture = drawing.picture(name)
     size = fitted(picture, drawing.look.size or SIDE)
@@ -115,18 +114,15 @@ def _card(drawing: Drawing, maps: list[Map], number: int) -> Card:
         window=drawing.preprocess.window(picture.height, picture.width),
         photograph=_data_url(photograph(picture, size)),
         layers=tuple(_layer(drawing, picture, heatmap, size) for heatmap in maps),
-        quality=drawing.execution.quality(name),
+        quality=drawing.quality(name),
         guesses=tuple(
             Guess(label if label is not None else f"class {index}", probability)
-            for index, label, probability in drawing.execution.prediction(name)
+            for index, label, probability in drawing.prediction(name)
         ),
     )
 
 
 def _layer(drawing: Drawing, picture: Picture, heatmap: Map, size: tuple[int, int]) -> Layer:
-    from kryptondb.images.colors import limits
-    from kryptondb.images.render import color_layer
-
     values = drawing.values(heatmap)
     low, high = drawing.look.scale or limits(values, drawing.look.values)
     layer = color_layer(

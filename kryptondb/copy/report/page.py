@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.copy.drawing import Drawing, look_of
-from kryptondb.copy.maps import heatmap_column, maps_of
+import numpy as np
+
+from kryptondb.copy.drawing import Drawing
 from kryptondb.copy.report.cards import Card, cards_of
 from kryptondb.executor.run import Execution
 from kryptondb.files.atomic import atomic_file, writing
+from kryptondb.images.colors import colors
+from kryptondb.images.render import Look
 from kryptondb.text.plain_text import plain
 from kryptondb.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from kryptondb.images.render import Look
 
 _HERE = Path(__file__).parent
 _SCORES = {"probability": "probability", "logit": "logit", "log_probability": "log probability"}
@@ -35,21 +37,19 @@ def copy_report(execution: Execution, path: str, options: Mapping[str, object]) 
         ExecutionError: the file cannot be written, or the query failed. What was there before stays.
         ImageError: a picture cannot be read any more, and `on_error` is 'stop'.
     """
-    drawing = Drawing(execution, look_of("html", options))
-    column = heatmap_column(execution.schema, "html")
+    drawing = Drawing(execution, "html", options)
     template = _template()
-    execution.keep_sources()
     maps = size = 0
 
     def counted() -> Generator[Card, None, None]:
         nonlocal maps
-        with closing(cards_of(drawing, maps_of(execution, column))) as cards:
+        with closing(cards_of(drawing)) as cards:
             for card in cards:
                 maps += len(card.layers)
                 yield card
 
     with atomic_file(path) as stream, closing(counted()) as cards:
-        for text in template.generate(cards=cards, **_of_all(drawing, execution.schema.field(column).type.shape)):
+        for text in template.generate(cards=cards, **_of_all(drawing)):
             encoded = text.encode("utf-8", "replace")  # a path in the statement may be no text
             with writing(path):
                 stream.write(encoded)
@@ -72,13 +72,13 @@ def _template() -> Template:
     return environment.get_template("page.html")
 
 
-def _of_all(drawing: Drawing, shape: Sequence[int]) -> dict[str, Any]:
-    """What the page says once, of all its cards, whose maps have this shape."""
+def _of_all(drawing: Drawing) -> dict[str, Any]:
+    """What the page says once, of all its cards."""
     from markupsafe import Markup
 
     occlude, execution = drawing.occlude, drawing.execution
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    pixels = occlude.of_pixels(shape)
+    pixels = occlude.of_pixels(execution.schema.field(drawing.column).type.shape)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     made = {
         "model": occlude.model,
@@ -126,10 +126,6 @@ def _quality(execution: Execution) -> dict[str, str]:
 
 def _gradient(look: Look) -> str:
     """The color map as a CSS gradient."""
-    import numpy as np
-
-    from kryptondb.images.colors import colors
-
     shades = colors(np.linspace(0, 1, _STOPS), look.values, 0, 1, look.colormap)
     stops = ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in shades.tolist())
     return f"linear-gradient(to right, {stops})"

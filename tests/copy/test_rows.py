@@ -1,4 +1,4 @@
-"""Results for programs: JSON lines, CSV, Arrow."""
+"""Rows for programs: JSON lines, CSV, Arrow."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ import csv
 import io
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 
-from kryptondb.copy.writers import write_arrow, write_csv, write_json
+import kryptondb
+from kryptondb.copy.output import output_to
+from kryptondb.copy.rows import write_result
 from kryptondb.result import Result
 from kryptondb.show.values import plain_column
+from tests.end_to_end.networks import small_network
 from tests.test_result import MAPS, FakeRun, maps_batch
+
+#: An empty field is NULL, `""` an empty text.
+KEEPS_EMPTY = pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)
 
 PREDICTION = pa.array(
     [[{"class": 1, "label": "cat", "probability": 0.1}], [], None],
@@ -26,16 +34,18 @@ def of(batch: pa.RecordBatch) -> Result:
     return Result(table=pa.Table.from_batches([batch]))
 
 
+def written(result: Result, kind: str, **options: object) -> str:
+    out = io.BytesIO()
+    write_result(result, out, kind, options)
+    return out.getvalue().decode()
+
+
 def json_rows(result: Result) -> list[dict[str, object]]:
-    out = io.StringIO()
-    write_json(result, out)
-    return [json.loads(line) for line in out.getvalue().splitlines()]
+    return [json.loads(line) for line in written(result, "json").splitlines()]
 
 
 def csv_rows(result: Result) -> list[list[str]]:
-    out = io.StringIO()
-    write_csv(result, out)
-    return list(csv.reader(io.StringIO(out.getvalue())))
+    return list(csv.reader(io.StringIO(written(result, "csv"))))
 
 
 def test_float32_keeps_its_own_spelling():
@@ -64,9 +74,8 @@ def test_rows_stream_one_line_each():
 
 
 def test_a_document_is_written_as_it_is_on_one_line():
-    out = io.StringIO()
-    write_json(Result(lambda: FakeRun(MAPS), document='{\n "plan": 1\n}'), out)
-    assert out.getvalue() == '{"plan": 1}\n'
+    result = Result(lambda: FakeRun(MAPS), document='{\n "plan": 1\n}')
+    assert written(result, "json") == '{"plan": 1}\n'
 
 
 def test_csv_has_a_header_and_says_null_nan_and_booleans():
@@ -92,7 +101,7 @@ def test_nested_columns_that_are_slices_keep_their_rows():
 @pytest.mark.parametrize("stream", [False, True])
 def test_arrow_is_an_ipc_file_or_stream_with_the_maps_as_tensors(stream):
     out = io.BytesIO()
-    write_arrow(of(MAPS), out, stream=stream)
+    write_result(of(MAPS), out, "arrows" if stream else "arrow")
     table = (pa.ipc.open_stream if stream else pa.ipc.open_file)(out.getvalue()).read_all()
     assert table.schema.field("heatmap").type == MAPS.schema.field("heatmap").type
     assert table.num_rows == 2
@@ -100,11 +109,8 @@ def test_arrow_is_an_ipc_file_or_stream_with_the_maps_as_tensors(stream):
 
 def test_statements_without_rows_write_nothing():
     nothing = Result(message="done")
-    text, data = io.StringIO(), io.BytesIO()
-    write_csv(nothing, text)
-    write_json(nothing, text)
-    write_arrow(nothing, data)
-    assert text.getvalue() == "" and data.getvalue() == b""
+    for kind in ("csv", "json", "arrow", "arrows"):
+        assert written(nothing, kind) == ""
 
 
 def test_a_query_that_fails_before_its_first_row_writes_nothing():
@@ -114,16 +120,44 @@ def test_a_query_that_fails_before_its_first_row_writes_nothing():
             raise ValueError
             yield
 
-    text, data = io.StringIO(), io.BytesIO()
-    for write, out in ((write_csv, text), (write_json, text), (write_arrow, data)):
+    for kind in ("csv", "json", "arrow", "arrows"):
+        out = io.BytesIO()
         with pytest.raises(ValueError):
-            write(Result(lambda: Failing(MAPS)), out)  # type: ignore[operator]
-    assert text.getvalue() == "" and data.getvalue() == b""
+            write_result(Result(lambda: Failing(MAPS)), out, kind)
+        assert out.getvalue() == b""
 
 
 def test_a_result_without_rows_still_has_its_columns():
-    text, data = io.StringIO(), io.BytesIO()
-    write_csv(of(MAPS.slice(0, 0)), text)
-    write_arrow(of(MAPS.slice(0, 0)), data)
-    assert text.getvalue() == "image,heatmap\n"
+    data = io.BytesIO()
+    write_result(of(MAPS.slice(0, 0)), data, "arrow")
+    assert written(of(MAPS.slice(0, 0)), "csv") == "image,heatmap\n"
     assert pa.ipc.open_file(data.getvalue()).read_all().column_names == ["image", "heatmap"]
+
+
+def test_csv_keeps_null_apart_from_an_empty_text_and_quotes_what_needs_it() -> None:
+    texts = pa.array(["", None, "a,b", 'say "a"', "two\nlines", "a\r", " plain "])
+    numbers = pa.array([float("nan"), None, float("inf"), -float("inf"), 0.1, 1e-8, 3.0], pa.float32())
+    rows = of(pa.RecordBatch.from_arrays([texts, numbers], names=["s", "f"]))
+    assert written(rows, "csv").split("\n", 2)[:2] == ["s,f", '"",NaN']
+    assert written(rows, "csv") == (
+        's,f\n"",NaN\n,\n"a,b",inf\n"say ""a""",-inf\n"two\nlines",0.1\n"a\r",1e-8\n plain ,3\n'
+    )
+    found = pyarrow.csv.read_csv(io.BytesIO(written(rows, "csv").encode()), convert_options=KEEPS_EMPTY)
+    assert found["s"].to_pylist()[:3] == ["", None, "a,b"]
+    assert written(rows, "csv", header=False, delimiter=";").startswith('"";NaN\n;\na,b;inf\n')
+
+
+def test_a_row_that_is_one_null_is_no_empty_line_in_csv() -> None:
+    nulls = of(pa.RecordBatch.from_arrays([pa.array([1.5, None, 2.5])], names=["f"]))
+    assert written(nulls, "csv") == 'f\n1.5\n""\n2.5\n'
+
+
+def test_every_kind_of_csv_row_is_what_copy_writes(tmp_path: Path) -> None:
+    """One writer: `-o a.csv`, standard output and COPY give the same bytes."""
+    db = kryptondb.connect()
+    db.register("net", small_network())
+    query = "SELECT y, x, drop, class, label, 0.0 / (y - y) AS nothing FROM occlude(net, 'sample:cat', patch => 16)"
+    db.sql(f"COPY ({query}) TO '{tmp_path}/a.csv'")
+    with output_to(str(tmp_path / "b.csv")) as output:
+        output.write(db.sql(query), "csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes() != b""
