@@ -10,6 +10,7 @@ thread can change for itself alone; the command line silences Pillow's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +26,56 @@ from kryptondb.images.picture import PIXEL_LIMIT, Picture
 
 __all__ = ["SUFFIXES", "decode", "from_array"]
 
-_RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp"})
-SUFFIXES = _RASTER_SUFFIXES | dicom.SUFFIXES | nifti.SUFFIXES
-_SUPPORTED = "PNG, JPEG, TIFF, BMP, WebP, DICOM or NIfTI"
 _VOXELS = frozenset({".img", ".img.gz"})
 _LOOKED_AT = 352  # bytes, which tell the formats apart
 
-# First bytes of a file -> what it is; the second table is for what KryptonDB cannot read.
-_SIGNATURES = {
-    b"\x89PNG": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    **dict.fromkeys(raster.TIFF_SIGNATURES, "TIFF"),
-    b"BM": "BMP",
-}
+
+@dataclass(frozen=True)
+class Decoder:
+    """A format of pictures.
+
+    Attributes:
+        name: in words.
+        suffixes: of its files.
+        takes: whether a file is one, by its first bytes and its suffix.
+        read: reads a picture: H x W x C float32 in 0..1, upright, C 1 or 3. Raises ImageError or Meaningless.
+    """
+
+    name: str
+    suffixes: frozenset[str]
+    takes: Callable[[bytes, str], bool]
+    read: Callable[[Content, Part, Window | None], Floats]
+
+
+def _starts(*signatures: bytes) -> Callable[[bytes, str], bool]:
+    return lambda start, _: start.startswith(signatures)
+
+
+#: A new format is a line here, and the module that reads it. The later ones come first: a DICOM file may begin as a
+#: TIFF does.
+DECODERS = (
+    Decoder("PNG", frozenset({".png"}), _starts(b"\x89PNG"), raster.read),
+    Decoder("JPEG", frozenset({".jpg", ".jpeg", ".jpe", ".jfif"}), _starts(b"\xff\xd8\xff"), raster.read),
+    Decoder("TIFF", frozenset({".tif", ".tiff"}), _starts(*raster.TIFF_SIGNATURES), raster.read),
+    Decoder("BMP", frozenset({".bmp", ".dib"}), _starts(b"BM"), raster.read),
+    Decoder(
+        "WebP",
+        frozenset({".webp"}),
+        lambda start, _: start[:4] == b"RIFF" and start[8:12] == b"WEBP",
+        raster.read,
+    ),
+    Decoder("DICOM", dicom.SUFFIXES, lambda start, _: is_dicom(start), dicom.read),
+    Decoder(
+        "NIfTI",
+        nifti.SUFFIXES,
+        lambda start, suffix: not is_dicom(start) and nifti.is_nifti(start, suffix),
+        nifti.read,
+    ),
+)
+SUFFIXES = frozenset(suffix for decoder in DECODERS for suffix in decoder.suffixes)
+_SUPPORTED = " or ".join((", ".join(decoder.name for decoder in DECODERS[:-1]), DECODERS[-1].name))
+
+# First bytes of what KryptonDB cannot read -> what it is.
 _FOREIGN = {
     b"GIF8": "a GIF",
     b"%PDF": "a PDF document",
@@ -47,8 +85,6 @@ _FOREIGN = {
     b"PAR1": "a Parquet table",
     b"ARROW1": "an Arrow table",
 }
-
-Reader = Callable[[Content, Part, "Window | None"], Floats]
 
 
 def decode(source: str | Path | Content, part: Part = WHOLE, window: Window | None = None) -> Picture:
@@ -65,7 +101,8 @@ def decode(source: str | Path | Content, part: Part = WHOLE, window: Window | No
     content = source if isinstance(source, Content) else file_content(source)
     name = f"{content.name}#{part}" if part.given() else content.name
     try:
-        pixels = _reader(content)(content, part, window)
+        decoder = _decoder(content)
+        pixels = (decoder.read if decoder is not None else raster.read)(content, part, window)
         return Picture(name, np.ascontiguousarray(pixels, dtype=np.float32))
     except ImageError:
         raise
@@ -77,27 +114,12 @@ def decode(source: str | Path | Content, part: Part = WHOLE, window: Window | No
         raise ImageError(f"{name}: {_reason(content, error)}") from error
 
 
-def _reader(content: Content) -> Reader:
-    """What reads it: its first bytes decide. An older DICOM file without a signature is known by its suffix."""
+def _decoder(content: Content) -> Decoder | None:
+    """What reads it: its first bytes decide, else (an older DICOM file has no signature) its suffix."""
     start = content.start(_LOOKED_AT)
-    if is_dicom(start):
-        return dicom.read
-    if (
-        nifti.is_nifti(start)
-        or nifti.is_pair(start)
-        or nifti.is_gzip(start)
-        or (start and content.suffix in nifti.SUFFIXES)
-    ):
-        return nifti.read
-    if start and content.suffix in dicom.SUFFIXES and _kind(start) is None:
-        return dicom.read
-    return raster.read
-
-
-def _kind(start: bytes) -> str | None:
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "WebP"
-    return next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), None)
+    by_start = (decoder for decoder in reversed(DECODERS) if decoder.takes(start, content.suffix))
+    by_suffix = (decoder for decoder in DECODERS if start and content.suffix in decoder.suffixes)
+    return next(by_start, None) or next(by_suffix, None)
 
 
 def _reason(content: Content, error: Exception) -> str:
@@ -109,7 +131,7 @@ def _reason(content: Content, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"its header claims far more than the {PIXEL_LIMIT:,} pixels that are read"
     start = content.start(_LOOKED_AT)
-    kind = _kind(start)
+    kind = next((decoder.name for decoder in DECODERS if decoder.takes(start, "")), None)
     if not isinstance(error, UnidentifiedImageError):
         return f"damaged or truncated {kind or 'file'}: {str(error) or type(error).__name__}"
     if kind is not None:

@@ -54,18 +54,23 @@ class _Volume:
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
 
-def is_nifti(start: bytes) -> bool:
-    """Whether a file that starts so is an uncompressed NIfTI file with its voxels in it."""
+def is_nifti(start: bytes, suffix: str = "") -> bool:
+    """Whether a file that starts so is a NIfTI file, compressed, or the header of one in two files, too."""
+    known = _is_whole(start) or _is_pair(start) or _is_gzip(start)
+    return known or (bool(start) and suffix in SUFFIXES)
+
+
+def _is_whole(start: bytes) -> bool:
+    """Whether it is uncompressed, with its voxels in it."""
     return start[344:348] == b"n+1\0" or start[4:8] == b"n+2\0"
 
 
-def is_pair(start: bytes) -> bool:
-    """Whether a file that starts so is the header of a volume whose voxels are in another file."""
+def _is_pair(start: bytes) -> bool:
+    """Whether it is the header of a volume whose voxels are in another file."""
     return start[344:348] == b"ni1\0" or start[4:8] == b"ni2\0"
 
 
-def is_gzip(start: bytes) -> bool:
-    """Whether a file that starts so is compressed with gzip."""
+def _is_gzip(start: bytes) -> bool:
     return start[:2] == _GZIP
 
 
@@ -105,7 +110,7 @@ def read(content: Content, part: Part, window: Window | None) -> Floats:
 def _inflating(content: Content) -> Iterator[BinaryIO]:
     """The file as it was before compression."""
     with content.open() as stream:
-        if not is_gzip(content.start(2)):
+        if not _is_gzip(content.start(2)):
             yield stream
             return
         with gzip.GzipFile(fileobj=stream) as inflated:
@@ -149,12 +154,12 @@ def _header(name: str, block: bytes) -> Any:
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
-    if is_pair(block):
+    if _is_pair(block):
         raise ImageError(
             f"{name}: the header of a NIfTI volume in two files (.hdr and .img)",
             hint="Store it as one: nibabel.save(nibabel.load('volume.hdr'), 'volume.nii').",
         )
-    if not is_nifti(block):
+    if not _is_whole(block):
         raise ImageError(f"{name}: not a NIfTI file")
     kind: Any = Nifti2Header if block[4:8] == b"n+2\0" else Nifti1Header
     return kind(block[: kind.sizeof_hdr], check=False)

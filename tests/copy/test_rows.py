@@ -18,7 +18,7 @@ from kryptondb.copy.output import output_to
 from kryptondb.copy.rows import write_result
 from kryptondb.result import Result
 from kryptondb.show.values import plain_column
-from tests.end_to_end.networks import small_network
+from tests.networks import small_network
 from tests.test_result import MAPS, FakeRun, maps_batch
 
 #: An empty field is NULL, `""` an empty text.
