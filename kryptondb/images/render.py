@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,16 +16,20 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from kryptondb.images.colors import check_values, color_map, colors, emphasis, limits
+from kryptondb.images.colors import colors, emphasis, limits
 from kryptondb.images.picture import Picture
 from kryptondb.images.preprocess import LUMINANCE, Preprocess
 from kryptondb.images.upsample import place
-from kryptondb.options.words import LARGEST_SIDE, MOST_CONTOURS, SMALLEST_SIDE
+from kryptondb.options.tables import COPY
 
 _LONGEST = 1600  # the long side at which a large picture is drawn, in pixels
 _PAPER = (255, 255, 255)
 # The photograph under the map: how much of its color, and of its brightness where the model does not see it, is left.
 _COLOR_LEFT, _LIGHT_OUTSIDE = 0.3, 0.45
+
+
+#: What COPY draws where nothing is said.
+_DEFAULTS: dict[str, Any] = {option.name: option.default for option in COPY["png"].rows}
 
 
 @dataclass(frozen=True)
@@ -60,31 +65,17 @@ class Look:
         colorbar, title: whether these stand beside the picture. With neither, the picture fills the figure.
         contours: where lines are drawn around what lies above (for a score, below) a level.
         side_by_side: whether the picture as it is stands to the left.
-
-    Raises:
-        ValueError: a value that makes no sense.
     """
 
-    values: str = "drop"
-    opacity: float = 0.75
+    values: str = _DEFAULTS["values"]
+    opacity: float = _DEFAULTS["opacity"]
     scale: tuple[float, float] | None = None
     colormap: str | None = None
     size: int | None = None
-    colorbar: bool = True
-    title: bool = True
+    colorbar: bool = _DEFAULTS["colorbar"]
+    title: bool = _DEFAULTS["title"]
     contours: tuple[Level, ...] = ()
-    side_by_side: bool = False
-
-    def __post_init__(self) -> None:
-        check_values(self.values)
-        if not 0 <= self.opacity <= 1:
-            raise ValueError(f"opacity is from 0 to 1, not {self.opacity:g}")
-        if self.size is not None and not SMALLEST_SIDE <= self.size <= LARGEST_SIDE:
-            raise ValueError(f"size is from {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, not {self.size}")
-        if len(self.contours) > MOST_CONTOURS:
-            raise ValueError(f"at most {MOST_CONTOURS} contours are drawn, not {len(self.contours)}")
-        if self.colormap is not None:
-            object.__setattr__(self, "colormap", color_map(self.colormap))
+    side_by_side: bool = _DEFAULTS["side_by_side"]
 
     @property
     def bare(self) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: How much of a long result a notebook shows.
 _PICTURES, _ROWS = 12, 20
+_OPACITY = 0.75  # of the strongest color of a map
 
 
 class Pictures:
@@ -56,7 +57,7 @@ class Pictures:
         Raises:
             Error: the picture or the model no longer exists, or was replaced.
         """
-        from kryptondb.images.render import overlay
+        from kryptondb.images.render import Look, overlay
 
         occlude = self._plan.occlude
         if occlude is None or "image" not in row:
@@ -68,7 +69,15 @@ class Pictures:
         title = str(row.get("label") or f"class {row.get('class')}")
         if row.get("base") is not None:
             title += f"  {row['base']:.3f}"
-        figure = overlay(picture, preprocess, heatmap, patch=occlude.patch, stride=occlude.stride, title=title)
+        figure = overlay(
+            picture,
+            preprocess,
+            heatmap,
+            patch=occlude.patch,
+            stride=occlude.stride,
+            title=title,
+            look=Look(opacity=_OPACITY),
+        )
         encoded = io.BytesIO()
         figure.save(encoded, format="PNG")
         return encoded.getvalue()
