@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from kryptondb.grammar.parser import parse, parse_expression, parse_literal, parse_script
 from kryptondb.grammar.scanner import is_complete, split_statements
-from kryptondb.grammar.unparse import unparse
 from kryptondb.grammar.words import (
     AGGREGATES,
     FUNCTIONS,
@@ -18,6 +17,7 @@ from kryptondb.grammar.words import (
     quote_identifier,
     quote_string,
 )
+from kryptondb.grammar.writer import unparse
 
 __all__ = [
     "AGGREGATES",

@@ -142,7 +142,7 @@ def _check_size(text: str) -> None:
 def _build(text: str, places: Places, piece: Piece, start: str) -> Any:
     from lark.exceptions import UnexpectedInput
 
-    from kryptondb.grammar.diagnose import diagnose
+    from kryptondb.grammar.diagnosis import diagnose
     from kryptondb.grammar.engine import ReservedWord, grammar
 
     _check_nesting(text, places, piece)
@@ -166,7 +166,7 @@ def _build(text: str, places: Places, piece: Piece, start: str) -> Any:
 def _transformed(text: str, places: Places, piece: Piece, tree: Any) -> Any:
     from lark.exceptions import VisitError
 
-    from kryptondb.grammar.build import Builder
+    from kryptondb.grammar.statement_builder import Builder
 
     try:
         return Builder(text, places, piece.start).transform(tree)

@@ -14,7 +14,7 @@ from lark.visitors import v_args
 
 from kryptondb.errors import Position
 from kryptondb.grammar import statements as s
-from kryptondb.grammar.build_expressions import ExpressionBuilder, Word, has, of_kind
+from kryptondb.grammar.expression_builder import ExpressionBuilder, Word, has, of_kind
 from kryptondb.grammar.words import MAX_ITEMS, TABLE_FUNCTIONS, misspelt_aggregate
 
 _Kind = TypeVar("_Kind", bound=s.Node)
