@@ -26,7 +26,7 @@ from kryptondb.files.endings import ENDINGS, format_of, suggested_path
 from kryptondb.files.paths import expanded
 from kryptondb.grammar import parse_literal
 from kryptondb.grammar.statements import Analyze, Copy, Describe, Explain, Select, Show, Statement
-from kryptondb.options.arguments import check_all_used, value_of
+from kryptondb.options.reader import check_all_used, value_of
 from kryptondb.options.words import FORMULAS
 from kryptondb.process.termination import Termination, termination_signals
 from kryptondb.result import skipped_so_far

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kryptondb.errors import Error, ExecutionError
 from kryptondb.grammar import parse_script
 from kryptondb.grammar.statements import Statement
-from kryptondb.options.arguments import Parameters, bindings_for, bindings_of, check_all_used
+from kryptondb.options.reader import Parameters, bindings_for, bindings_of, check_all_used
 from kryptondb.options.reference import documented
 from kryptondb.options.tables import MODEL
 from kryptondb.process.torch_state import own_torch_state

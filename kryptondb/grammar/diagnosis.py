@@ -239,10 +239,10 @@ class _Diagnosis:
 
     def _parentheses(self) -> ParseError | None:
         opened: list[Token] = []
-        for each in self.before:
-            if each.text == "(":
-                opened.append(each)
-            elif each.text == ")" and opened:
+        for earlier in self.before:
+            if earlier.text == "(":
+                opened.append(earlier)
+            elif earlier.text == ")" and opened:
                 opened.pop()
         token = self.token
         if token is not None and token.text == ")" and not opened:
@@ -256,7 +256,7 @@ class _Diagnosis:
     def _ends_parenthesis(self, token: Token) -> bool:
         """Whether the token is a clause that follows a forgotten `)`."""
         follows = token.kind == "word" and token.upper in RESERVED and "RPAR" in self.terminals
-        count = sum({"(": 1, ")": -1}.get(each.text, 0) for each in self.piece.tokens)
+        count = sum({"(": 1, ")": -1}.get(other.text, 0) for other in self.piece.tokens)
         return follows and count > 0
 
     def _too_early(self) -> ParseError | None:
@@ -264,7 +264,7 @@ class _Diagnosis:
             return None
         end = self.piece.end
         place = Places(self.text).at(end, end)
-        return ParseError("the statement ends too early", position=place, hint=self._expected(), text=self.text)
+        return ParseError("unexpected end of statement", position=place, hint=self._expected(), text=self.text)
 
     def _unexpected(self, token: Token) -> ParseError:
         shown = _show(token)
@@ -301,11 +301,11 @@ class _Diagnosis:
     def _stands_late(self, token: Token) -> bool:
         """Whether a clause that comes after this one, or this one itself, stands already."""
         later = _CLAUSES[_CLAUSES.index(token.upper) :]
-        return "USING" in self.terminals and any(each.upper in later for each in self.before)
+        return "USING" in self.terminals and any(earlier.upper in later for earlier in self.before)
 
     def _stands_after_promise(self) -> bool:
         """Whether WHERE or a later clause stands already, and WITH or USING after it."""
-        return "USING" in self.terminals and any(each.upper in _CLAUSES for each in self.before)
+        return "USING" in self.terminals and any(earlier.upper in _CLAUSES for earlier in self.before)
 
     # What was expected
 

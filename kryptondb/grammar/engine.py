@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.resources import files
-
-import lark
+from typing import TYPE_CHECKING
 
 from kryptondb.grammar.words import RESERVED
+
+if TYPE_CHECKING:
+    import lark  # imported by what runs it, for start-up needs none of it
 
 STATEMENT = "statement"
 SELECTED = "selected"  # one expression, `*`, HEATMAP, ATTRIBUTION or PREDICTION
@@ -31,6 +33,8 @@ def _refuse_reserved(token: lark.Token) -> lark.Token:
 @lru_cache(maxsize=1)
 def grammar() -> lark.Lark:
     """The parser. Building it takes about a tenth of a second, paid by the first statement only."""
+    import lark
+
     return lark.Lark(
         files(__package__).joinpath("occlude.lark").read_text(encoding="utf-8"),
         parser="lalr",
@@ -44,6 +48,8 @@ def grammar() -> lark.Lark:
 
 def accepted(text: str, start: str = STATEMENT) -> frozenset[str]:
     """The terminals that may follow the text, `$END` among them when it may end there; none when it is wrong."""
+    import lark
+
     try:
         parser = grammar().parse_interactive(text, start=start)
         parser.exhaust_lexer()

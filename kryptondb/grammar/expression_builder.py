@@ -158,7 +158,7 @@ class ExpressionBuilder(Transformer_NonRecursive[lark.Token, Any]):
         token, path, *options = children
         name = token.lower()
         if name not in TABLE_FILES:
-            known = f"Pictures stand in {' or '.join(f'{each}(path)' for each in TABLE_FILES)}."
+            known = f"Pictures stand in {' or '.join(f'{form}(path)' for form in TABLE_FILES)}."
             hint = did_you_mean(token, TABLE_FILES) or known
             raise self._error(f'unknown function "{token}"', self._token(token), hint)
         text = isinstance(path, s.Parameter) or (isinstance(path, s.Literal) and isinstance(path.value, str))
@@ -208,7 +208,7 @@ class ExpressionBuilder(Transformer_NonRecursive[lark.Token, Any]):
     def prediction(self, meta: Meta, children: list[Any]) -> s.Prediction:
         return s.Prediction(position=self._at(meta))
 
-    def parenthesised(self, meta: Meta, children: list[s.Expression]) -> s.Expression:
+    def parenthesized(self, meta: Meta, children: list[s.Expression]) -> s.Expression:
         return dataclasses.replace(children[0], position=self._at(meta))
 
     def comparison(self, meta: Meta, children: list[lark.Token]) -> str:

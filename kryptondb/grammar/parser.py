@@ -10,6 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 from kryptondb.errors import ParseError
+from kryptondb.grammar.diagnosis import diagnose
+from kryptondb.grammar.engine import LITERAL, SELECTED, STATEMENT, ReservedWord, grammar
 from kryptondb.grammar.scanner import Piece, Places, scan, split
 from kryptondb.grammar.statements import Expression, ListLiteral, Literal, Node, Statement
 from kryptondb.grammar.words import MAX_CHARACTERS, MAX_TEXT_WORDS, MAX_WORDS
@@ -33,7 +35,7 @@ def parse(text: str) -> Statement:
         raise ParseError(
             "a second statement starts here", position=place, hint="Give one statement at a time.", text=text
         )
-    statement: Statement = _build(text, places, first, "statement")
+    statement: Statement = _build(text, places, first, STATEMENT)
     return statement
 
 
@@ -44,7 +46,7 @@ def parse_script(text: str) -> tuple[Statement, ...]:
     """
     _check_size(text)
     places = Places(text)
-    return tuple(_build(text, places, piece, "statement") for piece in split(text))
+    return tuple(_build(text, places, piece, STATEMENT) for piece in split(text))
 
 
 def parse_expression(text: str) -> Expression:
@@ -56,7 +58,7 @@ def parse_expression(text: str) -> Expression:
         semicolon = text.index(";", first.end)
         place = places.at(semicolon, semicolon + 1)
         raise ParseError('unexpected ";" after an expression', position=place, text=text)
-    expression: Expression = _build(text, places, first, "selected")
+    expression: Expression = _build(text, places, first, SELECTED)
     return expression
 
 
@@ -77,8 +79,6 @@ def parse_literal(text: str) -> Expression | None:
 def _literal(text: str) -> Expression | None:
     """What the grammar's rule for literals reads in a text."""
     from lark.exceptions import UnexpectedInput
-
-    from kryptondb.grammar.engine import LITERAL, ReservedWord, grammar
 
     try:
         _check_size(text)
@@ -141,9 +141,6 @@ def _check_size(text: str) -> None:
 
 def _build(text: str, places: Places, piece: Piece, start: str) -> Any:
     from lark.exceptions import UnexpectedInput
-
-    from kryptondb.grammar.diagnosis import diagnose
-    from kryptondb.grammar.engine import ReservedWord, grammar
 
     _check_nesting(text, places, piece)
     try:

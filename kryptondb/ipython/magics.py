@@ -17,7 +17,7 @@ from prompt_toolkit.document import Document
 
 from kryptondb.errors import BindError, Error
 from kryptondb.grammar.statements import Statement
-from kryptondb.options.arguments import parameters_of
+from kryptondb.options.reader import parameters_of
 from kryptondb.prompt.completer import StatementCompleter
 from kryptondb.result import Result
 from kryptondb.session import Session, connect, parse

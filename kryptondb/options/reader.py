@@ -1,16 +1,138 @@
-"""Options given their values: from a statement, whose words and parameters become Python values, or from Python."""
+"""Values from statements and from Python: parameters bound, literals and lists read, options checked by their rows."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from kryptondb.errors import BindError, Position
-from kryptondb.grammar import statements as s
-from kryptondb.options.arguments import value_of
+from kryptondb.errors import BindError, Position, did_you_mean
+from kryptondb.grammar.statements import (
+    Column,
+    Expression,
+    ListLiteral,
+    Literal,
+    Option,
+    Parameter,
+    Statement,
+    Unary,
+)
 from kryptondb.options.option import Table
+
+#: Values for `?` in order, or for `$name` by name.
+Parameters = Sequence[object] | Mapping[str, object] | None
+
+
+def bindings_of(parameters: Parameters) -> dict[str, object]:
+    """Parameters by key: '0', '1', ... for a sequence, the names for a mapping (with or without their `$`).
+
+    Raises:
+        BindError: a single value where a sequence or mapping is meant.
+    """
+    if parameters is None:
+        return {}
+    if isinstance(parameters, Mapping):
+        return {str(name).removeprefix("$"): value for name, value in parameters.items()}
+    if isinstance(parameters, (list, tuple)):
+        return {str(index): value for index, value in enumerate(parameters)}
+    raise BindError(
+        f"parameters are a list or a mapping, not a {type(parameters).__name__}",
+        hint="For one ?, give a list of one: db.sql(text, [value]).",
+    )
+
+
+def bindings_for(statement: Statement, bindings: Mapping[str, object]) -> dict[str, object]:
+    """The bindings that a statement uses.
+
+    Raises:
+        BindError: at the first parameter that has none.
+    """
+    return {parameter.key: bound_to(parameter, bindings) for parameter in parameters_of(statement)}
+
+
+def check_all_used(statements: Iterable[Statement], bindings: Mapping[str, object]) -> None:
+    """Some statement uses each of the bindings; an unused one is a mistake in its name or in the text.
+
+    Raises:
+        BindError: naming it.
+    """
+    used = {parameter.key for statement in statements for parameter in parameters_of(statement)}
+    unused = [key for key in bindings if key not in used]
+    if not unused:
+        return
+    if all(key.isdigit() for key in unused):
+        marks = sum(key.isdigit() for key in used)
+        raise BindError(f"{marks + len(unused)} values are given for {marks} parameters (?)")
+    name = next(key for key in unused if not key.isdigit())
+    named = [key for key in used if not key.isdigit()]
+    raise BindError(f"no statement has a parameter ${name}", hint=did_you_mean(name, named))
+
+
+def parameters_of(statement: Statement) -> list[Parameter]:
+    """The parameters of a statement, in the order of its fields."""
+    return [node for node in statement.walk() if isinstance(node, Parameter)]
+
+
+def bound_to(parameter: Parameter, bindings: Mapping[str, object]) -> object:
+    """The value that was given for a parameter.
+
+    Raises:
+        BindError: none was.
+    """
+    if parameter.key in bindings:
+        return bindings[parameter.key]
+    if parameter.name is not None:
+        raise BindError(
+            f"the parameter ${parameter.name} has no value",
+            position=parameter.position,
+            hint=did_you_mean(parameter.name, [name for name in bindings if not name.isdigit()])
+            or "Give it in sql(text, {'name': value}), or with --param name=value.",
+        )
+    number = (parameter.index or 0) + 1
+    raise BindError(
+        f"the {_ordinal(number)} ? has no value",
+        position=parameter.position,
+        hint=f"Give it in sql(text, [value, ...]), or with --param {number - 1}=value.",
+    )
+
+
+def value_of(expression: object, bindings: Mapping[str, object], *, words: bool = False, strict: bool = True) -> Any:
+    """The Python value of an option or argument: a number, string, bool, None, list, or what a parameter is bound to.
+
+    Args:
+        words: whether a bare word stands for itself, as in `SET device = cpu` and `(FORMAT csv)`.
+        strict: whether an expression without a value is an error; it stays as it is otherwise.
+
+    Raises:
+        BindError: anything that has no value here.
+    """
+    if isinstance(expression, Literal):
+        return expression.value
+    if isinstance(expression, ListLiteral):
+        return [value_of(item, bindings, words=words, strict=strict) for item in expression.items]
+    if isinstance(expression, Parameter):
+        return bound_to(expression, bindings)
+    if isinstance(expression, Unary) and expression.operator == "-":
+        number = value_of(expression.operand, bindings, strict=strict)
+        if isinstance(number, (int, float)) and not isinstance(number, bool):
+            return -number
+    if words and isinstance(expression, Column):
+        return expression.name
+    if strict and isinstance(expression, Expression):
+        raise BindError(f"{expression} is not a value", position=expression.position)
+    return expression
+
+
+def text_of(value: str | Parameter, bindings: Mapping[str, object], what: str) -> str:
+    """A string that may be a parameter: the name of a source, the path of a COPY."""
+    bound = value_of(value, bindings)
+    if hasattr(bound, "__fspath__"):
+        bound = bound.__fspath__()
+    if not isinstance(bound, str):
+        position = value.position if isinstance(value, Parameter) else None
+        raise BindError(f"{what} is a string, not {type(bound).__name__}", position=position)
+    return bound
 
 
 class OptionValues(dict[str, Any]):
@@ -20,7 +142,7 @@ class OptionValues(dict[str, Any]):
         options: those of the statement, by name; values from Python have none.
     """
 
-    def __init__(self, values: Mapping[str, Any], options: Mapping[str, s.Option] | None = None) -> None:
+    def __init__(self, values: Mapping[str, Any], options: Mapping[str, Option] | None = None) -> None:
         super().__init__(values)
         self.options = options or {}
 
@@ -45,7 +167,7 @@ class OptionValues(dict[str, Any]):
             raise
 
 
-def given_in(options: Iterable[s.Option], bindings: Mapping[str, object], *, words: bool = False) -> OptionValues:
+def given_in(options: Iterable[Option], bindings: Mapping[str, object], *, words: bool = False) -> OptionValues:
     """The values that a statement gives, not checked yet. What has no Python value stays an expression.
 
     Args:
@@ -76,7 +198,11 @@ def read(table: Table, values: Mapping[str, Any], *, defaults: bool = False) -> 
 
 
 def bind(
-    table: Table, options: Iterable[s.Option], bindings: Mapping[str, object] | None = None, *, defaults: bool = False
+    table: Table, options: Iterable[Option], bindings: Mapping[str, object] | None = None, *, defaults: bool = False
 ) -> OptionValues:
     """A statement's options as the engine uses them; see `read`."""
     return read(table, given_in(options, bindings or {}, words=table.words), defaults=defaults)
+
+
+def _ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")

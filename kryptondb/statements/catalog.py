@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kryptondb.catalog import MODEL_COLUMNS, summary_line
-from kryptondb.options.arguments import text_of, value_of
-from kryptondb.options.reader import given_in
+from kryptondb.options.reader import given_in, text_of, value_of
 from kryptondb.result import Result
 from kryptondb.show.values import table_of
 

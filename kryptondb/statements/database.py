@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kryptondb.catalog import Catalog, ModelStore, Settings
 from kryptondb.errors import BindError
 from kryptondb.grammar.statements import Analyze, Select, Statement, TableFunction
-from kryptondb.options.arguments import value_of
+from kryptondb.options.reader import value_of
 from kryptondb.show.progress import waiting
 
 if TYPE_CHECKING:

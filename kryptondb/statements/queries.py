@@ -14,8 +14,7 @@ from kryptondb.executor.pictures import Looks
 from kryptondb.executor.run import Execution
 from kryptondb.files.atomic import is_stream, target_of
 from kryptondb.images.picture import content_hash
-from kryptondb.options.arguments import text_of
-from kryptondb.options.reader import bind, given_in
+from kryptondb.options.reader import bind, given_in, text_of
 from kryptondb.options.tables import EXPLAIN
 from kryptondb.result import Result
 from kryptondb.show.notebook import Pictures

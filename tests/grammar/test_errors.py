@@ -76,7 +76,7 @@ def test_at_most_six_alternatives_are_listed() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("y +", "the statement ends too early"),
+        ("y +", "unexpected end of statement"),
         ("y; y", 'unexpected ";" after an expression'),
         ("y;", 'unexpected ";" after an expression'),
         ("y FROM", 'unexpected "FROM"'),

@@ -10,7 +10,7 @@ from typing import Any
 
 from kryptondb.errors import BindError
 from kryptondb.grammar.statements import Expression, In, ListLiteral, Literal, Node, Parameter, Select, TableFunction
-from kryptondb.options.arguments import bound_to
+from kryptondb.options.reader import bound_to
 from kryptondb.text.plain_text import printable
 
 #: Values of one list for IN: the statement that says so is still one that can be parsed.

@@ -10,8 +10,8 @@ from kryptondb.grammar.statements import AllClasses, Column, Expression, ListLit
 from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion
 from kryptondb.optimizer.nodes import PlanNode
 from kryptondb.optimizer.physical import ClassChoice
-from kryptondb.options.arguments import value_of
 from kryptondb.options.kinds import Whole
+from kryptondb.options.reader import value_of
 from kryptondb.options.tables import OCCLUDE
 from kryptondb.text.plain_text import printable
 
