@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kryptondb.text.plain_text import QUOTED, covered, message_line, plain_line, shortened
+from kryptondb.text.units import counted
 
 #: How much of a line a message shows.
 _LINE = 120
@@ -176,8 +177,7 @@ class SkippedImages(UserWarning):
     def __str__(self) -> str:
         shown = ", ".join(shortened(name) for name in self.images[:_NAMED])
         more = f" and {len(self.images) - _NAMED:,} more" if len(self.images) > _NAMED else ""
-        count = "1 image" if len(self.images) == 1 else f"{len(self.images):,} images"
-        return plain_line(f"{count} skipped: {shown}{more}; result.errors says why")
+        return plain_line(f"{counted(len(self.images), 'image')} skipped: {shown}{more}; result.errors says why")
 
 
 @contextmanager
