@@ -1,8 +1,8 @@
 """What the occlusion patch is painted with, in pixel space (0..1), before mean and standard deviation.
 
 fill = parse_fill("patch_mean")
-painter = fill.prepare(pixels)                       # once an image: whatever the fill needs to know of it
-patches = painter.patches(ys, xs, height, width)     # n x C x height x width, as often as there are tiles
+painter = fill.prepare(pixels)                       # once per image: what the fill needs to know about it
+patches = painter.patches(ys, xs, height, width)     # n x C x height x width, once per tile
 """
 
 from __future__ import annotations
@@ -47,37 +47,16 @@ class Painter(Protocol):
 class Fill(Protocol):
     """A way to paint the patch: a frozen value; `parse_fill(str(fill)) == fill`."""
 
-    @property
-    def varies(self) -> bool:
-        """Whether patches of one image differ from position to position."""
-
     def prepare(self, pixels: Tensor) -> Painter:
-        """Does what needs doing once for the image `pixels` [C, H, W] in 0..1, floating point."""
-
-    def patches(self, pixels: Tensor, ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
-        """`prepare(pixels).patches(ys, xs, height, width)`, for one call on an image."""
-
-
-class _Patches:
-    """The shorthand that every fill shares."""
-
-    def prepare(self, pixels: Tensor) -> Painter:
-        raise NotImplementedError
-
-    def patches(self, pixels: Tensor, ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
-        return self.prepare(pixels).patches(ys, xs, height, width)
+        """Does what is needed once for the image `pixels` [C, H, W] in 0..1, floating point."""
 
 
 @dataclass(frozen=True)
-class ConstantFill(_Patches):
+class ConstantFill:
     """One color everywhere: a level for all channels, or (r, g, b), which a one-channel model sees as luminance."""
 
     color: tuple[float, ...]
     name: str | None = None
-
-    @property
-    def varies(self) -> bool:
-        return False
 
     def prepare(self, pixels: Tensor) -> Painter:
         channels = pixels.shape[0]
@@ -96,12 +75,8 @@ class ConstantFill(_Patches):
 
 
 @dataclass(frozen=True)
-class MeanFill(_Patches):
+class MeanFill:
     """The mean of each channel over the whole model input."""
-
-    @property
-    def varies(self) -> bool:
-        return False
 
     def prepare(self, pixels: Tensor) -> Painter:
         return _OneColor(pixels.mean(dim=(1, 2), dtype=torch.float64).to(pixels.dtype), pixels.shape)
@@ -111,12 +86,8 @@ class MeanFill(_Patches):
 
 
 @dataclass(frozen=True)
-class PatchMeanFill(_Patches):
+class PatchMeanFill:
     """The mean of each channel over what the patch covers: takes the detail away, keeps the brightness."""
-
-    @property
-    def varies(self) -> bool:
-        return True
 
     def prepare(self, pixels: Tensor) -> Painter:
         return _PatchMeans(pixels)
@@ -126,12 +97,8 @@ class PatchMeanFill(_Patches):
 
 
 @dataclass(frozen=True)
-class BlurFill(_Patches):
+class BlurFill:
     """The image itself, blurred by a Gaussian (sigma `BLUR_SIGMA` of the short side, edges repeated)."""
-
-    @property
-    def varies(self) -> bool:
-        return True
 
     def prepare(self, pixels: Tensor) -> Painter:
         height, width = pixels.shape[1:]
@@ -145,12 +112,8 @@ class BlurFill(_Patches):
 
 
 @dataclass(frozen=True)
-class GaussianFill(_Patches):
+class GaussianFill:
     """The picture darkened by a Gaussian: black in the patch's middle, unchanged at its corners, as MONAI's."""
-
-    @property
-    def varies(self) -> bool:
-        return True
 
     def prepare(self, pixels: Tensor) -> Painter:
         return _Darkened(pixels)

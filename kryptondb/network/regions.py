@@ -320,11 +320,6 @@ def redundancy_table(network: Network, grid: Grid) -> list[LayerRedundancy]:
     return rows
 
 
-def whole_grid_ratio(network: Network, grid: Grid) -> float:
-    """R of a whole grid with each position's own region; 1 for a network that is not traced."""
-    return redundancy_table(network, grid)[-1].ratio if network.traced else 1.0
-
-
 def _costs(node: Node, located: Regions, centre: tuple[int, int]) -> tuple[float, float, float, float]:
     heights, widths = located.sizes(node)
     return (
