@@ -159,7 +159,7 @@ def _main(argv: Sequence[str] | None) -> int:
     _refuse_a_query_as_database(parser, chosen.database)
     sources: list[tuple[str, str]] = chosen.sources or []
     bindings: dict[str, object] = dict(chosen.param)
-    format, copied = _way(parser, chosen.output, chosen.format)
+    format, copied = _output_format(parser, chosen.output, chosen.format)
     if chosen.formulas is not None and format != "csv":
         parser.error("--formulas is for --format csv")
     formulas = chosen.formulas or FORMULAS[0]
@@ -184,13 +184,13 @@ def _main(argv: Sequence[str] | None) -> int:
 
     if format in _ARROW and not chosen.output and sys.stdout.isatty():
         parser.error("--format arrow is binary: give -o PATH, or a pipe")
-    way = _Way(format, chosen.output, copied, formulas)
-    return _run_sources(sources or [("f", "-")], chosen.database, bindings, way)
+    destination = _Destination(format, chosen.output, copied, formulas)
+    return _run_sources(sources or [("f", "-")], chosen.database, bindings, destination)
 
 
 @dataclass(frozen=True)
-class _Way:
-    """How results are written: the format, the file (None for standard output), and whether COPY writes it."""
+class _Destination:
+    """Where results go: the format, the file (None for standard output), and whether only COPY writes the format."""
 
     format: str
     path: str | None
@@ -199,7 +199,7 @@ class _Way:
 
 
 def _run_sources(
-    sources: Sequence[tuple[str, str]], database: str | None, bindings: dict[str, object], way: _Way
+    sources: Sequence[tuple[str, str]], database: str | None, bindings: dict[str, object], destination: _Destination
 ) -> int:
     """Runs all statements in order, after all texts were parsed."""
     scripts = [(text, list(parse(text))) for text in (_read(kind, value) for kind, value in sources)]
@@ -209,20 +209,21 @@ def _run_sources(
     with Session(database, scripts=files) as session:
         failures: list[ImageFailure] = []
         try:
-            if way.path is not None:
-                session.database.refuse_target(way.path, every, bindings)
-            if not way.format:
-                raise _unclear(str(way.path))
-            if way.format in _ARROW:
+            if destination.path is not None:
+                session.database.refuse_target(destination.path, every, bindings)
+            if not destination.format:
+                raise _unclear(str(destination.path))
+            if destination.format in _ARROW:
                 _one_result_only(scripts)
-            if way.copied:
-                _copy_instead(scripts, str(way.path))
-            with nullcontext(no_output()) if way.copied else output_to(way.path, way.formulas) as output:
+            if destination.copied:
+                _copy_instead(scripts, str(destination.path))
+            elsewhere = nullcontext(no_output())  # COPY writes the results itself
+            with elsewhere if destination.copied else output_to(destination.path, destination.formulas) as output:
                 for text, statements in scripts:
                     for statement in statements:
-                        failures += _run_statement(session, statement, text, bindings, output, way)
-                if way.path is not None and not way.copied:
-                    session.database.refuse_target(way.path)  # again, for models that were created meanwhile
+                        failures += _run_statement(session, statement, text, bindings, output, destination)
+                if destination.path is not None and not destination.copied:
+                    session.database.refuse_target(destination.path)  # again, for models that were created meanwhile
         finally:
             if failures:
                 print(failures_text(failures), file=sys.stderr)
@@ -235,11 +236,11 @@ def _run_statement(
     text: str,
     bindings: dict[str, object],
     output: Output,
-    way: _Way,
+    destination: _Destination,
 ) -> Sequence[ImageFailure]:
     result = session.run(statement, text, bindings)
     try:
-        output.write(result, "table" if way.copied else way.format)
+        output.write(result, "table" if destination.copied else destination.format)
     except Error as error:
         error.locate(text)
         raise
@@ -304,7 +305,7 @@ def _parameter(text: str) -> tuple[str, object]:
     return name.lstrip("$"), value if literal is None else value_of(literal, {})
 
 
-def _way(parser: argparse.ArgumentParser, path: str | None, given: str | None) -> tuple[str, bool]:
+def _output_format(parser: argparse.ArgumentParser, path: str | None, given: str | None) -> tuple[str, bool]:
     """The format to write, and whether only COPY writes it; '' where the ending does not tell the format.
 
     A --format that contradicts the ending is an error.
@@ -312,15 +313,15 @@ def _way(parser: argparse.ArgumentParser, path: str | None, given: str | None) -
     if path is None:
         return "arrows" if given == "arrow" else given or "table", False
     if path.endswith(("/", os.sep)) or expanded(path).is_dir():
-        said, copied = "a folder", True
+        meant, copied = "a folder", True
     else:
-        said = format_of(path) or ("" if Path(path).suffix or suggested_path(path) else "table")
-        copied = said not in ("", *FORMATS, *_ARROW)
-    if said in ("", "table"):
-        return given or said, False
-    if given not in (None, "arrow" if said in _ARROW else said):
-        parser.error(f"--format {given} contradicts -o {path}, which means {said}: leave --format out")
-    return said, copied
+        meant = format_of(path) or ("" if Path(path).suffix or suggested_path(path) else "table")
+        copied = meant not in ("", *FORMATS, *_ARROW)
+    if meant in ("", "table"):
+        return given or meant, False
+    if given not in (None, "arrow" if meant in _ARROW else meant):
+        parser.error(f"--format {given} contradicts -o {path}, which means {meant}: leave --format out")
+    return meant, copied
 
 
 def _unclear(path: str) -> ExecutionError:
