@@ -10,16 +10,16 @@ import torch
 from torch.fx import Node as FxNode
 
 from kryptondb.network.exported_graph import CannotTrace, memory_order, operator_name, value_of, writes
+from kryptondb.network.operators import OPERATORS, row_named
 
-# Dropout and its like do nothing in eval mode.
-IDENTITIES = {"dropout", "dropout_", "feature_dropout", "feature_dropout_", "alpha_dropout", "feature_alpha_dropout"}
-#: Operators whose result may share memory with their first argument, though their schemas do not say so.
-_UNDECLARED = {
-    *("getitem", "type_as", "atleast_1d", "atleast_2d", "atleast_3d", "einsum", "meshgrid", "_unsafe_view"),
-    *("unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes", "same"),
-}
-#: Operators whose result depends on the strides of their argument, not on its numbers alone.
-_OF_STRIDES = {"as_strided", "as_strided_", "view_as_complex", "sym_stride", "sym_storage_offset"}
+#: Functions without a schema whose result may share memory with their first argument.
+_HANDING_ON = {"getitem", "same"}
+
+
+def is_idle(name: str) -> bool:
+    """Whether an operator does nothing in inference, such as dropout."""
+    row = row_named(name)
+    return row is not None and row.idle
 
 
 @cache
@@ -27,8 +27,9 @@ def shares_memory(function: Callable[..., Any] | None) -> bool:
     """Whether a function's result may lie in the memory of its first argument, and is not written there."""
     schema = getattr(function, "_schema", None)
     if schema is None:
-        return getattr(function, "__name__", "") in _UNDECLARED
-    if schema.name.split("::")[-1] in _UNDECLARED:
+        return getattr(function, "__name__", "") in _HANDING_ON
+    row = OPERATORS.get(schema.name.split("::")[-1])
+    if row is not None and row.view:
         return True
     first = schema.arguments[0].alias_info if schema.arguments else None
     return first is not None and not first.is_write and any(each.alias_info is not None for each in schema.returns)
@@ -96,10 +97,10 @@ class Families:
         for fx in graph.nodes:
             source = fx.args[0] if fx.args and isinstance(fx.args[0], FxNode) else None
             name = operator_name(fx) if fx.op == "call_function" else ""
-            into_first = writes(fx) and writes_in_place(name) and name not in IDENTITIES
+            into_first = writes(fx) and writes_in_place(name) and not is_idle(name)
             if writes(fx) and not writes_in_place(name):
                 raise CannotTrace(f"the network writes into an argument of {name}")
-            shares = source is not None and (shares_memory(_target(fx)) or into_first or name in IDENTITIES)
+            shares = source is not None and (shares_memory(_target(fx)) or into_first or is_idle(name))
             if name == "getitem":  # one of several views; of other results, each has its own memory
                 shares = source is not None and self._root[source] is not source
             self._root[fx] = self._root[source] if source is not None and shares else fx
@@ -143,12 +144,14 @@ def _reads_strides(fx: FxNode, name: str) -> bool:
         source, value = value_of(fx.args[0]), value_of(fx)  # type: ignore[arg-type]  # its first argument is a node
         return bool(source.element_size() != value.element_size())
     namespace = getattr(target, "namespace", "aten")
-    return name in _OF_STRIDES or (hasattr(target, "_schema") and namespace not in ("aten", "prims", "prim"))
+    row = row_named(name)
+    reads = name in ("sym_stride", "sym_storage_offset") or (row is not None and row.strides)
+    return reads or (hasattr(target, "_schema") and namespace not in ("aten", "prims", "prim"))
 
 
 def _is_plain_write(fx: FxNode) -> bool:
     name = operator_name(fx) if fx.op == "call_function" else ""
-    return name.endswith("_") or name in IDENTITIES
+    return name.endswith("_") or is_idle(name)
 
 
 def writes_in_place(name: str) -> bool:

@@ -23,9 +23,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from kryptondb.network.exported_graph import operator_name
+from kryptondb.network.operators import OPERATORS
 
-#: Operators that take numbers of their first argument alone: of others their type, their shape or where they lie.
-_LIKE_OTHERS = {"type_as", "to", "view_as", "reshape_as", "expand_as", "sum_to_size", "_to_copy"}
 #: How tensors leave torch: what becomes of their numbers then cannot be seen.
 _LEAVING = {torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__, torch.Tensor.__dlpack__}
 
@@ -54,9 +53,14 @@ def mixes_in_graph(exported: torch.export.ExportedProgram) -> bool:
 def _read(fx: FxNode) -> Iterable[FxNode]:
     """The nodes whose numbers a node reads."""
     first = fx.args[0] if fx.args else None
-    if operator_name(fx) in _LIKE_OTHERS and isinstance(first, FxNode):
+    if _reads_first_only(operator_name(fx)) and isinstance(first, FxNode):
         return [first]
     return fx.all_input_nodes
+
+
+def _reads_first_only(name: str) -> bool:
+    row = OPERATORS.get(name)
+    return row is not None and row.first_only
 
 
 def _makes_new(name: str) -> bool:
@@ -115,7 +119,7 @@ class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func._schema.name.split("::")[-1]
-        read = args[:1] if name in _LIKE_OTHERS else (args, kwargs)
+        read = args[:1] if _reads_first_only(name) else (args, kwargs)
         if not _makes_new(name) and any(map(self.knows, tree_leaves(read))):
             tags = getattr(func, "tags", ())
             if torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags:

@@ -1,6 +1,7 @@
 """The functions that a network in a file may call, by name: what inference of image networks needs, and nothing else.
 
-A name is looked up, never imported or evaluated. It is an ATen operator of `OPERATORS` (`aten.relu.default`; without an
+A name is looked up, never imported or evaluated. It is an ATen operator of `OPERATORS`, the rows of the table of
+operators that files may call (`aten.relu.default`; without an
 overload, as for writes in place, `aten.relu_`) or one of `OWN`.
 
 torch checks the arguments of its public functions, but many ATen operators behind them trust their caller: the gradient
@@ -28,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kryptondb.network.operators import ROWS, Operator
 from kryptondb.network.window_operators import same, sum_windows, take_every
 
 
@@ -100,79 +102,31 @@ BOUNDED: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 
 
-#: `name` or `name:overload,overload` where only some of its overloads are listed.
-_LISTED = """
-    abs absolute acos acosh arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh ceil
-    celu clamp clamp_max clamp_min clip cos cosh elu erf erfc exp exp2 expm1 fix floor frac gelu hardshrink
-    hardsigmoid hardswish hardtanh isfinite isinf isnan isneginf isposinf leaky_relu log log10 log1p log2
-    log_sigmoid logit mish nan_to_num neg negative positive prelu reciprocal relu relu6 round rsqrt selu sgn sigmoid
-    sign signbit silu sin sinc sinh softplus softshrink sqrt square tan tanh threshold trunc glu
+def _overloads(row: Operator) -> frozenset[str] | None:
+    return frozenset(row.overloads) or None
 
-    add:Tensor,Scalar addcdiv addcmul copysign div:Tensor,Scalar divide:Tensor,Scalar float_power floor_divide fmax
-    fmin fmod hypot lerp logaddexp logaddexp2 maximum minimum mul:Tensor,Scalar multiply:Tensor,Scalar pow remainder
-    rsub sub:Tensor,Scalar subtract:Tensor,Scalar true_divide
-
-    bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor eq ge greater
-    greater_equal gt le less less_equal logical_and logical_not logical_or logical_xor lt masked_fill ne not_equal
-    where:self,ScalarSelf,ScalarOther,Scalar __and__ __lshift__ __or__ __rshift__ __xor__
-
-    all amax amin aminmax any argmax argmin argsort count_nonzero cumprod cumsum linalg_norm linalg_vector_norm
-    log_softmax logsumexp max mean median min norm prod softmax sort std std_mean sum topk var var_mean _log_softmax
-    _safe_softmax _softmax
-
-    adjoint alias atleast_1d atleast_2d atleast_3d broadcast_tensors broadcast_to cat channel_shuffle chunk clone
-    column_stack concat concatenate constant_pad_nd contiguous copy detach diagonal dstack expand expand_as flatten
-    flip fliplr flipud hsplit hstack lift_fresh lift_fresh_copy mH:default mT:default matrix_H:default meshgrid
-    movedim moveaxis narrow:default numpy_T:default pad permute pixel_shuffle pixel_unshuffle ravel reflection_pad1d
-    reflection_pad2d reflection_pad3d repeat repeat_interleave:self_int replication_pad1d replication_pad2d
-    replication_pad3d reshape reshape_as roll rot90 row_stack select select_scatter slice slice_scatter split
-    split_with_sizes squeeze stack swapaxes swapdims t tensor_split:sections,indices tile
-    to:device,dtype,other,dtype_layout transpose tril triu type_as unbind unfold unflatten unsafe_chunk unsafe_split
-    unsafe_split_with_sizes unsqueeze view:default view_as vsplit vstack _to_copy _unsafe_view
-
-    arange eye full full_like linspace new_full new_ones new_zeros one_hot ones ones_like scalar_tensor tril_indices
-    triu_indices zeros zeros_like
-
-    embedding gather index:Tensor index_select take_along_dim _unsafe_index
-
-    addbmm addmm addmv addr baddbmm bilinear bmm cosine_similarity dot einsum:default inner linalg_multi_dot linear
-    matmul mm mv outer scaled_dot_product_attention tensordot
-
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
-    adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d col2im conv1d conv2d conv3d conv_transpose1d
-    conv_transpose2d conv_transpose3d convolution im2col max_pool1d max_pool1d_with_indices max_pool2d
-    max_pool2d_with_indices max_pool3d max_pool3d_with_indices _adaptive_avg_pool2d _adaptive_avg_pool3d
-
-    alpha_dropout batch_norm dropout feature_alpha_dropout feature_dropout group_norm instance_norm layer_norm
-    native_group_norm native_layer_norm rms_norm
-
-    affine_grid_generator grid_sampler upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d
-    upsample_nearest2d upsample_nearest3d upsample_trilinear3d _upsample_bicubic2d_aa _upsample_bilinear2d_aa
-    _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
-"""
 
 #: Operators that write into their first argument, which the graph that calls them has computed.
-_WRITING = """abs_ absolute_ add_ addcdiv_ addcmul_ alpha_dropout_ atan_ ceil_ celu_ clamp_ clamp_max_ clamp_min_ clip_
-    copy_:default cos_ detach_ div_:Tensor,Scalar divide_:Tensor,Scalar dropout_ elu_ eq_ erf_ exp_ expm1_
-    feature_alpha_dropout_ feature_dropout_ fill_ floor_ ge_ gt_ hardsigmoid_ hardswish_ hardtanh_ le_ leaky_relu_ log_
-    log1p_ logical_and_ logical_not_ logical_or_ lt_ masked_fill_ mish_ mul_ multiply_ ne_ neg_ negative_ pow_
-    reciprocal_ relu6_ relu_ round_ rsqrt_ selu_ sigmoid_ sign_ silu_ sin_ sqrt_ square_ sub_ subtract_ tanh_ threshold_
-    true_divide_ trunc_ zero_"""
-
+IN_PLACE: Mapping[str, frozenset[str] | None] = {
+    f"{name}_": _overloads(row)
+    for row in ROWS
+    if row.files and (row.writes_over or row.writes_in_files)
+    for name in row.names
+    if hasattr(torch.ops.aten, f"{name}_")
+}
 #: Sizes and statements about them: they give numbers or nothing.
-_SIZES = """_assert_scalar _assert_tensor_metadata sym_constrain_range_for_size sym_numel sym_size:int,default
-    sym_storage_offset sym_stride:int,default"""
-
-
-def _table(text: str) -> dict[str, frozenset[str] | None]:
-    entries = (entry.partition(":") for entry in text.split())
-    return {name: frozenset(overloads.split(",")) if overloads else None for name, _, overloads in entries}
-
-
-IN_PLACE = _table(_WRITING)
-SIZES = _table(_SIZES)
+SIZES: Mapping[str, frozenset[str] | None] = {
+    **dict.fromkeys(("_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_for_size", "sym_numel")),
+    "sym_size": frozenset(["int", "default"]),
+    "sym_storage_offset": None,
+    "sym_stride": frozenset(["int", "default"]),
+}
 #: Every operator by name, with those of its overloads that are listed, None for all that compute on tensors.
-OPERATORS: Mapping[str, frozenset[str] | None] = {**_table(_LISTED), **IN_PLACE, **SIZES}
+OPERATORS: Mapping[str, frozenset[str] | None] = {
+    **{name: _overloads(row) for row in ROWS if row.files for name in row.names},
+    **IN_PLACE,
+    **SIZES,
+}
 
 _LARGEST_SCALE = 4096.0
 _LARGEST_EXTENT = 1 << 16  # cells

@@ -17,7 +17,7 @@ import torch
 from torch.fx import Node as FxNode
 from torch.fx.node import map_arg
 
-from kryptondb.network.aliases import IDENTITIES, lay_out, literal_nodes, writes_in_place
+from kryptondb.network.aliases import is_idle, lay_out, literal_nodes, writes_in_place
 from kryptondb.network.exported_graph import (
     NUMBER_FUNCTIONS,
     Call,
@@ -34,7 +34,7 @@ from kryptondb.network.exported_graph import (
     value_of,
 )
 from kryptondb.network.node import Axes, Extent, Node, Ref, Rule, bind, has_extent
-from kryptondb.network.operators import OPERATORS, classify, renamed
+from kryptondb.network.operators import ASSERTIONS, OPERATORS, classify, renamed
 from kryptondb.network.tokens import Tokens, on_picture, reads_tokens, reshape_of, with_values
 
 
@@ -64,15 +64,6 @@ aten = torch.ops.aten
 
 #: A constant that is computed from others has at most so many elements, or so many times those of the largest of them.
 _SMALL, _GROWTH = 1 << 16, 4
-
-#: Operators that take channels apart into pieces.
-_PARTS = {
-    *("chunk", "unsafe_chunk", "tensor_split", "split", "unsafe_split", "split_with_sizes"),
-    *("unsafe_split_with_sizes", "unbind"),
-}
-#: What views run as: channels come last in memory, where a view of the exported network may have to copy.
-_RESHAPES = {"view": aten.reshape.default, "view_as": aten.reshape_as.default}
-_ASSERTIONS = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size"}
 
 
 class Importer:
@@ -154,9 +145,9 @@ class Importer:
 
     def _call(self, fx: FxNode) -> None:
         name = operator_name(fx)
-        if name in _ASSERTIONS:
+        if name in ASSERTIONS:
             return
-        if name in IDENTITIES and not (fx.args[2] if len(fx.args) > 2 else fx.kwargs.get("train", False)):
+        if is_idle(name) and not (fx.args[2] if len(fx.args) > 2 else fx.kwargs.get("train", False)):
             self.value[fx] = self._template(fx.args[0])
             return
         if not hasattr(fx.target, "_schema") and fx.target not in NUMBER_FUNCTIONS:
@@ -172,7 +163,8 @@ class Importer:
         if not literal and source is not None and self._is_identity(fx, name, source):
             self.value[fx] = self._template(source)
             return
-        if not literal and name in _PARTS and self._parts(fx, name):
+        row = OPERATORS.get(name)
+        if not literal and row is not None and row.pieces and self._parts(fx, name):
             return
         call = self._as_call(fx, name)
         in_place = writes_in_place(name) and not literal
@@ -301,8 +293,9 @@ class Importer:
         given, named = arguments_of(fx)
         args, kwargs = tuple(map(self._template, given)), {key: self._template(value) for key, value in named.items()}
         name, function = renamed(name, fx.target)  # type: ignore[arg-type]  # call_function nodes hold callables
-        if name in _RESHAPES and fx not in self.literal:
-            function = _RESHAPES[name]
+        row = OPERATORS.get(name)
+        if row is not None and row.runs_as and fx not in self.literal:
+            function = getattr(aten, row.runs_as).default
         if name == "div" and kwargs.get("rounding_mode", "") is None:  # a plain quotient
             kwargs, function = {}, aten.div.Tensor
         value = value_of(fx)

@@ -77,7 +77,7 @@ def _traced(
 _ROUNDING = 1e-3
 _HALF = 50  # times as much in half precision
 _SUMS_TO_ONE = 1e-4
-_ACTIVATIONS = {"softmax": ("softmax", "log_softmax", "_softmax", "_log_softmax"), "sigmoid": ("sigmoid",)}
+_ACTIVATIONS = {"softmax": ("softmax", "log_softmax"), "sigmoid": ("sigmoid",)}
 
 
 def _before_activation(nodes: tuple[Node, ...], output: int, activation: str) -> int:
@@ -92,7 +92,7 @@ def _before_activation(nodes: tuple[Node, ...], output: int, activation: str) ->
         if len(node.shape) != 2 or (activation == "softmax" and node.args[1] not in (1, -1)):
             break
         output = node.inputs[0]
-        wanted = ("log_softmax", "_log_softmax") if activation == "softmax" else ()
+        wanted = ("log_softmax",) if activation == "softmax" else ()
     return output
 
 
