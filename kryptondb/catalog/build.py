@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kryptondb.catalog import exported, onnx_models, pretrained, timm_models, torchvision_models
-from kryptondb.catalog.model import Built, Model, count_classes, fingerprint, freeze, parameter_count
+from kryptondb.catalog.model import Model, SourceModel, count_classes, fingerprint, freeze, parameter_count
 from kryptondb.catalog.options import ModelOptions, resolve_labels, with_options
 from kryptondb.errors import BindError, ModelError, did_you_mean
 from kryptondb.files.paths import absolute
@@ -40,7 +40,7 @@ def build_model(name: str, kind: str, source: str, options: Mapping[str, object]
         return finish(name, builder(source, parsed), parsed)
 
 
-def finish(name: str, built: Built, options: ModelOptions) -> Model:
+def finish(name: str, built: SourceModel, options: ModelOptions) -> Model:
     """Counts classes, resolves labels and preprocessing, and takes the fingerprint."""
     module = freeze(built.module)
     preprocess = with_options(built.preprocess, options)
@@ -80,10 +80,10 @@ def _adapted(
     """The module with the input and the output that the options say, and its structure in text."""
     import torch
 
-    from kryptondb.catalog.scores import Adapted, adapted
+    from kryptondb.catalog.scores import ScoreAdapter, adapted
 
     ready = adapted(module, options.output, options.layout, torch.zeros(shape))
-    if isinstance(ready, Adapted):
+    if isinstance(ready, ScoreAdapter):
         structure += f"\noutput {ready.output!r} channels_last {ready.channels_last} column {ready.column}"
     return ready, structure
 
@@ -101,7 +101,7 @@ def named_files(kind: str, source: str, options: Mapping[str, object]) -> tuple[
     return tuple(paths)
 
 
-def _file(source: str, options: ModelOptions) -> Built:
+def _file(source: str, options: ModelOptions) -> SourceModel:
     """A model file, by its suffix."""
     path = absolute(source)
     suffix = Path(path).suffix.lower()
@@ -119,7 +119,7 @@ def _file(source: str, options: ModelOptions) -> Built:
     )
 
 
-SOURCES: dict[str, Callable[[str, ModelOptions], Built]] = {
+SOURCES: dict[str, Callable[[str, ModelOptions], SourceModel]] = {
     "torchvision": torchvision_models.build,
     "file": _file,
     "pretrained": pretrained.build,

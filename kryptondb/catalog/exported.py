@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog.model import Built, freeze
+from kryptondb.catalog.model import SourceModel, freeze, reading
 from kryptondb.catalog.options import ModelOptions, for_input
 from kryptondb.catalog.program_check import (
     BFLOAT16,
@@ -44,7 +44,7 @@ EXPORT_HINT = (
 )
 
 
-def build(path: str, options: ModelOptions) -> Built:
+def build(path: str, options: ModelOptions) -> SourceModel:
     """Loads an exported program that takes one picture batch [N, C, H, W] of floating point numbers.
 
     One that computes in another type than float32 is read in float32. Before any of it runs, the sizes of all its
@@ -54,14 +54,8 @@ def build(path: str, options: ModelOptions) -> Built:
     from kryptondb.catalog.sizes import check_sizes
 
     options.only("an exported program", *SCORE_OPTIONS, "layout", *PREPROCESS_OPTIONS)
-    try:
+    with reading(path, EXPORT_HINT):
         check_regular(path, MAX_ARCHIVE_BYTES)
-    except FileNotFoundError:
-        raise ModelError(f"the model file {path} does not exist") from None
-    except OSError as error:
-        raise ModelError(
-            f"{path} is not a sound exported program: {error.strerror or error}", hint=EXPORT_HINT
-        ) from error
     archive, program, shape = _checked_archive(path)
     if options.layout == "channels_last":
         shape = shape[2], shape[0], shape[1]
@@ -71,7 +65,7 @@ def build(path: str, options: ModelOptions) -> Built:
     if options.layout == "channels_last":
         batch = batch[0], *batch[2:], batch[1]
     check_sizes(freeze(module), batch, path, EXPORT_HINT)
-    return Built(
+    return SourceModel(
         architecture="exported program",
         structure=program,
         module=module,

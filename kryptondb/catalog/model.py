@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Built:
+class SourceModel:
     """A module and what its source knows about it.
 
     Attributes:
@@ -90,6 +91,21 @@ class Model:
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         return self.preprocess.channel_count, self.preprocess.height, self.preprocess.width
+
+
+@contextmanager
+def reading(path: str, hint: str, what: str = "model") -> Iterator[None]:
+    """Has the system's errors about a file that a model is made from raised as ModelError, with the file's name.
+
+    Args:
+        what: the kind of file, for the message.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise ModelError(f"the {what} file {path} does not exist") from None
+    except OSError as error:
+        raise ModelError(f"the {what} file {path} cannot be read: {error.strerror or error}", hint=hint) from error
 
 
 def own_copy(module: torch.nn.Module) -> torch.nn.Module:

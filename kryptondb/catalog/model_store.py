@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kryptondb.catalog.build import absolute_source, build_model, finish, named_files
 from kryptondb.catalog.describe import Row, describe_model, describe_network, input_size
-from kryptondb.catalog.model import Built, Model, converted_from, own_copy, unwrapped
+from kryptondb.catalog.model import Model, SourceModel, converted_from, own_copy, unwrapped
 from kryptondb.catalog.model_cache import (
     NetworkCache,
     check_unchanged,
@@ -119,7 +119,7 @@ class ModelStore:
         with building():
             try:
                 own = own_copy(module)
-                built = Built(
+                built = SourceModel(
                     architecture=type(unwrapped(module)).__name__,
                     structure=module_structure(own),
                     module=own,

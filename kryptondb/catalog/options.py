@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from kryptondb.catalog.model import reading
 from kryptondb.errors import BindError, ModelError
 from kryptondb.files.regular import read_regular
 from kryptondb.options.reader import read
@@ -213,13 +214,8 @@ def read_labels(path: str) -> tuple[str, ...]:
 
     Raises ModelError when the file is not there, too large, not text, or has an empty line between labels.
     """
-    try:
+    with reading(path, "Give a text file with one label per line.", "labels"):
         data = read_regular(path, MAX_LABEL_BYTES, empty=True)
-    except OSError as error:
-        raise ModelError(
-            f"the labels file {path} cannot be read: {error.strerror or error}",
-            hint="Give a text file with one label a line.",
-        ) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

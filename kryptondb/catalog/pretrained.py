@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kryptondb.catalog.model import Built
+from kryptondb.catalog.model import SourceModel
 from kryptondb.catalog.options import ModelOptions, imagenet_labels
 from kryptondb.catalog.weights import load_state, read_state
 from kryptondb.errors import BindError, ModelError, did_you_mean
 from kryptondb.options.tables import PREPROCESS_OPTIONS
 
 
-def build(source: str, options: ModelOptions) -> Built:
+def build(source: str, options: ModelOptions) -> SourceModel:
     """Builds a network of `PRETRAINED` by name. Raises BindError for another name, ModelError without its package."""
     options.only(f"pretrained('{source}')", "labels", "classes", "activation", *PREPROCESS_OPTIONS)
     builder = PRETRAINED.get(source.strip().lower())
@@ -23,7 +23,7 @@ def build(source: str, options: ModelOptions) -> Built:
     return builder()
 
 
-def efficientnet_lite0() -> Built:
+def efficientnet_lite0() -> SourceModel:
     """EfficientNet-Lite0, trained on ImageNet, 4.7 M parameters.
 
     The whole picture, 224 x 224, bicubic, (pixel - 127) / 128 for pixels of 0..255.
@@ -46,7 +46,7 @@ def efficientnet_lite0() -> Built:
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced at once
         module = EfficientNet.from_name("efficientnet-lite0")
     load_state(module, read_state(path), path)
-    return Built(
+    return SourceModel(
         architecture="EfficientNet-Lite0",
         structure="efficientnet_lite_pytorch efficientnet-lite0",
         module=module,
@@ -60,4 +60,4 @@ def efficientnet_lite0() -> Built:
     )
 
 
-PRETRAINED: dict[str, Callable[[], Built]] = {"efficientnet_lite0": efficientnet_lite0}
+PRETRAINED: dict[str, Callable[[], SourceModel]] = {"efficientnet_lite0": efficientnet_lite0}

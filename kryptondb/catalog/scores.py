@@ -13,7 +13,7 @@ from kryptondb.errors import ModelError
 MAX_NAMED = 8  # outputs in an error's hint
 
 
-class Adapted(nn.Module):
+class ScoreAdapter(nn.Module):
     """Another module whose input may be channels-last and whose output may be one of several.
 
     Args:
@@ -49,11 +49,11 @@ def adapted(module: nn.Module, output: str | int | None, layout: str | None, exa
         with torch.no_grad():
             result = module(example.permute(0, 2, 3, 1).contiguous() if last else example)
     except Exception:  # the module's own code; the class count meets it again
-        return Adapted(module, output, last, False) if last else module
+        return ScoreAdapter(module, output, last, False) if last else module
     if output is not None:
         result = chosen(result, output)
     column = _is_column(result, example.shape[0])
-    return Adapted(module, output, last, column) if last or column or output is not None else module
+    return ScoreAdapter(module, output, last, column) if last or column or output is not None else module
 
 
 def chosen(result: Any, output: str | int) -> Any:

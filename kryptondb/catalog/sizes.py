@@ -43,7 +43,7 @@ def check_sizes(module: torch.nn.Module, shape: tuple[int, ...], path: str, hint
     size = " x ".join(str(side) for side in shape)
     images_bytes = 4 * torch.Size(shape).numel()
     bound = max(LEAST_BOUND, min(BOUND_PER_INPUT * images_bytes, free_memory() // 2))
-    counted = _Counted(bound)
+    counted = SizeCounter(bound)
     try:
         with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as fake:
             images = torch.zeros(shape)
@@ -58,7 +58,7 @@ def check_sizes(module: torch.nn.Module, shape: tuple[int, ...], path: str, hint
         raise ModelError(f"{path} fails on an input of {size}: {first[:300]}", hint=hint) from error
 
 
-class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has it
+class SizeCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has it
     """Sees every operator on its way to its fake kernel, and what comes out."""
 
     def __init__(self, bound: int) -> None:
@@ -73,7 +73,7 @@ class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch 
         self.fake: FakeTensorMode | None = None
         self.weights: dict[int, FakeTensor] = {}
 
-    def of(self, module: torch.nn.Module, images: torch.Tensor, fake: FakeTensorMode) -> _Counted:
+    def of(self, module: torch.nn.Module, images: torch.Tensor, fake: FakeTensorMode) -> SizeCounter:
         """Ready for a module: its weights and its pictures are known and not counted."""
         self.fake = fake
         for tensor in _tensors(module):

@@ -95,7 +95,7 @@ class _Writer:
             if name not in _LEFT_OUT:
                 self.pieces.append(name)
                 is_hooks = name.startswith(_HOOKS) and isinstance(value, Mapping)
-                self.value(list(value.values()) if is_hooks else value, 1)  # type: ignore[attr-defined]
+                self.value(list(value.values()) if is_hooks else value, 1)
 
     def value(self, value: object, depth: int) -> None:
         """Any value at all."""

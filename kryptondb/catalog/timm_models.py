@@ -10,7 +10,7 @@ import functools
 import math
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog.model import Built
+from kryptondb.catalog.model import SourceModel
 from kryptondb.catalog.options import ModelOptions, channel_count, imagenet_labels
 from kryptondb.catalog.weights import not_there, torch_hub_file, torch_hub_path, unreachable, weighted
 from kryptondb.errors import BindError, ModelError, did_you_mean
@@ -29,7 +29,7 @@ def architectures() -> tuple[str, ...]:
     return tuple(_timm().list_models())
 
 
-def build(source: str, options: ModelOptions) -> Built:
+def build(source: str, options: ModelOptions) -> SourceModel:
     """Builds an architecture. Without `weights` it gets those that are published, fetched once and kept in their cache.
 
     Raises BindError for an unknown architecture (with the nearest names), ModelError without the package, and when
@@ -64,7 +64,7 @@ def build(source: str, options: ModelOptions) -> Built:
         return made
 
     module, said, files = weighted(f"timm {name}", make, weights, fetched)
-    return Built(
+    return SourceModel(
         architecture=f"timm {name}",
         structure=f"timm {name} classes={classes} channels={channels} size={sizes}",
         module=module,

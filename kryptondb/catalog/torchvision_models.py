@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog.model import Built
+from kryptondb.catalog.model import SourceModel
 from kryptondb.catalog.options import ModelOptions, imagenet_labels
 from kryptondb.catalog.weights import torch_hub_file, weighted
 from kryptondb.errors import BindError, ModelError, did_you_mean
@@ -30,7 +30,7 @@ def architectures() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
-def build(source: str, options: ModelOptions) -> Built:
+def build(source: str, options: ModelOptions) -> SourceModel:
     """Builds an architecture. Without `weights` it gets torchvision's own, downloaded once and kept by torch.
 
     Raises BindError for an unknown architecture (with the nearest names), ModelError when weights do not fit or cannot
@@ -58,7 +58,7 @@ def build(source: str, options: ModelOptions) -> Built:
 
     called = f"torchvision {name}"
     module, said, files = weighted(called, make, weights, fetched, WITH_AUXILIARY.get(name, ()))
-    return Built(
+    return SourceModel(
         architecture=called,
         structure=f"torchvision {name} classes={classes} channels={options.channels or 'RGB'} {_extra(name, options)}",
         module=module,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from kryptondb.catalog.model import reading
 from kryptondb.errors import ModelError
 from kryptondb.files.regular import check_regular
 from kryptondb.files.schema import Unfit
@@ -54,14 +55,8 @@ def read_state(path: str) -> State:
     missing, is something else (TorchScript, an exported program), holds more than tensors, or is damaged.
     """
     suffix = Path(path).suffix.lower()
-    try:
+    with reading(path, SAVE_HINT, "weights"):
         check_regular(path, MAX_WEIGHTS_BYTES)
-    except FileNotFoundError:
-        raise ModelError(f"the weights file {path} does not exist") from None
-    except OSError as error:
-        raise ModelError(
-            f"the weights file {path} cannot be read: {error.strerror or error}", hint=SAVE_HINT
-        ) from error
     if suffix == ".safetensors":
         return _named_tensors(_read_safetensors(path), path)
     if suffix in (".pth", ".pt"):

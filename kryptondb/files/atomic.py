@@ -234,10 +234,10 @@ class _File(io.FileIO):
 
     refusal: OSError | None = None
 
-    def write(self, data: Buffer, /) -> int:  # type: ignore[override]
+    def write(self, data: Buffer, /) -> int:
         """Writes some of the bytes."""
         with self._noting():
-            return super().write(data)  # type: ignore[return-value]
+            return super().write(data)
 
     def close(self) -> None:
         """Closes the file."""

@@ -318,7 +318,7 @@ def _is_arrow(value: object) -> bool:
     arrow = sys.modules.get("pyarrow")
     if arrow is None or not isinstance(value, (arrow.Array, arrow.ChunkedArray, arrow.Scalar, arrow.Tensor)):
         return False
-    return isinstance(value, arrow.Tensor) or _is_nested(value.type)  # type: ignore[attr-defined]
+    return isinstance(value, arrow.Tensor) or _is_nested(value.type)
 
 
 def _is_arrow_scalar(value: object) -> bool:

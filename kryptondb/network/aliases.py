@@ -32,7 +32,7 @@ def shares_memory(function: Callable[..., Any] | None) -> bool:
     if row is not None and row.view:
         return True
     first = schema.arguments[0].alias_info if schema.arguments else None
-    return first is not None and not first.is_write and any(each.alias_info is not None for each in schema.returns)
+    return first is not None and not first.is_write and any(result.alias_info is not None for result in schema.returns)
 
 
 def literal_nodes(graph: torch.fx.Graph) -> dict[FxNode, str]:

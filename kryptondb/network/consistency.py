@@ -88,14 +88,14 @@ def mixes_when_run(module: Callable[[torch.Tensor], Any], pictures: torch.Tensor
     return any(one == other for (_, one), (_, other) in pairs)
 
 
-def _run(module: Callable[[torch.Tensor], Any], pictures: torch.Tensor) -> _Followed:
-    followed = _Followed(pictures)
-    with followed, _Leaving(followed):
+def _run(module: Callable[[torch.Tensor], Any], pictures: torch.Tensor) -> _PictureTrace:
+    followed = _PictureTrace(pictures)
+    with followed, _ExitWatch(followed):
         module(pictures)
     return followed
 
 
-class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
+class _PictureTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
     """Follows pictures through the operators of one thread.
 
     Attributes:
@@ -131,10 +131,10 @@ class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         return result
 
 
-class _Leaving(TorchFunctionMode):
+class _ExitWatch(TorchFunctionMode):
     """Watches for pictures that leave torch."""
 
-    def __init__(self, followed: _Followed) -> None:
+    def __init__(self, followed: _PictureTrace) -> None:
         super().__init__()
         self._followed = followed
 
@@ -179,7 +179,7 @@ def asked_twice(module: Callable[[torch.Tensor], torch.Tensor], image: torch.Ten
         image: a batch that the module takes, with numbers in it.
     """
     with same_random_numbers_after():
-        before, watch = _changing(module), _Draws()
+        before, watch = _changing(module), _RandomWatch()
         with watch:
             first = module(image.clone())  # it may write into what it is given
         if watch.operator:
@@ -216,7 +216,7 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return farthest / largest if largest else (float("inf") if farthest else 0.0)
 
 
-class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
+class _RandomWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
     """Watches one thread's operators: the first that draws random numbers."""
 
     operator: str

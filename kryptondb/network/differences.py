@@ -76,9 +76,8 @@ def shifts_of(node: Node) -> tuple[int, ...]:
     """The nodes that hold constants which shift what a node gives, and no more."""
     row = row_of(node)
     places = () if row is None else row.shifts
-    return tuple(
-        each.index for each in (node.args[place] for place in places if place < len(node.args)) if isinstance(each, Ref)
-    )
+    shifts = (node.args[place] for place in places if place < len(node.args))
+    return tuple(shift.index for shift in shifts if isinstance(shift, Ref))
 
 
 def is_linear(network: Network, node: Node) -> bool:
@@ -109,8 +108,8 @@ def _reads_one_picture(network: Network, node: Node) -> bool:
     if not isinstance(first, Ref) or not network.varying[first.index]:
         return False
     others = (*node.args[1:], *node.kwargs.values())
-    if any(isinstance(each, Ref) and network.varying[each.index] for each in others):  # x * x reads one picture twice
-        return False
+    if any(isinstance(other, Ref) and network.varying[other.index] for other in others):
+        return False  # x * x reads one picture twice
     if any(network.varying[index] for index in node.inputs if index != first.index):
         return False
     shifts = shifts_of(node)

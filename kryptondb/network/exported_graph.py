@@ -25,7 +25,7 @@ NUMBER_FUNCTIONS: set[Callable[..., Any]] = {
 }  # fmt: skip
 
 #: Modules of this package that stand around the user's and are no layers of it.
-_PACKAGE, _WRAPPERS = "kryptondb.", {"Adapted", "Images", "_Scores"}
+_PACKAGE, _WRAPPERS = "kryptondb.", {"ScoreAdapter", "Images", "_Scores"}
 
 
 def operator_name(fx: FxNode) -> str:

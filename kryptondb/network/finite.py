@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from kryptondb.network.cache import cached_on_network
-from kryptondb.network.magnitudes import Given, largest
+from kryptondb.network.magnitudes import ArgumentBounds, largest
 from kryptondb.network.node import Node, Ref, Rule
 from kryptondb.network.operators import row_of
 
@@ -87,7 +87,7 @@ def watched(network: Network, delicate: frozenset[int], averages: bool) -> froze
     """
     needed = _needed(network, delicate)
     bounds: dict[int, float] = {}
-    given = Given(network.nodes, bounds)
+    given = ArgumentBounds(network.nodes, bounds)
     found = {node.index for node in network.nodes if averages and node.rule is Rule.AVERAGE}
     for node in network.nodes:
         if node.index not in needed:
@@ -114,7 +114,7 @@ def _needed(network: Network, delicate: Iterable[int]) -> set[int]:
     return needed
 
 
-def _bound(node: Node, given: Given) -> float:
+def _bound(node: Node, given: ArgumentBounds) -> float:
     row = row_of(node)
     if node.rule is Rule.INPUT or row is None or row.bound is None or not node.args:
         return math.inf

@@ -57,8 +57,8 @@ def attention(
     if query.shape[-1] != key.shape[-1] or (enable_gqa and tuple(key.shape[:-2]) != tuple(value.shape[:-2])):
         raise ValueError(f"the queries of an attention, {tuple(query.shape)}, do not fit its keys, {tuple(key.shape)}")
     if not enable_gqa and not tuple(query.shape[:-2]) == tuple(key.shape[:-2]) == tuple(value.shape[:-2]):
-        before = torch.broadcast_shapes(*(each.shape[:-2] for each in (query, key, value)))  # type: ignore[no-untyped-call]
-        query, key, value = (each.expand(*before, *each.shape[-2:]) for each in (query, key, value))
+        before = torch.broadcast_shapes(*(tensor.shape[:-2] for tensor in (query, key, value)))  # type: ignore[no-untyped-call]
+        query, key, value = (tensor.expand(*before, *tensor.shape[-2:]) for tensor in (query, key, value))
     found: Tensor = torch.ops.aten.scaled_dot_product_attention.default(
         query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
     )

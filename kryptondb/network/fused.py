@@ -100,15 +100,15 @@ def _taken_in_by(nodes: Sequence[Node], readers: Sequence[Sequence[int]], output
     if row is None or row.fusion is None or activation.in_place is None or activation.kwargs:
         return None
     source = activation.args[0]
-    if not isinstance(source, Ref) or not all(isinstance(each, (int, float)) for each in activation.args[1:]):
+    if not isinstance(source, Ref) or not all(isinstance(number, (int, float)) for number in activation.args[1:]):
         return None
     convolution = nodes[source.index]
     if convolution.function is not torch.ops.aten.conv2d.default or convolution.kwargs:
         return None
     if tuple(readers[convolution.index]) != (activation.index,) or convolution.index == output:
         return None
-    constants = [nodes[each.index].constant for each in convolution.args[1:3] if isinstance(each, Ref)]
-    fits = all(each is not None and each.dtype == torch.float32 and each.device.type == "cpu" for each in constants)
+    constants = [nodes[ref.index].constant for ref in convolution.args[1:3] if isinstance(ref, Ref)]
+    fits = all(c is not None and c.dtype == torch.float32 and c.device.type == "cpu" for c in constants)
     weight = constants[0] if constants and fits else None
     return convolution if weight is not None and weight.ndim == 4 and is_tame(*constants) else None
 

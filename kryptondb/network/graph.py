@@ -70,7 +70,7 @@ class Network:
         """Whether a convolution's weights are not all finite: what it gives at a border depends on how it runs."""
         found = (node for node in self.nodes if node.function is torch.ops.aten.conv2d.default)
         constants = (self.nodes[index].constant for node in found for index in node.inputs)
-        return not all(math.isfinite(largest(each)) for each in constants if each is not None and not each.is_meta)
+        return not all(math.isfinite(largest(c)) for c in constants if c is not None and not c.is_meta)
 
     def forget(self) -> None:
         """Drops what was found out about it, which refers to it in turn: it is freed with the last of its users then.
@@ -133,7 +133,7 @@ class Network:
     def dtype(self) -> torch.dtype:
         """What its constants are in, and so its pictures; float32 where it has none."""
         constants = (node.constant for node in self.nodes if node.constant is not None)
-        return next((each.dtype for each in constants if each.is_floating_point()), torch.float32)
+        return next((constant.dtype for constant in constants if constant.is_floating_point()), torch.float32)
 
     @cached_property
     def varying(self) -> tuple[bool, ...]:
@@ -306,7 +306,7 @@ class Network:
         fuse: bool = True,
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
         batch = images.shape[0]
-        apart = wanted if fuse else {*wanted, *(each.convolution for each in self.fusions.values())}
+        apart = wanted if fuse else {*wanted, *(fusion.convolution for fusion in self.fusions.values())}
         values: dict[int, Any] = {}
         kept: dict[int, torch.Tensor] = {}
         for node in self.nodes:

@@ -333,7 +333,7 @@ class Importer:
         random = torch.Tag.nondeterministic_seeded in getattr(fx.target, "tags", ())
         if len(known) < len(sources) or random:
             return None
-        if math.prod(shape) > max([_SMALL, *(_GROWTH * each.numel() for each in known.values())]):
+        if math.prod(shape) > max([_SMALL, *(_GROWTH * constant.numel() for constant in known.values())]):
             return None
         if has_extent((*call.args, *call.kwargs.values())):
             return None

@@ -15,7 +15,7 @@ import torch
 from kryptondb.network.node import Node, Ref
 
 #: Gives the largest magnitude of a node's numbers; infinity where nothing is known.
-Bound = Callable[[Node, "Given"], float]
+Bound = Callable[[Node, "ArgumentBounds"], float]
 
 #: Weights of ordinary size: with them no magnitude in question overflows within a layer.
 TAME = 1e12
@@ -23,7 +23,7 @@ _LARGEST_SQUARE = 1e15  # of numbers beyond, sums of squares may overflow
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class ArgumentBounds:
     """What is known of the arguments of nodes.
 
     Attributes:
@@ -93,7 +93,7 @@ def argument(node: Node, place: int, default: Any = None, name: str = "") -> Any
 # Bounds of operators; the rows of the table refer to them
 
 
-def same(node: Node, given: Given) -> float:
+def same(node: Node, given: ArgumentBounds) -> float:
     """Of what gives some of its first argument's numbers, or numbers between them."""
     return given.of(node.args[0])
 
@@ -103,28 +103,28 @@ def at_most(most: float) -> Bound:
     return lambda node, given: most if math.isfinite(given.of(node.args[0])) else math.inf
 
 
-def next_to(node: Node, given: Given) -> float:
+def next_to(node: Node, given: ArgumentBounds) -> float:
     """Of roundings."""
     return given.of(node.args[0]) + 1.0
 
 
-def any_of(node: Node, given: Given) -> float:
+def any_of(node: Node, given: ArgumentBounds) -> float:
     """Of what gives numbers of one argument or another."""
-    return max(given.of(each) for each in node.args)
+    return max(given.of(operand) for operand in node.args)
 
 
-def total(node: Node, given: Given) -> float:
+def total(node: Node, given: ArgumentBounds) -> float:
     """Of sums and differences of two, the second perhaps times a factor."""
     factor = node.kwargs.get("alpha", argument(node, 2, 1))
     return given.of(node.args[0]) + given.of(factor) * given.of(node.args[1])
 
 
-def product(node: Node, given: Given) -> float:
+def product(node: Node, given: ArgumentBounds) -> float:
     """Of two factors."""
     return given.of(node.args[0]) * given.of(node.args[1])
 
 
-def quotient(node: Node, given: Given) -> float:
+def quotient(node: Node, given: ArgumentBounds) -> float:
     """Of a quotient by constants that are not near zero."""
     divisor = node.args[1]
     constant = given.constant(divisor)
@@ -135,49 +135,49 @@ def quotient(node: Node, given: Given) -> float:
     return given.of(node.args[0]) / least + 1.0 if least > 0 else math.inf
 
 
-def rectified(node: Node, given: Given) -> float:
+def rectified(node: Node, given: ArgumentBounds) -> float:
     """Of activations that scale negative numbers by a slope, a number or a constant."""
     return given.of(node.args[0]) * max(1.0, given.of(argument(node, 1, 0.01)))
 
 
-def exponential(node: Node, given: Given) -> float:
+def exponential(node: Node, given: ArgumentBounds) -> float:
     """Of ELU, CELU and SELU."""
     return 2.0 * (given.of(node.args[0]) + 1.0) * max(1.0, given.of(node.args[1:]))
 
 
-def summed(node: Node, given: Given) -> float:
+def summed(node: Node, given: ArgumentBounds) -> float:
     """Of sums over dimensions."""
     return given.of(node.args[0]) * given.elements(node.args[0]) / max(1, math.prod(node.shape))
 
 
-def averaged(node: Node, given: Given) -> float:
+def averaged(node: Node, given: ArgumentBounds) -> float:
     """Of average poolings, whose divisor may be one of their own."""
     divisor = argument(node, 6, None, "divisor_override")
     cells = math.prod(node.args[1]) if divisor and isinstance(node.args[1], (list, tuple)) else 1
     return given.of(node.args[0]) * max(1.0, float(cells))
 
 
-def pooled(node: Node, given: Given) -> float:
+def pooled(node: Node, given: ArgumentBounds) -> float:
     """Of maximum poolings; with dilation a window may lie outside the picture."""
     dilation = argument(node, 4, 1, "dilation")
     spread = max(dilation, default=1) if isinstance(dilation, (list, tuple)) else dilation
     return given.of(node.args[0]) if spread == 1 else math.inf
 
 
-def padded(node: Node, given: Given) -> float:
+def padded(node: Node, given: ArgumentBounds) -> float:
     """Of pads."""
-    numbers = [each for each in (*node.args[2:], *node.kwargs.values()) if isinstance(each, (int, float))]
+    numbers = [value for value in (*node.args[2:], *node.kwargs.values()) if isinstance(value, (int, float))]
     return max(given.of(node.args[0]), given.of(numbers))
 
 
-def weighted(node: Node, given: Given) -> float:
+def weighted(node: Node, given: ArgumentBounds) -> float:
     """Of convolutions and linear layers with constant weights."""
     weight = given.constant(node.args[1])
     bias = argument(node, 2, None, "bias")
     return math.inf if weight is None else given.of(node.args[0]) * weight_sum(weight) + given.of(bias)
 
 
-def normalized(node: Node, given: Given) -> float:
+def normalized(node: Node, given: ArgumentBounds) -> float:
     """Of batch norms by constant statistics."""
     gamma, beta, mean = node.args[1:4]
     variance = given.constant(node.args[4])
@@ -189,7 +189,7 @@ def normalized(node: Node, given: Given) -> float:
     return (given.of(node.args[0]) + given.of(mean)) * scale + given.of(beta)
 
 
-def standardized(node: Node, given: Given) -> float:
+def standardized(node: Node, given: ArgumentBounds) -> float:
     """Of layer norms: no number lies further from the mean than the root of how many there are."""
     if given.of(node.args[0]) > _LARGEST_SQUARE:
         return math.inf

@@ -129,11 +129,11 @@ def _up_to(numbers: Numbers) -> Bounds | None:
 def _clamping(name: str, clamp: Callable[[Numbers], Bounds | None], **more: Any) -> Operator:
     """A row of an operator that clamps."""
 
-    def bound(node: Node, given: bounds.Given) -> float:
+    def bound(node: Node, given: bounds.ArgumentBounds) -> float:
         limits = clamp(clamp_numbers(node) or ()) if clamp_numbers(node) is not None else None
         if limits is None:
             return math.inf
-        return max((abs(each) if math.isfinite(each) else given.of(node.args[0])) for each in limits)
+        return max((abs(limit) if math.isfinite(limit) else given.of(node.args[0])) for limit in limits)
 
     return Operator(name, pointwise.elementwise, clamp=clamp, writes_over=True, bound=bound, **more)
 

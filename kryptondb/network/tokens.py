@@ -114,7 +114,7 @@ def with_values(call: Call, value: Callable[[Any], Any]) -> Call:
             return type(template)(filled(item) for item in template)
         return value(template) if isinstance(template, (Ref, Tokens)) else template
 
-    args, kwargs = filled(call.args), {name: filled(each) for name, each in call.kwargs.items()}
+    args, kwargs = filled(call.args), {name: filled(value) for name, value in call.kwargs.items()}
     refs = tuple(dict.fromkeys(refs_in((args, tuple(kwargs.values())))))
     return replace(call, args=args, kwargs=kwargs, input_refs=refs)
 
@@ -241,9 +241,9 @@ def _merged_sides(before: tuple[int, ...], first: int, last: int, after: tuple[i
     size = (before[first] * before[last],)
     if after == (*before[:first], *size, *before[last + 1 :]):
         merged = before[first : last + 1]
-        return (*((each,) for each in before[:first]), merged, *((each,) for each in before[last + 1 :]))
+        return (*((side,) for side in before[:first]), merged, *((side,) for side in before[last + 1 :]))
     if first == 1 and after == (*size, *before[last + 1 :]):
-        return (before[: last + 1], *((each,) for each in before[last + 1 :]))
+        return (before[: last + 1], *((side,) for side in before[last + 1 :]))
     return None
 
 
@@ -286,7 +286,7 @@ def _with(call: Call, name: str, value: Any) -> Call:
     schema = [argument for argument in call.function._schema.arguments if not argument.kwarg_only]  # type: ignore[attr-defined]
     place = [argument.name for argument in schema].index(name)
     given = (*call.args, *(argument.default_value for argument in schema[len(call.args) : place + 1]))
-    kwargs = {key: each for key, each in call.kwargs.items() if key != name}
+    kwargs = {key: other for key, other in call.kwargs.items() if key != name}
     return replace(call, args=(*given[:place], value, *given[place + 1 :]), kwargs=kwargs)
 
 
@@ -388,15 +388,17 @@ def _elementwise(call: Call, reshaped: Reshaped) -> _Moved:
 
     def fitted(value: Ref | Tokens) -> Ref | Tokens:
         nonlocal fits
-        node = call.nodes[value.index] if isinstance(value, Ref) else None
-        offset = ndim - len(node.shape) if node is not None else 0
-        if node is None or not any(d >= offset for d in merged) or node.shape == ():
+        if isinstance(value, Tokens):
+            return value
+        node = call.nodes[value.index]
+        offset = ndim - len(node.shape)
+        if not any(d >= offset for d in merged) or node.shape == ():
             return value
         if node.constant is None or any(node.shape[d - offset] != 1 for d in merged if d >= offset):
             fits = False
             return value
         sizes = [(1,) * len(merged[d]) if d in merged else (size,) for d, size in enumerate(node.shape, offset)]
-        return reshaped(value, tuple(size for run in sizes for size in run))  # type: ignore[arg-type]  # a node: no tokens
+        return reshaped(value, tuple(size for run in sizes for size in run))
 
     changed = with_values(call, fitted)
     return (changed, _carried(call, runs)) if fits else None
@@ -408,7 +410,7 @@ def _parts(call: Call) -> list[Tokens] | None:
     if len(parts) < len(call.args[0]):
         return None
     merged = [[run if len(run) > 1 else None for run in part.runs] for part in parts]
-    return parts if all(each == merged[0] for each in merged) else None
+    return parts if all(runs == merged[0] for runs in merged) else None
 
 
 def _concatenate(call: Call, reshaped: Reshaped) -> _Moved:

@@ -53,22 +53,22 @@ def _traced(
     module: torch.nn.Module, input_shape: tuple[int, int, int], activation: str, example: torch.Tensor
 ) -> Network:
     classes = _classes(module, example)
-    asked = _Asked.with_noise(module, example)
+    trial = _Trial.with_noise(module, example)
 
     def untraced(failure: str) -> Network:
-        runs = asked.before(activation)
-        together = asked.together or asked.may_mix()
-        return Network((), 0, input_shape, classes, runs, failure, together, asked.unsteady)
+        runs = trial.before(activation)
+        together = trial.together or trial.may_mix()
+        return Network((), 0, input_shape, classes, runs, failure, together, trial.unsteady)
 
     try:
         nodes, output, mixes = _graph(module, example)
-    except Exception as error:
+    except (CannotTrace, RuntimeError) as error:  # torch's own: a constant cannot be computed after all
         return untraced(one_line(error))
     if nodes[output].shape != (1, classes):
         return untraced(f"the graph's output has shape {nodes[output].shape}")
-    together = asked.together or (mixes and asked.unsteady is None)
-    network = Network(nodes, output, input_shape, classes, module, None, together, asked.unsteady)
-    if not asked.agrees(network):
+    together = trial.together or (mixes and trial.unsteady is None)
+    network = Network(nodes, output, input_shape, classes, module, None, together, trial.unsteady)
+    if not trial.agrees(network):
         return untraced("its graph says something else than the module")
     return with_measured_flops(replace(network, output=_before_activation(nodes, output, activation)), example[:1])
 
@@ -97,8 +97,8 @@ def _before_activation(nodes: tuple[Node, ...], output: int, activation: str) ->
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """What a module says of two pictures of noise, which tells what no look at it can.
+class _Trial:
+    """A module's answers for two pictures of noise: they show what cannot be read from its code.
 
     Attributes:
         together: whether an answer depends on the other pictures of its batch, or there may be none.
@@ -114,7 +114,7 @@ class _Asked:
     noise: torch.Tensor
 
     @classmethod
-    def with_noise(cls, module: torch.nn.Module, like: torch.Tensor) -> _Asked:
+    def with_noise(cls, module: torch.nn.Module, like: torch.Tensor) -> _Trial:
         """Asks a module about pictures of this shape, type and device; of one without numbers nothing is known."""
         if like.is_meta:
             return cls(module, False, torch.zeros(0), None, like)
@@ -210,13 +210,18 @@ def _classes(module: torch.nn.Module, example: torch.Tensor) -> int:
 
 
 def _graph(module: torch.nn.Module, example: torch.Tensor) -> tuple[tuple[Node, ...], int, bool]:
-    """The nodes, the place of the output among them, and whether they compute with several pictures together."""
+    """The nodes, the place of the output among them, and whether they compute with several pictures together.
+
+    Raises:
+        CannotTrace: `torch.export` fails, with whatever error the module's own code or the exporter raises, or this
+            room cannot take the graph over.
+    """
     shapes = ({0: torch.export.Dim.DYNAMIC},)
     try:
         exported = torch.export.export(module, (example,), dynamic_shapes=shapes)
     except Exception as error:
         if not _fixes_the_batch(error):
-            raise
+            raise CannotTrace(one_line(error)) from error
         try:  # Python makes a plain number of len(x); torch reads the code instead of running it, if asked to
             exported = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=True)
         except Exception:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import kryptondb
 from kryptondb.catalog import pretrained
-from kryptondb.catalog.model import Built
+from kryptondb.catalog.model import SourceModel
 from kryptondb.cli import main
 from kryptondb.images.preprocess import Preprocess
 from tests.networks import coarse_network
@@ -24,9 +24,9 @@ SCRIPTS = sorted(QUERIES.glob("*.sql"))
 Run = Callable[[str], str]
 
 
-def small_stand_in() -> Built:
+def small_stand_in() -> SourceModel:
     """A network with the input and the labels of EfficientNet-Lite0 and next to no work in it."""
-    return Built(
+    return SourceModel(
         architecture="small",
         structure="small",
         module=coarse_network(1000),

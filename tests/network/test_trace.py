@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from torch import nn
 from torch.nn import functional
 
-from kryptondb.catalog.scores import Adapted, probabilities
+from kryptondb.catalog.scores import ScoreAdapter, probabilities
 from kryptondb.errors import ModelError
 from kryptondb.network import Network, Rule, trace
 from kryptondb.network.node import Ref
@@ -594,10 +594,10 @@ def test_layers_have_the_names_of_the_users_module_and_no_two_the_same() -> None
     def layers(module: nn.Module) -> list[str]:
         return [node.name for node in trace(module.eval(), (3, 9, 9)).nodes if node.flops]
 
-    wrapped = Adapted(Adapted(Functions(), None, False, False), None, False, False)
+    wrapped = ScoreAdapter(ScoreAdapter(Functions(), None, False, False), None, False, False)
     assert layers(Functions()) == layers(wrapped) == ["conv2d", "conv2d_1"]
     assert layers(nn.Sequential(Functions())) == ["0.conv2d", "0.conv2d_1"]
-    assert layers(Adapted(classifier(nn.Conv2d(3, 4, 3), channels=4), None, False, False)) == ["0", "3"]
+    assert layers(ScoreAdapter(classifier(nn.Conv2d(3, 4, 3), channels=4), None, False, False)) == ["0", "3"]
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float16, torch.float64])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kryptondb.catalog.model import Built
+from kryptondb.catalog.model import SourceModel
 from kryptondb.catalog.options import ModelOptions
 from kryptondb.errors import BindError, ModelError, did_you_mean, one_line
 from kryptondb.options.tables import PREPROCESS_OPTIONS, SCORE_OPTIONS
@@ -34,7 +34,7 @@ class Input:
     is_bytes: bool
 
 
-def build(path: str, options: ModelOptions) -> Built:
+def build(path: str, options: ModelOptions) -> SourceModel:
     """Builds the model in an ONNX file that takes one batch of pictures, [N, C, H, W] or [N, H, W, C].
 
     A softmax or sigmoid at the end becomes the model's activation and is left out of the module. Raises ModelError when
@@ -56,7 +56,7 @@ def build(path: str, options: ModelOptions) -> Built:
     module = translation.module(output)
     if taken.batch is not None:
         _check_batches(module, shape, path)
-    return Built(
+    return SourceModel(
         architecture=f"ONNX opset {file.opset}",
         structure="\n".join(["onnx 1", repr(taken), output, *translation.lines]),
         module=module,

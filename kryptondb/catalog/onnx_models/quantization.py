@@ -117,7 +117,7 @@ def _layer(op: Operation, axis: int) -> Function:
     if weight is None or shape is None or op.shapes[0] is None:
         raise Refused("its weight is computed from the picture, or its input is not")
     alone = [_along(op, place, 1, 0) for place in (1, 2, 6, 7)]
-    if any(each is not None and each.ndim for each in alone):
+    if any(array is not None and array.ndim for array in alone):
         raise Refused("its input or result has several scales")
     scale, zero = (_along(op, place, len(shape), axis) for place in (4, 5))
     op.constants[3] = tensor_of(weight).float() - (0 if zero is None else zero)

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from kryptondb.catalog.model import reading
 from kryptondb.errors import ModelError
 from kryptondb.files.regular import open_regular, read_regular
 
@@ -209,7 +210,7 @@ def _check_defined_once(path: str, graph: Any) -> None:
     """Raises ModelError for a value that a graph, or one in its attributes, defines twice: which one would count?"""
     inputs = {value.name for value in graph.input}
     arrays = chain(
-        (tensor.name for tensor in graph.initializer), (each.values.name for each in graph.sparse_initializer)
+        (tensor.name for tensor in graph.initializer), (sparse.values.name for sparse in graph.sparse_initializer)
     )
     defined: set[str] = set()
     for name in arrays:
@@ -236,7 +237,7 @@ def _texts_are_texts(message: Any) -> bool:
         several = (value,) if isinstance(value, (str, bytes)) or hasattr(value, "ListFields") else value
         if field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in several):
             return False
-        if field.type == field.TYPE_MESSAGE and not all(_texts_are_texts(each) for each in several):
+        if field.type == field.TYPE_MESSAGE and not all(_texts_are_texts(message) for message in several):
             return False
     return True
 
@@ -255,15 +256,10 @@ def package(path: str) -> Any:
 def _parsed(onnx: Any, path: str) -> Any:
     from google.protobuf.message import DecodeError
 
-    try:
+    with reading(
+        path, "Give an ONNX file of at most 2 GiB: onnx.save(model, path, save_as_external_data=True) splits it."
+    ):
         data = read_regular(path, MAX_FILE_BYTES)
-    except FileNotFoundError:
-        raise ModelError(f"the model file {path} does not exist") from None
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read: {error.strerror or error}",
-            hint="Give an ONNX file of at most 2 GiB: onnx.save(model, path, save_as_external_data=True) splits it.",
-        ) from error
     try:
         model = onnx.ModelProto()
         model.ParseFromString(data)
