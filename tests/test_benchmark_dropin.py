@@ -12,6 +12,7 @@ from benchmarks import dropin
 from benchmarks.dropin_cases import Case
 
 
+@pytest.mark.slow
 def test_every_question_has_the_same_answer_on_small_images(tmp_path, capsys):
     path = tmp_path / "RESULTS.md"
     assert dropin.main(["--small", "--markdown", str(path)]) == 0

@@ -38,6 +38,7 @@ def test_every_target_has_a_row_for_the_unseen_images(tmp_path, monkeypatch, cap
     assert "at most 20 images to tune on" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_profiles_that_it_kept(tmp_path, monkeypatch):
     measured = []
     measure = Profiler.measure

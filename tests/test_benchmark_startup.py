@@ -9,6 +9,7 @@ import pytest
 from benchmarks.startup import main, rows_of
 
 
+@pytest.mark.slow
 def test_every_start_is_measured_beside_torch(tmp_path, capsys):
     path = tmp_path / "result.json"
     assert main(["--model", "squeezenet1_1", "--size", "64", "--runs", "1", "--json", str(path)]) == 0

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 
 pytest.importorskip("captum")
 
-from benchmarks import breakdown, cost_model
+from benchmarks import breakdown, cost_model, exact
 from benchmarks.batches import largest_tile, of_batches
 from benchmarks.contenders import Ours
 from benchmarks.exact import choice_of, main
@@ -22,6 +24,18 @@ from kryptondb.network import Grid, Rule
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.workload import Workload, mask_of_runs
 from tests.executor.recording import Repeater, recorded
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured_once() -> Iterator[None]:
+    """How fast the machine is, and the network, are the same for all tests here: each is measured or traced once."""
+    ceiling, subject = cache(exact.measure_ceiling), cache(prepare)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (exact, breakdown):
+            patch.setattr(module, "measure_ceiling", ceiling)
+        for module in (exact, breakdown, cost_model):
+            patch.setattr(module, "prepare", subject)
+        yield
 
 
 def run(tmp_path, *arguments: str) -> list[dict]:
@@ -155,6 +169,7 @@ def test_monai_agrees_too(tmp_path):
     assert monai["differences"]["incremental"] < 1e-5
 
 
+@pytest.mark.slow
 def test_a_grid_of_cases_has_a_row_each(tmp_path, capsys):
     markdown = tmp_path / "results.md"
     results = run(tmp_path, "--positions", "8", "--patch", "8", "16", "--stride", "8", "4", "--markdown", str(markdown))
@@ -171,6 +186,7 @@ def test_a_grid_of_cases_has_a_row_each(tmp_path, capsys):
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.slow
 def test_what_winograd_buys_is_visible(tmp_path):
     path = tmp_path / "result.json"
     common = ("--model", "resnet18", "--size", "32", "--threads", "1", "--stride", "16", "--positions", "4")

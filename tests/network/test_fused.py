@@ -60,6 +60,7 @@ def test_a_convolution_takes_in_the_activation_behind_it(activation: nn.Module) 
     torch.testing.assert_close(*both_say(module, network), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 @given(small_cnns())
 @settings(max_examples=25, deadline=None)
 def test_any_cnn_says_in_float32_what_its_module_says(drawn: tuple[nn.Module, tuple[int, int, int]]) -> None:

@@ -98,6 +98,7 @@ def changed_outside_regions(
     return wrong
 
 
+@pytest.mark.slow
 @given(small_cnns(), st.data())
 @settings(max_examples=40, deadline=None)
 def test_nothing_changes_outside_the_region_in_any_cnn(
@@ -109,6 +110,7 @@ def test_nothing_changes_outside_the_region_in_any_cnn(
     assert changed_outside_regions(module, shape, grid, every=max(1, grid.size // 6)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "inception_v3", "googlenet", "shufflenet_v2_x0_5", "convnext_tiny"])
 def test_nothing_changes_outside_the_region_in_real_architectures(name: str) -> None:
     size = FAMILIES[name]
@@ -135,6 +137,7 @@ def test_a_cap_is_a_share_of_the_extent_rounded_up_and_never_nothing() -> None:
     assert [Cap(0.6, 0.2).cells(10, depth) for depth in (0.0, 0.5, 1.0)] == [6, 4, 2]
 
 
+@pytest.mark.slow
 @given(small_cnns(), CAPS, st.data())
 @settings(max_examples=60, deadline=None)
 def test_on_any_cnn_capped_regions_lie_inside_the_exact_ones_and_are_no_larger_than_the_cap(
