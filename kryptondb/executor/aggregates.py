@@ -95,7 +95,7 @@ def aggregated(
                     memory.hold("the groups", 2 * state.nbytes)  # once more while they are put together
         groups = state.result()
         del state
-        if memory is not None:  # whoever reads them counts what is kept of them
+        if memory is not None:  # the reader counts what it keeps of them
             memory.hold("the groups", 0)
         rows = pa.RecordBatch.from_arrays(groups, schema=schema)
         for begin in range(0, rows.num_rows, BATCH_ROWS):

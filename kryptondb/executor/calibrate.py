@@ -101,7 +101,7 @@ def _reduced(image: torch.Tensor, weight: torch.Tensor, rate: float, device: str
         dtype = getattr(torch, precision)
         try:
             faster = _times_as_fast(image[:1], weight, dtype, device)
-            if faster >= SLOWEST:  # below, it is emulated, and nobody will want it: many windows would take too long
+            if faster >= SLOWEST:  # below, it is emulated and of no use: many windows would take too long
                 faster = _times_as_fast(image, weight, dtype, device)
         except RuntimeError:  # torch has no such convolution on this device
             continue
@@ -136,15 +136,15 @@ def measure_layers(
     """Measures every algorithm that can compute a layer, shape by shape, each shape's rates given out when it is done.
 
     In float32, and torch's own convolution in the `reduced` precisions too: 'direct bfloat16'. A layer takes about
-    `SECONDS` an algorithm; whoever stops in between has what was measured so far.
+    `SECONDS` per algorithm; stopping in between keeps what was measured so far.
 
     Args:
         device: a torch device string, such as 'cpu' or 'cuda:0'.
-        progress: is told after each shape how many are done, and how many there are.
+        progress: called after each shape with how many are done, and how many there are.
     """
     wanted = tuple(shapes)
     for done, shape in enumerate(wanted, start=1):
-        # Not around the yield: whoever takes a rate is outside.
+        # Not around the yield: the reader of a rate is outside.
         with _measuring(device):
             prepared = {name: prepare(shape, windows_of(shape), device) for name, prepare in ALGORITHMS.items()}
             for precision in reduced:
@@ -180,7 +180,7 @@ def _direct(shape: LayerShape, windows: int, device: str, dtype: torch.dtype = t
 
 
 def _winograd(side: int, shape: LayerShape, windows: int, device: str) -> tuple[Work, float] | None:
-    """Winograd's method on as large differences, in blocks of about so many cells a side; its products are counted."""
+    """Winograd's method on as large differences, in blocks of about `side` cells per side; its products are counted."""
     blocks = blocks_for(shape.kernel)
     if not blocks or shape.stride != (1, 1) or shape.groups != 1:
         return None

@@ -77,7 +77,7 @@ def heat_maps(cells: Stage, grid: Grid, columns: Sequence[str], memory: RowMemor
                     rows = _rows(image, schema, tensors)
                     del tensors, maps
                     maps = None
-                    if memory is not None:  # whoever reads them counts what is kept of them
+                    if memory is not None:  # the reader counts what it keeps of them
                         memory.hold("the heat maps of one image", 0)
                     yield Piece(rows, image, last=True)
 

@@ -103,7 +103,7 @@ class RowMemory:
         return there
 
     def hold(self, holder: str, size: int) -> None:
-        """Notes that a holder has rows of so many bytes now, instead of what it had before.
+        """Notes that a holder now has rows of `size` bytes, instead of what it had before.
 
         Args:
             holder: what the rows are, in words: 'the rows of the result'.
@@ -152,7 +152,7 @@ class Deadline:
 
     @contextmanager
     def share(self, images: int) -> Iterator[Callable[[], float]]:
-        """An equal share for the cells of one of so many images that are left; tells what is left of it, in seconds.
+        """An equal share for the cells of one of `images` images left; gives a function of the seconds left of it.
 
         What passed between the image before and this one (opening it, making its base) will pass before the others too:
         that much is kept for each of them.

@@ -217,7 +217,7 @@ def sorted_rows(
     first: int | None = None,
     memory: RowMemory | None = None,
 ) -> Stage:
-    """The rows in order of `(key, descending, nulls first)`; the first so many only, when `first` is given.
+    """The rows in order of `(key, descending, nulls first)`; only the first `first` of them, when that is given.
 
     Equal rows keep the order they came in. NULLs come last in either direction unless the key says otherwise; NaNs come
     after all numbers. Holds all rows, or about twice `first`.
@@ -269,7 +269,7 @@ def sorted_rows(
                     size = kept.nbytes + kept_keys.nbytes
         whole, _ = ordered(rows, sort_by, first)
         del rows, sort_by
-        hold(0)  # whoever reads them counts what is kept of them
+        hold(0)  # the reader counts what it keeps of them
         for begin in range(0, whole.num_rows, BATCH_ROWS):
             yield Piece(one_batch(whole.slice(begin, BATCH_ROWS)), last=True)
 

@@ -71,7 +71,7 @@ def lattice_cells(asked: CellsByKind, step: int) -> CellsByKind:
     lines = [_lines(span, step) for span in spans]
     on_row, on_col = (_is_one_of(*axis) for axis in zip(lines, asked.shape, strict=True))
     rows, cols = (
-        [_neighbour(along, np.arange(count), side) for side in sides]
+        [_neighbor(along, np.arange(count), side) for side in sides]
         for along, count in zip(lines, asked.shape, strict=True)
     )
 
@@ -108,7 +108,7 @@ def _lines(span: slice, step: int) -> np.ndarray:
     return lines
 
 
-def _neighbour(lines: np.ndarray, places: np.ndarray, side: str) -> np.ndarray:
+def _neighbor(lines: np.ndarray, places: np.ndarray, side: str) -> np.ndarray:
     """For each place the nearest line that is not after it ('before'), or not before it ('after'); else the last."""
     index = np.searchsorted(lines, places, "right") - 1 if side == "before" else np.searchsorted(lines, places, "left")
     found: np.ndarray = lines[np.minimum(index, len(lines) - 1)]
@@ -116,7 +116,7 @@ def _neighbour(lines: np.ndarray, places: np.ndarray, side: str) -> np.ndarray:
 
 
 LINEAR, CUBIC = 1, 3
-#: How far a cell that is known reaches to correct its neighbours, in cells, and what holds them to the lattice.
+#: How far a cell that is known reaches to correct its neighbors, in cells, and what holds them to the lattice.
 _REACH, _HELD = 0.7, 0.1
 
 
@@ -180,7 +180,7 @@ def corrected(maps: np.ndarray, values: np.ndarray, known: np.ndarray) -> np.nda
 def doubt(lattice: Lattice, nodes: np.ndarray) -> np.ndarray:
     """How far off an interpolation may be at every cell, [k, rows, cols]: it grows with the distance from the nodes.
 
-    How rough the map is about a node is told by what its four neighbours would make of it.
+    How rough the map is near a node shows in what its four neighbors predict for it.
     """
     padded = np.pad(nodes, ((0, 0), (1, 1), (1, 1)), mode="reflect", reflect_type="odd")
     around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
@@ -313,7 +313,7 @@ class Scale:
 
 
 def _log_sigmoid(logits: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # cells that nobody asked for are NaN and stay it
+    with np.errstate(invalid="ignore"):  # cells that are not asked for are NaN and stay NaN
         logarithm: np.ndarray = -np.logaddexp(0.0, -logits)
     return logarithm
 
@@ -324,7 +324,7 @@ def fitted(guide: np.ndarray, exact: np.ndarray, known: np.ndarray) -> np.ndarra
     x_mean, y_mean = x.mean(axis=1, keepdims=True), y.mean(axis=1, keepdims=True)
     spread = ((x - x_mean) ** 2).sum(axis=1, keepdims=True)
     together = ((x - x_mean) * (y - y_mean)).sum(axis=1, keepdims=True)
-    # A constant guide tells nothing: the exact cells' mean stands for it.
+    # A constant guide has no information: the exact cells' mean takes its place.
     slope = np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
     line: np.ndarray = slope[..., None] * (guide - x_mean[..., None]) + y_mean[..., None]
     return line

@@ -69,7 +69,7 @@ def simulated(
 
 
 def further_count(recipe: Recipe, asked: int, first: int) -> int:
-    """How many of so many cells are computed after the first ones, or are expected to be where their doubt decides."""
+    """How many of `asked` cells are computed after the first ones; an expectation where doubt decides."""
     return min(round(recipe.fraction * asked), asked - first)
 
 

@@ -20,7 +20,7 @@ from kryptondb.network.differences import before_jumps
 from kryptondb.network.node import Ref
 from kryptondb.optimizer.cost import LayerShape, shape_of
 
-#: Along an axis whose kernel has more than one tap, at most so many points: more would not be accurate in float32.
+#: Along an axis whose kernel has more than one tap, the most points: more would not be accurate in float32.
 _POINTS_OF_TWO_AXES = 8
 _POINTS_OF_ONE_AXIS = 10
 _LARGEST_BLOCK = 6

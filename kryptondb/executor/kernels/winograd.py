@@ -26,12 +26,12 @@ Sizes = TypeVar("Sizes", int, np.ndarray)
 
 
 def blocks_of(size: Sizes, block: int) -> Sizes:
-    """How many blocks cover so many cells along an axis."""
+    """How many blocks cover `size` cells along an axis."""
     return -(-size // block)
 
 
 def reach_of(size: Sizes, block: int, points: int) -> Sizes:
-    """Outputs along an axis that a difference of so many cells writes: all that its whole blocks reach."""
+    """Outputs along an axis that a difference of `size` cells writes: all that its whole blocks reach."""
     return (blocks_of(size, block) + -(-points // block) - 1) * block
 
 
@@ -65,7 +65,7 @@ class Winograd:
         return cls(block, points, weights, *matrices)
 
     def reach(self, size: int, axis: int) -> int:
-        """How many outputs along an axis `add` writes for a difference of so many cells: whole blocks of them."""
+        """How many outputs along an axis `add` writes for a difference of `size` cells: whole blocks of them."""
         return reach_of(size, self.block[axis], self.points[axis])
 
     def add(self, new: torch.Tensor, base: torch.Tensor, target: torch.Tensor, workspace: Workspace) -> None:
@@ -101,7 +101,7 @@ class Winograd:
         self._scatter(outputs.view(*self.points, count, down, across, out), target)
 
     def _scatter(self, outputs: torch.Tensor, target: torch.Tensor) -> None:
-        """Adds [points y, points x, n, down, across, out] to the target; neighbouring blocks overlap."""
+        """Adds [points y, points x, n, down, across, out] to the target; neighboring blocks overlap."""
         _, _, count, down, across, out = outputs.shape
         block_y, block_x = self.block
         blocks = target.view(count, -1, block_y, target.shape[2] // block_x, block_x, out)

@@ -1,4 +1,4 @@
-"""`anytime`: rounds of ever finer lattices until the time is over, interpolation elsewhere. Approximate."""
+"""`anytime`: rounds of ever finer lattices until time is up, interpolation elsewhere. Approximate."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Anytime(Staged):
         return replace(self, recipe=replace(self.recipe, step=_BEFORE_ALL), at_once=True)
 
     def reach(self, workload: Workload, rates: Rates, seconds: float) -> Reach:
-        """How far a run is estimated to come in so many seconds an image; the network must be a traced one."""
+        """How far a run is estimated to come in `seconds` per image; the network must be a traced one."""
         costs, again = tee(self._costs(workload, rates))
         base = whole_seconds(workload.network, 1, rates, workload.element_bytes)
         nothing = Reach(step=0, guided=False, positions=0, seconds=base, flops=workload.network.flops, least=base)
@@ -94,7 +94,7 @@ class Anytime(Staged):
         return how
 
     def run(self, context: Context) -> Iterator[Scores]:
-        """Yields computed cells as they come and, once the time is over, all others; `prepare` comes first."""
+        """Yields computed cells as they come and, once time is up, all others; `prepare` comes first."""
         if not context.mask.any():
             return
         found, accurate, cheap = Found(context.mask.shape), self.accurate, self.cheap
@@ -155,7 +155,7 @@ class _Round:
 
 
 def _reached(rounds: Iterable[tuple[_Round, Cost]], nothing: Reach, seconds: float) -> Reach:
-    """How far rounds come in so many seconds, without what the map takes to reconstruct."""
+    """How far rounds come in `seconds`, without the time to reconstruct the map."""
     reached = nothing
     for each, cost in rounds:
         took, flops = cost.seconds - nothing.seconds, cost.flops - nothing.flops
@@ -175,7 +175,7 @@ def _reached(rounds: Iterable[tuple[_Round, Cost]], nothing: Reach, seconds: flo
 
 
 def _in_blocks(operator: Tiled, cells: int) -> Tiled:
-    """The same operator with at most so many cells at once, in the tiles of all workers or under one head."""
+    """The same operator with at most `cells` cells at once, in the tiles of all workers or under one head."""
     if isinstance(operator, Full):
         return replace(operator, batch=min(operator.batch, cells))
     rows, cols = operator.tile

@@ -1,4 +1,4 @@
-"""One image's run of `anytime`: rounds, the clock, and the map of what is there when the time is over."""
+"""One image's run of `anytime`: rounds, the clock, and the map of what is known when time is up."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kryptondb.optimizer.recipe import Recipe
 #: Computes some cells and yields them block by block, having put them into what is found.
 Compute = Callable[[np.ndarray], Generator[Scores, None, None]]
 _CHEAPEST = 0.1  # no guide that is of use takes a smaller share of the time of the exact map
-_A_VALUE = 1e-5  # seconds that a look takes for each value of its maps, about, as long as nobody has looked
+_A_VALUE = 1e-5  # seconds that a look takes for each value of its maps, about, until one was measured
 #: The share of them where maps do not settle.
 UNSETTLED = 0.03
-_TELLING_SHARE = 0.1  # the share of a guide that tells how long all of it takes
+_TELLING_SHARE = 0.1  # the share of a guide from which its whole time is estimated
 
 
 @dataclass(eq=False)
@@ -35,7 +35,7 @@ class AnytimeRun:
         found: what is computed so far.
         exact: computes cells.
         guide: computes the guide at cells; None where the recipe has none.
-        pace: tells when the time is over.
+        pace: says when time is up.
 
     To look where a map is least sure, or to reconstruct it, takes long where there are many classes or cells: where it
     would take more of the time than is left for cells, maps do not settle.
@@ -53,7 +53,7 @@ class AnytimeRun:
     _settles: bool = True
 
     def cells(self) -> Generator[Scores, None, None]:
-        """Computed cells as they come; once the time is over, all others."""
+        """Computed cells as they come; once time is up, all others."""
         mask = self.context.mask
         self._round = self._next(self.steps[0], self.steps[0])
         yield from self._computed(Lattice(mask, self.steps[0]).cells)
@@ -158,11 +158,11 @@ def endless() -> float:
 
 
 _SHARE = 0.5  # of what there seems to be time for: the next cells may come slower than the last
-_ENDING = 2.0  # the last reconstruction may take so many times as long as a look at where the map is least sure
+_ENDING = 2.0  # the last reconstruction may take this many times as long as a search for where the map is least sure
 _MOMENT = 0.05  # of the time that was given
-_TELLING_CELLS = 64  # cells of a block that tells what handing on a cell takes
+_TELLING_CELLS = 64  # cells of a block from which the time to hand on a cell is estimated
 _A_VALUE_HANDED = 1e-6  # seconds that it usually takes at most for each of the cell's classes
-_ALONE = 5  # blocks of no cells that tell what a block costs whoever takes it
+_ALONE = 5  # blocks of no cells, from which the cost of taking a block is estimated
 
 
 @dataclass(eq=False)
@@ -176,9 +176,9 @@ class Pace:
     what one of so many classes usually takes at most.
 
     Attributes:
-        left: seconds that are left for the image; infinity where nobody waits.
+        left: seconds that are left for the image; infinity without a limit.
         least: fewer cells than that are not worth beginning with.
-        classes: of the scores that are handed on; 0 as long as nobody knows.
+        classes: of the scores that are handed on; 0 until they are known.
     """
 
     left: Callable[[], float]
@@ -188,27 +188,27 @@ class Pace:
     _a_cell: float = 0.0  # seconds
     _a_block: float = 0.0
     _ending: float = 0.0
-    _alone: list[float] = field(default_factory=list)  # seconds that whoever takes a block of no cells spends on it
+    _alone: list[float] = field(default_factory=list)  # seconds that the reader of a block of no cells spends on it
     _handed: list[tuple[int, float]] = field(default_factory=list)  # cells of a block, and the same of it
 
     def __post_init__(self) -> None:
         self._given = self.left()
 
     def since(self, before: float) -> float:
-        """Seconds since so many were left."""
+        """Seconds since `before` were left."""
         return before - self.left() if math.isfinite(before) else 0.0
 
     def came(self, cells: int, before: float) -> None:
-        """So many cells took the time since then, with all that goes before the first of them."""
+        """Notes that `cells` cells took the time since then, with all that goes before the first of them."""
         if cells:
             self._a_cell = self.since(before) / cells
 
     def block_came(self, before: float) -> None:
-        """One block of cells took the time since then."""
+        """Notes that one block of cells took the time since then."""
         self._a_block = self.since(before)
 
     def handed_on(self, cells: int, before: float) -> None:
-        """Whoever took a block of so many cells was busy with it since then."""
+        """Notes that the reader of a block of `cells` cells was busy with it since then."""
         took = self.since(before)
         if cells:
             self._handed.append((cells, took))
@@ -222,18 +222,18 @@ class Pace:
 
     @property
     def _handing(self) -> float:
-        """Seconds that whoever takes a cell spends on it, at most."""
+        """Seconds that the reader of a cell spends on it, at most."""
         alone = min(self._alone, default=0.0)
         told = [(cells, max(0.0, took - alone) / cells) for cells, took in self._handed[1:]]
         usual = _A_VALUE_HANDED * self.classes if self.classes else math.inf
         return min((a_cell if cells >= _TELLING_CELLS else min(a_cell, usual) for cells, a_cell in told), default=0.0)
 
     def expects(self, look: float) -> None:
-        """To see where the map is least sure is expected to take so many seconds, as long as nobody has looked."""
+        """Sets the expected seconds of a search for where the map is least sure, until one was measured."""
         self._ending = _ENDING * look
 
     def looked(self, before: float) -> None:
-        """To see where the map is least sure took the time since then."""
+        """Notes that a search for where the map is least sure took the time since then."""
         self._ending = _ENDING * self.since(before)
 
     @property
@@ -247,11 +247,11 @@ class Pace:
         return self._ending > _ENDING * (self.left() + _MOMENT * self._given)
 
     def remaining(self, unknown: int) -> float:
-        """Seconds to compute cells in, where so many would be reconstructed and handed on at the end."""
+        """Seconds left to compute cells, if this many are reconstructed and handed on at the end."""
         return self.left() - self._ending - unknown * self._handing
 
     def takes(self, cells: float) -> float:
-        """Seconds that so many cells take."""
+        """Seconds that a number of cells takes."""
         return cells * self._a_cell
 
     def is_over(self, unknown: int) -> bool:
@@ -259,7 +259,7 @@ class Pace:
         return self.remaining(unknown) < self._a_block
 
     def allows(self, unknown: int) -> int:
-        """How many cells to compute before the next look at the clock; 0 when the time is over."""
+        """How many cells to compute before the next look at the clock; 0 when time is up."""
         remaining = self.remaining(unknown)
         if math.isinf(remaining):
             return unknown

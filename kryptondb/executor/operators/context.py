@@ -60,14 +60,14 @@ class Context:
         flops: operations done so far; operators add to it.
         spent: seconds so far, by phase (`optimizer.cost.Phase`).
         replays: recorded passes that pictures share; None where none are recorded, or for this picture alone.
-        held_before: bytes that the process held beside this image, None where nobody watches its memory.
+        held_before: bytes that the process held beside this image, None where its memory is not watched.
         beside: bytes that may come to that while this image runs: the next one's base.
         memory: bytes that may be held where operators would keep to less.
         layers_beside: convolutions whose prepared weights other operators of this image need, with their blocks.
         score: what `read` gives: 'probability', 'log_probability', 'logit' or 'output'.
         says_the_same: asks a module that runs as it stands about the unoccluded image again, and says whether it
             answers as before; None for a traced network, which always does.
-        time_left: seconds that are left for this image; None where nobody waits.
+        time_left: seconds that are left for this image; None without a limit.
     """
 
     network: Network

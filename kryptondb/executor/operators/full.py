@@ -18,7 +18,7 @@ from kryptondb.optimizer.cost import POSITIONS, Cost, Rates, base_and_positions
 from kryptondb.optimizer.workload import Workload
 
 _LARGEST_BATCH = 64
-#: A module that runs as it stands is asked about the unoccluded image again after so many positions.
+#: A module that runs as it stands is asked about the unoccluded image again after this many positions.
 _ASK_AGAIN = 64
 
 

@@ -52,7 +52,7 @@ _Kind = TypeVar("_Kind", bound="Incremental")
 
 @dataclass(frozen=True)
 class Incremental:
-    """Algorithm 1 over tiles of neighbouring positions.
+    """Algorithm 1 over tiles of neighboring positions.
 
     Exact up to rounding of the network's precision. Source: paper, section 4.1, equations 21 to 34.
 
@@ -130,7 +130,7 @@ class Incremental:
             most = max(1, workload.positions // (workers * _TILES_OF_A_WORKER)) if workers > 1 else workload.positions
             shapes = [shape for shape in shapes if shape[0] * shape[1] <= most] or shapes[:1]
         transforms = workload.precision == "float32" and hints.get("convolution") != "direct"
-        # Where differences lie is told to Winograd's method by slices, which no graph can be replayed with.
+        # Winograd's method takes the places of differences as slices, which a recorded graph cannot change.
         transforms = transforms and not uniform
         graphs = uniform and unrecordable(network) is None
         rounded = workload.precision in REDUCED_PRECISIONS and not uniform

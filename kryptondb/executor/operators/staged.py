@@ -39,7 +39,7 @@ class Stage:
 
     Attributes:
         guides: whether its scores are no answer themselves but guide the reconstruction.
-        about: 'about ' where nobody knows how many cells there will be.
+        about: 'about ' where the number of cells is an estimate.
     """
 
     name: str
@@ -205,7 +205,7 @@ class Staged(ABC):
         while (scores := context.timed(stage.name, blocks)) is not None:
             context.flops, counted = context.flops + part.flops - counted, part.flops
             found.add(scores, stage.guides)
-            # Nothing of a guide is an answer, but whoever waits for one may want to stop here.
+            # No cell of a guide is an answer, but the reader may want to stop here.
             yield scores.none() if stage.guides else scores
 
     @cached_property

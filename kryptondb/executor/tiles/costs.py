@@ -24,7 +24,7 @@ from kryptondb.optimizer.cost import LayerShape, Rates, shape_of
 from kryptondb.optimizer.workload import BASE_BYTES
 
 DIRECT = "direct"
-#: What CALIBRATE measures of Winograd's method: blocks whose sides are nearest to so many cells.
+#: What CALIBRATE measures of Winograd's method: blocks whose sides are nearest to these numbers of cells.
 WINOGRAD = {4: "winograd 4", 6: "winograd 6"}
 Blocks = Mapping[int, Block]
 #: Rates are measured again and again on the same memory. In a query, other layers have used the caches in between,
@@ -122,7 +122,7 @@ def direct_seconds(tiling: Tiling, node: Node, rates: Rates, element_bytes: int,
 
 
 def pooling_seconds(node: Node, written: float, rates: Rates, element_bytes: int) -> float:
-    """Seconds in which a pooling reads the windows of so many elements; they overlap, and lie in the caches."""
+    """Seconds in which a pooling reads the windows of `written` elements; they overlap, and lie in the caches."""
     if node.window is None or node.flops:
         return 0.0
     return element_bytes * node.window.y.size * node.window.x.size * written / rates.cached_bytes_per_second
@@ -160,7 +160,7 @@ def _measured(rates: Rates, shape: LayerShape, block: Block) -> float | None:
 
 
 def distance(block: Block, side: int) -> int:
-    """How far a block is from one of so many cells along each axis that it has several along."""
+    """How far a block's sides are from `side` cells, over the axes along which it has several."""
     return sum(abs(cells - side) for cells in block if cells > 1)
 
 
@@ -291,7 +291,7 @@ def _reads(tiling: Tiling, node: Node, blocks: Blocks) -> np.ndarray:
 
 
 def cell_steps(network: Network) -> list[tuple[int, int]]:
-    """For each node, how many pixels lie between neighbouring cells, down and across; 1 where there are none."""
+    """For each node, how many pixels lie between neighboring cells, down and across; 1 where there are none."""
     steps: list[tuple[int, int]] = []
     for node in network.nodes:
         before = [steps[i] for i in node.inputs if network.regional[i]]

@@ -234,7 +234,7 @@ class Ledger:
     """A running account of bytes. Values live from their node to its last reader; views keep what they look into.
 
     Attributes:
-        network: tells who reads a value last.
+        network: says which node reads a value last.
         alive: bytes of every block of memory, by the node that made it.
         made_by: for each living value, the node whose memory it has.
         peak: the most bytes alive at once so far.
@@ -265,7 +265,7 @@ class Ledger:
         return self.alive.get(self.made_by.get(index, -1), 0)
 
     def release(self, index: int) -> None:
-        """Frees what nobody reads after the node `index`."""
+        """Frees what no node reads after the node `index`."""
         for source in self.network.nodes[index].inputs:
             if self.network.last_use[source] == index:
                 maker = self.made_by.pop(source, None)
@@ -292,7 +292,7 @@ def whole_peak(network: Network, batch: int, element_bytes: int, keep: Collectio
     """The most bytes alive at once in a full inference of some images, and what each node allocates.
 
     Args:
-        keep: nodes whose values stay to the end; nobody writes over them.
+        keep: nodes whose values stay to the end and are never overwritten.
     """
     ledger, needed = Ledger(network), [0] * len(network.nodes)
     wanted = set(keep)

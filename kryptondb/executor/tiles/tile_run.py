@@ -205,7 +205,7 @@ class TileRun:
             if self._is_region(source) or (cut and self.network.regional[source]):
                 values[source] = self._reads.region(node, source, self.values[source])
         first = node.args[0]
-        # What was read for this node alone may be written over, whoever else reads the branch.
+        # What was read for this node alone may be overwritten, even if other nodes read the branch.
         owned = isinstance(first, Ref) and values[first.index] is not self.values.get(first.index)
         merged: torch.Tensor = self._call(node, values, batch, owned)
         return merged

@@ -1,4 +1,4 @@
-"""A grid cut into tiles: blocks of neighbouring positions that run as one batch, with one region size per node."""
+"""A grid cut into tiles: blocks of neighboring positions that run as one batch, with one region size per node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kryptondb.network.regions import Regions, Spans
 
 #: What a run of rows or columns costs by itself, in positions.
 _COST_OF_A_RUN = 0.5
-#: An axis of more positions is cut with care at both ends alone, where the border cuts regions off: so many positions.
+#: On a longer axis only this many positions at both ends, where the border cuts regions off, are cut with care.
 _LONG, _ENDS = 256, 48
 #: A block of the grid whose tiles fill less of it, in the mean, is none: a tile of few cells costs almost as much.
 _LEAST_FILLED = 0.5
@@ -162,7 +162,7 @@ def crossed(cells: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> Iterator[T
 def even(indices: np.ndarray, size: int, multiple: int = 1) -> list[np.ndarray]:
     """Runs of at most `size`, as equal as can be: 53 in runs of at most 8 are 4 of 8 and 3 of 7.
 
-    Their number is a `multiple`, where there are so many indices.
+    Their number is a multiple of `multiple`, where there are enough indices.
     """
     runs = -(-len(indices) // (size * multiple)) * multiple
     return [] if not len(indices) else np.array_split(indices, min(runs, len(indices)))
@@ -357,5 +357,5 @@ class TileExtents:
 
 
 def window_extent(size: int, stride: int, outputs: int) -> int:
-    """Cells that so many neighbouring outputs of a window operator read along one axis."""
+    """Cells that `outputs` neighboring outputs of a window operator read along one axis."""
     return size + (outputs - 1) * stride

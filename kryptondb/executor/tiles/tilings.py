@@ -23,17 +23,17 @@ from kryptondb.network.regions import regions
 from kryptondb.optimizer.grid_cells import GridCells
 
 #: The most kinds of runs that are distinguished along an axis. Where there are more, similar ones are treated as the
-#: largest of them, until so many are left.
+#: largest of them, until this many are left.
 _MOST_KINDS, _KINDS_LEFT = 56, 40
 #: How many tiles, the last to run, are examined one by one: they decide how long workers wait for each other.
 _EXAMINED = 4096
-#: Cells without a pattern are planned from a sample of the blocks that they lie in: so many, with so many places.
+#: Cells without a pattern are planned from a sample of the blocks that they lie in: how many blocks and places.
 _MOST_BLOCKS, _MOST_CELLS = 1024, 80 * 80
-#: Where the sample misses cells that lie far apart, so many rows are searched for some of them at a time.
+#: Where the sample misses cells that lie far apart, this many rows at a time are searched for some of them.
 _ROWS_OF_THIN = 64
-#: The sizes of the regions of all nodes are looked up for so many positions at a time.
+#: The sizes of the regions of all nodes are looked up for this many positions at a time.
 _POSITIONS_AT_ONCE = 1 << 14
-#: A mask of a large grid is read so many rows at a time.
+#: A mask of a large grid is read this many rows at a time.
 _ROWS_AT_ONCE = 512
 
 
@@ -220,7 +220,7 @@ class Tiling:
         at_once: int,
         count: int,
     ) -> Tiling:
-        """The tiles of some runs, which stand for so many cells.
+        """The tiles of some runs, which stand for `count` cells.
 
         Args:
             exact: the sizes of regions where tiles are not uniform.
@@ -366,7 +366,7 @@ class Tiling:
         return found
 
     def unevenness(self, workers: int) -> float:
-        """How many times as long so many workers take as with equal shares: each goes on with the first tile left."""
+        """The factor by which workers take longer than with equal shares; each takes the next tile left."""
         if workers < 2 or self.flops <= 0.0:
             return 1.0
         busy = [0.0] * workers
@@ -376,7 +376,7 @@ class Tiling:
         return 1.0 + waiting * workers / self.flops
 
     def largest_group(self, positions: int, tiles: int) -> int:
-        """The most positions of successive tiles that are put together until they hold so many positions and tiles."""
+        """The most positions of successive tiles put together until they hold this many positions and tiles."""
         if len(self.tiles) > len(self.last):
             largest = int(self.positions.max())
             return max(positions - 1 + largest, tiles * largest)
@@ -436,7 +436,7 @@ def _sizes_of(extents: Extents, runs: Sequence[np.ndarray], axis: int) -> np.nda
 
 
 def _most_runs(rows: Sequence[np.ndarray], cols: Sequence[np.ndarray], cells: int) -> tuple[int, int]:
-    """How many runs of rows and of columns to examine, of those that hold so many cells."""
+    """How many runs of rows and of columns to examine, of those that hold `cells` cells."""
     runs = len(rows) * len(cols)
     share = min(1.0, (min(_MOST_BLOCKS, _MOST_CELLS * runs / cells) / runs) ** 0.5)
     return max(1, int(len(rows) * share)), max(1, int(len(cols) * share))

@@ -120,7 +120,7 @@ def rounded_up(sizes: np.ndarray, counts: np.ndarray, weights: np.ndarray, most:
     kinds, inverse = np.unique(sizes, axis=0, return_inverse=True)
     inverse = inverse.reshape(-1)
     used = np.bincount(inverse, weights=counts, minlength=len(kinds))
-    if len(kinds) > _MOST_COMPARED:  # every pair is compared: neighbours by work are joined first
+    if len(kinds) > _MOST_COMPARED:  # every pair is compared: neighbors by work are joined first
         rank = np.argsort(np.argsort(kinds @ weights, kind="stable"), kind="stable") * _MOST_COMPARED // len(kinds)
         order = np.argsort(rank, kind="stable")
         kinds = np.maximum.reduceat(kinds[order], np.searchsorted(rank[order], np.arange(_MOST_COMPARED)), axis=0)

@@ -53,7 +53,7 @@ class Workers(Generic[Work, Done]):
 
 @contextmanager
 def workers(count: int, task: Callable[[Work, Workspace], Done]) -> Iterator[Workers[Work, Done]]:
-    """So many threads that share torch's threads among them; when left, what has not begun is dropped."""
+    """`count` threads that share torch's threads among them; when left, work that has not begun is dropped."""
     threads = torch.get_num_threads()
     count = min(count, threads)
     if count < 2:
@@ -68,13 +68,13 @@ def workers(count: int, task: Callable[[Work, Workspace], Done]) -> Iterator[Wor
         torch.set_num_threads(threads)  # what the workers asked for would hold for threads that begin later
         yield Workers(task, pool, threading.local())
     finally:
-        ready.abort()  # whoever was interrupted before all were ready leaves nobody waiting
+        ready.abort()  # after an interruption no thread is left waiting for the others
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 
 def take_threads(share: int) -> None:
-    """Gives the operators of the thread that calls it so many cores."""
+    """Gives the operators of the calling thread `share` cores."""
     torch.get_num_threads()  # a thread's first question sets its number to the process's: that must come first
     torch.set_num_threads(share)
 
