@@ -74,7 +74,7 @@ def test_the_cost_model_is_compared_with_what_every_plan_took(tmp_path, capsys):
     cases = json.loads(path.read_text())["cases"]
     assert [case["operator"] for case in cases] == [
         *("full", "incremental", "thresholded, tau 0.6", "thresholded, tau 0.3", "drill-down, every 2nd cell exact"),
-        *("drill-down, every 3rd cell exact, 10% more where least sure", "refined, tau 0.45, every 4th cell exact"),
+        *("drill-down, every 3rd cell exact, 10% more where least certain", "refined, tau 0.45, every 4th cell exact"),
     ]
     assert all(case["estimated"] > 0 and case["measured"] > 0 for case in cases)
     assert "95th percentile" in capsys.readouterr().out

@@ -251,7 +251,7 @@ def test_a_reader_that_leaves_is_no_drama(capsys, monkeypatch):
 
 def test_a_pipe_that_is_not_read_any_more_ends_copy_as_it_ends_other_programs(capsys, monkeypatch):
     def broken(*_: object, **__: object) -> None:
-        raise ReaderLeftError("cannot write /dev/stdout: it is not read any more")
+        raise ReaderLeftError("cannot write /dev/stdout: its reader has closed it")
 
     monkeypatch.setattr("kryptondb.session.Session.run", broken)
     monkeypatch.setattr("kryptondb.cli._abandon_output", lambda: None)
@@ -312,7 +312,7 @@ def test_the_address_of_a_file_is_its_path_and_other_addresses_are_refused(capsy
     script.write_text("SHOW SETTINGS")
     assert run(capsys, database, "-o", f"file://{tmp_path}/a.csv", "-f", f"file://{tmp_path}/a%20b.sql")[0] == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a b.sql", "a.csv", "a.krypton"]
-    assert "it is the script that runs" in run(capsys, "-f", script.as_uri(), "-o", str(script), "--format", "csv")[2]
+    assert "it is the running script" in run(capsys, "-f", script.as_uri(), "-o", str(script), "--format", "csv")[2]
     for address in ("s3://bucket/a.csv", "https://host/a.csv", "file://host/a.csv"):
         status, _, err = run(capsys, "-o", address, "-c", "SHOW SETTINGS")
         assert status == 1 and f"cannot write '{address}': {address.partition(':')[0]}:// is not a place" in err

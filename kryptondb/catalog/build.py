@@ -33,7 +33,7 @@ def build_model(name: str, kind: str, source: str, options: Mapping[str, object]
     builder = SOURCES.get(kind)
     if builder is None:
         raise BindError(
-            f'no model source "{kind}"', hint=did_you_mean(kind, SOURCES) or f"There is {', '.join(SOURCES)}."
+            f'no model source "{kind}"', hint=did_you_mean(kind, SOURCES) or f"Available: {', '.join(SOURCES)}."
         )
     parsed = ModelOptions.parse(options)
     with building():
@@ -111,7 +111,7 @@ def _file(source: str, options: ModelOptions) -> SourceModel:
         return onnx_models.build(path, options)
     if suffix in (".pth", ".pt", ".safetensors"):
         raise ModelError(
-            f"{source} is no model by itself: a {suffix} file holds weights without an architecture",
+            f"{source} is not a model by itself: a {suffix} file holds weights without an architecture",
             hint=f"CREATE MODEL name FROM torchvision('resnet18') WITH (weights => '{source}').",
         )
     raise ModelError(

@@ -162,7 +162,7 @@ def for_input(
     if (height or wanted[0], width or wanted[1]) != wanted:
         raise ModelError(
             f"{path} reads {height} x {width} pixels, not {wanted[0]} x {wanted[1]}",
-            hint=f"Leave size => out, or export it again for pictures of {wanted[0]} x {wanted[1]}.",
+            hint=f"Omit size =>, or export it again for pictures of {wanted[0]} x {wanted[1]}.",
         )
     return Preprocess(height=wanted[0], width=wanted[1], channels=options.channels or name, scale=scale)
 
@@ -180,11 +180,11 @@ def describe_preprocess(preprocess: Preprocess) -> str:
     if preprocess.letterbox is not None:
         first = f"whole picture inside {preprocess.height} x {preprocess.width}, the rest {preprocess.letterbox:g}"
     elif resize is None:
-        how = "centre crop of the same proportions, then " if preprocess.crop else "whole picture "
+        how = "center crop of the same proportions, then " if preprocess.crop else "whole picture "
         first = f"{how}resized to {preprocess.height} x {preprocess.width}"
     else:
         size = f"short side {resize}" if isinstance(resize, int) else f"{resize[0]} x {resize[1]}"
-        first = f"resized to {size}" + (f", centre {preprocess.height} x {preprocess.width}" if preprocess.crop else "")
+        first = f"resized to {size}" + (f", center {preprocess.height} x {preprocess.width}" if preprocess.crop else "")
     mean = " ".join(f"{value:g}" for value in preprocess.mean)
     std = " ".join(f"{value:g}" for value in preprocess.std)
     smooth = "" if preprocess.antialias else " without antialiasing"
@@ -219,13 +219,13 @@ def read_labels(path: str) -> tuple[str, ...]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ModelError(f"the labels file {path} is not UTF-8 text", hint="Give one label a line.") from None
+        raise ModelError(f"the labels file {path} is not UTF-8 text", hint="Give one label per line.") from None
     lines = [line.strip() for line in text.rstrip().splitlines()]
     if not lines or "\0" in text:
-        raise ModelError(f"the labels file {path} holds no labels", hint="Give one label a line.")
+        raise ModelError(f"the labels file {path} holds no labels", hint="Give one label per line.")
     if "" in lines:
         raise ModelError(
-            f"the labels file {path} has an empty line {lines.index('') + 1}", hint="Give one label a line."
+            f"the labels file {path} has an empty line {lines.index('') + 1}", hint="Give one label per line."
         )
     if len(lines) > MAX_CLASSES:
         raise ModelError(f"the labels file {path} has {len(lines):,} labels, more than {MAX_CLASSES:,}")
@@ -249,7 +249,8 @@ def resolve_labels(
         if len(found) != classes:
             where = f"the labels file {labels} has" if isinstance(labels, str) else "labels => has"
             raise ModelError(
-                f"{where} {len(found):,} labels, but the model has {classes:,} classes", hint="Give one label a class."
+                f"{where} {len(found):,} labels, but the model has {classes:,} classes",
+                hint="Give one label per class.",
             )
         return found
     if known is not None and len(known) == classes:

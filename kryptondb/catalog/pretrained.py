@@ -18,7 +18,7 @@ def build(source: str, options: ModelOptions) -> SourceModel:
     if builder is None:
         raise BindError(
             f'no pretrained model "{source}"',
-            hint=did_you_mean(source, PRETRAINED) or f"There is {', '.join(PRETRAINED)}.",
+            hint=did_you_mean(source, PRETRAINED) or f"Available: {', '.join(PRETRAINED)}.",
         )
     return builder()
 

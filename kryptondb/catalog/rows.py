@@ -183,10 +183,10 @@ MODELS = Table(
         "summary": Json(_SUMMARY, MOST_VALUE),
     },
     ("name",),
-    "DROP MODEL {} forgets it; then CREATE MODEL makes it anew.",
+    "DROP MODEL {} forgets it; then CREATE MODEL creates it again.",
 )
-SETTINGS = Table("settings", {"name": _NAME, "value": Text(1_000)}, ("name",), "SET {} = ... sets it anew.")
-_MEASURE = "CALIBRATE forgets it, and measures anew."
+SETTINGS = Table("settings", {"name": _NAME, "value": Text(1_000)}, ("name",), "SET {} = ... sets it again.")
+_MEASURE = "CALIBRATE forgets it, and measures again."
 RATES = Table("rates", {"device": _NAME, "value": Json(_RATES, 1 << 20)}, ("device",), _MEASURE)
 LAYER_RATES = Table(
     "layer_rates",
@@ -211,7 +211,7 @@ PROFILES = Table(
     ("model",),
     "DROP PROFILES {} forgets it.",
 )
-_ANALYZE = "DROP PROFILES forgets the profiles of a model, and ANALYZE measures them anew."
+_ANALYZE = "DROP PROFILES forgets the profiles of a model, and ANALYZE measures them again."
 PROFILED_IMAGES = Table(
     "profiled_images",
     {"number": Whole(), "image": Text(), "name": _PATH, "seconds": _SECONDS, "measured": _DATE},

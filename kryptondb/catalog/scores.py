@@ -73,7 +73,7 @@ def chosen(result: Any, output: str | int) -> Any:
             return result[output]
         what = f"{', '.join(fields)}" if fields else f"output => 0 to {len(result) - 1}"
         raise ModelError(f'the model has no output "{output}"', hint=f"It returns a {type(result).__name__}: {what}.")
-    raise ModelError(f'the model has no output "{output}": it returns one value', hint="Leave output => out.")
+    raise ModelError(f'the model has no output "{output}": it returns one value', hint="Omit output =>.")
 
 
 def _is_column(result: Any, batch: int) -> bool:

@@ -149,7 +149,7 @@ def resolve_device(device: str) -> str:
     try:
         device = Device().read(device)
     except ValueError:
-        raise PlanError(f"there is no device '{device}'", hint=f"It is {Device()}.") from None
+        raise PlanError(f"no device named '{device}'", hint=f"It is {Device()}.") from None
     if device == "cpu":
         return device
     import torch
@@ -160,5 +160,5 @@ def resolve_device(device: str) -> str:
     index = int(device.partition(":")[2] or 0)
     if index < count:
         return device
-    found = f"there {'is' if count == 1 else 'are'} {count}" if count else "torch finds no CUDA device here"
-    raise PlanError(f"device '{device}' is not there: {found}", hint="SET device = 'auto' takes what there is.")
+    found = f"there {'is' if count == 1 else 'are'} {count}" if count else "torch finds no CUDA device"
+    raise PlanError(f"device '{device}' not found: {found}", hint="SET device = 'auto' uses what is available.")

@@ -129,7 +129,7 @@ class SizeCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as tor
         self.held += size
         if self.held > self.bound:
             raise TooLarge(
-                f"its operator {_name(function)} would bring what it holds to {self.held / 2**30:,.1f} GiB,"
+                f"its operator {_name(function)} would raise its memory to {self.held / 2**30:,.1f} GiB,"
                 f" more than {self.bound / 2**30:,.1f}"
             )
         if varies:

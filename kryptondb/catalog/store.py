@@ -614,6 +614,6 @@ def _tables_of(version: int) -> dict[tuple[str, str], str]:
 def name_taken(name: str) -> BindError:
     """The error for a second model of the same name."""
     return BindError(
-        f'there is a model named "{name}" already',
+        f'a model named "{name}" already exists',
         hint=f"CREATE OR REPLACE MODEL {name} replaces it, DROP MODEL {name} forgets it.",
     )

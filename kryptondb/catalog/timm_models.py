@@ -126,12 +126,12 @@ def _published(name: str, tag: str) -> Any:
     if tag and tag not in tags:
         raise BindError(
             f'timm has no weights "{tag}" of {name}',
-            hint=did_you_mean(tag, tags) or (f"There is {', '.join(tags)}." if tags else "It has none."),
+            hint=did_you_mean(tag, tags) or (f"Available: {', '.join(tags)}." if tags else "It has none."),
         )
     found = models.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
     if found is None:
         raise ModelError(
-            f"timm says nothing of the input of {name}", hint="db.register(name, module) takes any module."
+            f"timm does not describe the input of {name}", hint="db.register(name, module) takes any module."
         )
     return found
 

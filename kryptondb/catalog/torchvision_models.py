@@ -165,7 +165,7 @@ def _check_default(name: str, options: ModelOptions, classes: int, published: An
     if options.channels == "L":
         raise ModelError(
             f"torchvision's weights for {name} read RGB, not one channel",
-            hint="Leave channels => out (grey pictures become RGB), or give weights => 'file.pth' or 'random'.",
+            hint="Omit channels => (gray pictures become RGB), or give weights => 'file.pth' or 'random'.",
         )
     side = int(published.transforms().crop_size[0])
     if name.startswith(("vit_", "maxvit")) and options.size not in (None, (side, side)):

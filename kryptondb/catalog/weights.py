@@ -238,7 +238,7 @@ def _named_tensors(value: object, path: str) -> State:
         odd = next((name for name, tensor in tensors.items() if not _is_dense(tensor)), None)
         if odd is not None:
             raise ModelError(
-                f"{path} holds a tensor of a kind that is not taken, nested, sparse or quantized: {odd[:160]}",
+                f"{path} holds a tensor of an unsupported kind (nested, sparse or quantized): {odd[:160]}",
                 hint=SAVE_HINT,
             )
         if tensors:

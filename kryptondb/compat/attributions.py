@@ -86,7 +86,7 @@ def _unfit(question: Question, initial: torch.Tensor) -> str | None:
     if question.arguments:
         return "there are additional arguments"
     if not is_image(images) or question.baselines[0].dtype != images.dtype:
-        return f"the input is no batch of images, N x C x H x W in float32 or float64, but {tuple(images.shape)}"
+        return f"the input is not a batch of images, N x C x H x W in float32 or float64, but {tuple(images.shape)}"
     if initial.ndim == 0 or len(initial) != len(images):
         return "the function does not answer image by image"
     return None

@@ -232,7 +232,7 @@ def _unfit(x: torch.Tensor, kwargs: dict[str, Any]) -> str | None:
     if kwargs:
         return "the module is given other arguments"
     if not is_image(x):
-        return f"the input is no image 1 x C x H x W in float32 or float64, but {tuple(x.shape)}"
+        return f"the input is not an image 1 x C x H x W in float32 or float64, but {tuple(x.shape)}"
     return None
 
 

@@ -98,7 +98,7 @@ class Tracer:
     def not_worth(self, forward: Callable[..., Any], seconds: float) -> str:
         """Notes that a function ran in batches for so long; says why it was not traced."""
         self._spent.put(forward, self.spent(forward) + seconds)
-        return f"all windows took {seconds:.1f} s, which tracing would not have made less"
+        return f"all windows took {seconds:.1f} s, so tracing would not pay off"
 
     def _keep(self, forward: Callable[..., Any], images: torch.Tensor, found: _Kept) -> None:
         of_function = self._kept.get(forward, {})

@@ -141,7 +141,7 @@ class Manifest:
         """Counts a part, and its images where it is still there; else these are explained again."""
         part = entry["part"]
         if part in self._sizes:
-            raise self._damaged(number, f"{part} is there twice")
+            raise self._damaged(number, f"{part} appears twice")
         self._count(part)
         size = self.folder.size(part)
         if size is None:
@@ -159,7 +159,7 @@ class Manifest:
     def _begin(self, query: Mapping[str, Any]) -> None:
         """The first line, in a folder that has no parts of anybody's."""
         if any(name.startswith("part-") and name.endswith(".parquet") for name in self.folder.names()):
-            raise ExecutionError(f"{self.folder.path}{os.sep} holds parts that no {NAME} tells of", hint=_ANOTHER)
+            raise ExecutionError(f"{self.folder.path}{os.sep} holds parts that no {NAME} lists", hint=_ANOTHER)
         self._write({"kryptondb": __version__, "query": dict(query)})
 
     def _write(self, entry: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _IMAGES = 1_000
 _BYTES = 64 * 1024**2
 _SECONDS = 30.0
-_GO_ON = "What is written stays: the same command run again goes on with the other images."
+_GO_ON = "What is written stays: run the same command again to continue with the other images."
 
 
 @dataclass
@@ -140,7 +140,7 @@ class _Copy:
             return False
         self.written.skipped += 1
         if there.pop() != identity:
-            changed = "has changed since its rows were written; in a folder of its own it can be explained anew"
+            changed = "has changed since its rows were written; write to a new folder to explain it again"
             self._execution.run.skip_later(source.name, ImageError(f"{source.name} {changed}"), explained=False)
         return True
 
@@ -214,7 +214,7 @@ def _refuse_what_needs_all(plan: PhysicalPlan) -> None:
             )
     if plan.occlude is None:
         raise BindError(
-            "a folder of Parquet files is of images, and this query has none", hint="COPY it into one file."
+            "a folder of Parquet files needs images, and this query has none", hint="COPY it into one file."
         )
 
 

@@ -80,7 +80,7 @@ def _one(execution: Execution, path: str, encode: Encode, maps: Generator[Map, N
     with atomic_file(path) as stream, closing(maps):
         first = next(maps, None)
         if first is None:
-            raise ExecutionError(f"nothing to draw into {path}: the query answers no heat map")
+            raise ExecutionError(f"nothing to draw into {path}: the query returns no heat map")
         if next(maps, None) is not None:
             raise _too_many(path)
         return stream.write(encode(first))
@@ -99,7 +99,7 @@ class _Others:
             return
         if not (file.is_file() and self._encode.made(file)):
             raise ExecutionError(
-                f"cannot write {file}: it is there already, and no picture that COPY made",
+                f"cannot write {file}: it already exists, and COPY did not write it",
                 hint="Name another folder, or move that file away.",
             )
         if self._read is None:
@@ -115,8 +115,8 @@ class _Others:
 
 def _too_many(path: str) -> ExecutionError:
     return ExecutionError(
-        f"the query answers more than one heat map, and {path} is one file",
-        hint=f"Name a folder, which gets a file for each image and class: '{Path(path).with_suffix('')}/'.",
+        f"the query returns more than one heat map, and {path} is one file",
+        hint=f"Name a folder, which gets one file per image and class: '{Path(path).with_suffix('')}/'.",
     )
 
 

@@ -92,7 +92,9 @@ def copy_to(
     if execution.plan.occlude is not None:
         refuse_sources(path, partial(reads, named_images(execution.plan.occlude.input, execution.run.bindings)))
     if kind != "csv" and is_terminal(path):
-        raise ExecutionError(f"{path} is a terminal, which {kind} is not for", hint="Name a file, or use (FORMAT csv).")
+        raise ExecutionError(
+            f"{path} is a terminal, and {kind} is not a format for terminals", hint="Name a file, or use (FORMAT csv)."
+        )
     if kind in ("png", "dicom"):
         from kryptondb.copy.pictures import copy_pictures
 

@@ -398,7 +398,7 @@ def _common_of(results: Sequence[Typed], node: Case) -> pa.DataType:
         return kind
     if not all(map(is_number, kinds)):
         names = " and a ".join(type_name(kind) for kind in kinds)
-        raise BindError(f"CASE is a {names} by turns: {node}", position=node.position)
+        raise BindError(f"CASE gives a {names} in different branches: {node}", position=node.position)
     if all(map(pa.types.is_integer, kinds)):
         return pa.int64()
     computed = {result.type for result in results if pa.types.is_floating(result.type) and not result.literal}

@@ -94,7 +94,7 @@ def _status(source: ImageSource) -> tuple[int, ...] | None:
 
 def _changed(source: ImageSource) -> ImageError:
     return ImageError(
-        f"{source.name}: the picture has changed since its map was computed, which is not drawn over another one",
+        f"{source.name}: the picture has changed since its map was computed, so the map is not drawn over it",
         hint="Run the statement again.",
     )
 

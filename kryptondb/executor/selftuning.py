@@ -120,7 +120,9 @@ def settle(
     best = fastest_kept(found, tuning.exact_seconds, node.memory_limit)
     names = _all_drawn(drawn, batch)
     if best is None:
-        run.outcome = Outcome(names, None, found.why_none or "what keeps the promise is not estimated to be faster")
+        run.outcome = Outcome(
+            names, None, found.why_none or "no recipe that keeps the promise is estimated to be faster"
+        )
         return node
     run.outcome = Outcome(names, str(best.recipe), best.about)
     return replace(run_by(node, best.candidate), tuning=None)

@@ -150,7 +150,7 @@ class HeldFolder:
         """The error for a folder that was removed, replaced or emptied."""
         return ExecutionError(
             f"{self.path}{os.sep} was removed or replaced while the query wrote into it",
-            hint="What it had written is not there any more: run the command again.",
+            hint="What it had written is gone: run the command again.",
         )
 
     def size(self, name: str) -> int | None:
@@ -329,7 +329,7 @@ def _open_to_write(name: str, flags: int, folder: int | None) -> int:
 
 def _refused(path: str | Path, error: OSError) -> ExecutionError:
     if isinstance(error, BrokenPipeError):
-        return ReaderLeftError(f"cannot write {path}: it is not read any more")
+        return ReaderLeftError(f"cannot write {path}: its reader has closed it")
     return ExecutionError(f"cannot write {path}: {error.strerror or error}")
 
 

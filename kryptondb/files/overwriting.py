@@ -38,7 +38,7 @@ def refuse_files(path: str, kept: Mapping[str, str]) -> None:
     """Raises ExecutionError where `path` is one of some files, or lies in one of some folders.
 
     Args:
-        kept: why each of them is left alone, by its path: 'it is the script that runs'.
+        kept: why each of them is left alone, by its path: 'it is the running script'.
     """
     target = target_of(path)
     for file, why in kept.items():

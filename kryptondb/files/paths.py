@@ -67,5 +67,5 @@ def absolute(path: str) -> str:
     problem = unusable(path)
     if problem is not None:
         hint = "Download it, and name the file." if scheme_of(path) is not None else None
-        raise BindError(f"{path!r} names no file: {problem}", hint=hint)
+        raise BindError(f"{path!r} is not the name of a file: {problem}", hint=hint)
     return str(expanded(path).absolute())  # links are kept: what they point to may change

@@ -329,5 +329,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise Unfit(f"the key {shown(twice)} is there twice")
+        raise Unfit(f"the key {shown(twice)} appears twice")
     return value

@@ -187,7 +187,7 @@ class _Diagnosis:
                 return self._named_missing(after)
             return self._at(token, "another name for the table is not supported", "Columns are written without it.")
         if token.text == "," and self.index > 1 and self.before[-2].upper == "LIMIT":
-            return self._at(token, "LIMIT takes one number", "LIMIT n OFFSET m leaves out the first m rows.")
+            return self._at(token, "LIMIT takes one number", "LIMIT n OFFSET m skips the first m rows.")
         if reads_a_table and token.text == ",":
             return self._at(token, "a list of tables is not supported", "A query reads one table.")
         if token.kind == "word" and token.upper in MISSING and token.upper not in self.terminals:

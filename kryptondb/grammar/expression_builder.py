@@ -255,7 +255,7 @@ class ExpressionBuilder(Transformer_NonRecursive[lark.Token, Any]):
         value, *items = of_kind(s.Expression, children)
         computed = [item for item in items if not isinstance(item, s.Literal)]
         if len(computed) > MAX_ITEMS:
-            message = f"IN lists {len(computed):,} expressions beside constants; the most is {MAX_ITEMS:,}"
+            message = f"IN lists {len(computed):,} expressions beside constants; the limit is {MAX_ITEMS:,}"
             raise self._error(message, computed[MAX_ITEMS].position)
         return s.In(value, tuple(items), has(children, "NOT"), position=self._at(meta))
 
@@ -279,7 +279,7 @@ class ExpressionBuilder(Transformer_NonRecursive[lark.Token, Any]):
     def case(self, meta: Meta, children: list[_Part]) -> s.Case:
         branches = [part.expressions for part in children if part.role == "when"]
         if len(branches) > MAX_ITEMS:
-            message = f"CASE has {len(branches):,} branches; the most is {MAX_ITEMS:,}"
+            message = f"CASE has {len(branches):,} branches; the limit is {MAX_ITEMS:,}"
             raise self._error(message, branches[MAX_ITEMS][0].position)
         single = {part.role: part.expressions[0] for part in children if part.role != "when"}
         conditions, results = (tuple(column) for column in zip(*branches, strict=True))

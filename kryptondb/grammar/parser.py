@@ -114,7 +114,7 @@ def _first(text: str, places: Places, pieces: Iterator[Piece]) -> Piece:
     first = next(pieces, None)
     if first is None:
         end = len(text.rstrip())
-        raise ParseError("there is no statement here", position=places.at(end, end), text=text)
+        raise ParseError("no statement here", position=places.at(end, end), text=text)
     return first
 
 

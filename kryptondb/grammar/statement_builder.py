@@ -50,7 +50,7 @@ class Builder(ExpressionBuilder):
     def _few(self, children: list[_Kind], clause: str) -> tuple[_Kind, ...]:
         """What a clause lists, when it is not too much."""
         if len(children) > MAX_ITEMS:
-            message = f"{clause} lists {len(children):,} expressions; the most is {MAX_ITEMS:,}"
+            message = f"{clause} lists {len(children):,} expressions; the limit is {MAX_ITEMS:,}"
             raise self._error(message, children[MAX_ITEMS].position)
         return tuple(children)
 

@@ -142,8 +142,8 @@ def read_header(name: str, stream: BinaryIO) -> tuple[Dataset, Stored]:
     check_size(name, stored.rows, stored.columns)
     if stored.channels not in (1, 3) or not 1 <= stored.bits_stored <= stored.bits_allocated <= 64:
         raise ImageError(
-            f"{name}: a DICOM file with {stored.channels} samples a pixel, {stored.bits_stored} of "
-            f"{stored.bits_allocated} bits each, is no picture"
+            f"{name}: a DICOM file with {stored.channels} samples per pixel, {stored.bits_stored} of "
+            f"{stored.bits_allocated} bits each, is not a picture"
         )
     high_bit = integer(header, "HighBit", stored.bits_stored - 1)
     plain = stored.syntax in UncompressedTransferSyntaxes  # decoders of others place samples by themselves

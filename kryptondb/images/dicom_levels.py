@@ -107,7 +107,7 @@ def _rescaled(
     slope, intercept = _first(source, "RescaleSlope"), _first(source, "RescaleIntercept") or 0.0
     slope = 1.0 if slope is None else slope
     if slope == 0 or not (np.isfinite(slope) and np.isfinite(intercept)):
-        raise Meaningless("its samples are rescaled by zero, or by what is no number")
+        raise Meaningless("its samples are rescaled by zero, or by something that is not a number")
     if (slope, intercept) == (1, 0):
         return samples, False
     values: Floats = samples.astype(np.float32)
@@ -241,6 +241,6 @@ def _expanded(data: list[int], entries: int, *, wide: bool) -> list[int]:
             at, left = (offset // 2 if wide else offset), length  # given in bytes
             continue
         else:
-            raise ValueError("a palette with a segment that is none")
+            raise ValueError("a palette with an invalid segment")
         left = None if left is None else left - 1
     return table[:entries]

@@ -76,7 +76,7 @@ def between(samples: NDArray[np.generic], low: float, high: float, known: NDArra
     if not span > 0:
         return np.zeros_like(levels)
     if not np.isfinite(span):  # more than float32 holds
-        raise ValueError("the samples span more than can be told apart")
+        raise ValueError("the samples span too wide a range")
     levels -= np.float32(low)
     levels /= np.float32(span)
     np.nan_to_num(levels, copy=False, nan=0.0)
@@ -142,7 +142,7 @@ def levels(samples: NDArray[np.generic], window: Window | None) -> Floats:
         if samples.shape[2] in (2, 4) or (samples.shape[2] != 1 and has_range):
             raise Meaningless(GRAY_ONLY)
         if kind not in "buif":
-            raise Meaningless(f"{samples.dtype} samples are no levels of gray")
+            raise Meaningless(f"{samples.dtype} samples are not levels of gray")
         return windowed(samples, window)
     if kind == "u" and samples.dtype.itemsize <= 2:  # in either byte order
         return scaled(samples, 255 if samples.dtype.itemsize == 1 else 65535)

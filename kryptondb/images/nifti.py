@@ -126,7 +126,7 @@ def _volume(name: str, block: bytes, part: Part) -> _Volume:
     dimensions += [1] * (3 - len(dimensions))
     if not 3 <= len(dimensions) <= 4 or min(dimensions) < 1:
         shape = " x ".join(map(str, dimensions))
-        raise ImageError(f"{name}: a NIfTI file of {shape} is no volume and no series of volumes")
+        raise ImageError(f"{name}: a NIfTI file of {shape} is neither a volume nor a series of volumes")
     volumes = dimensions[3] if len(dimensions) == 4 else 1
     if (part.volume or 0) >= volumes:
         raise ImageError(f"{name}: no volume {part.volume:,}: it has {volumes:,}, which count from 0")
@@ -201,7 +201,7 @@ def _stored_axis(volume: _Volume, canonical: int) -> int:
 def _voxels(name: str, stream: BinaryIO, volume: _Volume) -> NDArray[np.generic]:
     """The whole volume as it is stored, in the order of its axes."""
     if volume.dtype.kind not in "buif" and volume.dtype.names not in (("R", "G", "B"), ("R", "G", "B", "A")):
-        raise Meaningless(f"voxels of type {volume.dtype} are no levels of gray and no colors")
+        raise Meaningless(f"voxels of type {volume.dtype} are neither levels of gray nor colors")
     if volume.dtype.itemsize > 8 and volume.dtype.names is None:
         raise Meaningless(f"voxels of type {volume.dtype} are not supported")
     stream.seek(volume.offset)

@@ -111,5 +111,5 @@ def sample_path(name: str) -> Path:
             raise ImageError(f'the sample "{wanted}" is not installed', hint=f"The package {each.package} ships it.")
     near = did_you_mean(wanted, samples)
     raise ImageError(
-        f'no sample named "{wanted}"', hint=" ".join(filter(None, (near, "SHOW SAMPLES lists the pictures there are.")))
+        f'no sample named "{wanted}"', hint=" ".join(filter(None, (near, "SHOW SAMPLES lists the pictures.")))
     )

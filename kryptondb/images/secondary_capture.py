@@ -103,7 +103,7 @@ def origin_of(name: str, file: Path | None) -> Origin:
         raise
     except Exception:  # not a file, not DICOM, damaged: pydicom raises anything at all
         raise ImageError(
-            f"{name} is no DICOM file, and a DICOM secondary capture needs the patient and the study of one",
+            f"{name} is not a DICOM file, and a DICOM secondary capture needs the patient and the study of one",
             hint="Name a .png file, or a folder, for pictures of other kinds.",
         ) from None  # what pydicom says may have the patient's data in it
     missing = [key for key in ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID") if not attributes.get(key)]

@@ -173,7 +173,7 @@ def _chosen(shown: str, schema: pa.Schema, column: str | None) -> str:
     names = ", ".join(schema.names[:20])
     if column is None:
         raise ImageError(
-            f'{shown}: no column is named, and there is none called "{COLUMN}"', hint=f"The columns are {names}."
+            f'{shown}: no column is named, and no column is called "{COLUMN}"', hint=f"The columns are {names}."
         )
     raise ImageError(
         f'{shown}: no column named "{column}"', hint=did_you_mean(column, schema.names) or f"The columns are {names}."
@@ -195,7 +195,7 @@ def _holds_bytes(shown: str, field: pa.Field) -> bool | None:
         if "bytes" in parts and _is_binary(parts["bytes"]) and _is_text(parts.get("path", pa.string())):
             return None
     raise ImageError(
-        f"{shown}: the column {field.name} holds {kind}, and no pictures",
+        f"{shown}: the column {field.name} holds {kind}, not pictures",
         hint="It may hold the bytes of image files, their paths, or structs of bytes and path.",
     )
 

@@ -131,7 +131,7 @@ def _structs_in(data: _Compact, wanted: int) -> Iterator[None]:
             continue
         for inner in data.items():
             if inner != _STRUCT:
-                raise ValueError("a list of something else than it should be")
+                raise ValueError("a list of unexpected values")
             yield
 
 
@@ -412,5 +412,5 @@ def _message(stream: BinaryIO, size: int, at: int, header: int, body: int, *, di
         buffers.append(Buffer(place, length, inflated))
     rows = found.number(0, "q")
     if rows < 0:
-        raise ValueError("a batch of fewer rows than none")
+        raise ValueError("a batch with a negative number of rows")
     return BatchMessage(rows, compressed, tuple(buffers), tuple(count for (count,) in found.structs(4, "q")))

@@ -142,7 +142,7 @@ def _check(name: str, page: TiffPage, stream: BinaryIO, after: int) -> None:
         or page.dtype is None
         or int(page.photometric) not in PHOTOMETRICS
     ):
-        raise Meaningless(f"this layout of TIFF samples ({page.axes}, {channels} a pixel) is not supported")
+        raise Meaningless(f"this layout of TIFF samples ({page.axes}, {channels} per pixel) is not supported")
     if page.dtype.itemsize > _LARGEST_SAMPLE or page.dtype.kind not in "buif" or page.bitspersample % 8:
         raise Meaningless(f"samples of {page.bitspersample} bits are not supported")
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)

@@ -196,7 +196,7 @@ def why_differs(one: torch.Tensor, other: torch.Tensor) -> str | None:
     if differ <= SAME:
         return None
     much = f"scores that differ by {differ:.2g} of the largest" if differ < float("inf") else "something else"
-    return f"asked about one picture twice, it gives {much}"
+    return f"run twice on one picture, it gives {much}"
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -456,7 +456,7 @@ def classify(call: Call) -> Node:
         return dense(call, "takes one of several results")
     row = OPERATORS.get(call.operator)
     if row is None:
-        return dense(call, f"{call.operator} is no operator of the algebra")
+        return dense(call, f"{call.operator} is not an operator of the algebra")
     call.in_place = row.in_place if call.keeps_type else None
     node = row.rule(call)
     if node.axes is not None and 0 in node.shape:

@@ -59,7 +59,7 @@ def same_memory(call: Call) -> Node:
 
 def whole_picture(call: Call) -> Node:
     """An operator that the algebra has no regions for."""
-    return dense(call, f"{call.operator} is no operator of the algebra")
+    return dense(call, f"{call.operator} is not an operator of the algebra")
 
 
 def _over_channels(call: Call, dims: Sequence[int], flops: float = 0.0) -> Node:

@@ -69,7 +69,7 @@ def _traced(
     together = trial.together or (mixes and trial.unsteady is None)
     network = Network(nodes, output, input_shape, classes, module, None, together, trial.unsteady)
     if not trial.agrees(network):
-        return untraced("its graph says something else than the module")
+        return untraced("its graph gives another answer than the module")
     return with_measured_flops(replace(network, output=_before_activation(nodes, output, activation)), example[:1])
 
 

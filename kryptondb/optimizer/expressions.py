@@ -166,7 +166,10 @@ def _type_of_case(case: Case, columns: Mapping[str, str]) -> str:
     found = next((kind for kind in kinds if kind != NULL), NULL)
     for result, kind in zip(results, kinds, strict=True):
         if kind not in (found, NULL):
-            message = f"CASE is a {found} or a {kind} by turns: {results[kinds.index(found)]} and {result}"
+            message = (
+                f"CASE gives a {found} in one branch and a {kind} in another: "
+                f"{results[kinds.index(found)]} and {result}"
+            )
             raise BindError(message, position=result.position, hint="CAST(... AS VARCHAR) makes a string of either.")
     return found
 
@@ -193,7 +196,7 @@ def _check_like(like: Like, columns: Mapping[str, str]) -> None:
         raise BindError(f"ESCAPE takes one character, not {len(escape):,}", position=like.position)
     if len(pattern) > MAX_PATTERN:
         article = "an" if like.any_case else "a"
-        message = f"{article} {word} pattern of {len(pattern):,} characters is too long; the most is {MAX_PATTERN:,}"
+        message = f"{article} {word} pattern of {len(pattern):,} characters is too long; the limit is {MAX_PATTERN:,}"
         raise BindError(message, position=like.pattern.position)
     if escape and (len(pattern) - len(pattern.rstrip(escape))) % 2:
         message = f"the pattern of {word} must not end with its escape character"

@@ -90,7 +90,7 @@ class Recipe:
         if self.doubt:
             parts.append(f"more where doubt exceeds {self.doubt:g}")
         elif self.fraction:
-            where = "where the score falls most" if self.where == "drop" else "where least sure"
+            where = "where the score falls most" if self.where == "drop" else "where least certain"
             parts.append(f"{100 * self.fraction:g}% more {where}")
         if self.precision:
             parts.append(self.precision)

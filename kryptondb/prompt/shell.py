@@ -115,7 +115,7 @@ class Shell:
             name = ".quit"
         if name not in COMMANDS:
             near = did_you_mean(name, COMMANDS) or ".help lists the commands."
-            self._complain(message_line(f'there is no command "{name}". {near}'))
+            self._complain(message_line(f'no command named "{name}". {near}'))
             return
         values = COMMANDS[name][0]
         value = given[0].lower() if len(given) == 1 else None

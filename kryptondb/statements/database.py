@@ -97,10 +97,10 @@ class Database:
 
     def kept_files(self) -> dict[str, str]:
         """The files that no answer is written over, beside the database itself, and why."""
-        kept = {file: f'the model "{name}" is made of it' for file, name in self.models.files().items()}
+        kept = {file: f'it is a file of the model "{name}"' for file, name in self.models.files().items()}
         if self.models.cache_folder is not None:
             kept[str(self.models.cache_folder)] = "the open database keeps its networks there"
-        return kept | dict.fromkeys(self.scripts, "it is the script that runs")
+        return kept | dict.fromkeys(self.scripts, "it is the running script")
 
     def refuse_target(
         self, path: str, statements: Sequence[Statement] = (), bindings: Mapping[str, object] = MappingProxyType({})

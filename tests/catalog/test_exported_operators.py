@@ -198,9 +198,7 @@ def test_work_without_end_is_refused() -> None:
 
 def test_a_bomb_in_a_file_is_refused(tmp_path: Path) -> None:
     path = export(Headed(BOMBS["full"]), tmp_path / "bomb.pt2", side=16)
-    with pytest.raises(
-        ModelError, match=r"bomb\.pt2 is refused: .*operator full would bring what it holds to 4\.0 GiB"
-    ):
+    with pytest.raises(ModelError, match=r"bomb\.pt2 is refused: .*operator full would raise its memory to 4\.0 GiB"):
         build_model("net", "file", path, {})
 
 

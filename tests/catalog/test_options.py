@@ -52,7 +52,7 @@ def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     assert options.labels == str(tmp_path / "labels.txt")
     assert ModelOptions.parse({"weights": "Random"}).weights == "random"
     assert ModelOptions.parse({"weights": "~net.pth"}).weights == str(tmp_path / "~net.pth")
-    with pytest.raises(BindError, match=r"'a\\x00' names no file: a path cannot hold a NUL"):
+    with pytest.raises(BindError, match=r"'a\\x00' is not the name of a file: a path cannot hold a NUL"):
         ModelOptions.parse({"labels": "a\0"})
 
 
@@ -81,7 +81,7 @@ def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
         ("weights", ""),
         ("weights", 7),
         ("resize", 0),
-        ("crop", "centre"),
+        ("crop", "center"),
     ],
 )
 def test_other_values_are_refused_by_name_with_what_it_takes(name: str, value: object) -> None:
@@ -138,7 +138,7 @@ def test_options_that_contradict_each_other_are_named() -> None:
 
 def test_preprocessing_is_described_in_one_line() -> None:
     assert describe_preprocess(DEFAULT) == (
-        "resized to short side 256, centre 224 x 224, bilinear, scale 1, mean 0.5 0.4 0.3, std 0.2 0.2 0.2"
+        "resized to short side 256, center 224 x 224, bilinear, scale 1, mean 0.5 0.4 0.3, std 0.2 0.2 0.2"
     )
     assert describe_preprocess(Preprocess(8, 9)).startswith("whole picture resized to 8 x 9, bilinear")
 

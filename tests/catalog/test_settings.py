@@ -126,7 +126,7 @@ def test_the_device_asked_for_has_to_be_there(settings: Settings, monkeypatch: p
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert settings.resolved_device() == "cpu"
     settings.set("device", "cuda")
-    with pytest.raises(PlanError, match="device 'cuda' is not there"):
+    with pytest.raises(PlanError, match="device 'cuda' not found"):
         settings.resolved_device()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -134,5 +134,5 @@ def test_the_device_asked_for_has_to_be_there(settings: Settings, monkeypatch: p
     assert resolve_device("auto") == "cuda"
     with pytest.raises(PlanError, match="there is 1"):
         resolve_device("cuda:1")
-    with pytest.raises(PlanError, match="no device 'tpu'"):
+    with pytest.raises(PlanError, match="no device named 'tpu'"):
         resolve_device("tpu")

@@ -61,8 +61,12 @@ def test_unknown_pretrained_models_and_options_are_named() -> None:
     ("kind", "source", "message"),
     [
         ("file", "net.onnx", "the model file .*net.onnx does not exist"),
-        ("file", "net.pth", "is no model by itself: a .pth file holds weights.*\nCREATE MODEL name FROM torchvision"),
-        ("file", "net.safetensors", "is no model by itself"),
+        (
+            "file",
+            "net.pth",
+            "is not a model by itself: a .pth file.*\nCREATE MODEL name FROM torchvision",
+        ),
+        ("file", "net.safetensors", "is not a model by itself"),
         ("file", "net.zip", "is not a model file"),
     ],
 )

@@ -449,7 +449,7 @@ def test_a_record_that_names_a_part_twice_is_damaged(copied, tmp_path: Path) -> 
     copied()
     with (tmp_path / "maps" / NAME).open("a") as record:
         record.write((tmp_path / "maps" / NAME).read_text().splitlines()[1] + "\n")
-    with pytest.raises(kryptondb.ExecutionError, match="line 6: part-00001.parquet is there twice"):
+    with pytest.raises(kryptondb.ExecutionError, match="line 6: part-00001.parquet appears twice"):
         copied()
 
 

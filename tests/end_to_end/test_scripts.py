@@ -71,16 +71,16 @@ def test_what_a_model_is_made_of_the_script_and_what_is_analyzed_are_not_written
             ("-o", path, "--format", "csv", "-c", query),
         ):
             status, out, err = run(*arguments)
-            assert (status, out) == (1, "") and f'cannot write {path}: the model "' in err and "is made of it" in err
+            assert (status, out) == (1, "") and f'cannot write {path}: it is a file of the model "' in err
             assert "other" in err or name != "other"
         assert Path(path).resolve().read_bytes() == before
     Path("script.sql").write_text(f"COPY ({query}) TO 'script.sql' (FORMAT csv)")
     for arguments in (("-f", "script.sql"), ("-o", "script.sql", "--format", "csv", "-f", "script.sql")):
-        assert "cannot write script.sql: it is the script that runs" in run(*arguments)[2]
+        assert "cannot write script.sql: it is the running script" in run(*arguments)[2]
     assert Path("script.sql").read_text().startswith("COPY")
     weights = ("-o", "names.txt", "-c", "DROP MODEL other", "-c")
     create = f"CREATE MODEL third FROM '{exported}' WITH (size => 32, labels => 'names.txt')"
-    assert "is made of it" in run(*weights, create)[2] and Path("names.txt").read_text() == "x\ny\nz\n"
+    assert "it is a file of the model" in run(*weights, create)[2] and Path("names.txt").read_text() == "x\ny\nz\n"
     said = run("-o", "scans/0.png", "-c", "ANALYZE net USING 'scans' WITH (patch => 8)")[2]
     assert "the query reads its pictures from it" in said
 

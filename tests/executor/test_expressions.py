@@ -220,7 +220,7 @@ def test_a_column_is_found_in_any_case() -> None:
         ("round(y, x)", "whole number of digits"),
         ("max(y)", "is an aggregate"),
         ("CASE WHEN y THEN 1 END", "WHEN takes a condition, and y is a number"),
-        ("CASE WHEN exact THEN 1 ELSE 'a' END", "CASE is a number and a string by turns"),
+        ("CASE WHEN exact THEN 1 ELSE 'a' END", "CASE gives a number and a string in different branches"),
         ("HEATMAP", 'no column named "heatmap"'),
     ],
 )

@@ -36,7 +36,7 @@ def test_a_mistake_is_explained_the_same_after_another_statement(text: str, mess
 
 @pytest.mark.parametrize("text", ["", "  \n", "-- only a comment", ";", " ; ;"])
 def test_a_text_without_a_statement_says_so(text: str) -> None:
-    with pytest.raises(ParseError, match="there is no statement here"):
+    with pytest.raises(ParseError, match="no statement here"):
         parse(text)
 
 

@@ -68,10 +68,10 @@ def test_voi_lut_functions_are_those_of_pydicom(function: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        ({"RescaleSlope": "0"}, "rescaled by zero, or by what is no number"),
-        ({"RescaleSlope": "0", "RescaleIntercept": "-1024"}, "rescaled by zero, or by what is no number"),
-        ({"RescaleSlope": "nan"}, "rescaled by zero, or by what is no number"),
-        ({"RescaleIntercept": "1e400"}, "rescaled by zero, or by what is no number"),
+        ({"RescaleSlope": "0"}, "rescaled by zero, or by something that is not a number"),
+        ({"RescaleSlope": "0", "RescaleIntercept": "-1024"}, "rescaled by zero, or by something that is not a number"),
+        ({"RescaleSlope": "nan"}, "rescaled by zero, or by something that is not a number"),
+        ({"RescaleIntercept": "1e400"}, "rescaled by zero, or by something that is not a number"),
         ({"VOILUTFunction": "CUBIC"}, "no VOI LUT function of the standard"),
     ],
 )

@@ -136,7 +136,7 @@ def test_a_bad_picture_in_a_row_fails_alone(tmp_path: Path) -> None:
     ("fragment", "message"),
     [
         ("#column=imag", 'no column named "imag"\nDid you mean "image"'),
-        ("#column=number", "the column number holds int64, and no pictures"),
+        ("#column=number", "the column number holds int64, not pictures"),
         ("#colum=image", 'no table option named "colum"\nDid you mean "column"'),
         ("#row=-1", "row must be a whole number, at least 0, not '-1'"),
     ],
@@ -160,7 +160,7 @@ def test_what_is_no_table_says_so(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"b\.parquet: no such file"):
         list(find_images(str(tmp_path / "b.parquet")))
     empty = write(tmp_path / "c.parquet", other=[1])
-    with pytest.raises(ImageError, match='none called "image"\nThe columns are other'):
+    with pytest.raises(ImageError, match='no column is called "image"\nThe columns are other'):
         list(find_images(str(empty)))
     with pytest.raises(ImageError, match="a table without a row"):
         list(find_images(str(write(tmp_path / "d.arrow", image=pa.array([], pa.binary())))))

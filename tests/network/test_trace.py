@@ -231,7 +231,10 @@ def test_every_operator_has_its_rule_and_every_network_its_answer(layer: nn.Modu
 def test_a_dense_node_says_why_and_so_does_the_tail() -> None:
     network = trace(classifier(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), channels=4), (3, 8, 8))
     assert network.tail is not None
-    assert (network.tail.operator, network.tail.reason) == ("group_norm", "group_norm is no operator of the algebra")
+    assert (network.tail.operator, network.tail.reason) == (
+        "group_norm",
+        "group_norm is not an operator of the algebra",
+    )
 
 
 def test_a_network_of_regions_and_a_mean_has_no_tail() -> None:

@@ -41,17 +41,20 @@ def test_an_alias_wins_over_a_column_in_order_by_and_loses_in_group_by(database:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (f"SELECT y {FROM} HAVING y > 1", "y differs from cell to cell within a group"),
+        (f"SELECT y {FROM} HAVING y > 1", "y varies within a group"),
         (f"SELECT max(y) {FROM} HAVING max(y)", "HAVING needs a condition, but max(y) is a number"),
-        (f"SELECT HEATMAP {FROM} HAVING max(y) > 1", "HEATMAP is one row an image and class already"),
-        (f"SELECT max(y) AS most, x {FROM} GROUP BY x ORDER BY most + y", "y differs from cell to cell within a group"),
+        (f"SELECT HEATMAP {FROM} HAVING max(y) > 1", "HEATMAP returns one row per image and class"),
+        (f"SELECT max(y) AS most, x {FROM} GROUP BY x ORDER BY most + y", "y varies within a group"),
         (f"SELECT max(drop) AS m {FROM} WHERE m > 1", "so it cannot ask for max(drop)"),
         (f"SELECT DISTINCT HEATMAP {FROM}", "DISTINCT cannot compare HEATMAP"),
-        (f"SELECT DISTINCT y {FROM} ORDER BY x", "rows that DISTINCT makes one may differ in x"),
-        (f"SELECT DISTINCT -y AS x {FROM} ORDER BY x + 1", "rows that DISTINCT makes one may differ in x"),
+        (f"SELECT DISTINCT y {FROM} ORDER BY x", "rows that DISTINCT merges may differ in x"),
+        (f"SELECT DISTINCT -y AS x {FROM} ORDER BY x + 1", "rows that DISTINCT merges may differ in x"),
         (f"SELECT CASE WHEN y THEN 1 END {FROM}", "WHEN takes a condition, but y is a number"),
         (f"SELECT CASE label WHEN 1 THEN 1 END {FROM}", "label is a string and 1 is a number: they cannot be compared"),
-        (f"SELECT CASE WHEN exact THEN 1 ELSE 'a' END {FROM}", "CASE is a number or a string by turns: 1 and 'a'"),
+        (
+            f"SELECT CASE WHEN exact THEN 1 ELSE 'a' END {FROM}",
+            "in one branch and a string in another: 1 and 'a'",
+        ),
         (f"SELECT drpo {FROM}", 'Did you mean "drop"?'),
         (f"SELECT drop AS d {FROM} ORDER BY dd", 'no column named "dd"'),
         (f"SELECT drop AS d {FROM} WHERE dd > 1", 'no column named "dd"'),
@@ -85,7 +88,7 @@ def test_what_has_no_meaning_is_refused_at_its_place(database: Database, query: 
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
-        (f"image LIKE '{'_%' * 500_000}'", "a LIKE pattern of 1,000,000 characters is too long; the most is 1,000"),
+        (f"image LIKE '{'_%' * 500_000}'", "a LIKE pattern of 1,000,000 characters is too long; the limit is 1,000"),
         (f"image ILIKE '{'a' * 1001}'", "an ILIKE pattern of 1,001 characters is too long"),
         ("image LIKE 'a' ESCAPE '!!'", "ESCAPE takes one character, not 2"),
         ("image LIKE 'a' ESCAPE label", "ESCAPE takes a character in quotes"),

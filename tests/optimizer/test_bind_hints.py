@@ -67,7 +67,7 @@ def test_a_hint_that_breaks_the_promise_is_refused(database: Database, hint: str
         ("precision => 'float8'", "precision must be one of 'float32', 'float64'"),
         ("batch => 0", "batch must be a whole number of positions from 1"),
         ("device => 'tpu'", "device must be 'auto', 'cpu', 'cuda' or 'cuda:0'"),
-        ("device => 'cuda:99'", "device 'cuda:99' is not there"),
+        ("device => 'cuda:99'", "device 'cuda:99' not found"),
     ],
 )
 def test_a_hint_that_means_nothing_here_is_refused(database: Database, hint: str, message: str) -> None:

@@ -61,18 +61,18 @@ def test_predictions_need_no_cell(database: Database) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (f"SELECT HEATMAP, drop {FROM}", "drop differs from cell to cell"),
-        (f"SELECT *, HEATMAP {FROM}", "row differs from cell to cell"),
-        (f"SELECT HEATMAP {FROM} ORDER BY drop", "drop differs from cell to cell"),
+        (f"SELECT HEATMAP, drop {FROM}", "drop varies within it"),
+        (f"SELECT *, HEATMAP {FROM}", "row varies within it"),
+        (f"SELECT HEATMAP {FROM} ORDER BY drop", "drop varies within it"),
         (f"SELECT HEATMAP, max(drop) {FROM}", "so max(drop) cannot stand beside it"),
-        (f"SELECT HEATMAP {FROM} GROUP BY image", "HEATMAP is one row an image and class already"),
+        (f"SELECT HEATMAP {FROM} GROUP BY image", "HEATMAP returns one row per image and class"),
         (f"SELECT HEATMAP {FROM} ORDER BY max(drop)", "cannot stand beside it"),
         (f"SELECT HEATMAP AS h {FROM} ORDER BY h", "which has no order"),
         (f"SELECT PREDICTION {FROM} WHERE drop > 0.5", "PREDICTION is made without cells"),
-        (f"SELECT PREDICTION, y {FROM}", "y differs from cell to cell"),
+        (f"SELECT PREDICTION, y {FROM}", "y varies within it"),
         (f"SELECT y, max(drop) {FROM} GROUP BY x", "Group by it (GROUP BY x, y), or aggregate it"),
-        (f"SELECT max(drop), label {FROM}", "label differs from cell to cell within a group"),
-        (f"SELECT max(drop) {FROM} ORDER BY y", "y differs from cell to cell within a group"),
+        (f"SELECT max(drop), label {FROM}", "label varies within a group"),
+        (f"SELECT max(drop) {FROM} ORDER BY y", "y varies within a group"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(database: Database, query: str, message: str) -> None:

@@ -24,7 +24,7 @@ from kryptondb.optimizer.recipe import RECIPES, Recipe, lattice_lines, recipes_o
         ),
         (
             Recipe("refined", 0.45, 0.45, 4, 0.1, "uncertain"),
-            "refined, tau 0.45, every 4th cell exact, 10% more where least sure",
+            "refined, tau 0.45, every 4th cell exact, 10% more where least certain",
         ),
         (Recipe("incremental", precision="bfloat16"), "incremental, bfloat16"),
         (Recipe("refined", 0.6, 0.6, 3, precision="float16"), "refined, tau 0.6, every 3rd cell, float16"),

@@ -60,7 +60,7 @@ def evaluate(
     Raises Refused where the operator is not one of constants, its results have no known size, or are too large.
     """
     if node.op_type in NO_CONSTANT:
-        raise Refused(f"it is no arithmetic on constants: {node.op_type}")
+        raise Refused(f"it is not arithmetic on constants: {node.op_type}")
     given = {name: value for name, value in zip(node.input, values, strict=True) if value is not None}
     size = sum(_sizes(node, schema, opset, given))
     if node.op_type not in VIEWS:

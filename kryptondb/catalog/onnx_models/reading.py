@@ -168,7 +168,7 @@ def _whole(text: str | None, default: int) -> int:
     if not text:
         return default
     if not re.fullmatch(r"[0-9]{1,30}", text):
-        raise ValueError(f"{text[:40]!r} is no number of bytes")
+        raise ValueError(f"{text[:40]!r} is not a number of bytes")
     return int(text)
 
 
@@ -215,14 +215,14 @@ def _check_defined_once(path: str, graph: Any) -> None:
     defined: set[str] = set()
     for name in arrays:
         if name in defined:
-            raise ModelError(f'{path} is damaged: its array "{name[:80]}" is there twice', hint=EXPORT_HINT)
+            raise ModelError(f'{path} is damaged: its array "{name[:80]}" appears twice', hint=EXPORT_HINT)
         defined.add(name)
     defined |= inputs
     for node in graph.node:
         for name in filter(None, node.output):
             if name in defined:
                 raise ModelError(
-                    f'{path} is damaged: {node.op_type[:60]} gives "{name[:80]}", which is there already',
+                    f'{path} is damaged: {node.op_type[:60]} gives "{name[:80]}", which already exists',
                     hint=EXPORT_HINT,
                 )
             defined.add(name)

@@ -487,14 +487,14 @@ class Translation:
         names = [name[:60] for name in list(self._unknown)[:5]]
         what = "the operator" if len(self._unknown) == 1 else "the operators"
         return ModelError(
-            f"{self.file.path} uses {what} {', '.join(names)}, which KryptonDB does not take", hint=OPERATORS_HINT
+            f"{self.file.path} uses {what} {', '.join(names)}, which KryptonDB does not support", hint=OPERATORS_HINT
         )
 
     def _refused(self, node: Any, error: Exception) -> ModelError:
         """An error that names the operator, with a hint that fits: the operator, or the sizes that it was given."""
         if isinstance(error, Refused):
             return ModelError(
-                f"{self.file.path}: KryptonDB does not take its operator {self._label(node)}: {first_line(error)}",
+                f"{self.file.path}: KryptonDB does not support its operator {self._label(node)}: {first_line(error)}",
                 hint=OPERATORS_HINT,
             )
         shapes = [self.shape(name) if self.resolved(name) in self.computed else None for name in node.input if name]

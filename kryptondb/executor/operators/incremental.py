@@ -84,7 +84,7 @@ class Incremental:
 
     def __post_init__(self) -> None:
         if self.graphs and not self.uniform:
-            raise PlanError("graphs are recorded a shape of tile: they need uniform tiles", hint="Set uniform too.")
+            raise PlanError("graphs are recorded per shape of tile: they need uniform tiles", hint="Set uniform too.")
         if self.uniform and (self.winograd or self.workers > 1):
             raise PlanError(
                 "uniform tiles run one by one, and every convolution directly", hint="Leave winograd and workers out."

@@ -41,11 +41,11 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
             raise BindError(
                 f"{option.name} and doubt are two ways to say which cells are computed afterwards",
                 position=option.position,
-                hint="Leave one of them out.",
+                hint="Remove one of them.",
             )
     if given.get("operator") == THRESHOLDED and "tau" not in given:
         raise PlanError(
-            f"the operator '{THRESHOLDED}' needs a tau: no profile says yet how small it may be",
+            f"the operator '{THRESHOLDED}' needs a tau: no profile shows yet how small it may be",
             position=given.options["operator"].position,
             hint="USING tau => 0.6 keeps 0.6 of each layer's height and width.",
         )

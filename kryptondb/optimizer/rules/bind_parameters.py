@@ -79,7 +79,7 @@ class _Binder:
         if values is None:
             return None
         if len(values) > MAX_LIST:
-            message = f"{_shown(parameter)} holds {len(values):,} values; the most is {MAX_LIST:,}"
+            message = f"{_shown(parameter)} holds {len(values):,} values; the limit is {MAX_LIST:,}"
             raise BindError(message, position=parameter.position)
         found: list[Expression] = []
         for value in values:

@@ -87,7 +87,7 @@ def _score(given: OptionValues, model: Model) -> str:
         )
     if model.activation == "softmax" and model.classes == 1:
         raise BindError(
-            f"{model.name} gives one number an image; as a softmax it would always be 1",
+            f"{model.name} gives one number per image; as a softmax it would always be 1",
             position=position,
             hint="score => 'output' maps the number itself. CREATE MODEL ... WITH (activation => 'sigmoid') says that"
             " it is the logit of a probability, activation => 'none' that it is a measure.",
@@ -156,9 +156,9 @@ def _axes(given: OptionValues, images: Images) -> str | None:
     axes: str | None = given.get("axes")
     if axes is not None and images.spec is not None:
         raise BindError(
-            "axes says how an array in memory lies, and these pictures are in files, which say it themselves",
+            "axes describes an array in memory, and these pictures are files",
             position=given.position("axes"),
-            hint="Leave axes out.",
+            hint="Omit axes.",
         )
     return axes
 

@@ -53,7 +53,7 @@ def _output(key: Expression, outputs: dict[Expression, str]) -> Expression:
             return Column(outputs[part], position=part.position)
         if isinstance(part, Column):
             raise BindError(
-                f"rows that DISTINCT makes one may differ in {part}, so ORDER BY cannot use it",
+                f"rows that DISTINCT merges may differ in {part}, so ORDER BY cannot use it",
                 position=part.position,
                 hint=f"Select {part} too.",
             )

@@ -95,7 +95,7 @@ def _grouped(part: Expression, keys: Mapping[Expression, None], calls: Mapping[C
     if isinstance(part, Column):
         groups = "GROUP BY " + ", ".join(map(str, (*keys, part)))
         raise BindError(
-            f"{part.name} differs from cell to cell within a group",
+            f"{part.name} varies within a group",
             position=part.position,
             hint=f"Group by it ({groups}), or aggregate it (for example max({part})).",
         )
@@ -112,7 +112,7 @@ def _group_maps(project: Project, maps: list[Expression]) -> Project:
             aggregate = next((call for item, _ in project.items for call in item.walk() if is_aggregate(call)), None)
             culprit = aggregate or (node.keys[0] if node.keys else maps[0])
             raise BindError(
-                f"{word} is one row an image and class already, so {culprit} cannot stand beside it",
+                f"{word} returns one row per image and class, so {culprit} cannot stand beside it",
                 position=culprit.position or maps[0].position,
                 hint="Select aggregates of cells in a query of their own.",
             )
@@ -151,7 +151,7 @@ def _need_map_columns(expression: Expression, word: str) -> None:
     for part in expression.walk():
         if isinstance(part, Column) and part.name not in MAP_COLUMNS:
             raise BindError(
-                f"{word} is one row an image and class, and {part.name} differs from cell to cell",
+                f"{word} returns one row per image and class; {part.name} varies within it",
                 position=part.position,
                 hint=f"Beside {word} there can be {', '.join(MAP_COLUMNS)}.",
             )

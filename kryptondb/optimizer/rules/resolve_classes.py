@@ -42,7 +42,7 @@ def _choice(value: Expression, model: str, classes: int, labels: Sequence[str]) 
     if isinstance(value, TopK):
         if value.k > classes:
             message = f"class => TOP {value.k} does not fit {model}, which has {classes:,} classes"
-            raise BindError(message, position=value.position, hint="class => ALL takes every one.")
+            raise BindError(message, position=value.position, hint="class => ALL takes all of them.")
         return ClassChoice("top", k=value.k)
     items = value.items if isinstance(value, ListLiteral) else (value,)
     indices = (_index(item, model, classes, labels) for item in items)
@@ -80,7 +80,7 @@ def _labelled(label: str, value: Expression, model: str, labels: Sequence[str]) 
             )
     if not labels:
         raise BindError(f"{model} has no labels: choose a class by its index", position=value.position)
-    raise BindError(f'{model} has no class labelled "{label}"', position=value.position, hint=_nearest(label, labels))
+    raise BindError(f'{model} has no class labeled "{label}"', position=value.position, hint=_nearest(label, labels))
 
 
 def _exactly(given: str, known: str) -> bool:
