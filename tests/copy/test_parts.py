@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_what_is_written_and_says_how_to_go_on(copied, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(
-            kryptondb.ExecutionError, match=r"No space left on device(.|\n)*goes on with the other images"
+            kryptondb.ExecutionError, match=r"No space left on device(.|\n)*to continue with the other images"
         ):
             copied()
     assert 0 < len(rows(tmp_path)) < IMAGES
