@@ -13,6 +13,7 @@ from kryptondb.optimizer.cost import Rates
 SMALL = ("--models", "resnet18", "--size", "32", "--patch", "8", "--stride", "6", "--no-calibration")
 
 
+@pytest.mark.slow
 def test_every_query_has_a_row_with_what_it_was_given_and_what_it_spent(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(calibrate, "measure", lambda _: Rates())
     path = tmp_path / "spent.json"

@@ -154,6 +154,7 @@ def test_another_recipe_has_another_checkpoint(tmp_path, changed):
     assert replace(SMALL, **changed).checkpoint(tmp_path) != SMALL.checkpoint(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_trained_network_comes_back_from_its_checkpoint(tmp_path):
     said: list[str] = []
     path = trained.make(SMALL, tmp_path, said.append)
@@ -165,6 +166,7 @@ def test_a_trained_network_comes_back_from_its_checkpoint(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.slow
 def test_training_is_the_same_every_time():
     first, again, other = (
         training.train(recipe, lambda text: None).state_dict() for recipe in (SMALL, SMALL, replace(SMALL, seed=1))

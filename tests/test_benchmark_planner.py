@@ -20,6 +20,7 @@ from kryptondb.optimizer.recipe import RECIPES, Recipe
 SMALL = ["--model", "squeezenet1_1", "--size", "64", "--patch", "16", "--stride", "24", "--rounds", "1"]
 
 
+@pytest.mark.slow
 def test_a_run_tells_of_each_case_what_was_chosen_and_what_was_best(tmp_path: Path) -> None:
     out = tmp_path / "planner.json"
     assert planner.main([*SMALL, "--target", "0.8", "--no-calibration", "--json", str(out)]) == 0

@@ -24,6 +24,7 @@ def small() -> RealNetwork:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_target_has_a_row_for_the_unseen_images(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(promise.NETWORKS, "small", small)
     path = tmp_path / "kept.json"

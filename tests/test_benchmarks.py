@@ -50,6 +50,7 @@ def measured(tmp_path, *arguments: str) -> dict:
     return result
 
 
+@pytest.mark.slow
 def test_every_contender_is_measured_and_they_agree(tmp_path, capsys):
     result = measured(tmp_path, "--positions", "8")
     rows = {row["contender"]: row for row in result["contenders"]}
@@ -67,6 +68,7 @@ def test_every_contender_is_measured_and_they_agree(tmp_path, capsys):
     assert "incremental" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_cost_model_is_compared_with_what_every_plan_took(tmp_path, capsys):
     path = tmp_path / "result.json"
     common = ("--model", "squeezenet1_1", "--size", "64", "--threads", "1", "--no-calibration", "--json", str(path))
@@ -85,6 +87,7 @@ def test_a_q_error_counts_both_ways():
     assert case.q_error == replace(case, estimated=1.0, measured=2.0).q_error == 2.0
 
 
+@pytest.mark.slow
 def test_the_share_of_the_ceiling_counts_direct_operations(tmp_path):
     result = measured(tmp_path, "--positions", "8")
     ceiling = max(result["ceiling"].values())
@@ -98,6 +101,7 @@ def test_the_share_of_the_ceiling_counts_direct_operations(tmp_path):
         assert row["share"] == pytest.approx(row["operations_per_second"] / ceiling)
 
 
+@pytest.mark.slow
 def test_operators_are_measured_over_batch_sizes(tmp_path):
     result = measured(tmp_path, "--positions", "16", "--batches", "4", "16")
     names = [row["contender"] for row in result["contenders"]]
@@ -140,12 +144,14 @@ def test_recording_graphs_is_charged_once_a_query():
     assert max(abs(work.found[cell] - plain.found[cell]) for cell in plain.found) < 1e-5
 
 
+@pytest.mark.slow
 def test_several_rounds_are_shared_by_all(tmp_path):
     result = measured(tmp_path, "--positions", "128", "--batch", "16")
     assert result["rounds"] == 4
     assert all(len(row["rounds"]) == 4 for row in result["contenders"])
 
 
+@pytest.mark.slow
 def test_a_round_too_small_for_captum_to_take_a_turn_is_still_measured(tmp_path):
     result = measured(tmp_path, "--positions", "81", "--batch", "1", "--patch", "32")
     assert result["rounds"] == 9
@@ -154,6 +160,7 @@ def test_a_round_too_small_for_captum_to_take_a_turn_is_still_measured(tmp_path)
     assert all(row["ratio"] > 0 and row["median_ratio"] > 0 for row in result["contenders"])
 
 
+@pytest.mark.slow
 def test_captum_goes_on_where_its_last_turn_ended(tmp_path):
     result = measured(tmp_path, "--positions", "100", "--batch", "16", "--captum-one")
     rows = {row["contender"]: row for row in result["contenders"]}
@@ -162,6 +169,7 @@ def test_captum_goes_on_where_its_last_turn_ended(tmp_path):
     assert rows["Captum by one"]["differences"]["Captum"] < 1e-5
 
 
+@pytest.mark.slow
 def test_monai_agrees_too(tmp_path):
     pytest.importorskip("monai")
     rows = measured(tmp_path, "--positions", "8", "--monai")["contenders"]
@@ -208,6 +216,7 @@ def broken_down(tmp_path, *arguments: str) -> dict:
     return json.loads(path.read_text())["result"]
 
 
+@pytest.mark.slow
 def test_a_breakdown_accounts_for_all_of_the_time(tmp_path, capsys):
     result = broken_down(tmp_path, "--markdown", str(tmp_path / "results.md"))
     parts = {part["part"]: part for part in result["parts"]}
@@ -224,6 +233,7 @@ def test_a_breakdown_accounts_for_all_of_the_time(tmp_path, capsys):
     assert "## `python -m benchmarks.breakdown" in (tmp_path / "results.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_breakdown_bounds_a_layer_by_its_operations_at_the_ceiling(tmp_path):
     result = broken_down(tmp_path, "--direct")
     ceiling = max(result["ceiling"].values())
@@ -232,6 +242,7 @@ def test_a_breakdown_bounds_a_layer_by_its_operations_at_the_ceiling(tmp_path):
         assert not layer["algorithm"].startswith("Winograd")
 
 
+@pytest.mark.slow
 def test_a_watched_operator_computes_the_same_cells():
     subject = prepare("resnet18", 32, 8, 8, "cpu", 0)
     index = next(n.index for n in subject.network.nodes if transformable(subject.network, n) is not None)

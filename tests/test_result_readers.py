@@ -45,6 +45,7 @@ def in_pandas(result: Result) -> Any:
 READERS = pytest.mark.parametrize("read", [in_duckdb, in_polars, in_pandas])
 
 
+@pytest.mark.slow
 @READERS
 def test_a_reader_gets_the_cells_that_the_query_answers(cells: Result, read: Callable[[Result], Any]) -> None:
     frame = read(cells)

@@ -104,6 +104,7 @@ class TestMaps:
             _ = db.sql("SELECT image FROM occlude(m, ?, patch => 8) LIMIT 1", [str(folder / "a.png")]).names
 
 
+@pytest.mark.slow
 def test_the_command_line_reports_skipped_images_once(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     database = tmp_path_factory.mktemp("db") / "d.krypton"
     statements = (

@@ -102,6 +102,7 @@ def test_redundancy_is_a_table_with_a_total(db):
     assert result.arrow().num_rows >= 4
 
 
+@pytest.mark.slow
 def test_a_result_shows_itself_in_a_notebook(db):
     result = db.sql("SELECT HEATMAP FROM occlude(net, ?, patch => 8)", [PICTURE])
     assert "data:image/png;base64," in result._repr_html_() and "lowest" in result._repr_html_()
@@ -207,6 +208,7 @@ def test_a_model_is_created_listed_described_and_dropped(db, exported):
     assert column(db.sql("SHOW MODELS"), "name") == ["net"]
 
 
+@pytest.mark.slow
 def test_a_dropped_model_takes_its_weights_with_it(db):
     network = weakref.ref(db.database.models.network("net"))
     db.sql("SELECT HEATMAP FROM occlude(net, ?, patch => 8)", [PICTURE]).heatmaps()

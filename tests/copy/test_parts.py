@@ -71,6 +71,7 @@ def rows(tmp_path: Path) -> list[str]:
 ALL = [f"{seed}.png" for seed in range(IMAGES)]
 
 
+@pytest.mark.slow
 def test_rows_come_in_parts_that_hold_whole_images(copied, db, pictures, tmp_path: Path) -> None:
     status = copied()
     assert (status["done"], status["failed"], status["skipped"], status["files"]) == (IMAGES, 0, 0, 4)

@@ -80,6 +80,7 @@ def db(folder, session, monkeypatch: pytest.MonkeyPatch) -> kryptondb.Session:
     return session
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_an_example_runs_as_it_stands(db, text):
     for statement in parse(text):

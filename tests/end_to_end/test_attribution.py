@@ -32,6 +32,7 @@ def query(items: str, patch: object = 7, stride: object = 4, more: str = ", edge
     return f"SELECT {items} " + FROM.format(patch=patch, stride=stride, more=more) + end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("patch", "stride"), [((7, 7), (4, 4)), ((8, 5), (5, 2)), ((6, 6), (6, 6)), ((30, 9), (1, 9))])
 @pytest.mark.parametrize("hint", ["", " USING operator => 'full'"])
 def test_attributions_to_the_edges_are_those_of_the_drop_in_class(
@@ -119,6 +120,7 @@ def test_the_metadata_says_how_the_edges_were_treated(db: kryptondb.Session) -> 
     assert "edges cover" in str(db.sql("EXPLAIN " + query("ATTRIBUTION"), [PICTURE]).message)
 
 
+@pytest.mark.slow
 def test_a_picture_and_a_page_of_attributions_are_written(db: kryptondb.Session, work: Path) -> None:
     Image.fromarray(PICTURE).save("picture.png")
     text = query("ATTRIBUTION").replace("?", "'picture.png'")
@@ -129,6 +131,7 @@ def test_a_picture_and_a_page_of_attributions_are_written(db: kryptondb.Session,
     assert "Each pixel has the mean over the patches that cover it." in page
 
 
+@pytest.mark.slow
 def test_a_profile_is_of_one_kind_of_edges(db: kryptondb.Session) -> None:
     options = "patch => 7, stride => 4, fill => 'black', class => (0, 2)"
     db.sql(f"ANALYZE net USING ? WITH ({options}, edges => 'cover')", [[PICTURE] * 2])

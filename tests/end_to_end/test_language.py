@@ -63,6 +63,7 @@ def naive(dtype: torch.dtype, patch: int = 8, stride: int = 4) -> np.ndarray:
 # What USING asks for is done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", ["full", "incremental"])
 def test_float64_is_really_float64(db, operator):
     single, double = (
@@ -75,6 +76,7 @@ def test_float64_is_really_float64(db, operator):
     assert double.schema.metadata[b"kryptondb.precision"] == b"float64"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 7, 48, 64])
 @pytest.mark.parametrize("operator", ["full", "incremental"])
 def test_the_answer_is_the_same_in_batches_of_any_size(db, operator, batch):
@@ -171,6 +173,7 @@ WORK = [
 ]
 
 
+@pytest.mark.slow
 def test_every_option_of_occlude_works_and_changes_the_answer(db):
     answers = {}
     for option in WORK:
@@ -285,6 +288,7 @@ def test_copy_says_what_it_wrote(db, tmp_path):
     assert ": 1 picture, " in db.sql(f"{query}'{tmp_path}/a.png'", [PICTURE]).message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option, at", [("(opacity 3)", "3)"), ("(FORMAT json)", "json)"), ("(opacty 3)", "opacty 3)")])
 def test_an_option_of_copy_that_is_refused_has_its_place(db, tmp_path, option, at):
     text = f"COPY (SELECT HEATMAP FROM occlude(net, ?)) TO '{tmp_path}/a.png' {option}"
@@ -326,6 +330,7 @@ def test_what_is_shown_of_a_text_has_no_escape_codes(db):
     assert "\x1b" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_weights_files_and_exported_programs_make_the_models_they_hold(db, tmp_path):
     from safetensors.torch import save_file
 

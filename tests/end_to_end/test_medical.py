@@ -41,12 +41,14 @@ def test_a_dicom_file_answers_as_the_picture_that_a_viewer_shows(db: kryptondb.S
     assert np.abs(heatmap(db, "ct.dcm") - heatmap(db, "ct.dcm", ", window => (-600, 1500)")).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_an_array_of_hounsfield_units_answers_through_a_window(db: kryptondb.Session) -> None:
     shown = np.clip((CT - 40) / 400 + 0.5, 0, 1).astype(np.float32)
     found = heatmap(db, CT, ", window => (40, 400)")
     np.testing.assert_allclose(found, heatmap(db, shown), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_frames_of_a_study_are_pictures_with_names_and_overlays_of_their_own(db: kryptondb.Session, work: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
     write_dicom(work / "study.dcm", frames, frames=3)
@@ -100,6 +102,7 @@ def test_a_slice_of_every_volume_of_a_folder(db: kryptondb.Session, work: Path) 
         np.testing.assert_allclose(each, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_table_of_pictures_answers_as_a_list_of_them(db: kryptondb.Session, work: Path) -> None:
     pictures = []
     for number in range(5):

@@ -159,6 +159,7 @@ def test_a_module_that_always_says_the_same_is_exact(make: Callable[[], nn.Modul
     assert result.schema.metadata[b"kryptondb.quality"] == b"exact"
 
 
+@pytest.mark.slow
 def test_an_untraced_module_that_changes_while_a_query_runs_is_approximate_from_there_on() -> None:
     with kryptondb.connect() as db:
         db.register("m", Untraced(Counts(2, after=40)), size=24)
@@ -289,6 +290,7 @@ TAKEN: dict[str, tuple[Callable[[], nn.Module], float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "times"), TAKEN.values(), ids=list(TAKEN))
 def test_every_kind_of_module_is_taken(make: Callable[[], nn.Module], times: float) -> None:
     pixels = torch.from_numpy(IMAGE).permute(2, 0, 1)[None].float() / 255
@@ -307,6 +309,7 @@ def test_torchscript_modules_with_other_code_have_other_fingerprints() -> None:
         assert db.database.models.get("m").fingerprint != db.database.models.get("n").fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["autocast", "meta", "float64", "inference mode", "bfloat16 products"])
 @pytest.mark.parametrize("operator", ["full", "incremental"])
 def test_the_callers_settings_change_no_answer(where: str, operator: str) -> None:

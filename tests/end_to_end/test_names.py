@@ -163,6 +163,7 @@ def test_a_model_and_its_labels_may_have_such_names(character: str, tmp_path: Pa
         assert other.sql(f'DESCRIBE "z{character}"').arrow().num_rows
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_the_bytes_of_its_arguments(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     create = "CREATE MODEL m FROM torchvision('squeezenet1_1') WITH (weights => 'random', size => 64)"
     query = f"SELECT image FROM occlude(m, 's/b{BYTE}.png', patch => 32, stride => 32) LIMIT 1"

@@ -44,6 +44,7 @@ def test_the_version_imports_nothing_heavy():
     assert done.stdout.splitlines() == [f"kryptondb {kryptondb.__version__}", "[]"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_ends_the_command_quietly():
     with start("--format", "csv", "-c", "SHOW SETTINGS; SHOW SAMPLES") as process:
         assert process.stdout is not None and process.stderr is not None

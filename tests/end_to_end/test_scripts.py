@@ -59,6 +59,7 @@ def test_an_output_is_not_written_over_what_the_query_reads(run, work):
     assert run("-c", "SHOW MODELS")[0] == 0
 
 
+@pytest.mark.slow
 def test_what_a_model_is_made_of_the_script_and_what_is_analyzed_are_not_written_over(run, work, exported):
     Path("names.txt").write_text("x\ny\nz\n")
     Path("link.csv").symlink_to(exported)
@@ -91,6 +92,7 @@ def test_predictions_are_told_below(run):
     assert out.splitlines()[1].count(",") == 2
 
 
+@pytest.mark.slow
 def test_every_format_holds_the_same_rows(run, work):
     query = "SELECT image, y, x, score FROM occlude(net, 'scans', patch => 8) ORDER BY image, y, x"
     status, as_json, _ = run("--format", "json", "-c", query)
@@ -134,6 +136,7 @@ def test_on_error_stop_ends_at_the_first_bad_picture(run, work):
     assert status == 1 and "scans/1.png" in err and len(out.splitlines()) <= 1
 
 
+@pytest.mark.slow
 def test_copy_leaves_out_bad_pictures_and_says_so(run, work):
     (work / "scans" / "1.png").write_bytes(b"not a picture")
     status, out, err = run("-c", "COPY (SELECT HEATMAP FROM occlude(net, 'scans', patch => 8)) TO 'maps/'")
@@ -141,6 +144,7 @@ def test_copy_leaves_out_bad_pictures_and_says_so(run, work):
     assert len(list((work / "maps").glob("*.png"))) == 2
 
 
+@pytest.mark.slow
 def test_a_picture_of_a_heat_map_is_written(run, work):
     assert run("-c", "COPY (SELECT HEATMAP FROM occlude(net, 'scans/0.png', patch => 8)) TO 'map.png'")[0] == 0
     assert (work / "map.png").read_bytes().startswith(b"\x89PNG")
@@ -201,6 +205,7 @@ def test_an_error_in_the_middle_leaves_no_output_file(run, work):
 MAP = "SELECT HEATMAP FROM occlude(net, 'scans/0.png', patch => 8)"
 
 
+@pytest.mark.slow
 def test_an_ending_is_written_as_what_it_says(run, work):
     for path, start in (
         ("map.png", b"\x89PNG"),

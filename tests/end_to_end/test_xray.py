@@ -51,6 +51,7 @@ def at_the_prompt(typed: str, mode: str) -> str:
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_the_first_query_at_the_prompt_on_a_chest_radiograph(xray):
     model, answer = at_the_prompt(SCRIPT, "table").splitlines()
     assert model.startswith("model: 11.7 M parameters, 64 x 64 RGB, 1,000 classes, incremental throughout, R ")
@@ -60,6 +61,7 @@ def test_the_first_query_at_the_prompt_on_a_chest_radiograph(xray):
     assert 0 < float(score.split()[-1]) < 1
 
 
+@pytest.mark.slow
 def test_sixteen_bits_keep_their_range_on_the_way_to_the_heat_map(xray):
     """The same picture in 8 bits gives nearly the same map: neither is clipped or wrapped."""
     with Image.open(xray) as opened:

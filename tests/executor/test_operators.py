@@ -79,6 +79,7 @@ def drawn_cells(shape: tuple[int, int, int], data: st.DataObject) -> tuple[Grid,
     return grid, image, mask
 
 
+@pytest.mark.slow
 @given(small_cnns(), st.data())
 @settings(max_examples=60, deadline=None)
 def test_both_operators_agree_with_the_naive_loop_on_any_cnn(
@@ -107,6 +108,7 @@ def test_both_operators_agree_with_the_naive_loop_on_any_cnn(
     np.testing.assert_allclose(run(full, network, image, grid, mask), expected, atol=1e-9, rtol=0)
 
 
+@pytest.mark.slow
 @given(token_layers(4), token_layers(4), st.data())
 @settings(max_examples=10, deadline=None)
 def test_a_picture_laid_out_as_tokens_is_updated_where_it_changed(
@@ -120,6 +122,7 @@ def test_a_picture_laid_out_as_tokens_is_updated_where_it_changed(
     np.testing.assert_allclose(found, naive(module, image, grid, mask), atol=1e-9, rtol=0)
 
 
+@pytest.mark.slow
 @given(small_cnns(), st.data())
 @settings(max_examples=30, deadline=None)
 def test_activations_inside_convolutions_change_no_answer_wherever_others_come_from_differences(

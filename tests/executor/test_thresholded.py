@@ -58,6 +58,7 @@ def scores(operator: Any, network: Network, image: torch.Tensor, grid: Grid) -> 
         return list(operator.run(context))
 
 
+@pytest.mark.slow
 @given(small_cnns(), st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_cnn_gives_what_the_definition_says_and_with_a_cap_of_one_what_incremental_does_bit_for_bit(

@@ -21,6 +21,7 @@ def completions(shell, text: str) -> dict[str, str]:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "offered", "completed"),
     [

@@ -14,11 +14,13 @@ def run(shell, text: str):
     return shell.run_cell(text)
 
 
+@pytest.mark.slow
 def test_a_line_gives_a_result_that_python_can_use(shell, db):
     run(shell, f"maps = %occlude {MAP}")
     assert shell.user_ns["maps"].heatmaps().shape == (1, 3, 3)
 
 
+@pytest.mark.slow
 def test_a_cell_shows_its_last_result_and_leaves_it_under_a_name(shell, db):
     done = run(shell, f"%%occlude found\n{MAP}")
     assert done.result is shell.user_ns["found"] and done.result.kept

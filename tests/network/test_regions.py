@@ -276,6 +276,7 @@ MEASURED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURED)
 def test_the_whole_grids_ratio_is_the_measured_one_to_two_decimals(name: str) -> None:
     network = architecture(name)
@@ -284,6 +285,7 @@ def test_the_whole_grids_ratio_is_the_measured_one_to_two_decimals(name: str) ->
     assert (round(total.uniform_ratio, 2), round(total.ratio, 2)) == MEASURED[name]
 
 
+@pytest.mark.slow
 def test_without_its_gates_efficientnet_has_the_ratio_of_its_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchvision.ops.misc.SqueezeExcitation, "forward", lambda self, x: x)
     total = redundancy_table(architecture("efficientnet_b0"), Grid(224, 224, (16, 16), (4, 4)))[-1]

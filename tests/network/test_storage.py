@@ -78,6 +78,7 @@ def test_every_family_is_read_back_as_it_was_traced(name: str, tmp_path: Path, m
     assert_same(read_network(tmp_path / "net.network"), written)
 
 
+@pytest.mark.slow
 @given(small_cnns())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_network_is_read_back_as_it_was_traced(tmp_path: Path, drawn: tuple[nn.Module, tuple[int, int, int]]) -> None:

@@ -59,6 +59,7 @@ class Laid(nn.Module):
         return self.function(self, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAID_OUT)
 def test_steps_on_every_token_by_itself_stay_in_the_algebra(layout: str) -> None:
     # A reshape of tokens whose batch is not the first dimension is not followed.
@@ -74,6 +75,7 @@ def test_a_square_picture_is_put_back_as_it_was(layout: str) -> None:
     assert network.tail is None and dense(network) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TokenStep.TOGETHER)
 @pytest.mark.parametrize("layout", ["flatten", "reshape", "column by column"])
 def test_steps_on_all_tokens_together_run_on_whole_pictures(layout: str, kind: str) -> None:
@@ -197,6 +199,7 @@ def test_layers_on_tokens_have_their_names_and_operations() -> None:
     assert layers == {f"{block}.steps.0.linear": 2.0 * 30 * 4 * 4 for block in (1, 2)} | {"5": 2.0 * 4 * 3}
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=8, deadline=None)
 def test_any_steps_on_tokens_keep_changes_in_their_regions(data: st.DataObject) -> None:

@@ -26,6 +26,7 @@ def classifier(*body: nn.Module, channels: int) -> nn.Module:
     return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3)).eval()
 
 
+@pytest.mark.slow
 @given(small_cnns())
 @settings(max_examples=25, deadline=None)
 def test_a_traced_network_says_what_its_module_says(drawn: tuple[nn.Module, tuple[int, int, int]]) -> None:
@@ -311,6 +312,7 @@ def test_a_write_into_a_view_that_nobody_else_sees_stays_in_the_algebra() -> Non
         torch.testing.assert_close(network.run(images)[0], module(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "before",
     [
@@ -343,6 +345,7 @@ def test_a_network_whose_answers_depend_on_the_batch_is_found_out(
     assert not trace(classifier(nn.Conv2d(3, 4, 3), nn.ReLU(), channels=4), (3, 8, 8)).batch_statistics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "before",
     [

@@ -88,6 +88,7 @@ def rows(result: kryptondb.Result) -> list[dict[str, Any]]:
 # What comes out
 
 
+@pytest.mark.slow
 def test_recipes_are_measured_and_told_beside_the_exact_map(db):
     result = db.sql(ANALYZE, [PICTURES[:3]])
     answers = rows(result)
@@ -347,6 +348,7 @@ def test_a_network_that_only_runs_as_a_whole_needs_no_profile(db):
 # From the command line
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_the_table_and_what_was_done(tmp_path: Path, capsys):
     export(small_network(), tmp_path / "net.pt2")
     for index, picture in enumerate(PICTURES[:2]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from kryptondb.executor.kernels.choice import SMALL, blocks_for, transformable
@@ -36,6 +37,7 @@ def planned(network: Network, known: Rates, **hints: object) -> Incremental:
     return operator
 
 
+@pytest.mark.slow
 def test_the_algorithm_that_was_measured_faster_is_chosen_layer_by_layer() -> None:
     network = resnet()
     able = [node.index for node in network.nodes if transformable(network, node) is not None]
@@ -44,11 +46,13 @@ def test_the_algorithm_that_was_measured_faster_is_chosen_layer_by_layer() -> No
     assert planned(network, rates(network, 1e15, 1e9)).winograd == ()
 
 
+@pytest.mark.slow
 def test_a_hint_leaves_every_convolution_to_torch() -> None:
     network = resnet()
     assert planned(network, rates(network, 1e9, 1e15), convolution="direct").winograd == ()
 
 
+@pytest.mark.slow
 def test_a_hint_takes_small_blocks_alone() -> None:
     network = resnet()
     rated = rates(network, 1e6, 1e10).layers
@@ -67,6 +71,7 @@ def test_float64_is_computed_directly() -> None:
     assert operator.winograd == ()
 
 
+@pytest.mark.slow
 def test_explain_counts_the_layers() -> None:
     network = resnet()
     operator = planned(network, rates(network, 1e9, 1e15))

@@ -62,6 +62,7 @@ def timed(
     return maps, exact, spent + also()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accurate", [Full(1), Incremental((1, 1))], ids=["full", "incremental"])
 def test_with_time_enough_the_last_round_ends_with_the_exact_map_bit_for_bit(accurate: Any) -> None:
     maps, exact, _ = timed(Anytime(Recipe("drill-down", step=4), accurate), 1000.0, full_mask(GRID))

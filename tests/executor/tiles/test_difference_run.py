@@ -39,6 +39,7 @@ def run_on_differences(
     return cells[mask]
 
 
+@pytest.mark.slow
 @given(small_cnns(), st.data())
 @settings(max_examples=80, deadline=None)
 def test_differences_that_are_not_rounded_give_what_the_naive_loop_does_on_any_cnn(

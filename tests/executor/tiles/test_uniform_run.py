@@ -30,6 +30,7 @@ from tests.executor.test_operators import drawn_cells, full_mask, naive, patches
 from tests.networks import for_families, small_cnns, traced_family
 
 
+@pytest.mark.slow
 @given(small_cnns(), st.data())
 @settings(max_examples=30, deadline=None)
 def test_uniform_tiles_agree_with_the_naive_loop_on_any_cnn(
