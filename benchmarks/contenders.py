@@ -17,11 +17,10 @@ from benchmarks.clock import now
 from benchmarks.rounds import Round, runs_of_cells
 from benchmarks.subject import Subject
 from kryptondb.catalog.settings import free_memory
-from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.operators import AnyOperator, Incremental
+from kryptondb.executor.runner import ModelRunner
 from kryptondb.executor.tiles.tilings import tiling_of
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.physical import ClassChoice
 from kryptondb.optimizer.workload import Runs, Workload, cells_of
 from kryptondb.process.memory import keeping_freed_memory
 
@@ -163,26 +162,22 @@ class Ours:
 
     def compute(self, runs: Runs | None) -> Work:
         """Computes some cells of the grid, or all of them."""
-        experiment = self.experiment(runs)
+        runner = self.runner(runs)
         with keeping_freed_memory():
-            work = self._timed(experiment)
+            work = self._timed(runner)
             if isinstance(self.operator, Incremental) and self.operator.graphs:
-                again = self._timed(experiment)
+                again = self._timed(runner)
                 recording = max(0.0, work.seconds - again.seconds) * self._shapes(None) / self._shapes(runs)
                 work = replace(again, preparing=again.preparing + recording)
         return work
 
-    def experiment(self, runs: Runs | None) -> Experiment:
+    def runner(self, runs: Runs | None) -> ModelRunner:
         """What a query of some cells of the grid, or of all of them, sets up."""
         subject = self.subject
-        return Experiment(
+        return ModelRunner(
+            experiment=subject.experiment(runs),
             model=subject.model,
             network=subject.network,
-            grid=subject.grid,
-            runs=runs,
-            fill=subject.fill,
-            classes=ClassChoice("list", indices=(subject.target,)),
-            score="probability",
             operator=self.operator,
             device=subject.device,
             precision=self.precision,
@@ -196,10 +191,10 @@ class Ours:
         workload = Workload(subject.network, subject.grid, None, 1, subject.device, limit, self.precision)
         return self.operator.estimate(workload, Rates()).within(limit).memory
 
-    def _timed(self, experiment: Experiment) -> Work:
+    def _timed(self, runner: ModelRunner) -> Work:
         device = self.subject.device
         start = now(device)
-        run = experiment.run(self.subject.picture)
+        run = runner.run(self.subject.picture)
         prepared = now(device)
         before = run.flops
         blocks = list(run)

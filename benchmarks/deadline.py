@@ -126,8 +126,8 @@ def run(
     table = result.arrow()
     spent = time.perf_counter() - began
     rows, cols, drops, exact = (np.asarray(table[column]) for column in ("row", "col", "drop", "exact"))
-    maps = np.full((len(pictures), occlude.rows, occlude.cols), np.nan)
-    maps[np.arange(len(rows)) // occlude.positions, rows, cols] = drops  # pictures come one after the other
+    maps = np.full((len(pictures), occlude.experiment.rows, occlude.experiment.cols), np.nan)
+    maps[np.arange(len(rows)) // occlude.experiment.positions, rows, cols] = drops  # pictures come one after the other
     alike = None if exact_maps is None else float(np.mean([ssim(*pair) for pair in zip(exact_maps, maps, strict=True)]))
     planned = occlude.cost.seconds * len(pictures)
     return Spent(name, occlude.operator.name, seconds, spent, planned, float(exact.mean()), alike)

@@ -79,10 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(name: str, operator: str, limit: float, options: argparse.Namespace) -> Peak:
     """Plans and runs one case in this process."""
     from benchmarks.subject import prepare
-    from kryptondb.executor.experiment import Experiment
     from kryptondb.executor.operators import OPERATORS
+    from kryptondb.executor.runner import ModelRunner
     from kryptondb.optimizer.cost import Rates
-    from kryptondb.optimizer.physical import ClassChoice
     from kryptondb.optimizer.workload import Workload
     from kryptondb.process.memory import MemoryMeter, keeping_freed_memory, release_free_memory
 
@@ -91,15 +90,12 @@ def measure(name: str, operator: str, limit: float, options: argparse.Namespace)
     kind = next(each for each in OPERATORS if each.name == operator)
     (chosen,) = kind.candidates(workload, Rates(), {})
     estimated = chosen.estimate(workload, Rates()).within(workload.memory_limit).memory
-    experiment = Experiment(
-        subject.model, subject.network, subject.grid, None, subject.fill,
-        ClassChoice("list", indices=(subject.target,)), "probability", chosen, "cpu", memory=estimated,
-    )  # fmt: skip
+    runner = ModelRunner(subject.experiment(), subject.model, subject.network, chosen, "cpu", memory=estimated)
     release_free_memory()
     meter, began, positions = MemoryMeter(), time.monotonic(), 0
     with keeping_freed_memory():
         meter.begin()
-        for scores in experiment.run(subject.picture):
+        for scores in runner.run(subject.picture):
             positions += len(scores.rows)
             meter.sample()
             if time.monotonic() - began > options.seconds:

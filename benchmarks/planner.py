@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from rich.console import Console
 
-import kryptondb
 from benchmarks.calibration import Calibration
 from benchmarks.contenders import Ours
 from benchmarks.course import Course
@@ -39,12 +38,13 @@ from kryptondb.executor.calibrate import measure
 from kryptondb.executor.operators import OPERATORS, AnyOperator
 from kryptondb.executor.profiling import Profiler, operators_for
 from kryptondb.network import Grid
-from kryptondb.optimizer.approximations import Asked, approximations
-from kryptondb.optimizer.choose import choose
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.logical import Context, Hints
+from kryptondb.optimizer.logical import Hints
 from kryptondb.optimizer.operator import Candidate
 from kryptondb.optimizer.recipe import recipes_on
+from kryptondb.optimizer.strategies.exact import cheapest
+from kryptondb.optimizer.strategies.promised import approximations, promised
+from kryptondb.optimizer.strategies.request import Request, SsimPromise
 from kryptondb.optimizer.workload import Workload
 
 BRIEF = (lite0_photographs.NAME, vgg16_mri.NAME)
@@ -140,29 +140,21 @@ def plan(subject: Subject, rates: Rates, targets: Iterable[float], confidence: f
     """What the planner chooses, and what it could have chosen, at each level of quality and for each target."""
     memory = free_memory() // 2
     workload = Workload(subject.network, subject.grid, None, 1, subject.device, memory)
-    hints = Hints()
-    with kryptondb.connect() as db:
-        context = Context(db.database.models, db.database.settings, {}, lambda _: rates, OPERATORS)
-        exact = choose(workload, hints, context).chosen.operator
-        assert isinstance(exact, AnyOperator)
-        recipes = recipes_on(rates, workload.precision)
-        experiment = Ours(subject, exact, whole_bands=True).experiment(None)
-        profiler = Profiler(experiment, operators_for(recipes, workload, rates))
-        sample = profiler.measure(subject.picture, recipes)
-        cases = []
-        for level, target in itertools.product(LEVELS, targets):
-            asked = Asked(target, confidence, made_up(level, sample.recipes, sample.seconds, seed))
-            chosen = choose(workload, hints, context, asked).chosen
-            tried = approximations(asked, workload, rates, OPERATORS, hints.for_operators()).tried
-            admitted = [each.candidate for each in tried if each.keeps]
-            admitted += [
-                Candidate.of(operator, workload, rates)
-                for kind in OPERATORS
-                if kind.exact
-                for operator in kind.candidates(workload, rates, hints.for_operators())
-            ]
-            fitting = tuple(each for each in admitted if each.cost.memory <= memory)
-            cases.append(Case(subject, level.name, target, chosen, fitting))
+    request = Request(workload, rates, OPERATORS, Hints())
+    exact = cheapest(request)
+    assert isinstance(exact.chosen.operator, AnyOperator)
+    recipes = recipes_on(rates, workload.precision)
+    runner = Ours(subject, exact.chosen.operator, whole_bands=True).runner(None)
+    sample = Profiler(runner, operators_for(recipes, workload, rates)).measure(subject.picture, recipes)
+    cases = []
+    for level, target in itertools.product(LEVELS, targets):
+        ssim = SsimPromise(target, confidence, made_up(level, sample.recipes, sample.seconds, seed))
+        decision = promised(replace(request, ssim=ssim, profile=ssim.profile))
+        assert decision is not None
+        tried = approximations(ssim, workload, rates, OPERATORS, {}).tried
+        admitted = [*exact.candidates, *(approximation.candidate for approximation in tried if approximation.keeps)]
+        fitting = tuple(candidate for candidate in admitted if candidate.cost.memory <= memory)
+        cases.append(Case(subject, level.name, target, decision.chosen, fitting))
     return cases
 
 

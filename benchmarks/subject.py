@@ -17,6 +17,8 @@ from kryptondb.images.picture import Picture
 from kryptondb.images.preprocess import Preprocess
 from kryptondb.images.samples import sample_path
 from kryptondb.network import Grid, Network, trace
+from kryptondb.optimizer.experiment import ClassChoice, Experiment, Images
+from kryptondb.optimizer.workload import Runs
 
 _TRAINS_ONLY = {"aux_logits": False, "init_weights": False}
 _AUXILIARY = {"inception_v3": _TRAINS_ONLY, "googlenet": _TRAINS_ONLY}  # and their own initialization takes 30 s
@@ -48,6 +50,21 @@ class Subject:
     target: int
     base: float
     device: str
+
+    def experiment(self, runs: Runs | None = None) -> Experiment:
+        """What a query of some cells of the grid, or of all of them, asks."""
+        grid, (channels, height, width) = self.grid, self.model.input_shape
+        return Experiment(
+            Images(None),
+            *(self.model.name, self.model.fingerprint, channels, height, width, self.model.classes),
+            patch=grid.patch,
+            stride=grid.stride,
+            fill=str(self.fill),
+            score="probability",
+            classes=ClassChoice("list", indices=(self.target,)),
+            edges="cover" if grid.edges == "cover" else "fit",
+            runs=runs,
+        )
 
 
 def input_side(name: str) -> int:

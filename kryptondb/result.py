@@ -197,11 +197,11 @@ class Result:
         """The maps, with maps of NaN in the places of skipped images."""
         import numpy as np
 
-        from kryptondb.optimizer.physical import Sort
+        from kryptondb.optimizer.nodes import Sort
 
         assert self.plan is not None and self.plan.occlude is not None  # only queries skip images
-        choice = self.plan.occlude.classes
-        count = 1 if choice.kind == "all" else choice.count(self.plan.occlude.class_count)
+        choice = self.plan.occlude.experiment.classes
+        count = 1 if choice.kind == "all" else choice.count(self.plan.occlude.experiment.class_count)
         images = self.arrow()["image"].to_pylist() if "image" in self.schema.names else []
         begins = [row for row, image in enumerate(images) if row == 0 or image != images[row - 1]]
         if any(isinstance(node, Sort) for node in self.plan.root.walk()):

@@ -7,7 +7,7 @@ the picture; `base(c) = 0.9 - c / 10`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ from kryptondb.grammar.statements import Call, Expression, Select
 from kryptondb.images.preprocess import Preprocess
 from kryptondb.optimizer import physical as p
 from kryptondb.optimizer.cost import Cost
+from kryptondb.optimizer.experiment import ClassChoice, Experiment, Images
 
 LABELS = ("tabby", "tiger", "lynx", "fox")
 
@@ -88,7 +89,7 @@ class FakeRun:
 
     @property
     def classes(self) -> list[int]:
-        choice = self.node.classes
+        choice = self.node.experiment.classes
         return list(choice.indices) if choice.kind == "list" else list(range(choice.count(len(LABELS))))
 
     @property
@@ -96,9 +97,10 @@ class FakeRun:
         return np.array([base_of(index) for index in self.classes])
 
     def __iter__(self) -> Iterator[Tile]:
-        runs = self.node.runs
+        asked = self.node.experiment
+        runs = asked.runs
         if runs is None:
-            runs = tuple((row, 0, self.node.cols - 1) for row in range(self.node.rows))
+            runs = tuple((row, 0, asked.cols - 1) for row in range(asked.rows))
         self.log.append(f"begin {self.name}")
         try:
             for row, first, last in runs:
@@ -117,7 +119,7 @@ class FakeRun:
 
 @dataclass
 class FakeExperiment:
-    """Stands for `kryptondb.executor.experiment.Experiment`."""
+    """Stands for `kryptondb.executor.runner.ModelRunner`."""
 
     log: list[str] = field(default_factory=list)
     scores: Mapping[tuple[int, int, int], float] = field(default_factory=dict)
@@ -143,28 +145,27 @@ def occlude(
     grid: tuple[int, int] = (3, 4),
     **more: Any,
 ) -> p.Occlude:
-    """An experiment on a grid of so many rows and columns, patch 8 x 4, stride 2 x 4."""
-    values: dict[str, Any] = {
-        "classes": p.ClassChoice("top", 1),
-        "runs": None,
-        **more,
-    }
-    return p.Occlude(
-        p.Images(spec, binding, count),
-        model="net",
-        fingerprint="f00d",
-        patch=(8, 4),
-        stride=(2, 4),
-        height=8 + 2 * (grid[0] - 1),
-        width=4 + 4 * (grid[1] - 1),
-        fill="gray",
-        score="probability",
-        operator=FakeOperator(),
-        device="cpu",
-        memory_limit=1,
-        class_count=len(LABELS),
-        **values,
+    """An experiment on a grid of `grid` rows and columns, patch 8 x 4, stride 2 x 4, and the operator that runs it."""
+    asked = {field.name for field in fields(Experiment)}
+    experiment = Experiment(
+        **{
+            "images": Images(spec, binding, count),
+            "model": "net",
+            "fingerprint": "f00d",
+            "channels": 3,
+            "height": 8 + 2 * (grid[0] - 1),
+            "width": 4 + 4 * (grid[1] - 1),
+            "class_count": len(LABELS),
+            "patch": (8, 4),
+            "stride": (2, 4),
+            "fill": "gray",
+            "score": "probability",
+            "classes": ClassChoice("top", 1),
+            **{name: value for name, value in more.items() if name in asked},
+        }
     )
+    running = {"operator": FakeOperator(), "device": "cpu", "memory_limit": 1}
+    return p.Occlude(experiment, **running | {name: value for name, value in more.items() if name not in asked})
 
 
 def expression(text: str) -> Expression:

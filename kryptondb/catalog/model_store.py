@@ -159,9 +159,10 @@ class ModelStore:
                 self._built[folded] = model
             return model
 
-    def network(self, name: str) -> Network:
-        """The model as a graph of operators, traced once a session at most. Raises what `get` raises."""
-        model = self.get(name)
+    def network(self, model: str | Model) -> Network:
+        """A model or a model's name, as a graph of operators; traced once per session. Raises what `get` does."""
+        if isinstance(model, str):
+            model = self.get(model)
         with self._lock:
             key = self._key(model)
             cache = None if key is model else self._cache

@@ -14,13 +14,14 @@ import torch
 
 from kryptondb.compat.tracing import Traced, Tracer
 from kryptondb.executor.edges import Paint, painted
-from kryptondb.executor.experiment import exact_inference
 from kryptondb.executor.operators import OPERATORS, AnyOperator, Context, Full
+from kryptondb.executor.runner import exact_inference
 from kryptondb.executor.tiles.replay import Replays
 from kryptondb.network import Grid
-from kryptondb.optimizer.choose import choose
 from kryptondb.optimizer.logical import Context as Planning
 from kryptondb.optimizer.logical import Hints
+from kryptondb.optimizer.strategies.exact import cheapest
+from kryptondb.optimizer.strategies.request import Request
 from kryptondb.optimizer.workload import Workload, memory_limit
 from kryptondb.process.memory import keeping_freed_memory
 from kryptondb.process.torch_state import leaves_numbers_alone
@@ -59,8 +60,9 @@ class Engine:
         precision = str(image.dtype).removeprefix("torch.")
         limit = memory_limit(context, device)
         workload = Workload(traced.network, grid, None, 1, device, limit, precision)
+        hints = Hints({"convolution": _CONVOLUTION})
         with keeping_freed_memory():
-            choice = choose(workload, Hints({"precision": precision, "convolution": _CONVOLUTION}), context)
+            choice = cheapest(Request(workload, context.rates(device), context.operators, hints))
         operator = choice.chosen.operator
         assert isinstance(operator, AnyOperator)
         return cls(traced, grid, image.device, operator, f"{choice.chosen.description}; {choice.reason}")

@@ -16,14 +16,15 @@ import pyarrow as pa
 from kryptondb.errors import BindError, ExecutionError
 from kryptondb.executor.pictures import Looks
 from kryptondb.executor.run import Execution
-from kryptondb.executor.run_state import Seen
+from kryptondb.executor.run_state import AnsweredImage
 from kryptondb.files.paths import cut_name
 from kryptondb.images import render
 from kryptondb.images.colors import color_map
 from kryptondb.images.content import split_fragment
 from kryptondb.images.picture import Picture
 from kryptondb.images.render import Level, Look
-from kryptondb.optimizer.physical import HeatMaps, Occlude, PhysicalPlan, Project, Sort
+from kryptondb.optimizer.nodes import HeatMaps, Project, Sort
+from kryptondb.optimizer.physical import Occlude, PhysicalPlan
 from kryptondb.options.reader import read
 from kryptondb.options.tables import COPY, FORMAT
 
@@ -82,7 +83,7 @@ class Drawing:
         assert occlude is not None, "a plan with heat maps has an experiment"
         self.occlude: Occlude = occlude
         self._run = execution.run
-        self._run.seen, self._run.looks = {}, Looks()
+        self._run.answered, self._run.looks = {}, Looks()
         self._picture: Picture | None = None
         self._of: str | None = None
 
@@ -104,8 +105,8 @@ class Drawing:
             self.picture(heatmap.image),
             self.preprocess,
             self.values(heatmap),
-            patch=self.occlude.patch,
-            stride=self.occlude.stride,
+            patch=self.occlude.experiment.patch,
+            stride=self.occlude.experiment.stride,
             title=title,
             look=self.look,
         )
@@ -122,16 +123,16 @@ class Drawing:
         """
         if self._picture is None or self._of != name:
             self._picture = None  # before another comes: pictures may be large
-            self._picture, self._of = self._looks.load_again(self._seen(name).source), name
+            self._picture, self._of = self._looks.load_again(self._answered(name).source), name
         return self._picture
 
     def file(self, name: str) -> Path | None:
         """The file that a picture is in; None for an array. Raises ImageError where it was written to meanwhile."""
-        return self._looks.file(self._seen(name).source)
+        return self._looks.file(self._answered(name).source)
 
     def prediction(self, name: str) -> list[tuple[int, str | None, float]]:
         """A picture's most probable classes, as PREDICTION lists them: class, label, probability."""
-        return self._seen(name).likeliest
+        return self._answered(name).likeliest
 
     def quality(self, name: str) -> str:
         """Whether the answer about a picture is 'exact' or 'approximate'."""
@@ -143,11 +144,12 @@ class Drawing:
     @cached_property
     def preprocess(self) -> Preprocess:
         """How the query's model reads a picture."""
-        return self._run.models.get(self.occlude.model).preprocess
+        return self._run.models.get(self.occlude.experiment.model).preprocess
 
     def score_text(self, heatmap: Map) -> str:
         """`Egyptian cat  0.771`: a map's class, and what the network gives it with nothing covered."""
-        score = "" if self.occlude.score == "probability" else f"{self.occlude.score.replace('_', ' ')} "
+        name = self.occlude.experiment.score
+        score = "" if name == "probability" else f"{name.replace('_', ' ')} "
         return f"{heatmap.name}  {score}{heatmap.base:.3f}"
 
     @property
@@ -155,11 +157,11 @@ class Drawing:
         assert self._run.looks is not None
         return self._run.looks
 
-    def _seen(self, name: str) -> Seen:
-        seen = self._run.seen or {}
-        if name not in seen:
+    def _answered(self, name: str) -> AnsweredImage:
+        answered = self._run.answered or {}
+        if name not in answered:
             raise ExecutionError(f"no picture named {name} in this run")
-        return seen[name]
+        return answered[name]
 
 
 def surely_many(plan: PhysicalPlan) -> bool:
@@ -169,8 +171,8 @@ def surely_many(plan: PhysicalPlan) -> bool:
         node = node.input
     if not isinstance(node, HeatMaps) or plan.occlude is None:
         return False
-    images = plan.occlude.input.count
-    return (images or 0) > 1 or plan.occlude.classes.count(plan.occlude.class_count) > 1
+    images = plan.occlude.experiment.images.count
+    return (images or 0) > 1 or plan.occlude.experiment.classes.count(plan.occlude.experiment.class_count) > 1
 
 
 class Names:

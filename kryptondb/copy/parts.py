@@ -24,7 +24,8 @@ from kryptondb.copy import manifest
 from kryptondb.copy.rows import Opener
 from kryptondb.errors import BindError, Error, ImageError
 from kryptondb.executor.run import Execution
-from kryptondb.optimizer.physical import Aggregate, Limit, PhysicalPlan, Sort
+from kryptondb.optimizer.nodes import Aggregate, Limit, Sort
+from kryptondb.optimizer.physical import PhysicalPlan
 
 if TYPE_CHECKING:
     from kryptondb.copy.manifest import Manifest
@@ -222,10 +223,10 @@ def _query(execution: Execution) -> Mapping[str, Any]:
     """What is the same for the same query."""
     occlude = execution.plan.occlude
     assert occlude is not None  # refused above
-    labels = json.dumps(list(execution.run.models.get(occlude.model).labels))
+    labels = json.dumps(list(execution.run.models.get(occlude.experiment.model).labels))
     return {
         "statement": execution.plan.statement,
-        "fingerprint": occlude.fingerprint,
+        "fingerprint": occlude.experiment.fingerprint,
         "labels": hashlib.sha256(labels.encode()).hexdigest(),
         "columns": [f"{field.name} {field.type}" for field in execution.schema],
     }

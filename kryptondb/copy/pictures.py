@@ -105,7 +105,7 @@ class _Others:
         if self._read is None:
             occlude = self._execution.plan.occlude
             assert occlude is not None, "a plan with heat maps has an experiment"
-            self._read = identities(named_images(occlude.input, self._execution.run.bindings))
+            self._read = identities(named_images(occlude.experiment.images, self._execution.run.bindings))
         status = file.stat()
         if (status.st_dev, status.st_ino) in self._read:
             raise ExecutionError(
@@ -144,7 +144,7 @@ class _Png:
         """The file's bytes."""
         drawing = self._drawing
         near = "   approximate" if drawing.quality(heatmap.image) == "approximate" else ""
-        title = f"{drawing.score_text(heatmap)}\n{heatmap.image}   model {drawing.occlude.model}{near}"
+        title = f"{drawing.score_text(heatmap)}\n{heatmap.image}   model {drawing.occlude.experiment.model}{near}"
         encoded = io.BytesIO()
         drawing.figure(heatmap, title).save(encoded, format="PNG", pnginfo=self._text(heatmap.image))
         return encoded.getvalue()
@@ -197,13 +197,13 @@ class SecondaryCaptures:
             self._series, self._number = new_series(), 0
         self._number += 1
         drawing = self._drawing
-        title = f"{drawing.score_text(heatmap)}\nmodel {drawing.occlude.model}"
+        title = f"{drawing.score_text(heatmap)}\nmodel {drawing.occlude.experiment.model}"
         return secondary_capture(
             drawing.figure(heatmap, title),
             self._origin,
             series=self._series,
             number=self._number,
-            description=f"Occlusion heat map, {drawing.occlude.model}",
+            description=f"Occlusion heat map, {drawing.occlude.experiment.model}",
             comment=self._comment(heatmap),
         )
 
@@ -213,11 +213,11 @@ class SecondaryCaptures:
 
     def _comment(self, heatmap: Map) -> str:
         """How the map was made, in words."""
-        occlude = self._drawing.occlude
+        asked = self._drawing.occlude.experiment
         quality = self._drawing.quality(heatmap.image)
         return (
-            f"Occlusion heat map of class {heatmap.index} ({heatmap.name}), {occlude.score} {heatmap.base:.4f}; "
-            f"shown: {self._drawing.look.values}; model {occlude.model} ({occlude.fingerprint}); "
-            f"patch {occlude.patch[0]} x {occlude.patch[1]}, stride {occlude.stride[0]} x {occlude.stride[1]}, "
-            f"fill {occlude.fill}; {quality}"
+            f"Occlusion heat map of class {heatmap.index} ({heatmap.name}), {asked.score} {heatmap.base:.4f}; "
+            f"shown: {self._drawing.look.values}; model {asked.model} ({asked.fingerprint}); "
+            f"patch {asked.patch[0]} x {asked.patch[1]}, stride {asked.stride[0]} x {asked.stride[1]}, "
+            f"fill {asked.fill}; {quality}"
         )

@@ -90,7 +90,9 @@ def copy_to(
     refuse_database(path, database)
     refuse_files(path, kept)
     if execution.plan.occlude is not None:
-        refuse_sources(path, partial(reads, named_images(execution.plan.occlude.input, execution.run.bindings)))
+        refuse_sources(
+            path, partial(reads, named_images(execution.plan.occlude.experiment.images, execution.run.bindings))
+        )
     if kind != "csv" and is_terminal(path):
         raise ExecutionError(
             f"{path} is a terminal, and {kind} is not a format for terminals", hint="Name a file, or use (FORMAT csv)."

@@ -15,17 +15,56 @@ Every key begins with `kryptondb.` and every value is text:
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from typing import Literal
+
 import pyarrow as pa
 
-from kryptondb.executor.outcome import Outcome
+from kryptondb.optimizer.experiment import Experiment
 from kryptondb.optimizer.physical import Occlude, PhysicalPlan, Redundancy, to_json
 from kryptondb.version import __version__
 
 PREFIX = "kryptondb."
 
 
+@dataclass(frozen=True)
+class TuningOutcome:
+    """What came of a batch that was to tune itself: which images are exact, and what the others ran by.
+
+    Attributes:
+        measured: names of those that ran exactly and were measured.
+        recipe: what the others ran by, in words; None where they ran exactly too.
+        note: how that keeps the promise, or why nothing faster does.
+    """
+
+    measured: tuple[str, ...]
+    recipe: str | None
+    note: str
+
+    @property
+    def kind(self) -> Literal["exact", "approximate"]:
+        """'approximate' where some image is, else 'exact'."""
+        return "exact" if self.recipe is None else "approximate"
+
+    def of(self, image: str) -> str:
+        """How one image was made: 'exact' or 'approximate'."""
+        return "exact" if image in self.measured else self.kind
+
+    def text(self) -> str:
+        """As JSON, for metadata."""
+        return json.dumps({"exact": list(self.measured), "others": self.recipe or "exact", "note": self.note})
+
+    @classmethod
+    def of_text(cls, text: str) -> TuningOutcome:
+        """The inverse of `text`."""
+        values = json.loads(text)
+        others = None if values["others"] == "exact" else values["others"]
+        return cls(tuple(values["exact"]), others, values["note"])
+
+
 def with_metadata(
-    schema: pa.Schema, plan: PhysicalPlan, outcome: Outcome | None = None, unsteady: str | None = None
+    schema: pa.Schema, plan: PhysicalPlan, outcome: TuningOutcome | None = None, unsteady: str | None = None
 ) -> pa.Schema:
     """The schema of a plan's rows with the plan's metadata.
 
@@ -52,7 +91,7 @@ def quality_of(schema: pa.Schema, image: str | None, otherwise: str) -> str:
     values = schema.metadata or {}
     tuning = values.get(f"{PREFIX}tuning".encode())
     if tuning is not None and image is not None:
-        return Outcome.of_text(tuning.decode()).of(image)
+        return TuningOutcome.of_text(tuning.decode()).of(image)
     quality: str = values.get(f"{PREFIX}quality".encode(), otherwise.encode()).decode()
     return quality
 
@@ -70,19 +109,20 @@ def _values(plan: PhysicalPlan) -> dict[str, str]:
             expected = plan.quality.expected
             values["expected_ssim"] = "unknown" if expected is None else f"{expected:.4f}"
     for node in plan.root.walk():
-        if isinstance(node, (Occlude, Redundancy)):
+        asked = node.experiment if isinstance(node, Occlude) else node
+        if isinstance(asked, (Experiment, Redundancy)):
             values |= {
-                "model": node.model,
-                "fingerprint": node.fingerprint,
-                "patch": _size(node.patch),
-                "stride": _size(node.stride),
-                "input": _size((node.height, node.width)),
+                "model": asked.model,
+                "fingerprint": asked.fingerprint,
+                "patch": _size(asked.patch),
+                "stride": _size(asked.stride),
+                "input": _size((asked.height, asked.width)),
             }
         if isinstance(node, Occlude):
             values |= {
-                "edges": node.edges,
-                "fill": node.fill,
-                "score": node.score,
+                "edges": node.experiment.edges,
+                "fill": node.experiment.fill,
+                "score": node.experiment.score,
                 "operator": node.operator.name,
                 "precision": node.precision,
                 "device": node.device,

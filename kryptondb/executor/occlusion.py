@@ -12,20 +12,21 @@ from kryptondb.errors import ExecutionError, ImageError
 from kryptondb.executor.cells import CELLS, InOrder, cell_batches
 from kryptondb.executor.expressions import compile_predicate
 from kryptondb.executor.heatmaps import likeliest
-from kryptondb.executor.outcome import Outcome
+from kryptondb.executor.metadata import TuningOutcome
 from kryptondb.executor.pictures import asking, taking_turns
 from kryptondb.executor.resources import Progress
-from kryptondb.executor.run_state import Run, Runner, Seen
+from kryptondb.executor.run_state import AnsweredImage, Run, Runner
 from kryptondb.executor.stages import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch, matching
-from kryptondb.optimizer.physical import Images, Occlude
+from kryptondb.optimizer.experiment import Experiment, Images
+from kryptondb.optimizer.physical import Occlude
 from kryptondb.process.memory import MemoryMeter, keeping_freed_memory, release_free_memory
 
 if TYPE_CHECKING:
     from kryptondb.catalog import Model, ModelStore
-    from kryptondb.executor.experiment import Experiment
     from kryptondb.executor.operators import AnyOperator
+    from kryptondb.executor.runner import ModelRunner
     from kryptondb.images.sources import ImageCount, ImageSource
-    from kryptondb.optimizer.tuning import Tuning
+    from kryptondb.optimizer.self_tuning import SelfTuning
 
 _IMAGE = pa.schema([pa.field("image", pa.string(), nullable=False)])
 
@@ -37,29 +38,30 @@ def cells(node: Occlude, run: Run, in_order: bool = True) -> Stage:
     then its ImageError is raised. A picture that the plan's image filter excludes is not opened. Where the plan looks
     ahead, each picture is opened and set up while the tiles of the one before it run; all else comes in its own turn.
     """
-    predicate = None if node.image_filter is None else compile_predicate(node.image_filter, _IMAGE)
+    asked = node.experiment
+    predicate = None if asked.image_filter is None else compile_predicate(asked.image_filter, _IMAGE)
 
     def start() -> Generator[Piece, None, None]:
-        single = _is_single(node.input, run.bindings)
-        asked = _Asked(node, run)
-        sources: Iterator[ImageSource] = _sources(node.input, run.bindings)
+        single = _is_single(asked.images, run.bindings)
+        answers = _Answers(node, run)
+        sources: Iterator[ImageSource] = _sources(asked.images, run.bindings)
         total = 0
 
         def wanted(source: ImageSource) -> bool:
-            asked_for = predicate is None or matching(predicate, _image_row(source.name)) > 0
-            return asked_for and (run.skip is None or not run.skip(source))
+            kept = predicate is None or matching(predicate, _image_row(source.name)) > 0
+            return kept and (run.skip is None or not run.skip(source))
 
         if run.deadline is not None:  # which all pictures share: their number has to be known
             found = [source for source in sources if wanted(source)]
             sources, total = iter(found), len(found)
         elif node.tuning is not None:
-            sources = iter(asked.tune(node.tuning, [source for source in sources if wanted(source)]))
+            sources = iter(answers.tune(node.tuning, [source for source in sources if wanted(source)]))
         with taking_turns(
-            sources, wanted, asked.about, ahead=asked.node.ahead and not single and run.looks_ahead
+            sources, wanted, answers.about, ahead=answers.node.ahead and not single and run.looks_ahead
         ) as turns:
             while (turn := turns.next()) is not None:
                 source = turn.item
-                asked.number += 1
+                answers.number += 1
                 try:
                     answer = turn.ready()
                 except ImageError as error:
@@ -68,10 +70,10 @@ def cells(node: Occlude, run: Run, in_order: bool = True) -> Stage:
                 del turn
                 run.stats.images += 1
                 _note_unsteady(node, answer, run)
-                if run.seen is not None:
-                    run.seen[source.name] = Seen(source, likeliest(answer.run.prediction, answer.labels))
-                with _share(answer, run, total - asked.number + 1):
-                    yield from _pieces(node, answer, asked, turns.look_ahead, in_order)
+                if run.answered is not None:
+                    run.answered[source.name] = AnsweredImage(source, likeliest(answer.run.prediction, answer.labels))
+                with _share(answer, run, total - answers.number + 1):
+                    yield from _pieces(node, answer, answers, turns.look_ahead, in_order)
                 del answer  # its base goes before another comes
                 if run.finished is not None:
                     run.finished(source)
@@ -83,7 +85,7 @@ def cells(node: Occlude, run: Run, in_order: bool = True) -> Stage:
     return Stage(CELLS, keeping)
 
 
-class _Asked:
+class _Answers:
     """Asks about one picture after the other; the experiment is set up when the first of them is there.
 
     Attributes:
@@ -98,38 +100,37 @@ class _Asked:
         self.meter = MemoryMeter()
         self._runner: Runner | None = None
         self._labels: tuple[str, ...] = ()
-        self._known: dict[int, ImageAnswer] = {}  # by source, of those that were answered before their turn
+        self._early: dict[int, ImageAnswer] = {}  # by source, of those that were answered before their turn
 
     def about(self, source: ImageSource) -> ImageAnswer:
         """The answer about a picture. Raises ImageError where it cannot be read."""
-        known = self._known.pop(id(source), None)
-        if known is not None:
-            return known
+        early = self._early.pop(id(source), None)
+        if early is not None:
+            return early
         picture = self.run.load(source)
         runner = self._set_up()
         with asking(source.name):
             return ImageAnswer(source.name, runner.run(picture), self._labels)
 
-    def tune(self, tuning: Tuning, batch: list[ImageSource]) -> list[ImageSource]:
+    def tune(self, tuning: SelfTuning, batch: list[ImageSource]) -> list[ImageSource]:
         """Measures some pictures of a batch, and takes what they admit for the others; those that can be read."""
-        from kryptondb.executor.selftuning import Drawn, draw, settle
+        from kryptondb.executor.self_tuning import measured_sample, node_for_others
 
-        count = tuning.drawn(len(batch)) if self.run.laboratory is not None else 0
+        count = tuning.sample_size(len(batch))
         if not count:  # the plan could not know: how many images there are is only known here
-            self.run.outcome = Outcome((), None, tuning.against(len(batch)) or "nothing here measures images")
+            self.run.outcome = TuningOutcome((), None, tuning.against(len(batch)))
             return batch
-        drawn = Drawn()
-        experiment = cast("Experiment", self._set_up())
-        draw(drawn, batch, count, tuning, self.node, experiment, self.run, self.meter)
-        self._known = {each: ImageAnswer(*answer, self._labels) for each, answer in drawn.answers.items()}
-        node = settle(drawn, batch, tuning, self.node, experiment, self.run)
+        runner = cast("ModelRunner", self._set_up())
+        sample = measured_sample(batch, count, tuning, self.node, runner, self.run, self.meter)
+        self._early = {source: ImageAnswer(*answer, self._labels) for source, answer in sample.answers.items()}
+        node = node_for_others(sample, batch, self.node, runner, self.run)
         if node is not self.node:
             self.node, self._runner = node, None
-        return [source for source in batch if id(source) not in drawn.failed]
+        return [source for source in batch if id(source) not in sample.failed]
 
     def _set_up(self) -> Runner:
         if self._runner is None:
-            model = _model(self.node, self.run.models)
+            model = _model(self.node.experiment, self.run.models)
             self._runner, self._labels = self.run.set_up(self.node, model, self.run.models), tuple(model.labels)
             release_free_memory()  # what was freed until here is not the query's
             if not self.meter.begun:
@@ -138,15 +139,16 @@ class _Asked:
 
 
 def _pieces(
-    node: Occlude, image: ImageAnswer, asked: _Asked, begun: Callable[[], None], in_order: bool
+    node: Occlude, image: ImageAnswer, answers: _Answers, begun: Callable[[], None], in_order: bool
 ) -> Generator[Piece, None, None]:
     """The cells of one image, and an empty last piece. Keeps the run's stats and tells its progress.
 
     Calls `begun` once the image's run has looked at the memory and nothing keeps others from using some.
     """
-    run, meter = asked.run, asked.meter
+    run, meter, asked = answers.run, answers.meter, node.experiment
+    grid = asked.grid
     counted, done = 0.0, 0
-    ordered = InOrder(image, node.grid, node.runs, memory=run.rows) if in_order else None
+    ordered = InOrder(image, grid, asked.runs, memory=run.rows) if in_order else None
     tiles: Iterator[Scores] = iter(image.run)
     try:
         begun()
@@ -162,8 +164,8 @@ def _pieces(
             if tile.computed:
                 run.stats.positions += len(tile.rows)
             counted = _count(image.run, counted, meter, run)
-            run.tell(Progress(image.name, done, node.positions, asked.number, node.input.count))
-            for batch in ordered.add(tile) if ordered is not None else cell_batches(image, tile, node.grid):
+            run.tell(Progress(image.name, done, asked.positions, answers.number, asked.images.count))
+            for batch in ordered.add(tile) if ordered is not None else cell_batches(image, tile, grid):
                 yield Piece(batch, image)
         _count(image.run, counted, meter, run)
     finally:
@@ -180,7 +182,7 @@ def _pieces(
 
 def _note_unsteady(node: Occlude, image: ImageAnswer, run: Run) -> None:
     if image.run.unsteady is not None and node.unsteady is None:  # else the plan has said so
-        run.found_unsteady(node.model, image.run.unsteady)
+        run.found_unsteady(node.experiment.model, image.run.unsteady)
 
 
 @contextmanager
@@ -207,20 +209,20 @@ def _sources(images: Images, bindings: Mapping[str, object]) -> Iterator[ImageSo
     return iter(find_images(named_images(images, bindings), images.window, images.axes))
 
 
-def count_named(node: Occlude) -> ImageCount | None:
+def count_named(asked: Experiment) -> ImageCount | None:
     """How many pictures a plan's paths name, as far as that is found out at once; None where it is not."""
     from kryptondb.images.sources import count_images
 
-    if node.input.spec is None:
+    if asked.images.spec is None:
         return None
-    if node.image_filter is None:
-        return count_images(node.input.spec)
-    predicate = compile_predicate(node.image_filter, _IMAGE)
+    if asked.image_filter is None:
+        return count_images(asked.images.spec)
+    predicate = compile_predicate(asked.image_filter, _IMAGE)
 
     def kept(names: Sequence[str]) -> int:
         return matching(predicate, pa.RecordBatch.from_arrays([pa.array(names, pa.string())], schema=_IMAGE))
 
-    return count_images(node.input.spec, kept)
+    return count_images(asked.images.spec, kept)
 
 
 def _is_single(images: Images, bindings: Mapping[str, object]) -> bool:
@@ -238,12 +240,12 @@ def named_images(images: Images, bindings: Mapping[str, object]) -> object:
     return bindings[images.binding]
 
 
-def _model(node: Occlude, models: ModelStore) -> Model:
+def _model(asked: Experiment, models: ModelStore) -> Model:
     """The plan's model, as long as it is still the one that was planned for."""
-    model = models.get(node.model)
-    if model.fingerprint != node.fingerprint:
+    model = models.get(asked.model)
+    if model.fingerprint != asked.fingerprint:
         raise ExecutionError(
-            f'the model "{node.model}" is no longer the one that the query was planned for',
+            f'the model "{asked.model}" is no longer the one that the query was planned for',
             hint="Run the statement again.",
         )
     return model
@@ -253,24 +255,19 @@ def _image_row(name: str) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([name], pa.string())], schema=_IMAGE)
 
 
-def set_up_experiment(node: Occlude, model: Model, models: ModelStore) -> Experiment:
-    """The experiment that a plan's node describes."""
-    from kryptondb.executor.experiment import Experiment
-    from kryptondb.images.fills import parse_fill
+def set_up(node: Occlude, model: Model, models: ModelStore) -> ModelRunner:
+    """What runs a plan's experiment."""
+    from kryptondb.executor.runner import ModelRunner
 
-    experiment = Experiment(
+    runner = ModelRunner(
+        experiment=node.experiment,
         model=model,
-        network=models.network(node.model),
-        grid=node.grid,
-        runs=node.runs,
-        fill=parse_fill(node.fill),
-        classes=node.classes,
-        score=node.score,
+        network=models.network(model),
         operator=cast("AnyOperator", node.operator),
         device=node.device,
         precision=node.precision,
         beside=node.cost.ahead if node.ahead and node.cost is not None else 0,
         memory=node.cost.memory if node.cost is not None else 0,
     )
-    _ = experiment.placed, experiment.rounded  # now: what an experiment takes is counted beyond its weights
-    return experiment
+    _ = runner.placed, runner.rounded  # now: what an experiment takes is counted beyond its weights
+    return runner

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from kryptondb.errors import ExecutionError
 from kryptondb.executor.approximation import simulated
-from kryptondb.executor.experiment import Experiment
-from kryptondb.executor.known import Known
-from kryptondb.executor.operators import Incremental, Thresholded
+from kryptondb.executor.operators import AnyOperator, Incremental, Scores, Thresholded
 from kryptondb.executor.pictures import asking
 from kryptondb.executor.quality import ssim
+from kryptondb.executor.runner import ModelRunner
 from kryptondb.executor.stages import ImageRun
 from kryptondb.images.picture import Picture
 from kryptondb.network import UNCAPPED
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.physical import ClassChoice
+from kryptondb.optimizer.experiment import ClassChoice
+from kryptondb.optimizer.operator import Operator
 from kryptondb.optimizer.recipe import EXACT, Pass, Recipe, accurate_pass, guide_pass, maps_beside, passes
 from kryptondb.optimizer.workload import Workload
 from kryptondb.process.memory import keeping_freed_memory
@@ -57,18 +57,55 @@ class Sample:
     recipes: tuple[Measured, ...]
     exact: ImageRun
 
+    @property
+    def by_recipe(self) -> dict[Recipe, Measured]:
+        """What was measured of each recipe."""
+        return {measured.recipe: measured for measured in self.recipes}
+
+
+@dataclass(eq=False)
+class StoredAnswer:
+    """An image's exact answer that was computed before its turn, and is read like any other (`stages.ImageRun`).
+
+    Attributes:
+        prediction: probabilities of all classes, float64 [classes].
+        classes: the k classes that are scored.
+        base: their scores with nothing occluded, float64 [k].
+        scores: of every position, float64 [k, rows, cols].
+        flops: operations that were done for it.
+        spent: nothing, for its turn takes no time.
+        unsteady: None: models that answer one picture in two ways are not measured.
+    """
+
+    prediction: np.ndarray
+    classes: list[int]
+    base: np.ndarray
+    scores: np.ndarray
+    flops: float
+    spent: Mapping[str, float] = field(default_factory=dict)
+    unsteady: str | None = None
+
+    def allot(self, time_left: Callable[[], float]) -> None:
+        """Takes no time."""
+
+    def __iter__(self) -> Iterator[Scores]:
+        rows, cols = self.scores.shape[1:]
+        across = np.arange(cols, dtype=np.int32)
+        for row in range(rows):
+            yield Scores(np.full(cols, row, dtype=np.int32), across, self.scores[:, row].T)
+
 
 @dataclass(frozen=True)
 class Profiler:
     """Measures recipes on pictures.
 
     Attributes:
-        experiment: of the exact map, as a query would run it.
+        runner: of the exact map, as a query would run it.
         operators: what computes each map beside that.
     """
 
-    experiment: Experiment
-    operators: Mapping[Pass, Incremental]
+    runner: ModelRunner
+    operators: Mapping[Pass, Operator]
 
     def measure(
         self, picture: Picture, recipes: Sequence[Recipe], progress: Callable[[int, int], None] | None = None
@@ -83,7 +120,7 @@ class Profiler:
             ExecutionError: the network failed.
         """
         wanted = maps_beside(recipes)
-        grid = self.experiment.grid
+        grid = self.runner.grid
         done, total = 0, grid.rows * grid.cols * (1 + len(wanted))
 
         def count(positions: int) -> None:
@@ -92,11 +129,11 @@ class Profiler:
             if progress is not None:
                 progress(done, total)
 
-        exact = self._timed(self.experiment, picture, count)
+        exact = self._timed(self.runner, picture, count)
         maps = {EXACT: exact}
         for each in wanted:
             try:
-                maps[each] = self._timed(self._experiment(each, exact.classes), picture, count)
+                maps[each] = self._timed(self._runner_of(each, exact.classes), picture, count)
             except ExecutionError as error:
                 # A tensor that a network makes itself stays in its own precision, and may fit no other.
                 if not each.precision or not isinstance(error.__cause__, RuntimeError):
@@ -113,7 +150,7 @@ class Profiler:
                 recipe,
                 of_these.scores,
                 None if guide is None else guide.scores,
-                score=self.experiment.score,
+                score=self.runner.experiment.score,
             )
             spent, guided = (0.0 if each is None else each.seconds for each in (accurate, guide))
             seconds = recipe.seconds((grid.rows, grid.cols), spent, guided, further)
@@ -124,20 +161,23 @@ class Profiler:
             measured.append(Measured(recipe, near, seconds, further))
         flops = sum(each.flops for each in maps.values())
         return Sample(
-            exact.seconds, tuple(measured), Known(exact.prediction, exact.classes, exact.base, exact.scores, flops)
+            exact.seconds,
+            tuple(measured),
+            StoredAnswer(exact.prediction, exact.classes, exact.base, exact.scores, flops),
         )
 
-    def _experiment(self, each: Pass, classes: list[int]) -> Experiment:
+    def _runner_of(self, beside: Pass, classes: list[int]) -> ModelRunner:
         """What computes a map beside the exact one, as a query that follows a recipe does."""
-        experiment = replace(self.experiment, operator=self.operators[each])
-        if each.precision:
-            return replace(experiment, precision=each.precision)
-        return replace(experiment, classes=ClassChoice("list", indices=tuple(classes)))
+        runner = replace(self.runner, operator=cast("AnyOperator", self.operators[beside]))
+        if beside.precision:
+            return replace(runner, precision=beside.precision)
+        same_classes = replace(runner.experiment, classes=ClassChoice("list", indices=tuple(classes)))
+        return replace(runner, experiment=same_classes)
 
     @staticmethod
-    def _timed(experiment: Experiment, picture: Picture, count: Callable[[int], None]) -> _Map:
+    def _timed(runner: ModelRunner, picture: Picture, count: Callable[[int], None]) -> _Map:
         began = time.perf_counter()
-        scores, run = _map(experiment, picture, count)
+        scores, run = _map(runner, picture, count)
         return _Map(scores, np.asarray(run.base), run.classes, run.prediction, run.flops, time.perf_counter() - began)
 
 
@@ -180,11 +220,11 @@ def operators_for(
     return found
 
 
-def _map(experiment: Experiment, picture: Picture, count: Callable[[int], None]) -> tuple[np.ndarray, ImageRun]:
+def _map(runner: ModelRunner, picture: Picture, count: Callable[[int], None]) -> tuple[np.ndarray, ImageRun]:
     """The scores of all cells, float64 [k, rows, cols], and the run that gave them."""
     with keeping_freed_memory(), asking(picture.name):
-        run = experiment.run(picture)
-        maps = np.full((len(run.classes), experiment.grid.rows, experiment.grid.cols), np.nan)
+        run = runner.run(picture)
+        maps = np.full((len(run.classes), runner.grid.rows, runner.grid.cols), np.nan)
         for cells in run:
             maps[:, cells.rows, cells.cols] = cells.scores.T
             count(len(cells.rows))

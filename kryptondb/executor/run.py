@@ -12,27 +12,24 @@ import pyarrow as pa
 from kryptondb.errors import ExecutionError
 from kryptondb.executor.aggregates import aggregated
 from kryptondb.executor.heatmaps import heat_maps, predictions
-from kryptondb.executor.metadata import with_metadata
-from kryptondb.executor.occlusion import cells, set_up_experiment
-from kryptondb.executor.outcome import Outcome
+from kryptondb.executor.metadata import TuningOutcome, with_metadata
+from kryptondb.executor.occlusion import cells, set_up
 from kryptondb.executor.pictures import Looks
 from kryptondb.executor.resources import Deadline, ImageFailure, Progress, RowMemory, Stats
-from kryptondb.executor.run_state import Laboratory, Run, SetUp
+from kryptondb.executor.run_state import Measurements, Run, SetUp
 from kryptondb.executor.stages import Stage, filtered, limited, one_batch, projected, redundancy_rows, sorted_rows
-from kryptondb.optimizer.physical import (
+from kryptondb.optimizer.nodes import (
     Aggregate,
     Filter,
     HeatMaps,
     Limit,
-    Occlude,
-    PhysicalPlan,
     PlanNode,
     Predictions,
     Project,
-    Redundancy,
     Sort,
     column_name,
 )
+from kryptondb.optimizer.physical import Occlude, PhysicalPlan, Redundancy
 from kryptondb.process.torch_state import is_as_own, own_torch_state
 
 if TYPE_CHECKING:
@@ -57,9 +54,9 @@ class Execution:
         bindings: Mapping[str, object],
         on_error: str = "continue",
         progress: Callable[[Progress], None] | None = None,
-        laboratory: Laboratory | None = None,
+        measured: Measurements | None = None,
         memory_limit: int | None = None,
-        _set_up: SetUp = set_up_experiment,
+        _set_up: SetUp = set_up,
     ) -> None:
         """
         Args:
@@ -68,7 +65,7 @@ class Execution:
             bindings: the values of parameters by key; the plan's images may be one of them.
             on_error: 'continue' leaves out a picture that cannot be read; 'stop' raises its ImageError.
             progress: called after each tile, in the thread that pulls the batches.
-            laboratory: what a plan needs that may tune itself; without one it runs exactly.
+            measured: takes what was measured of each picture of a batch that tunes itself.
             memory_limit: bytes that the plan and the rows that are kept may take together; None for no limit.
 
         Raises:
@@ -84,7 +81,7 @@ class Execution:
             import_what_reconstructs()
             deadline = Deadline(seconds)
         rows = RowMemory(memory_limit, plan)
-        run = Run(models, bindings, on_error, progress, _set_up, deadline=deadline, laboratory=laboratory, rows=rows)
+        run = Run(models, bindings, on_error, progress, _set_up, deadline=deadline, measured=measured, rows=rows)
         self.plan = plan
         self.run = run
         self._stage = _stage(plan.root, run)
@@ -115,7 +112,7 @@ class Execution:
         return self.run.errors
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> TuningOutcome | None:
         """What came of a batch that tuned itself, from its first rows on; None for all others."""
         return self.run.outcome
 
@@ -183,7 +180,7 @@ def _stage(node: PlanNode, run: Run, in_order: bool = True) -> Stage:
         keys = [(key, column_name(key)) for key in node.keys]
         return aggregated(_stage(node.input, run), keys, node.aggregates, run.rows)
     if isinstance(node, HeatMaps):
-        grid = next(found.grid for found in node.walk() if isinstance(found, Occlude))
+        grid = next(below.experiment.grid for below in node.walk() if isinstance(below, Occlude))
         return heat_maps(_stage(node.input, run, in_order=False), grid, node.columns, run.rows)
     if isinstance(node, Predictions):
         return predictions(_stage(node.input, run, in_order=False))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from kryptondb.errors import ExecutionError, ImageError, NondeterministicModel, warn
-from kryptondb.executor.outcome import Outcome
+from kryptondb.executor.metadata import TuningOutcome
 from kryptondb.executor.pictures import Looks, load_picture
 from kryptondb.executor.resources import Deadline, ImageFailure, Progress, RowMemory, Stats
 from kryptondb.executor.stages import ImageRun
@@ -18,36 +18,25 @@ if TYPE_CHECKING:
     from kryptondb.executor.profiling import Sample
     from kryptondb.images import Picture
     from kryptondb.images.sources import ImageSource
-    from kryptondb.optimizer.cost import Rates
-    from kryptondb.optimizer.recipe import Judged, Recipe
 
 
 class Runner(Protocol):
-    """An experiment that is set up: `kryptondb.executor.experiment.Experiment`."""
+    """What runs an experiment on one picture after another: `kryptondb.executor.runner.ModelRunner`."""
 
     def run(self, picture: Picture) -> ImageRun:
         """The experiment on one picture."""
 
 
-#: How an experiment is set up for a plan's node; tests give their own.
+#: How a plan's node is set up; tests give their own.
 SetUp = Callable[[Occlude, "Model", "ModelStore"], Runner]
 
 
-class Laboratory(Protocol):
-    """Where a batch that tunes itself learns how fast the device is, and leaves what it has measured."""
-
-    def rates(self, device: str) -> Rates:
-        """How fast a torch device is."""
-
-    def known(self, node: Occlude) -> tuple[Mapping[Recipe, Judged], float] | None:
-        """The recipes of the first image of the experiment's profile, and its exact map's seconds; None for none."""
-
-    def remember(self, node: Occlude, picture: Picture, sample: Sample) -> None:
-        """Keeps what was measured of a picture for later queries of the experiment."""
+#: Takes what was measured of a picture, in a batch that tunes itself, for later queries of the experiment.
+Measurements = Callable[[Occlude, "Picture", "Sample"], None]
 
 
 @dataclass(frozen=True)
-class Seen:
+class AnsweredImage:
     """What is remembered of a picture that was asked about."""
 
     source: ImageSource
@@ -59,10 +48,10 @@ class Run:
     """One run of a plan.
 
     Attributes:
-        seen: pictures by name, when they are to be opened again.
+        answered: pictures by name, when they are to be opened again.
         looks: what they were then.
         deadline: of a plan that runs until a time is over.
-        laboratory: of a batch that may tune itself; without one it runs exactly.
+        measured: takes what was measured of each picture of a batch that tunes itself.
         outcome: what came of tuning, once that is over.
         rows: what memory there is for rows.
         skip: says which images are not asked about.
@@ -78,12 +67,12 @@ class Run:
     set_up: SetUp
     stats: Stats = field(default_factory=Stats)
     errors: list[ImageFailure] = field(default_factory=list)
-    seen: dict[str, Seen] | None = None
+    answered: dict[str, AnsweredImage] | None = None
     looks: Looks | None = None
     stopped: bool = False
     deadline: Deadline | None = None
-    laboratory: Laboratory | None = None
-    outcome: Outcome | None = None
+    measured: Measurements | None = None
+    outcome: TuningOutcome | None = None
     rows: RowMemory = field(default_factory=RowMemory)
     skip: Callable[[ImageSource], bool] | None = None
     finished: Callable[[ImageSource], None] | None = None

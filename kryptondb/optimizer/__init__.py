@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore, Settings
     from kryptondb.grammar.statements import Select
     from kryptondb.optimizer.cost import Rates
+    from kryptondb.optimizer.experiment import Experiment
     from kryptondb.optimizer.operator import Operator
     from kryptondb.optimizer.promise import Profile
 
@@ -30,7 +31,7 @@ def plan(
     bindings: Mapping[str, Any],
     rates: Callable[[str], Rates],
     operators: Sequence[type[Operator]],
-    profiles: Callable[[str, Mapping[str, Any], str], Profile | None] = lambda *_: None,
+    profiles: Callable[[Experiment, str], Profile | None] = lambda *_: None,
 ) -> PhysicalPlan:
     """The physical plan of a SELECT.
 
@@ -38,7 +39,7 @@ def plan(
         bindings: parameters by key: '0', '1' for `?` in order of appearance, the name for `$name`.
         rates: what a device does in a second, by torch device string.
         operators: the classes to choose from.
-        profiles: the quality profile of a model's fingerprint, a shape of query and a torch device.
+        profiles: the quality profile of an experiment on a torch device; None where there is none.
 
     Raises:
         BindError: a name, option or value that means nothing here, at its place in the text.

@@ -6,11 +6,12 @@ import json
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from kryptondb.optimizer.cost import Cost
+from kryptondb.optimizer.experiment import Experiment
 from kryptondb.optimizer.nodes import PlanNode, branches
-from kryptondb.optimizer.physical import Images, Occlude, PhysicalPlan, Quality, Rejected, to_json
+from kryptondb.optimizer.physical import Occlude, PhysicalPlan, Quality, Rejected, to_json
 from kryptondb.text.plain_text import plain_json
 from kryptondb.text.units import bytes_text, gflop_text, seconds_text
 
@@ -88,7 +89,7 @@ class Tuned(Protocol):
         """How that keeps the promise, or why nothing faster does."""
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["exact", "approximate"]:
         """'approximate' where some image is, else 'exact'."""
 
     def text(self) -> str:
@@ -127,7 +128,8 @@ def explain_json(
     }
     if occlude is not None:
         story["operator"] = {"name": occlude.operator.name, "description": occlude.description}
-        story["grid"] = {"rows": occlude.rows, "cols": occlude.cols, "positions": occlude.positions}
+        asked = occlude.experiment
+        story["grid"] = {"rows": asked.rows, "cols": asked.cols, "positions": asked.positions}
         story["dense_tail"] = occlude.tail
         story["estimated_per_image"] = None if occlude.cost is None else asdict(occlude.cost)
     story["rejected"] = [
@@ -199,10 +201,10 @@ def _cost_texts(cost: Cost | None) -> tuple[str, str, str]:
 def _story(plan: PhysicalPlan, tuned: Tuned | None, images: Named | None) -> Iterable[str]:
     occlude = plan.occlude
     if occlude is not None:
-        yield from _entry("experiment", _experiment(occlude))
-        yield from _entry("positions", _positions(occlude))
+        yield from _entry("experiment", _experiment(occlude.experiment))
+        yield from _entry("positions", _positions(occlude.experiment))
         yield from _entry("model", _model(occlude))
-        if occlude.input.count != 1:
+        if occlude.experiment.images.count != 1:
             yield from _entry("images", "; ".join((_how_many(occlude, images), _ahead(occlude))))
         yield from _entry("dense tail", occlude.tail or "none: no operator needs the whole picture")
     yield from _entry("quality", _quality(plan.quality if tuned is None else replace(plan.quality, kind=tuned.kind)))
@@ -212,29 +214,32 @@ def _story(plan: PhysicalPlan, tuned: Tuned | None, images: Named | None) -> Ite
     yield from _rejected(plan.rejected)
 
 
-def _experiment(occlude: Occlude) -> str:
-    patch, stride = (" x ".join(map(str, pair)) for pair in (occlude.patch, occlude.stride))
-    classes = f"class {occlude.classes} of {occlude.class_count:,}"
-    edges = "" if occlude.edges == "fit" else f", edges {occlude.edges}"
-    return f"patch {patch}, stride {stride}{edges}, fill {occlude.fill}, {classes}, {occlude.score}"
+def _experiment(asked: Experiment) -> str:
+    patch, stride = (" x ".join(map(str, pair)) for pair in (asked.patch, asked.stride))
+    classes = f"class {asked.classes} of {asked.class_count:,}"
+    edges = "" if asked.edges == "fit" else f", edges {asked.edges}"
+    return f"patch {patch}, stride {stride}{edges}, fill {asked.fill}, {classes}, {asked.score}"
 
 
-def _positions(occlude: Occlude) -> str:
-    of = f"{occlude.positions:,} of {occlude.rows * occlude.cols:,}" if occlude.runs is not None else "all"
-    where = f"; images where {occlude.image_filter}" if occlude.image_filter is not None else ""
-    total = f" {occlude.positions:,}" if occlude.runs is None else ""
-    return f"{of}{total} on a grid of {occlude.rows} x {occlude.cols}{where}"
+def _positions(asked: Experiment) -> str:
+    cells = f"all {asked.positions:,}"
+    if asked.runs is not None:
+        cells = f"{asked.positions:,} of {asked.rows * asked.cols:,}"
+    where = f"; images where {asked.image_filter}" if asked.image_filter is not None else ""
+    return f"{cells} on a grid of {asked.rows} x {asked.cols}{where}"
 
 
 def _model(occlude: Occlude) -> str:
-    shape = f"{occlude.channels} x {occlude.height} x {occlude.width}"
+    asked = occlude.experiment
+    shape = f"{asked.channels} x {asked.height} x {asked.width}"
     limit = f"memory limit {bytes_text(occlude.memory_limit)}"
-    return f"{occlude.model}, {shape}, {occlude.precision} on {occlude.device}, {limit}"
+    return f"{asked.model}, {shape}, {occlude.precision} on {occlude.device}, {limit}"
 
 
 def _how_many(occlude: Occlude, images: Named | None) -> str:
     """How many images there are and how long all take; what the tree says is for one."""
-    count = occlude.input.count if occlude.image_filter is None else None
+    asked = occlude.experiment
+    count = asked.images.count if asked.image_filter is None else None
     complete = True
     if count is None and images is not None:
         count, complete = images.count, images.complete
@@ -333,11 +338,11 @@ def _measurements(plan: PhysicalPlan, analyzed: Measured, tuned: Tuned | None) -
                 _ratio(analyzed.flops, cost.flops * images if cost and tuning is None else 0),
             )
         )
-        positions = plan.occlude.positions * images
+        positions = plan.occlude.experiment.positions * images
         how = "not computed" if (tuned or plan.quality).kind == "exact" else "reconstructed"
         others = f"{positions - analyzed.positions:,} {how}" if positions > analyzed.positions else ""
         rows.append(("positions", f"{positions:,}", f"{analyzed.positions:,}", others))
-        known = next((node.count for node in plan.root.walk() if isinstance(node, Images)), None)
+        known = plan.occlude.experiment.images.count
         failed = f"{analyzed.failed:,} left out" if analyzed.failed else ""
         rows.append(("images", f"{known:,}" if known is not None else "", f"{images:,}", failed))
     if plan.occlude is not None:

@@ -12,18 +12,17 @@ A statement becomes the obvious tree; the rules of `optimizer.RULES` rewrite it,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.grammar.statements import Expression, Parameter, Select, TableFunction
-from kryptondb.network import Grid
+from kryptondb.optimizer.experiment import CELL_COLUMNS, Experiment
 from kryptondb.optimizer.expressions import has_aggregate
 from kryptondb.optimizer.nodes import Aggregate, Filter, Limit, PlanNode, Project, Sort, column_name
-from kryptondb.optimizer.physical import CELL_COLUMNS, REDUNDANCY_COLUMNS, ClassChoice, Images
-from kryptondb.optimizer.workload import Runs, cells_in
+from kryptondb.optimizer.physical import Redundancy
 
 if TYPE_CHECKING:
-    from kryptondb.catalog import ModelStore, Settings
+    from kryptondb.catalog import Model, ModelStore, Settings
     from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.operator import Operator
     from kryptondb.optimizer.promise import Profile
@@ -41,59 +40,32 @@ class TableCall(PlanNode):
 
 @dataclass(frozen=True)
 class Occlusion(PlanNode):
-    """An experiment whose names and options have a meaning; nothing is said yet of how it is computed.
+    """An experiment whose names and options have a meaning; how it is computed is still open.
 
-    `classes` is the option's expression until `resolve_classes` has looked the labels up.
+    `class_option` is the option as written, until `resolve_classes` has looked its labels up.
     """
 
-    input: Images
-    model: str
-    fingerprint: str
-    channels: int
-    height: int
-    width: int
-    patch: tuple[int, int]
-    stride: tuple[int, int]
-    fill: str
-    score: str
-    classes: ClassChoice | Expression
-    edges: str = "fit"
-    runs: Runs | None = None
-    image_filter: Expression | None = None
+    experiment: Experiment
+    class_option: Expression | None = None
+
+    @property
+    def inputs(self) -> tuple[PlanNode, ...]:
+        return (self.experiment.images,)
 
     @property
     def columns(self) -> tuple[str, ...]:
         return CELL_COLUMNS
 
-    @property
-    def grid(self) -> Grid:
-        """Every position of the patch."""
-        return Grid(self.height, self.width, self.patch, self.stride, self.edges)
+    def asking(self, **changes: Any) -> Occlusion:
+        """The same with some fields of its experiment changed."""
+        return replace(self, experiment=replace(self.experiment, **changes))
 
     def details(self) -> str:
-        rows, cols = self.grid.rows, self.grid.cols
-        some = "" if self.runs is None else f", {cells_in(self.runs):,} positions"
-        images = "" if self.image_filter is None else f", images where {self.image_filter}"
-        return f"{self.model}  grid {rows} x {cols}{some}, class {self.classes}{images}"
-
-
-@dataclass(frozen=True)
-class RedundancyTable(PlanNode):
-    """The rows of `redundancy(model, ...)`."""
-
-    model: str
-    fingerprint: str
-    height: int
-    width: int
-    patch: tuple[int, int]
-    stride: tuple[int, int]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return REDUNDANCY_COLUMNS
-
-    def details(self) -> str:
-        return self.model
+        asked = self.experiment
+        some = "" if asked.runs is None else f", {asked.positions:,} positions"
+        images = "" if asked.image_filter is None else f", images where {asked.image_filter}"
+        classes = asked.classes if self.class_option is None else self.class_option
+        return f"{asked.model}  grid {asked.rows} x {asked.cols}{some}, class {classes}{images}"
 
 
 @dataclass(frozen=True)
@@ -117,28 +89,35 @@ class Hints:
         return self.values.get("device")
 
     @property
-    def precision(self) -> str:
-        """In which numbers the network runs."""
-        return str(self.values.get("precision", "float32"))
-
-    @property
     def batch(self) -> int | None:
         """How many positions are to run at once."""
         return self.values.get("batch")
 
     def for_operators(self) -> Mapping[str, float | str]:
         """The hints that `Operator.candidates` gets: all but those that the optimizer itself follows."""
-        own = ("operator", "device", "precision")
+        own = ("operator", "device")
         return {name: value for name, value in self.values.items() if name not in own}
 
 
 @dataclass(frozen=True)
 class LogicalPlan:
-    """A tree, and what goes with it: the statement it came from and the hints."""
+    """A tree, and what goes with it: the statement it came from, the hints, and the model that it is bound to."""
 
     statement: Select
     root: PlanNode
     hints: Hints = field(default_factory=Hints)
+    model: Model | None = None
+
+    @property
+    def bound(self) -> Model:
+        """The model that `bind_source` has looked up."""
+        assert self.model is not None, "bind_source is the first rule"
+        return self.model
+
+    def put(self, node: PlanNode) -> LogicalPlan:
+        """The plan with another table that it reads."""
+        old = source(self)
+        return replace(self, root=self.root.transform(lambda other: node if other is old else other))
 
     def __str__(self) -> str:
         return str(self.root)
@@ -164,15 +143,15 @@ def build(select: Select) -> LogicalPlan:
 
 
 def source(plan: LogicalPlan) -> PlanNode:
-    """The table that a plan reads: its `TableCall`, later its `Occlusion` or `RedundancyTable`."""
-    return next(node for node in plan.root.walk() if isinstance(node, (TableCall, Occlusion, RedundancyTable)))
+    """The table that a plan reads: its `TableCall`, later its `Occlusion` or `Redundancy`."""
+    return next(node for node in plan.root.walk() if isinstance(node, (TableCall, Occlusion, Redundancy)))
 
 
 @dataclass(frozen=True)
 class Context:
     """Models by name, session settings, bound parameters, a device's rates, the operators there are, and profiles.
 
-    `profiles` gives that of a fingerprint, a shape of query (`profile.query_shape`) and a torch device, or None.
+    `profiles` gives the one of an experiment on a torch device, or None.
     `bindings` holds Python objects: '0', '1' for `?` in order of appearance, the name for `$name`.
     """
 
@@ -181,4 +160,4 @@ class Context:
     bindings: Mapping[str, Any]
     rates: Callable[[str], Rates]
     operators: Sequence[type[Operator]]
-    profiles: Callable[[str, Mapping[str, Any], str], Profile | None] = lambda *_: None
+    profiles: Callable[[Experiment, str], Profile | None] = lambda *_: None

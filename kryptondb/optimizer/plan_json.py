@@ -11,7 +11,12 @@ from kryptondb.errors import Error, PlanError, did_you_mean
 from kryptondb.grammar.statements import Expression
 from kryptondb.text.plain_text import plain_json
 
-VERSION = 1
+VERSION = 2
+#: What an `Occlude` held itself in version 1, where a plan had no `Experiment`.
+_EXPERIMENT_FIELDS = (
+    *("model", "fingerprint", "channels", "height", "width", "class_count", "patch", "stride", "fill", "score"),
+    *("classes", "edges", "runs", "image_filter"),
+)
 
 
 def encode(plan: Any, classes: Sequence[type[Any]]) -> str:
@@ -24,19 +29,35 @@ def decode(text: str, expected: type[Any], classes: Sequence[type[Any]], operato
     """The inverse of `encode`: an instance of `expected`. Lists come back as tuples.
 
     Raises:
-        PlanError: not JSON, of another version, or with a class, field or operator that is unknown here.
+        PlanError: not JSON, of an unknown version, or with a class, field or operator that is unknown here.
     """
     try:
         tree = json.loads(text)
     except ValueError as error:
         raise PlanError(f"a plan must be JSON: {error}") from None
     version = tree.pop("kryptondb_plan", None) if isinstance(tree, dict) else None
-    if version != VERSION:
+    if version == 1:
+        tree = _from_version_1(tree)
+    elif version != VERSION:
         raise PlanError(f"this is not a plan of version {VERSION}" + (f" but of {version}" if version else ""))
     plan = _Decoder(classes, operators).decode(tree)
     if not isinstance(plan, expected):
         raise PlanError(f"expected a {expected.__name__}, found a {type(plan).__name__}")
     return plan
+
+
+def _from_version_1(tree: Any) -> Any:
+    """A plan of version 1 as this version writes it. A batch that would tune itself runs exactly: more is known now."""
+    if isinstance(tree, list):
+        return [_from_version_1(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    node = {name: _from_version_1(value) for name, value in tree.items()}
+    if node.get("node") == "Occlude":
+        asked = {name: node.pop(name) for name in _EXPERIMENT_FIELDS if name in node}
+        asked |= {"node": "Experiment", "images": node.pop("input", None), "precision": node.get("precision")}
+        node |= {"experiment": asked, "tuning": None}
+    return node
 
 
 def _encode(value: Any, classes: frozenset[type[Any]]) -> Any:

@@ -33,17 +33,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from kryptondb.optimizer.recipe import Judged, Recipe
-
-if TYPE_CHECKING:
-    from kryptondb.optimizer.logical import Occlusion
-    from kryptondb.optimizer.physical import ClassChoice, Occlude
-
 
 _LEAST_GAP = 1e-9  # from 1: what is nearer than that is equal
 _CERTAINTY = 0.95  # that the samples were no lucky ones
@@ -170,6 +164,7 @@ class Profile:
         seconds: of the same, float64 [images, recipes].
         exact_seconds: of the exact maps, float64 [images].
         further: the share of its cells that each image needed beside the first, float64 [images, recipes].
+        first: all recipes that were measured on the first image.
     """
 
     recipes: tuple[Recipe, ...]
@@ -177,6 +172,7 @@ class Profile:
     seconds: np.ndarray
     exact_seconds: np.ndarray
     further: np.ndarray
+    first: Mapping[Recipe, Judged] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -200,6 +196,7 @@ class Profile:
             table(lambda each: each.seconds),
             np.array(exact_seconds),
             table(lambda each: each.further),
+            measured[0] if measured else {},
         )
 
     @property
@@ -228,18 +225,3 @@ class Profile:
         """A recipe as plans are costed: where doubt decides how many cells it computes, with the mean share of them."""
         recipe = self.recipes[column]
         return replace(recipe, fraction=float(self.further[:, column].mean())) if recipe.doubt else recipe
-
-
-def query_shape(experiment: Occlude | Occlusion, precision: str) -> dict[str, Any]:
-    """What a query must have in common with a profile beside its model, as JSON values."""
-    classes = cast("ClassChoice", experiment.classes)
-    return {
-        "patch": list(experiment.patch),
-        "stride": list(experiment.stride),
-        "fill": experiment.fill,
-        "score": experiment.score,
-        "classes": {"kind": classes.kind, "k": classes.k, "indices": list(classes.indices)},
-        "precision": precision,
-        **({} if experiment.edges == "fit" else {"edges": experiment.edges}),
-        **({} if experiment.input.window is None else {"window": list(experiment.input.window)}),
-    }

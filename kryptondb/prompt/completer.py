@@ -134,7 +134,7 @@ def _operators() -> Iterable[str]:
 
 
 def _columns(_: Context) -> Iterable[tuple[str, str]]:
-    from kryptondb.optimizer.physical import CELL_COLUMNS
+    from kryptondb.optimizer.experiment import CELL_COLUMNS
 
     return ((name, "column") for name in CELL_COLUMNS)
 

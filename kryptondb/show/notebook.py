@@ -47,7 +47,7 @@ class Pictures:
     @property
     def drawn(self) -> bool:
         """Whether the query has heat maps to draw over its pictures."""
-        from kryptondb.optimizer.physical import HeatMaps
+        from kryptondb.optimizer.nodes import HeatMaps
 
         return self._plan.occlude is not None and any(isinstance(node, HeatMaps) for node in self._plan.root.walk())
 
@@ -65,7 +65,7 @@ class Pictures:
         picture = self._picture(str(row["image"]))
         if picture is None:
             return None
-        preprocess = self._models.get(occlude.model).preprocess
+        preprocess = self._models.get(occlude.experiment.model).preprocess
         title = str(row.get("label") or f"class {row.get('class')}")
         if row.get("base") is not None:
             title += f"  {row['base']:.3f}"
@@ -73,8 +73,8 @@ class Pictures:
             picture,
             preprocess,
             heatmap,
-            patch=occlude.patch,
-            stride=occlude.stride,
+            patch=occlude.experiment.patch,
+            stride=occlude.experiment.stride,
             title=title,
             look=Look(opacity=_OPACITY),
         )
@@ -87,7 +87,7 @@ class Pictures:
         from kryptondb.images.sources import find_images
 
         assert self._plan.occlude is not None
-        images = self._plan.occlude.input
+        images = self._plan.occlude.experiment.images
         for source in find_images(named_images(images, self._bindings), images.window, images.axes):
             if source.name == name:
                 return self.looks.load_again(source)

@@ -168,7 +168,7 @@ def caption(
         at_row, at_col = map(int, np.unravel_index(int(np.nanargmax(heatmap)), heatmap.shape))
         y, x = at_row, at_col
         if plan is not None and plan.occlude is not None:
-            (y, _), (x, _) = plan.occlude.covered((at_row, at_col), heatmap.shape)
+            (y, _), (x, _) = plan.occlude.experiment.covered((at_row, at_col), heatmap.shape)
         lowest = f"lowest {row['base'] - heatmap[at_row, at_col]:.3f}" if row.get("base") is not None else "lowest"
         parts.append(f"{lowest} at y {y}, x {x}")
     if quality is not None:

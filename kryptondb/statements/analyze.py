@@ -24,7 +24,7 @@ from kryptondb.catalog import ProfileKey, SampleRecord
 from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.errors import ImageError, PlanError, Position, at
 from kryptondb.executor import ImageFailure, Progress
-from kryptondb.executor.occlusion import named_images, set_up_experiment
+from kryptondb.executor.occlusion import named_images, set_up
 from kryptondb.executor.pictures import load_picture
 from kryptondb.executor.profiling import Profiler, operators_for
 from kryptondb.executor.resources import Deadline
@@ -62,11 +62,12 @@ def analyze(database: Database, statement: Analyze, bindings: Mapping[str, objec
     seconds = given.get("budget")
     deadline = Deadline(math.inf if seconds is None else seconds, time.monotonic)
     with deadline.running(), database.threads():
-        recipes = recipes_on(database.calibration.rates(occlude.device), occlude.precision)
+        asked = occlude.experiment
+        recipes = recipes_on(database.calibration.rates(occlude.device), asked.precision)
         profiler, estimates = _profiler(database, occlude, statement, recipes)
-        images = occlude.input
+        images = asked.images
         sources = sampling_order(find_images(named_images(images, bindings), images.window, images.axes))
-        analysis = _Analysis(database, key_of(occlude), profiler, deadline, estimates)
+        analysis = _Analysis(database, key_of(asked, occlude.device), profiler, deadline, estimates)
         try:
             analysis.run(sources, recipes, given.name_position("budget"))
         finally:
@@ -204,29 +205,26 @@ def _profiler(
     database: Database, occlude: Occlude, statement: Analyze, recipes: Sequence[Recipe]
 ) -> tuple[Profiler, dict[Pass, float]]:
     """The profiler of an experiment, and the estimated seconds of each map that it computes for an image."""
-    model, network, rates = (
-        database.models.get(occlude.model),
-        database.models.network(occlude.model),
-        database.calibration.rates(occlude.device),
-    )
+    asked, rates = occlude.experiment, database.calibration.rates(occlude.device)
+    model = database.models.get(asked.model)
+    network = database.models.network(model)
     if network.unsteady is not None:
         raise PlanError(
-            f"{occlude.model} has no exact map to compare with: {network.unsteady}", position=statement.position
+            f"{asked.model} has no exact map to compare with: {network.unsteady}", position=statement.position
         )
-    classes = occlude.classes.count(network.classes)
-    workload = Workload(network, occlude.grid, None, classes, occlude.device, occlude.memory_limit, occlude.precision)
+    limits = occlude.device, occlude.memory_limit, asked.precision
+    workload = Workload(network, asked.grid, None, asked.scored, *limits)
     operators = operators_for(recipes, workload, rates)
     if not operators:
         reason = f"it could not be traced ({network.failure})" if network.failure else "it only runs as a whole"
         raise PlanError(
-            f"no approximate operator can run {occlude.model}: {reason}",
+            f"no approximate operator can run {asked.model}: {reason}",
             position=statement.position,
             hint="All its queries run exactly and need no profile.",
         )
-    estimates = {EXACT: occlude.operator.estimate(workload, rates.in_precision(occlude.precision)).seconds}
+    estimates = {EXACT: occlude.operator.estimate(workload, rates.in_precision(asked.precision)).seconds}
     for needed, operator in operators.items():
-        precision = needed.precision or occlude.precision
+        precision = needed.precision or asked.precision
         part = replace(workload, precision=precision)
         estimates[needed] = operator.estimate(part, rates.in_precision(precision)).seconds
-    experiment = set_up_experiment(occlude, model, database.models)
-    return Profiler(experiment, operators), estimates
+    return Profiler(set_up(occlude, model, database.models), operators), estimates

@@ -70,7 +70,7 @@ class Database:
                 bindings=bindings,
                 rates=self.calibration.rates,
                 operators=OPERATORS,
-                profiles=self.profiles.of_query,
+                profiles=self.profiles.of_experiment,
             )
 
     @contextmanager

@@ -14,8 +14,8 @@ from kryptondb.catalog import ProfileKey, ProfileStore, RecipeRecord, SampleReco
 from kryptondb.catalog.profiles import MOST_SAMPLES
 from kryptondb.errors import BindError, CatalogError, ModelError
 from kryptondb.optimizer import recipe as recipe_module
-from kryptondb.optimizer.physical import ClassChoice, Occlude
-from kryptondb.optimizer.promise import Profile, query_shape
+from kryptondb.optimizer.experiment import ClassChoice, Experiment
+from kryptondb.optimizer.promise import Profile
 from kryptondb.optimizer.recipe import Recipe
 from kryptondb.options.words import DEFAULT_CONFIDENCE
 from kryptondb.result import Result
@@ -35,9 +35,9 @@ TARGETS = (0.8, 0.9, 0.95)
 class Profiles(ProfileStore):
     """The quality profiles in a catalog, as the planner reads them and SHOW PROFILES lists them."""
 
-    def of_query(self, fingerprint: str, shape: Mapping[str, Any], device: str) -> Profile | None:
-        """The profile for queries of a shape on a device; None where there is none."""
-        return self.find(ProfileKey(fingerprint, shape, device_key(device)))
+    def of_experiment(self, experiment: Experiment, device: str) -> Profile | None:
+        """The profile of an experiment on a torch device; None where there is none."""
+        return self.find(key_of(experiment, device))
 
     def find(self, key: ProfileKey) -> Profile | None:
         """A profile, with the recipes that were measured on all of its images; None where there is none."""
@@ -80,11 +80,9 @@ def drop_profiles(database: Database, statement: DropProfiles, _: Mapping[str, o
     return Result(message=f"{statement.model}: {forgotten}")
 
 
-def key_of(occlude: Occlude) -> ProfileKey:
-    """The key of an experiment's profile."""
-    return ProfileKey(
-        occlude.fingerprint, query_shape(occlude, occlude.precision), device_key(occlude.device), occlude.model
-    )
+def key_of(experiment: Experiment, device: str) -> ProfileKey:
+    """The key of an experiment's profile on a torch device."""
+    return ProfileKey(experiment.fingerprint, experiment.shape_key(), device_key(device), experiment.model)
 
 
 def profile_of(samples: Iterable[SampleRecord]) -> Profile | None:

@@ -20,7 +20,7 @@ from kryptondb.result import Result
 from kryptondb.show.notebook import Pictures
 from kryptondb.show.progress import ProgressLine, progress_line
 from kryptondb.show.values import table_of
-from kryptondb.statements.profiles import key_of, measured_of, sample_of
+from kryptondb.statements.profiles import key_of, sample_of
 from kryptondb.text.units import bytes_text, counted
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from kryptondb.executor.profiling import Sample
     from kryptondb.grammar.statements import Copy, Explain, Select
     from kryptondb.images.picture import Picture
-    from kryptondb.optimizer.cost import Rates
     from kryptondb.optimizer.physical import Occlude, PhysicalPlan
-    from kryptondb.optimizer.recipe import Judged, Recipe
     from kryptondb.statements.database import Database
 
 
@@ -57,7 +55,7 @@ def explain(database: Database, statement: Explain, bindings: Mapping[str, objec
             pass
         stats, outcome = run.stats, run.outcome
     elif plan.occlude is not None:
-        images = count_named(plan.occlude)
+        images = count_named(plan.occlude.experiment)
     render = optimizer.explain_json if as_json else optimizer.explain
     text = render(plan, analyzed=stats, tuned=outcome, images=images)
     table = table_of(("plan",), [(text,)])
@@ -126,13 +124,14 @@ class QueryRun(Execution):
         self._database = database
         self._line: ProgressLine | None = None
         self._line_stays = line_stays
+        self._remembers = True
         super().__init__(
             plan,
             models=database.models,
             bindings=bindings,
             on_error=str(database.settings.get("on_error")),
             progress=self._show_progress,
-            laboratory=BatchMeasurements(database),
+            measured=self._remember,
             memory_limit=database.settings.memory_limit_bytes(),
         )
         if looks is not None:
@@ -156,33 +155,17 @@ class QueryRun(Execution):
         if self._line is not None:
             self._line(progress)
 
-
-class BatchMeasurements:
-    """What a batch that tunes itself reads from the database's profiles, and adds to them."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._writable = True
-
-    def rates(self, device: str) -> Rates:
-        """How fast a torch device is."""
-        return self._database.calibration.rates(device)
-
-    def known(self, node: Occlude) -> tuple[Mapping[Recipe, Judged], float] | None:
-        """The recipes of the first image in an experiment's profile, and the seconds of that image's exact map."""
-        first = next(iter(self._database.profiles.samples(key_of(node), limit=1)), None)
-        return None if first is None else (measured_of(first), first.seconds)
-
-    def remember(self, node: Occlude, picture: Picture, sample: Sample) -> None:
-        """Adds what was measured on a picture to the profile of its experiment.
+    def _remember(self, node: Occlude, picture: Picture, sample: Sample) -> None:
+        """Adds what was measured on a picture of a batch that tunes itself to the profile of its experiment.
 
         A catalog that cannot be written costs later queries their profile, but not this one its answer: the user is
         warned once.
         """
-        if not self._writable:
+        if not self._remembers:
             return
+        record = sample_of(content_hash(picture), picture.name, sample)
         try:
-            self._database.profiles.remember(key_of(node), sample_of(content_hash(picture), picture.name, sample))
+            self._database.profiles.remember(key_of(node.experiment, node.device), record)
         except CatalogError as error:
-            self._writable = False
+            self._remembers = False
             warnings.warn(f"what this batch measures is not remembered for later queries: {error}", stacklevel=2)

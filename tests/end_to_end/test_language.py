@@ -298,7 +298,7 @@ def test_an_option_of_copy_that_is_refused_has_its_place(db, tmp_path, option, a
 
 
 def test_a_bound_list_may_hold_globs_of_many_pictures(db, work):
-    from kryptondb.optimizer.physical import Images
+    from kryptondb.optimizer.experiment import Images
 
     def known(value: object) -> int | None:
         plan = db.sql("SELECT HEATMAP FROM occlude(net, ?)", [value]).plan

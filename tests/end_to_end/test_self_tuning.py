@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 import kryptondb
-from kryptondb.executor import selftuning
+from kryptondb.executor import self_tuning
 from kryptondb.executor.operators import OPERATORS
 from kryptondb.executor.profiling import Profiler
 from kryptondb.executor.quality import ssim
 from kryptondb.optimizer import recipe
 from kryptondb.optimizer.physical import from_json, to_json
-from kryptondb.optimizer.run_by import run_by
+from kryptondb.optimizer.strategies.self_tuning import alternative
 from tests.end_to_end.test_promises import count_operations_alone, deep_network, time_recipes
 
 pytestmark = pytest.mark.slow
@@ -39,6 +39,12 @@ def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
         session.register("net", deep_network(), size=48, labels=["a", "b", "c"])
         session.sql("SET threads = 1")
         yield session
+
+
+def judge_recipes_by(monkeypatch: pytest.MonkeyPatch, worthwhile: Callable[..., list[recipe.Recipe]]) -> None:
+    """What is worth measuring is judged when a query with a profile is planned, or else after its first image."""
+    for place in ("strategies.self_tuning", "self_tuning"):
+        monkeypatch.setattr(f"kryptondb.optimizer.{place}.worthwhile", worthwhile)
 
 
 def told(result: kryptondb.Result) -> dict[str, object]:
@@ -180,11 +186,11 @@ def test_a_run_that_is_closed_while_it_measures_keeps_what_is_measured(db: krypt
 
 
 def test_hints_hold_for_the_others_too(db: kryptondb.Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    settled = []
-    monkeypatch.setattr(selftuning, "run_by", lambda node, found: settled.append(found.operator) or run_by(node, found))
+    chosen = []
+    monkeypatch.setattr(self_tuning, "alternative", lambda *given: chosen.append(alternative(*given)) or chosen[0])
     result = db.sql(QUERY + PROMISE + " USING batch => 1, convolution => 'direct'", [BATCH])
     assert told(result)["others"] != "exact"
-    (operator,) = settled
+    operator = chosen[0].node.operator
     assert operator.accurate.tile == (1, 1) and operator.accurate.winograd == ()
     assert from_json(to_json(result.plan), OPERATORS) == result.plan
 
@@ -225,7 +231,7 @@ def test_of_an_image_that_a_profile_knows_no_recipe_is_forgotten(db: kryptondb.S
     db.sql("ANALYZE net USING ? WITH (patch => 8, stride => 4)", [BATCH[:4]])
     (key,) = db.database.profiles.known()
     before = db.database.profiles.samples(key)
-    monkeypatch.setattr(selftuning, "worthwhile", lambda measured, exact_seconds, recipes: list(recipes)[:1])
+    judge_recipes_by(monkeypatch, lambda measured, exact_seconds, recipes: list(recipes)[:1])
     db.sql(QUERY + PROMISE, [BATCH]).arrow()
     after = {sample.image: sample for sample in db.database.profiles.samples(key)}
     assert len(after) > 4
@@ -243,7 +249,7 @@ def test_what_is_worth_measuring_is_judged_by_the_first_image_of_the_profile(db,
         judged.append(measured)
         return list(recipes)
 
-    monkeypatch.setattr(selftuning, "worthwhile", worthwhile)
+    judge_recipes_by(monkeypatch, worthwhile)
     db.sql(QUERY + PROMISE, [BATCH]).arrow()
     assert len(judged) == 1
     others = [np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8) for seed in range(100, 124)]

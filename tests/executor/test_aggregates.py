@@ -16,7 +16,7 @@ from kryptondb.errors import BindError, ExecutionError
 from kryptondb.executor import aggregates
 from kryptondb.executor.stages import Piece, Stage
 from kryptondb.optimizer import physical as p
-from kryptondb.optimizer.physical import column_name
+from kryptondb.optimizer.nodes import column_name
 from tests.fakes import group, occlude, rows, where
 
 

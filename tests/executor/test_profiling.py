@@ -9,7 +9,7 @@ import pytest
 
 import kryptondb
 from kryptondb.executor import calibrate, profiling
-from kryptondb.executor.occlusion import set_up_experiment
+from kryptondb.executor.occlusion import set_up
 from kryptondb.executor.pictures import asking
 from kryptondb.executor.profiling import Profiler, operators_for
 from kryptondb.executor.quality import ssim
@@ -44,9 +44,9 @@ def profiler(db: kryptondb.Session) -> Profiler:
     plan = db.sql(QUERY, [PIXELS]).plan
     assert plan is not None and plan.occlude is not None
     node, model, network = plan.occlude, db.database.models.get("net"), db.database.models.network("net")
-    workload = Workload(network, node.grid, None, 3, node.device, node.memory_limit)
+    workload = Workload(network, node.experiment.grid, None, 3, node.device, node.memory_limit)
     operators = operators_for((STRONG, WEAK, SAMPLED, ALONE, ROUNDED, ROUNDED_SAMPLE), workload, Rates())
-    return Profiler(set_up_experiment(node, model, db.database.models), operators)
+    return Profiler(set_up(node, model, db.database.models), operators)
 
 
 def test_a_thresholded_recipe_has_the_ssim_of_its_worst_class(db: kryptondb.Session, profiler: Profiler) -> None:

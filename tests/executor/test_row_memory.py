@@ -16,7 +16,7 @@ from kryptondb.executor.cells import InOrder
 from kryptondb.executor.resources import RowMemory
 from kryptondb.executor.stages import ImageAnswer
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.physical import ClassChoice
+from kryptondb.optimizer.experiment import ClassChoice
 from tests.fakes import FakeRun, occlude
 
 CLASSES = 40_000

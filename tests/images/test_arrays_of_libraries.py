@@ -171,7 +171,7 @@ class TestAQuery:
         batch = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         result = db.sql(self.QUERY.format(""), [batch])
         assert result.plan is not None and result.plan.occlude is not None
-        assert result.plan.occlude.input.count == 2
+        assert result.plan.occlude.experiment.images.count == 2
         np.testing.assert_array_equal(result.heatmaps(), want)
         np.testing.assert_array_equal(db.sql(self.QUERY.format(""), [list(batch)]).heatmaps(), want)
         first = db.sql(self.QUERY.format(", axes => 'chw'"), [np.ascontiguousarray(batch[0].numpy())])

@@ -38,6 +38,7 @@ class FakeNetwork:
     batch_statistics: bool = False
     tail: Tail | None = field(default_factory=Tail)
     flops: float = 1e9
+    nodes: tuple[Any, ...] = ()
     cache: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -78,8 +79,7 @@ class FakeModels:
             raise BindError(f'no model named "{name}"', hint=hint)
         return self.models[name.casefold()]
 
-    def network(self, name: str) -> FakeNetwork:
-        model = self.get(name)
+    def network(self, model: FakeModel) -> FakeNetwork:
         return FakeNetwork(model.classes, model.failure)
 
 
@@ -214,9 +214,7 @@ class Database:
             bindings=bindings(values),
             rates=lambda device: Rates(),
             operators=self.operators,
-            profiles=lambda fingerprint, shape, device: self.profiles.get(
-                (fingerprint, shape["classes"]["kind"], device)
-            ),
+            profiles=lambda asked, device: self.profiles.get((asked.fingerprint, asked.classes.kind, device)),
         )
 
     def logical(self, text: str, values: Any = ()) -> LogicalPlan:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kryptondb.optimizer.physical import CELL_COLUMNS, REDUNDANCY_COLUMNS
+from kryptondb.optimizer.experiment import CELL_COLUMNS
+from kryptondb.optimizer.physical import REDUNDANCY_COLUMNS
 from tests.optimizer.conftest import Database
 
 FROM = "FROM occlude(chest, 'a.png')"
@@ -122,10 +123,14 @@ def test_a_condition_of_having_is_never_pushed_below_the_groups(database: Databa
         column = condition.split()[0]
         for where in ("", "WHERE drop > 0 "):
             plan = database.plan(f"SELECT {column}, count(*) {FROM} {where}GROUP BY {column} HAVING {condition}")
-            assert plan.occlude is not None and plan.occlude.runs is None and plan.occlude.image_filter is None
+            assert (
+                plan.occlude is not None
+                and plan.occlude.experiment.runs is None
+                and plan.occlude.experiment.image_filter is None
+            )
             assert f"Filter  {condition}" in str(plan)
     plan = database.plan(f"SELECT count(*) {FROM} WHERE y < 8 HAVING count(*) > 5")
-    assert plan.occlude is not None and plan.occlude.positions == 18
+    assert plan.occlude is not None and plan.occlude.experiment.positions == 18
 
 
 def test_distinct_groups_the_outputs_and_sorts_what_is_left(database: Database) -> None:

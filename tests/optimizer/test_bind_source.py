@@ -8,26 +8,33 @@ import numpy as np
 import pytest
 
 from kryptondb.errors import BindError
-from kryptondb.optimizer.physical import Images, from_json, to_json
+from kryptondb.optimizer.experiment import Images
+from kryptondb.optimizer.physical import from_json, to_json
 from tests.optimizer.conftest import Database, FakeFull, FakeIncremental, FakeThresholded
 
 
 def test_defaults_are_those_of_the_language(database: Database) -> None:
     occlude = database.plan("SELECT * FROM occlude(imagenet, 'a.png')").occlude
     assert occlude is not None
-    assert (occlude.patch, occlude.stride, occlude.fill, str(occlude.classes), occlude.score) == (
+    assert (
+        occlude.experiment.patch,
+        occlude.experiment.stride,
+        occlude.experiment.fill,
+        str(occlude.experiment.classes),
+        occlude.experiment.score,
+    ) == (
         (16, 16),
         (4, 4),
         "gray",
         "TOP 1",
         "probability",
     )
-    assert (occlude.channels, occlude.height, occlude.width) == (3, 64, 48)
+    assert (occlude.experiment.channels, occlude.experiment.height, occlude.experiment.width) == (3, 64, 48)
 
 
 def test_a_model_is_found_in_any_case_and_keeps_its_own_name(database: Database) -> None:
     occlude = database.plan("SELECT * FROM occlude(CHEST, 'a.png')").occlude
-    assert occlude is not None and occlude.model == "Chest"
+    assert occlude is not None and occlude.experiment.model == "Chest"
 
 
 def test_an_unknown_model_is_underlined_and_the_nearest_named(database: Database) -> None:
@@ -75,20 +82,20 @@ def test_a_wrong_option_is_explained_at_its_place(database: Database, option: st
 )
 def test_a_fill_is_kept_as_canonical_text(database: Database, fill: str, canonical: str) -> None:
     occlude = database.plan(f"SELECT * FROM occlude(imagenet, 'a.png', fill => {fill})").occlude
-    assert occlude is not None and occlude.fill == canonical
+    assert occlude is not None and occlude.experiment.fill == canonical
 
 
 def test_a_pair_is_height_and_width(database: Database) -> None:
     occlude = database.plan("SELECT * FROM occlude(imagenet, 'a.png', patch => (8, 16), stride => (2, 8))").occlude
     assert occlude is not None
-    assert (occlude.rows, occlude.cols, occlude.positions) == (29, 5, 145)
+    assert (occlude.experiment.rows, occlude.experiment.cols, occlude.experiment.positions) == (29, 5, 145)
 
 
 def test_images_may_be_a_path_or_a_list_of_paths(database: Database) -> None:
     def images(argument: str, values: object = ()) -> Images:
         occlude = database.plan(f"SELECT * FROM occlude(imagenet, {argument})", values).occlude
         assert occlude is not None
-        return occlude.input
+        return occlude.experiment.images
 
     assert images("'a.png'") == Images("a.png", count=1)
     assert images("'scans/**/*.png'") == Images("scans/**/*.png")
@@ -105,7 +112,7 @@ def test_a_picture_stays_in_the_bindings(database: Database) -> None:
         ("?", [[picture, "b.png"]], Images(None, "0", 2)),
     ]:
         plan = database.plan(f"SELECT HEATMAP FROM occlude(imagenet, {text})", values)
-        assert plan.occlude is not None and plan.occlude.input == expected
+        assert plan.occlude is not None and plan.occlude.experiment.images == expected
 
 
 @pytest.mark.parametrize(
@@ -134,13 +141,13 @@ def test_wrong_arguments_are_explained(database: Database, source: str, message:
 )
 def test_a_table_is_its_path_and_column(images: str, spec: str | tuple[str, ...], database: Database) -> None:
     occlude = database.plan(f"SELECT HEATMAP FROM occlude(imagenet, {images})").occlude
-    assert occlude is not None and occlude.input.spec == spec
+    assert occlude is not None and occlude.experiment.images.spec == spec
 
 
 def test_a_tables_path_and_column_may_be_parameters(database: Database) -> None:
     query = "SELECT HEATMAP FROM occlude(imagenet, parquet($path, column => $column))"
     occlude = database.plan(query, {"path": "a.pq", "column": "scan"}).occlude
-    assert occlude is not None and occlude.input.spec == "a.pq#column=scan"
+    assert occlude is not None and occlude.experiment.images.spec == "a.pq#column=scan"
     with pytest.raises(BindError, match="column must be the name of a column in quotes, not 3"):
         database.plan(query, {"path": "a.pq", "column": 3})
     with pytest.raises(BindError, match='no table option named "colum"'):
@@ -150,7 +157,7 @@ def test_a_tables_path_and_column_may_be_parameters(database: Database) -> None:
 def test_a_window_belongs_to_the_images_and_shows_in_the_plan(database: Database) -> None:
     plan = database.plan("SELECT HEATMAP FROM occlude(imagenet, 'ct.dcm', window => (-600, 1500))")
     assert plan.occlude is not None
-    assert plan.occlude.input == Images("ct.dcm", count=1, window=(-600.0, 1500.0))
+    assert plan.occlude.experiment.images == Images("ct.dcm", count=1, window=(-600.0, 1500.0))
     assert "Images  ct.dcm  window -600, 1500" in str(plan.root)
     assert from_json(to_json(plan), (FakeFull, FakeIncremental, FakeThresholded)) == plan
 

@@ -55,7 +55,7 @@ def test_conditions_on_maps_stand_above_and_conditions_on_cells_below(database: 
 def test_predictions_need_no_cell(database: Database) -> None:
     plan = database.plan(f"SELECT PREDICTION {FROM} WHERE label = 'nodule'")
     assert plan.schema == ("image", "class", "label", "base", "prediction")
-    assert plan.occlude is not None and plan.occlude.runs == ()
+    assert plan.occlude is not None and plan.occlude.experiment.runs == ()
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
 from kryptondb.errors import PlanError
 from kryptondb.optimizer import from_json, to_json
-from kryptondb.optimizer.physical import ClassChoice, Filter, Images, Limit
+from kryptondb.optimizer.experiment import ClassChoice, Images
+from kryptondb.optimizer.nodes import Filter, Limit
 from tests.optimizer.conftest import Database, FakeFull, FakeIncremental, FakeThresholded
 from tests.optimizer.test_push_region import planned, predicates
 
@@ -59,15 +61,25 @@ def test_plans_compare_by_value(database: Database) -> None:
 
 def test_a_bound_picture_is_named_by_its_key(database: Database) -> None:
     plan = database.plan("SELECT HEATMAP FROM occlude(chest, $scan)", {"scan": object()})
-    assert plan.occlude is not None and plan.occlude.input == Images(None, "scan", 1)
+    assert plan.occlude is not None and plan.occlude.experiment.images == Images(None, "scan", 1)
     assert from_json(to_json(plan), OPERATORS) == plan
     assert "parameter $scan" in str(plan)
+
+
+def test_a_plan_of_version_1_is_still_read(database: Database) -> None:
+    query = """
+        SELECT label, max(drop) FROM occlude(imagenet, 'a/*.png', class => (1, 3), window => (40, 400),
+            edges => 'cover', patch => 16, stride => 8)
+        WHERE y < 20 AND image <> 'b' AND drop > 0 GROUP BY label USING precision => 'float64'
+    """
+    text = (Path(__file__).parent / "plan_of_version_1.json").read_text(encoding="utf-8")
+    assert from_json(text, OPERATORS) == database.plan(query)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"kryptondb_plan": 1', '"kryptondb_plan": 9', "not a plan of version 1 but of 9"),
+        ('"kryptondb_plan": 2', '"kryptondb_plan": 9', "not a plan of version 2 but of 9"),
         ('"operator": "incremental"', '"operator": "incrementel"', 'Did you mean "incremental"?'),
         ('"node": "HeatMaps"', '"node": "HeatMap"', 'Did you mean "HeatMaps"?'),
         ('"fill"', '"fil"', "cannot be made of the fields in this plan"),

@@ -28,7 +28,8 @@ from kryptondb.grammar.statements import (
 )
 from kryptondb.optimizer import plan
 from kryptondb.optimizer.cost import Rates
-from kryptondb.optimizer.physical import Filter, Occlude, PhysicalPlan
+from kryptondb.optimizer.nodes import Filter
+from kryptondb.optimizer.physical import Occlude, PhysicalPlan
 from kryptondb.optimizer.rules import push_region_into_grid
 from kryptondb.optimizer.workload import mask_of_runs
 from tests.optimizer.conftest import Database
@@ -39,7 +40,7 @@ ROWS, COLS = 13, 9  # of patch 16, stride 4, on an input of 64 x 48
 def positions(database: Database, where: str) -> int:
     occlude = database.plan(f"SELECT * FROM occlude(chest, 'a.png') WHERE {where}").occlude
     assert occlude is not None
-    return occlude.positions
+    return occlude.experiment.positions
 
 
 @pytest.mark.parametrize(
@@ -104,13 +105,13 @@ def test_runs_are_sorted_and_hold_both_ends(database: Database) -> None:
         "SELECT * FROM occlude(chest, 'a.png') WHERE row IN (5, 2) AND (col < 2 OR col = 4)"
     ).occlude
     assert occlude is not None
-    assert occlude.runs == ((2, 0, 1), (2, 4, 4), (5, 0, 1), (5, 4, 4))
+    assert occlude.experiment.runs == ((2, 0, 1), (2, 4, 4), (5, 0, 1), (5, 4, 4))
 
 
 def test_an_empty_region_makes_a_plan_that_computes_nothing(database: Database) -> None:
     for items in ("*", "HEATMAP"):
         plan = database.plan(f"SELECT {items} FROM occlude(chest, 'a.png') WHERE y > 1000")
-        assert plan.occlude is not None and plan.occlude.runs == ()
+        assert plan.occlude is not None and plan.occlude.experiment.runs == ()
         assert plan.reason == "no position is computed"
         assert plan.occlude.description == "float32, the unoccluded image alone"
 
@@ -185,7 +186,7 @@ def kept(table: pa.Table, predicate: Expression) -> set[tuple[int, int]]:
 
 
 def computed(table: pa.Table, occlude: Occlude) -> pa.Table:
-    mask = mask_of_runs(occlude.runs, ROWS, COLS)
+    mask = mask_of_runs(occlude.experiment.runs, ROWS, COLS)
     return table.filter(pc.field("row") * COLS + pc.field("col") >= 0).filter(pa.array(mask.ravel()))
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from kryptondb.optimizer.physical import ClassChoice
+from kryptondb.optimizer.experiment import ClassChoice
 from tests.optimizer.conftest import Database
 
 
 def choice(database: Database, value: str) -> ClassChoice:
     occlude = database.plan(f"SELECT * FROM occlude(imagenet, 'a.png', class => {value})").occlude
     assert occlude is not None
-    return occlude.classes
+    return occlude.experiment.classes
 
 
 @pytest.mark.parametrize(

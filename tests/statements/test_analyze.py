@@ -16,8 +16,7 @@ from torch import nn
 import kryptondb
 from kryptondb.cli import main
 from kryptondb.executor import calibrate
-from kryptondb.executor.known import Known
-from kryptondb.executor.profiling import Measured, Profiler, Sample
+from kryptondb.executor.profiling import Measured, Profiler, Sample, StoredAnswer
 from kryptondb.images.picture import Picture, content_hash
 from kryptondb.images.sources import find_images, sampling_order
 from kryptondb.optimizer import recipe as recipes
@@ -32,9 +31,9 @@ ANALYZE = "ANALYZE net USING ? WITH (patch => 8, stride => 8)"
 GOOD, POOR = Recipe("refined", 0.45, 0.45, step=2), Recipe("thresholded", 0.2, 0.2)
 
 
-def nothing() -> Known:
+def nothing() -> StoredAnswer:
     """The exact map that nobody looks at."""
-    return Known(np.ones(3) / 3, [0], np.ones(1), np.zeros((1, 4, 4)), 0.0)
+    return StoredAnswer(np.ones(3) / 3, [0], np.ones(1), np.zeros((1, 4, 4)), 0.0)
 
 
 class Laboratory:

@@ -126,8 +126,8 @@ def _layer(drawing: Drawing, picture: Picture, heatmap: Map, size: tuple[int, in
     values = drawing.values(heatmap)
     low, high = drawing.look.scale or limits(values, drawing.look.values)
     layer = color_layer(
-        values, drawing.preprocess, (picture.height, picture.width), patch=drawing.occlude.patch,
-        stride=drawing.occlude.stride, look=drawing.look, scale=(low, high), size=size,
+        values, drawing.preprocess, (picture.height, picture.width), patch=drawing.occlude.experiment.patch,
+        stride=drawing.occlude.experiment.stride, look=drawing.look, scale=(low, high), size=size,
     )  # fmt: skip
     known = heatmap.drops[np.isfinite(heatmap.drops)]
     return Layer(
@@ -147,7 +147,7 @@ def _layer(drawing: Drawing, picture: Picture, heatmap: Map, size: tuple[int, in
 def _covered(drawing: Drawing, drops: np.ndarray) -> str:
     """`y 48–63, x 64–79`: the rows and columns under the patch at the largest drop."""
     row, col = np.unravel_index(int(np.nanargmax(drops)), drops.shape)
-    (top, bottom), (left, right) = drawing.occlude.covered((int(row), int(col)), drops.shape)
+    (top, bottom), (left, right) = drawing.occlude.experiment.covered((int(row), int(col)), drops.shape)
     down, across = (
         str(first) if first == last else f"{first}–{last}" for first, last in ((top, bottom), (left, right))
     )

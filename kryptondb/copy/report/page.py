@@ -77,33 +77,34 @@ def _of_all(drawing: Drawing) -> dict[str, Any]:
     from markupsafe import Markup
 
     occlude, execution = drawing.occlude, drawing.execution
+    asked = occlude.experiment
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    pixels = occlude.of_pixels(execution.schema.field(drawing.column).type.shape)
+    pixels = asked.of_pixels(execution.schema.field(drawing.column).type.shape)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     made = {
-        "model": occlude.model,
-        "fingerprint": occlude.fingerprint,
-        "patch": f"{occlude.patch[0]} × {occlude.patch[1]}",
-        "stride": f"{occlude.stride[0]} × {occlude.stride[1]}",
-        "model input": f"{occlude.height} × {occlude.width}",
-        "fill": occlude.fill,
-        "score": _SCORES.get(occlude.score, occlude.score),
+        "model": asked.model,
+        "fingerprint": asked.fingerprint,
+        "patch": f"{asked.patch[0]} × {asked.patch[1]}",
+        "stride": f"{asked.stride[0]} × {asked.stride[1]}",
+        "model input": f"{asked.height} × {asked.width}",
+        "fill": asked.fill,
+        "score": _SCORES.get(asked.score, asked.score),
         "operator": f"{occlude.operator.name}, {occlude.precision} on {occlude.device}",
     }
     return {
         "style": Markup(style),  # ours, and without `</style`
         "script": Markup(script),
         "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        "model": occlude.model,
-        "score_name": _SCORES.get(occlude.score, occlude.score),
+        "model": asked.model,
+        "score_name": _SCORES.get(asked.score, asked.score),
         "values": drawing.look.values,
         "pixels": pixels,
         "opacity": drawing.look.opacity,
         "gradient": _gradient(drawing.look),
         "experiment": {
-            "patch": (1, 1) if pixels else occlude.patch,
-            "stride": (1, 1) if pixels else occlude.stride,
-            "input": (occlude.height, occlude.width),
+            "patch": (1, 1) if pixels else asked.patch,
+            "stride": (1, 1) if pixels else asked.stride,
+            "input": (asked.height, asked.width),
             "values": drawing.look.values,
         },
         "made": lambda: {**made, **_quality(execution)},  # which may be known when the first card has come

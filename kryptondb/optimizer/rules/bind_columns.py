@@ -17,8 +17,9 @@ from kryptondb.optimizer.expressions import (
     need_condition,
     type_of,
 )
-from kryptondb.optimizer.logical import Context, LogicalPlan, RedundancyTable, source
+from kryptondb.optimizer.logical import Context, LogicalPlan, source
 from kryptondb.optimizer.nodes import MAP_COLUMNS, Aggregate, Filter, PlanNode, Project, Sort, column_name
+from kryptondb.optimizer.physical import Redundancy
 
 Items = tuple[tuple[Expression, str], ...]
 
@@ -33,7 +34,7 @@ def bind_columns(plan: LogicalPlan, context: Context) -> LogicalPlan:
         BindError: an unknown column or function, an aggregate where none may stand, types that do not fit.
     """
     table = source(plan)
-    columns = REDUNDANCY_TYPES if isinstance(table, RedundancyTable) else CELL_TYPES
+    columns = REDUNDANCY_TYPES if isinstance(table, Redundancy) else CELL_TYPES
     project = plan.root
     assert isinstance(project, Project)
     items = _items(project.items, table.columns, columns)

@@ -6,7 +6,8 @@ import dataclasses
 
 from kryptondb.errors import BindError, PlanError
 from kryptondb.grammar.statements import Option
-from kryptondb.optimizer.logical import Context, Hints, LogicalPlan, RedundancyTable, source
+from kryptondb.optimizer.logical import Context, Hints, LogicalPlan, Occlusion, source
+from kryptondb.optimizer.physical import Redundancy
 from kryptondb.options.reader import bind
 from kryptondb.options.tables import USING
 
@@ -22,13 +23,16 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
     Before:  USING tau => 0.6, batch => 64
     After:   Hints({'operator': 'thresholded', 'tau': 0.6, 'batch': 64})
 
+    A precision is part of the experiment: what its answers are belongs to what is asked.
+
     Raises:
         BindError: an unknown hint or value, or two that exclude each other.
         PlanError: `thresholded` without its tau.
     """
     operators = tuple(operator.name for operator in context.operators)
     given = bind(USING.among("operator", operators), plan.statement.hints, defaults=True)
-    if plan.statement.hints and isinstance(source(plan), RedundancyTable):
+    table = source(plan)
+    if plan.statement.hints and isinstance(table, Redundancy):
         raise BindError(
             "redundancy is counted from the network's geometry and runs nothing: USING has no meaning for it",
             position=plan.statement.hints[0].position,
@@ -49,7 +53,11 @@ def bind_hints(plan: LogicalPlan, context: Context) -> LogicalPlan:
             position=given.options["operator"].position,
             hint="USING tau => 0.6 keeps 0.6 of each layer's height and width.",
         )
-    return dataclasses.replace(plan, hints=Hints(dict(given)))
+    hints = dict(given)
+    precision = hints.pop("precision", None)
+    if precision is not None and isinstance(table, Occlusion):
+        plan = plan.put(table.asking(precision=precision))
+    return dataclasses.replace(plan, hints=Hints(hints))
 
 
 def _refuse_for_others(option: Option, operator: object) -> None:

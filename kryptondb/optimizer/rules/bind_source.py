@@ -15,12 +15,11 @@ from kryptondb.grammar.statements import (
     Parameter,
     TableFile,
     TableFunction,
-    TopK,
 )
 from kryptondb.network.grid import leaves_gaps
-from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion, RedundancyTable, TableCall
-from kryptondb.optimizer.nodes import PlanNode
-from kryptondb.optimizer.physical import Images
+from kryptondb.optimizer.experiment import ClassChoice, Edges, Experiment, Images
+from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion, TableCall, source
+from kryptondb.optimizer.physical import Redundancy
 from kryptondb.options.reader import OptionValues, bind
 from kryptondb.options.tables import OCCLUDE, REDUNDANCY, TABLE_FILES
 
@@ -39,38 +38,37 @@ def bind_source(plan: LogicalPlan, context: Context) -> LogicalPlan:
     Raises:
         BindError: an unknown model or option, a value that an option does not take, a patch that does not fit.
     """
+    table = source(plan)
+    assert isinstance(table, TableCall)
+    model = _model(table.call.arguments[0], context)
+    if table.call.function == "occlude":
+        return dataclasses.replace(plan.put(_occlusion(table.call, model, context)), model=model)
+    return dataclasses.replace(plan.put(_redundancy(table.call, model)), model=model)
 
-    def bound(node: PlanNode) -> PlanNode:
-        if not isinstance(node, TableCall):
-            return node
-        return (_occlusion if node.call.function == "occlude" else _redundancy)(node.call, context)
 
-    return dataclasses.replace(plan, root=plan.root.transform(bound))
-
-
-def _occlusion(call: TableFunction, context: Context) -> Occlusion:
+def _occlusion(call: TableFunction, model: Model, context: Context) -> Occlusion:
     from kryptondb.images.fills import parse_fill
 
     given = bind(OCCLUDE, call.options, defaults=True)
-    model = _model(call.arguments[0], context)
     images = _images(call.arguments[1], context)
-    images = dataclasses.replace(images, window=given.get("window"), axes=_axes(given, images))
     channels, height, width = model.input_shape
     patch, stride = _patch_and_stride(given, model.name, height, width)
-    return Occlusion(
-        input=images,
+    experiment = Experiment(
+        images=dataclasses.replace(images, window=given.get("window"), axes=_axes(given, images)),
         model=model.name,
         fingerprint=model.fingerprint,
         channels=channels,
         height=height,
         width=width,
+        class_count=model.classes,
         patch=patch,
         stride=stride,
         fill=str(parse_fill(given["fill"])),
         score=_score(given, model),
-        classes=given.options["class"].value if "class" in given.options else TopK(1),
+        classes=ClassChoice("top", k=1),
         edges=_edges(given, patch, stride, (height, width)),
     )
+    return Occlusion(experiment, given.options["class"].value if "class" in given.options else None)
 
 
 def _score(given: OptionValues, model: Model) -> str:
@@ -95,12 +93,11 @@ def _score(given: OptionValues, model: Model) -> str:
     return score
 
 
-def _redundancy(call: TableFunction, context: Context) -> RedundancyTable:
+def _redundancy(call: TableFunction, model: Model) -> Redundancy:
     given = bind(REDUNDANCY, call.options, defaults=True)
-    model = _model(call.arguments[0], context)
     _, height, width = model.input_shape
     patch, stride = _patch_and_stride(given, model.name, height, width)
-    return RedundancyTable(model.name, model.fingerprint, height, width, patch, stride)
+    return Redundancy(model.name, model.fingerprint, patch, stride, height, width)
 
 
 def _model(argument: Expression, context: Context) -> Model:
@@ -183,9 +180,9 @@ def _patch_and_stride(
     return patch, stride
 
 
-def _edges(given: OptionValues, patch: tuple[int, int], stride: tuple[int, int], sizes: tuple[int, int]) -> str:
+def _edges(given: OptionValues, patch: tuple[int, int], stride: tuple[int, int], sizes: tuple[int, int]) -> Edges:
     """What happens at the lower and right edge: 'fit' leaves out what no whole patch reaches, 'cover' cuts patches."""
-    edges: str = given["edges"]
+    edges: Edges = given["edges"]
     if edges == "cover" and leaves_gaps(sizes, patch, stride):
         raise BindError(
             f"a stride of {stride[0]} x {stride[1]} leaves gaps between patches of {patch[0]} x {patch[1]}, which"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from kryptondb.grammar.statements import Column, Expression
 from kryptondb.optimizer.expressions import columns_of
-from kryptondb.optimizer.logical import Context, LogicalPlan
+from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion
 from kryptondb.optimizer.nodes import Aggregate, HeatMaps, PlanNode, Predictions, Project, Sort
 
 
@@ -28,7 +28,7 @@ def prune_columns(plan: LogicalPlan, context: Context) -> LogicalPlan:
 
 def _narrowed(node: PlanNode, wanted: frozenset[str]) -> PlanNode:
     """The tree with less in its rows, as long as the columns `wanted` of `node` stay."""
-    if isinstance(node, (HeatMaps, Predictions)) or not node.inputs:
+    if isinstance(node, (HeatMaps, Predictions, Occlusion)) or not node.inputs:
         return node
     (below,) = node.inputs
     needed = _reads(node, wanted)

@@ -8,9 +8,9 @@ import numpy as np
 
 from kryptondb.grammar.statements import Expression
 from kryptondb.optimizer.evaluate import decide, numbers, strings
+from kryptondb.optimizer.experiment import ClassChoice
 from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion, source
 from kryptondb.optimizer.nodes import Aggregate, Filter, HeatMaps, PlanNode
-from kryptondb.optimizer.physical import ClassChoice
 
 
 def push_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
@@ -24,10 +24,10 @@ def push_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
     """
     table = source(plan)
     target = _target(plan)
-    if target is None or not isinstance(table, Occlusion) or not isinstance(table.classes, ClassChoice):
+    if target is None or not isinstance(table, Occlusion):
         return plan
-    model = context.models.get(table.model)
-    every = table.classes.indices if table.classes.kind == "list" else tuple(range(model.classes))
+    model, asked = plan.bound, table.experiment.classes
+    every = asked.indices if asked.kind == "list" else tuple(range(model.classes))
     known = {
         "class": numbers(np.array(every)),
         "label": strings([model.labels[index] if index < len(model.labels) else None for index in every]),
@@ -35,11 +35,11 @@ def push_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
     possible, rest = decide(target.predicate, known, len(every))
     kept = tuple(index for index, keep in zip(every, possible, strict=True) if keep)
     if not kept:
-        return _replace(plan, target, target.predicate, dataclasses.replace(table, runs=()))
-    if table.classes.kind == "top":
+        return _replace(plan, target, target.predicate, table.asking(runs=()))
+    if asked.kind == "top":
         return plan
-    classes = table.classes if len(kept) == len(every) else ClassChoice("list", indices=kept)
-    return _replace(plan, target, rest, dataclasses.replace(table, classes=classes))
+    classes = asked if len(kept) == len(every) else ClassChoice("list", indices=kept)
+    return _replace(plan, target, rest, table.asking(classes=classes))
 
 
 def _target(plan: LogicalPlan) -> Filter | None:

@@ -30,7 +30,7 @@ def push_images(plan: LogicalPlan, context: Context) -> LogicalPlan:
             rest = conjunction(part for part in conjuncts(node.predicate) if part not in pushed)
             return node.input if rest is None else dataclasses.replace(node, predicate=rest)
         if isinstance(node, Occlusion):
-            return dataclasses.replace(node, image_filter=conjunction(pushed))
+            return node.asking(image_filter=conjunction(pushed))
         return node
 
     return dataclasses.replace(plan, root=plan.root.transform(push)) if pushed else plan

@@ -33,13 +33,17 @@ def push_region_into_grid(plan: LogicalPlan, context: Context) -> LogicalPlan:
 
     def push(node: PlanNode) -> PlanNode:
         if isinstance(node, Predictions) and isinstance(node.input, Occlusion):
-            return dataclasses.replace(node, input=dataclasses.replace(node.input, runs=()))
+            return dataclasses.replace(node, input=node.input.asking(runs=()))
         if not isinstance(node, Filter) or not isinstance(node.input, Occlusion):
             return node
         table = node.input
-        parts = [(part, _possible(part, table.grid)) for part in conjuncts(node.predicate)]
+        parts = [(part, _possible(part, table.experiment.grid)) for part in conjuncts(node.predicate)]
         rest = conjunction(part for part, possible in parts if not possible.decided)
-        restricted = table if table.runs is not None else _restricted(table, [possible.cells for _, possible in parts])
+        restricted = (
+            table
+            if table.experiment.runs is not None
+            else _restricted(table, [possible.cells for _, possible in parts])
+        )
         return restricted if rest is None else Filter(restricted, rest)
 
     return dataclasses.replace(plan, root=plan.root.transform(push))
@@ -85,14 +89,12 @@ def _restricted(table: Occlusion, possible: list[Array]) -> Occlusion:
     wanted = reduce(and_, possible)
     if wanted.all():
         return table
-    rows, cols = table.grid.rows, table.grid.cols
+    rows, cols = table.experiment.rows, table.experiment.cols
     if wanted.shape == (rows, cols) and any(cells.shape == (rows, cols) for cells in possible):
-        return dataclasses.replace(table, runs=runs_of_mask(wanted))
+        return table.asking(runs=runs_of_mask(wanted))
     along_cols = runs_of_mask(np.broadcast_to(wanted.any(axis=0), (1, cols)))
     along_rows = np.flatnonzero(np.broadcast_to(wanted.any(axis=1), (rows,)))
-    return dataclasses.replace(
-        table, runs=tuple((row, first, last) for row in along_rows.tolist() for _, first, last in along_cols)
-    )
+    return table.asking(runs=tuple((row, first, last) for row in along_rows.tolist() for _, first, last in along_cols))
 
 
 def row_columns(grid: Grid) -> dict[str, Values]:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from kryptondb.errors import BindError, did_you_mean
 from kryptondb.grammar.statements import AllClasses, Column, Expression, ListLiteral, TopK
-from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion
-from kryptondb.optimizer.nodes import PlanNode
-from kryptondb.optimizer.physical import ClassChoice
+from kryptondb.optimizer.experiment import ClassChoice
+from kryptondb.optimizer.logical import Context, LogicalPlan, Occlusion, source
 from kryptondb.options.kinds import Whole
 from kryptondb.options.reader import value_of
 from kryptondb.options.tables import OCCLUDE
@@ -26,14 +25,12 @@ def resolve_classes(plan: LogicalPlan, context: Context) -> LogicalPlan:
         BindError: a label that the model does not have (with the nearest) or has twice (with their indices), an index
             or a TOP beyond its classes.
     """
-
-    def resolve(node: PlanNode) -> PlanNode:
-        if not isinstance(node, Occlusion) or isinstance(node.classes, ClassChoice):
-            return node
-        model = context.models.get(node.model)
-        return dataclasses.replace(node, classes=_choice(node.classes, model.name, model.classes, model.labels))
-
-    return dataclasses.replace(plan, root=plan.root.transform(resolve))
+    table = source(plan)
+    if not isinstance(table, Occlusion) or table.class_option is None:
+        return plan
+    model = plan.bound
+    classes = _choice(table.class_option, model.name, model.classes, model.labels)
+    return plan.put(dataclasses.replace(table.asking(classes=classes), class_option=None))
 
 
 def _choice(value: Expression, model: str, classes: int, labels: Sequence[str]) -> ClassChoice:

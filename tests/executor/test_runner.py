@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from kryptondb.catalog import Catalog, Model, ModelStore
-from kryptondb.executor.experiment import Experiment
 from kryptondb.executor.operators import Full, Incremental
+from kryptondb.executor.runner import ModelRunner
 from kryptondb.images.arrays import from_array
 from kryptondb.images.fills import parse_fill
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace
-from kryptondb.optimizer.physical import ClassChoice
+from kryptondb.optimizer.experiment import ClassChoice, Experiment, Images
 
 GRID = Grid(20, 24, (6, 5), (5, 7))
 
@@ -41,15 +41,20 @@ def picture() -> Picture:
     return from_array(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8), "noise")
 
 
-def experiment(model: Model, network: Network, operator: Full | Incremental, **changes: object) -> Experiment:
-    settings: dict[str, object] = {
-        "runs": None, "fill": parse_fill("gray"), "classes": ClassChoice("all"), "score": "probability",
-        "device": "cpu", "precision": "float64",
+def runner(model: Model, network: Network, operator: Full | Incremental, **changes: object) -> ModelRunner:
+    asked = {
+        "fill": "gray", "classes": ClassChoice("all"), "score": "probability", "runs": None,
+        **{name: value for name, value in changes.items() if name in ("fill", "classes", "score", "runs")},
     }  # fmt: skip
-    return Experiment(model, network, GRID, operator=operator, **(settings | changes))  # type: ignore[arg-type]
+    experiment = Experiment(
+        Images(None), "net", model.fingerprint, 3, GRID.height, GRID.width, model.classes, GRID.patch, GRID.stride,
+        **asked,  # type: ignore[arg-type]
+    )  # fmt: skip
+    settings = {"device": "cpu", "precision": "float64"} | {n: v for n, v in changes.items() if n not in asked}
+    return ModelRunner(experiment, model, network, operator, **settings)  # type: ignore[arg-type]
 
 
-def cells(run: Experiment, picture: Picture) -> np.ndarray:
+def cells(run: ModelRunner, picture: Picture) -> np.ndarray:
     answer = run.run(picture)
     grid = np.full((GRID.rows, GRID.cols, len(answer.classes)), np.nan)
     for scores in answer:
@@ -84,7 +89,7 @@ OPERATORS = [Full(3), Incremental((2, 2)), Incremental((1, 3))]
 def test_every_fill_agrees_with_the_naive_loop(
     model: Model, network: Network, picture: Picture, operator: Full | Incremental, fill: str | float
 ) -> None:
-    got = cells(experiment(model, network, operator, fill=parse_fill(fill)), picture)
+    got = cells(runner(model, network, operator, fill=str(parse_fill(fill))), picture)
     np.testing.assert_allclose(got, naive(model, picture, fill, "probability"), atol=1e-9, rtol=0)
 
 
@@ -93,13 +98,13 @@ def test_every_fill_agrees_with_the_naive_loop(
 def test_every_score_agrees_with_the_naive_loop(
     model: Model, network: Network, picture: Picture, operator: Full | Incremental, score: str
 ) -> None:
-    got = cells(experiment(model, network, operator, score=score), picture)
+    got = cells(runner(model, network, operator, score=score), picture)
     np.testing.assert_allclose(got, naive(model, picture, "gray", score), atol=1e-9, rtol=0)
 
 
 def test_float32_is_within_a_hundred_thousandth_of_float64(model: Model, network: Network, picture: Picture) -> None:
-    single = cells(experiment(model, network, Incremental((2, 2)), precision="float32"), picture)
-    double = cells(experiment(model, network, Incremental((2, 2))), picture)
+    single = cells(runner(model, network, Incremental((2, 2)), precision="float32"), picture)
+    double = cells(runner(model, network, Incremental((2, 2))), picture)
     np.testing.assert_allclose(single, double, atol=1e-5, rtol=0)
     assert np.abs(single - double).max() > 0.0
 
@@ -108,7 +113,7 @@ def test_classes_are_the_most_probable_of_the_unoccluded_picture_all_or_those_as
     model: Model, network: Network, picture: Picture
 ) -> None:
     def run(choice: ClassChoice) -> tuple[list[int], np.ndarray, np.ndarray]:
-        answer = experiment(model, network, Full(4), classes=choice).run(picture)
+        answer = runner(model, network, Full(4), classes=choice).run(picture)
         return answer.classes, answer.base, answer.prediction
 
     classes, base, prediction = run(ClassChoice("top", k=2))
@@ -123,7 +128,7 @@ def test_classes_are_the_most_probable_of_the_unoccluded_picture_all_or_those_as
 def test_only_the_cells_asked_for_are_computed(
     model: Model, network: Network, picture: Picture, operator: Full | Incremental
 ) -> None:
-    answer = experiment(model, network, operator, runs=((0, 1, 2), (2, 0, 0))).run(picture)
+    answer = runner(model, network, operator, runs=((0, 1, 2), (2, 0, 0))).run(picture)
     done = [(int(r), int(c)) for scores in answer for r, c in zip(scores.rows, scores.cols, strict=True)]
     assert sorted(done) == [(0, 1), (0, 2), (2, 0)]
 
@@ -131,7 +136,7 @@ def test_only_the_cells_asked_for_are_computed(
 def test_operations_are_counted_and_incremental_does_fewer(model: Model, network: Network, picture: Picture) -> None:
     counted = []
     for operator in (Full(4), Incremental((3, 3))):
-        answer = experiment(model, network, operator).run(picture)
+        answer = runner(model, network, operator).run(picture)
         for _ in answer:
             pass
         counted.append(answer.flops)
@@ -144,8 +149,8 @@ def test_the_budget_counts_from_what_was_held_beside_the_picture_when_its_cells_
     model: Model, network: Network, picture: Picture, operator: Full | Incremental, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = 1_000_000
-    monkeypatch.setattr("kryptondb.executor.experiment.anonymous_bytes", lambda: held)
-    answer = experiment(model, network, operator, beside=77).run(picture)
+    monkeypatch.setattr("kryptondb.executor.runner.anonymous_bytes", lambda: held)
+    answer = runner(model, network, operator, beside=77).run(picture)
     held = 5_000_000  # what another picture held while this one was set up is gone, or the reader keeps more by now
     cells = iter(answer)
     held = 9_000_000  # the next picture is set up
@@ -163,7 +168,7 @@ def test_the_budget_counts_from_what_was_held_beside_the_picture_when_its_cells_
 def test_inference_mode_does_not_leak_out_of_a_run_that_is_under_way(
     model: Model, network: Network, picture: Picture
 ) -> None:
-    cells_done = iter(experiment(model, network, Full(1)).run(picture))
+    cells_done = iter(runner(model, network, Full(1)).run(picture))
     next(cells_done)
     assert not torch.is_inference_mode_enabled()
 
@@ -172,8 +177,8 @@ def test_inference_mode_does_not_leak_out_of_a_run_that_is_under_way(
 def test_a_reduced_precision_rounds_the_network_and_nothing_else(
     model: Model, network: Network, picture: Picture, operator: Full | Incremental
 ) -> None:
-    exact = cells(experiment(model, network, operator, precision="float32"), picture)
-    reduced = experiment(model, network, operator, precision="bfloat16")
+    exact = cells(runner(model, network, operator, precision="float32"), picture)
+    reduced = runner(model, network, operator, precision="bfloat16")
     rounded = cells(reduced, picture)
     assert 1e-5 < np.abs(rounded - exact).max() < 0.1
     assert not any(np.any(scores.exact) for scores in reduced.run(picture))

@@ -1,4 +1,4 @@
-"""One model's occlusion experiment: a picture in, its prediction and cells out."""
+"""A model on its device, ready to run an experiment: a picture in, its materialized base and its cells out."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kryptondb.catalog.scores import log_probabilities, probabilities
 from kryptondb.executor.edges import painted
 from kryptondb.executor.operators import AnyOperator, Context, Full, Scores
 from kryptondb.executor.tiles.replay import Replays
-from kryptondb.images.fills import Fill, Painter
+from kryptondb.images.fills import Fill, Painter, parse_fill
 from kryptondb.images.picture import Picture
 from kryptondb.network import Grid, Network, trace
 from kryptondb.network.cache import cached_on_network
 from kryptondb.network.consistency import same_random_numbers_after, why_differs
 from kryptondb.optimizer.cost import BASE
-from kryptondb.optimizer.physical import ClassChoice
-from kryptondb.optimizer.workload import ELEMENT_BYTES, REDUCED_PRECISIONS, Runs, mask_of_runs
+from kryptondb.optimizer.experiment import ClassChoice, Experiment
+from kryptondb.optimizer.workload import ELEMENT_BYTES, REDUCED_PRECISIONS, mask_of_runs
 from kryptondb.process.memory import anonymous_bytes, release_free_memory
 from kryptondb.process.torch_state import own_torch_state
 
@@ -47,17 +47,13 @@ def placed(network: Network, device: str, precision: str, model: Model) -> Netwo
 
 
 @dataclass(frozen=True, eq=False)
-class Experiment:
-    """A query's experiment, the same for every picture.
+class ModelRunner:
+    """Runs one experiment on picture after picture.
 
     Attributes:
+        experiment: what is asked.
         model: gives the preprocessing.
         network: the model's traced network.
-        grid: every position of the patch.
-        runs: the cells to compute, None for all of them.
-        fill: what the patch is painted with.
-        classes: which classes are scored.
-        score: 'probability', 'log_probability', or 'logit' and 'output', the network's own numbers.
         operator: how the cells are computed.
         device: a torch device string.
         precision: what the network runs in, one of `workload.ELEMENT_BYTES`.
@@ -65,13 +61,9 @@ class Experiment:
         memory: bytes that may be held in all, where that is more than the operator needs.
     """
 
+    experiment: Experiment
     model: Model
     network: Network
-    grid: Grid
-    runs: Runs | None
-    fill: Fill
-    classes: ClassChoice
-    score: str
     operator: AnyOperator
     device: str
     precision: str = "float32"
@@ -84,8 +76,18 @@ class Experiment:
         return "float32" if self.operator.rounded else self.precision
 
     @cached_property
+    def grid(self) -> Grid:
+        """Every position of the patch."""
+        return self.experiment.grid
+
+    @cached_property
+    def fill(self) -> Fill:
+        """What the patch is painted with."""
+        return parse_fill(self.experiment.fill)
+
+    @cached_property
     def placed(self) -> Network:
-        """The network on the device and in the precision of the experiment's base."""
+        """The network on the device and in the precision of the base."""
         return placed(self.network, self.device, self.base_precision, self.model)
 
     @cached_property
@@ -98,7 +100,7 @@ class Experiment:
         """Passes of tiles that were recorded for one picture and are replayed for the others."""
         return None if isinstance(self.operator, Full) else self.operator.replays(torch.device(self.device))
 
-    def run(self, picture: Picture) -> ImageRun:
+    def run(self, picture: Picture) -> OccludedImage:
         """Runs the unoccluded picture; iterating the result computes the cells.
 
         May be called in another thread while the cells of the picture before are computed, but not while their
@@ -107,11 +109,11 @@ class Experiment:
         Raises:
             ImageError: the picture cannot be made into the model's input.
         """
-        return ImageRun(self, picture)
+        return OccludedImage(self, picture)
 
 
-class ImageRun:
-    """One picture's experiment.
+class OccludedImage:
+    """One picture's experiment: its base is materialized, and iterating it computes its cells.
 
     Attributes:
         prediction: probabilities of all classes with nothing occluded, float64 [classes]; a regression's own numbers.
@@ -120,44 +122,44 @@ class ImageRun:
         unsteady: why no cell is exact, although the operator is: the model answers one picture in two ways.
     """
 
-    def __init__(self, experiment: Experiment, picture: Picture) -> None:
-        self._experiment = experiment
-        self.unsteady = experiment.network.unsteady
-        device, dtype = torch.device(experiment.device), _DTYPES[experiment.base_precision]
-        preprocess = experiment.model.preprocess
+    def __init__(self, runner: ModelRunner, picture: Picture) -> None:
+        self._runner = runner
+        self.unsteady = runner.network.unsteady
+        device, dtype = torch.device(runner.device), _DTYPES[runner.base_precision]
+        preprocess = runner.model.preprocess
         with exact_inference(device):
             # In a reduced precision only the network rounds: pixels do not.
             pixels = preprocess.pixels(picture).to(device, torch.float32 if self._is_reduced else dtype)
             image = preprocess.normalize(pixels)[None].to(dtype).contiguous(memory_format=torch.channels_last)
-            painter = experiment.fill.prepare(pixels)
+            painter = runner.fill.prepare(pixels)
             self._context = Context(
-                network=experiment.placed,
-                rounded=experiment.rounded,
-                grid=experiment.grid,
-                mask=mask_of_runs(experiment.runs, experiment.grid.rows, experiment.grid.cols),
+                network=runner.placed,
+                rounded=runner.rounded,
+                grid=runner.grid,
+                mask=mask_of_runs(runner.experiment.runs, runner.grid.rows, runner.grid.cols),
                 image=image,
                 patches=lambda ys, xs: self._patches(painter, pixels, ys, xs),
                 read=self._read,
-                replays=experiment.replays,
-                beside=experiment.beside,
-                memory=experiment.memory,
-                score=experiment.score,
+                replays=runner.replays,
+                beside=runner.beside,
+                memory=runner.memory,
+                score=runner.experiment.score,
             )
             began = time.perf_counter()
             with self._drawing():
-                output = experiment.operator.prepare(self._context)
+                output = runner.operator.prepare(self._context)
             self._context.spent[BASE] = time.perf_counter() - began
-            if not experiment.network.traced and self.unsteady is None:
+            if not runner.network.traced and self.unsteady is None:
                 self._context.says_the_same = lambda: self._says_again(output)
                 self._context.says_the_same()
         scores = output.double().cpu()
-        self.prediction: np.ndarray = probabilities(scores, experiment.model.activation)[0].numpy()
-        self.classes: list[int] = _chosen(experiment.classes, self.prediction)
+        self.prediction: np.ndarray = probabilities(scores, runner.model.activation)[0].numpy()
+        self.classes: list[int] = _chosen(runner.experiment.classes, self.prediction)
         self.base: np.ndarray = self._read(output)[0]
 
     @property
     def _is_reduced(self) -> bool:
-        return self._experiment.precision in REDUCED_PRECISIONS
+        return self._runner.precision in REDUCED_PRECISIONS
 
     @property
     def flops(self) -> float:
@@ -181,8 +183,8 @@ class ImageRun:
         return self._cells()
 
     def _cells(self) -> Iterator[Scores]:
-        device = torch.device(self._experiment.device)
-        operator = self._experiment.operator
+        device = torch.device(self._runner.device)
+        operator = self._runner.operator
         cells = operator.run(self._context)
         while True:
             # Around each step: a generator must not keep it on while others run.
@@ -195,7 +197,7 @@ class ImageRun:
 
     def _drawing(self) -> AbstractContextManager[None]:
         """Where a network draws random numbers, the caller's go on as if it did not."""
-        return same_random_numbers_after() if self._experiment.network.unsteady is not None else nullcontext()
+        return same_random_numbers_after() if self._runner.network.unsteady is not None else nullcontext()
 
     def _says_again(self, base: torch.Tensor) -> bool:
         """Asks a module about the unoccluded picture again, and notes where it says something else than before."""
@@ -204,18 +206,18 @@ class ImageRun:
         return self.unsteady is None
 
     def _patches(self, painter: Painter, pixels: torch.Tensor, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
-        shown = painted(painter.patches, pixels, self._experiment.grid, ys, xs)
-        normalized = self._experiment.model.preprocess.normalize(shown)
-        dtype = _DTYPES[self._experiment.base_precision]
+        shown = painted(painter.patches, pixels, self._runner.grid, ys, xs)
+        normalized = self._runner.model.preprocess.normalize(shown)
+        dtype = _DTYPES[self._runner.base_precision]
         return normalized.to(dtype).contiguous(memory_format=torch.channels_last)
 
     def _read(self, output: torch.Tensor) -> np.ndarray:
         """The network's output [n, classes] -> the scores asked for, float64 [n, k]."""
         scores = output.double().cpu()
-        if self._experiment.score == "probability":
-            scores = probabilities(scores, self._experiment.model.activation)
-        elif self._experiment.score == "log_probability":
-            scores = log_probabilities(scores, self._experiment.model.activation)
+        if self._runner.experiment.score == "probability":
+            scores = probabilities(scores, self._runner.model.activation)
+        elif self._runner.experiment.score == "log_probability":
+            scores = log_probabilities(scores, self._runner.model.activation)
         chosen: np.ndarray = scores[:, self.classes].numpy()
         return chosen
 
