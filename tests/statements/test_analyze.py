@@ -318,7 +318,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_told(db, laboratory, tmp_
         ("budgte => 3", '"budget"', 27),
         ("confidence => 1", "confidence must be a number between 0 and 1, both excluded, not 1", 41),
         ("patch => 99", "does not fit", 36),
-        ("class => 'd'", 'no class labelled "d"', 36),
+        ("class => 'd'", 'no class labeled "d"', 36),
     ],
 )
 def test_an_option_that_means_nothing_is_an_error_in_its_place(db, laboratory, options, message, column):
