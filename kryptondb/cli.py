@@ -19,16 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from kryptondb.copy.output import Output, no_output, output_to
-from kryptondb.copy.rows import FORMATS
 from kryptondb.errors import Error, ExecutionError, NondeterministicModel, ParseError, SkippedImages
-from kryptondb.files.endings import ENDINGS, format_of, suggested_path
-from kryptondb.files.paths import expanded
+from kryptondb.files.paths import ENDINGS, expanded, format_of, suggested_path
 from kryptondb.grammar import parse_literal
 from kryptondb.grammar.statements import Analyze, Copy, Describe, Explain, Select, Show, Statement
 from kryptondb.options.reader import check_all_used, value_of
 from kryptondb.options.words import FORMULAS
 from kryptondb.process.termination import Termination, termination_signals
+from kryptondb.prompt.output import FORMATS, Output, no_output, output_to
 from kryptondb.result import skipped_so_far
 from kryptondb.session import Session, connect, parse
 from kryptondb.show.terminal import failures_text

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from kryptondb.copy.output import standard_output
 from kryptondb.options.words import FORMULAS
 from kryptondb.process.termination import Termination
 from kryptondb.prompt.editor import prompt_history, prompt_session
+from kryptondb.prompt.output import standard_output
 from kryptondb.prompt.shell import Shell
 from kryptondb.session import Session
 from kryptondb.show.terminal import Terminal

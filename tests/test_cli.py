@@ -244,7 +244,7 @@ def test_a_reader_that_leaves_is_no_drama(capsys, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr("kryptondb.copy.output.Output.write", broken)
+    monkeypatch.setattr("kryptondb.prompt.output.Output.write", broken)
     monkeypatch.setattr("kryptondb.cli._abandon_output", lambda: None)
     assert run(capsys, "-c", "SHOW SETTINGS") == (141, "", "")
 

@@ -17,9 +17,9 @@ from prompt_toolkit.layout.processors import TransformationInput
 from prompt_toolkit.output import DummyOutput
 
 import kryptondb
-from kryptondb.copy.output import Output
 from kryptondb.prompt.completer import StatementCompleter
 from kryptondb.prompt.editor import private_file, prompt_history, prompt_session, state_folder
+from kryptondb.prompt.output import Output
 from kryptondb.prompt.shell import Shell
 from kryptondb.repl import converse
 from kryptondb.show.terminal import Terminal

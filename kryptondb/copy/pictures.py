@@ -17,7 +17,6 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -48,7 +47,7 @@ def copy_pictures(
             one or `on_error` is 'stop'.
     """
     drawing = Drawing(execution, kind, options)
-    encode: Encode = _Png(drawing) if kind == "png" else SecondaryCaptures(drawing)
+    encode = _Png(drawing) if kind == "png" else SecondaryCaptures(drawing)
     if not folder:
         return 1, _one(execution, path, encode, drawing.maps())
     written: dict[str, int] = {}
@@ -73,7 +72,7 @@ def copy_pictures(
     return len(written), sum(written.values())
 
 
-def _one(execution: Execution, path: str, encode: Encode, maps: Generator[Map, None, None]) -> int:
+def _one(execution: Execution, path: str, encode: _Png | SecondaryCaptures, maps: Generator[Map, None, None]) -> int:
     """The picture of the only map; its bytes."""
     if surely_many(execution.plan):
         raise _too_many(path)
@@ -89,7 +88,7 @@ def _one(execution: Execution, path: str, encode: Encode, maps: Generator[Map, N
 class _Others:
     """What lies in a folder of pictures already and is left alone: what COPY has not made, and what the query reads."""
 
-    def __init__(self, execution: Execution, encode: Encode) -> None:
+    def __init__(self, execution: Execution, encode: _Png | SecondaryCaptures) -> None:
         self._execution, self._encode = execution, encode
         self._read: frozenset[tuple[int, int]] | None = None
 
@@ -118,18 +117,6 @@ def _too_many(path: str) -> ExecutionError:
         f"the query returns more than one heat map, and {path} is one file",
         hint=f"Name a folder, which gets one file per image and class: '{Path(path).with_suffix('')}/'.",
     )
-
-
-class Encode(Protocol):
-    """Makes the bytes of a file from a map."""
-
-    suffix: str
-
-    def __call__(self, heatmap: Map) -> bytes:
-        """The file's bytes."""
-
-    def made(self, file: Path) -> bool:
-        """Whether a file is one that was made here."""
 
 
 class _Png:

@@ -14,22 +14,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
 
 from kryptondb.options.reader import read
 from kryptondb.options.tables import COPY
+from kryptondb.show.values import is_tensor, plain_column
 from kryptondb.text.plain_text import plain_json, plain_line
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from kryptondb.result import Result
-
-#: What `--format` takes.
-FORMATS = ("table", "json", "csv", "arrow")
 #: How text begins that a spreadsheet runs as a formula, in the words of Arrow's regular expressions.
 _FORMULA = r"\A([=+\-@\t\r])"
 
@@ -47,6 +45,17 @@ class ByteStream(Protocol):
         """Whether a terminal shows it."""
 
 
+class Rows(Protocol):
+    """What is written: a result of the session, or a run."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the rows, final once rows have come."""
+
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
+        """The rows as they come."""
+
+
 class RowWriter(Protocol):
     """Writes rows of one schema in a format; pyarrow's own writers are some."""
 
@@ -58,7 +67,7 @@ class RowWriter(Protocol):
 
 
 #: Opens a writer of rows of a schema on a stream.
-Opener = Callable[[ByteStream, "pa.Schema"], RowWriter]
+Opener = Callable[[ByteStream, pa.Schema], RowWriter]
 
 
 def opener_of(kind: str, options: Mapping[str, object]) -> Opener:
@@ -75,17 +84,11 @@ def opener_of(kind: str, options: Mapping[str, object]) -> Opener:
     return lambda stream, schema: open_writer(stream, schema, values)
 
 
-def write_result(result: Result, out: ByteStream, kind: str, options: Mapping[str, object] | None = None) -> None:
+def write_result(result: Rows, out: ByteStream, kind: str, options: Mapping[str, object] | None = None) -> None:
     """Writes all rows of a result as they come; nothing for a statement that answers no rows.
 
     A query that fails before its first rows writes nothing either.
     """
-    from kryptondb.result import json_document
-
-    document = json_document(result) if kind == "json" else None
-    if document is not None:
-        out.write(_json_line(json.loads(document)))
-        return
     if not result.schema.names:
         return
     with closing(result.batches()) as batches:
@@ -118,26 +121,18 @@ class Utf8Text:
 
 
 def _arrow(stream: ByteStream, schema: pa.Schema, options: Mapping[str, Any]) -> RowWriter:
-    import pyarrow as pa
-
     return pa.ipc.new_file(stream, schema, options=_ipc_options(options))  # type: ignore[no-any-return]
 
 
 def _arrow_stream(stream: ByteStream, schema: pa.Schema, options: Mapping[str, Any]) -> RowWriter:
-    import pyarrow as pa
-
     return pa.ipc.new_stream(stream, schema, options=_ipc_options(options))  # type: ignore[no-any-return]
 
 
 def _ipc_options(options: Mapping[str, Any]) -> pa.ipc.IpcWriteOptions:
-    import pyarrow as pa
-
     return pa.ipc.IpcWriteOptions(compression=None if options["compression"] == "none" else options["compression"])
 
 
 def _parquet(stream: ByteStream, schema: pa.Schema, options: Mapping[str, Any]) -> RowWriter:
-    import pyarrow.parquet
-
     return pyarrow.parquet.ParquetWriter(stream, schema, compression=options["compression"])  # type: ignore[no-any-return]
 
 
@@ -148,11 +143,9 @@ class _JsonLines:
         self._stream, self._names = stream, schema.names
 
     def write(self, rows: pa.Table | pa.RecordBatch) -> None:
-        from kryptondb.show.values import plain_column
-
         for batch in _batches(rows):
             columns = [plain_column(column) for column in batch.columns]
-            lines = (_json_line(dict(zip(self._names, row, strict=True))) for row in zip(*columns, strict=True))
+            lines = (json_line(dict(zip(self._names, row, strict=True))) for row in zip(*columns, strict=True))
             self._stream.write(b"".join(lines))
 
     def close(self) -> None:
@@ -167,8 +160,6 @@ class _Csv:
     """
 
     def __init__(self, stream: ByteStream, schema: pa.Schema, options: Mapping[str, Any]) -> None:
-        import pyarrow as pa
-
         self._stream, self._delimiter = stream, options["delimiter"]
         self._escape, self._terminal = options["formulas"] == "escape", stream.isatty()
         # An empty line would be passed over: where a row is one NULL it is an empty text to most readers.
@@ -185,8 +176,6 @@ class _Csv:
         """There is nothing at the end."""
 
     def _write(self, columns: list[pa.Array]) -> None:
-        import pyarrow.compute as pc
-
         fields = [pc.fill_null(column, _word(self._null)) for column in columns]
         fields[-1] = pc.binary_join_element_wise(fields[-1], _word("\n"), _word(""))
         lines = pc.binary_join_element_wise(*fields, _word(self._delimiter))
@@ -194,11 +183,6 @@ class _Csv:
 
     def _fields(self, column: pa.Array) -> pa.Array:
         """The fields of a column, large strings; NULL stays NULL."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        from kryptondb.show.values import is_tensor, plain_column
-
         kind = column.type
         if is_tensor(kind) or pa.types.is_nested(kind):
             texts = [None if value is None else _json(value) for value in plain_column(column)]
@@ -210,9 +194,6 @@ class _Csv:
 
     def _text(self, column: pa.Array) -> pa.Array:
         """Fields of text as a spreadsheet, or a terminal, may have them, in quotes where they need some."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if self._escape:
             column = pc.replace_substring_regex(column, _FORMULA, r"'\1")
         if self._terminal:
@@ -235,14 +216,10 @@ _WRITERS: dict[str, Callable[[ByteStream, pa.Schema, Mapping[str, Any]], RowWrit
 
 def _word(text: str) -> pa.Scalar:
     """A text beside columns of large strings, whose functions take no others."""
-    import pyarrow as pa
-
     return pa.scalar(text, pa.large_string())
 
 
 def _batches(rows: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
-    import pyarrow as pa
-
     return rows.to_batches() if isinstance(rows, pa.Table) else [rows]
 
 
@@ -251,5 +228,6 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _json_line(value: object) -> bytes:
+def json_line(value: object) -> bytes:
+    """A value as JSON on one line."""
     return (plain_json(json.dumps(value, ensure_ascii=False, default=str)) + "\n").encode()

@@ -23,8 +23,8 @@ from kryptondb.errors import BindError, ExecutionError, did_you_mean
 from kryptondb.executor.occlusion import named_images
 from kryptondb.executor.run import Execution
 from kryptondb.files.atomic import atomic_file, is_terminal, target_of, writing
-from kryptondb.files.endings import ENDINGS, format_of, suggested_path
 from kryptondb.files.overwriting import refuse_database, refuse_files, refuse_sources
+from kryptondb.files.paths import ENDINGS, format_of, suggested_path
 from kryptondb.images.sources import reads
 from kryptondb.options.reader import OptionValues
 from kryptondb.options.tables import COPY, FORMAT

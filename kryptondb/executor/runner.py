@@ -206,7 +206,7 @@ class OccludedImage:
         return self.unsteady is None
 
     def _patches(self, painter: Painter, pixels: torch.Tensor, ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
-        shown = painted(painter.patches, pixels, self._runner.grid, ys, xs)
+        shown = painted(painter, pixels, self._runner.grid, ys, xs)
         normalized = self._runner.model.preprocess.normalize(shown)
         dtype = _DTYPES[self._runner.base_precision]
         return normalized.to(dtype).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Paths as users write them, the same for what is read and what is written."""
+"""Paths as users write them, the same for what is read and what is written, and the format that an ending means."""
 
 from __future__ import annotations
 
@@ -69,3 +69,37 @@ def absolute(path: str) -> str:
         hint = "Download it, and name the file." if scheme_of(path) is not None else None
         raise BindError(f"{path!r} is not the name of a file: {problem}", hint=hint)
     return str(expanded(path).absolute())  # links are kept: what they point to may change
+
+
+#: The format of each ending. `arrow` is the Arrow IPC file, whose batches can be found; `arrows` is the stream.
+ENDINGS = {
+    ".arrow": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
+    ".arrows": "arrows",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".png": "png",
+    ".html": "html",
+    ".htm": "html",
+    ".dcm": "dicom",
+    **dict.fromkeys((".txt", ".text", ".log", ".out", ".md"), "table"),
+}
+
+
+def format_of(path: str) -> str | None:
+    """The format of a file by the ending of its name; None where the name has none that means one."""
+    return ENDINGS.get(Path(path).suffix.casefold())
+
+
+def suggested_path(path: str) -> str | None:
+    """A path with a name before its ending, where it has none: 'result.csv' for '.csv', which is a hidden file.
+
+    None for any other path.
+    """
+    name = Path(path).name
+    return str(Path(path).with_name(f"result{name}")) if name.casefold() in ENDINGS else None

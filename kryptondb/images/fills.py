@@ -1,16 +1,15 @@
 """What the occlusion patch is painted with, in pixel space (0..1), before mean and standard deviation.
 
 fill = parse_fill("patch_mean")
-painter = fill.prepare(pixels)                       # once per image: what the fill needs to know about it
-patches = painter.patches(ys, xs, height, width)     # n x C x height x width, once per tile
+paint = fill.prepare(pixels)               # once per image: whatever the fill needs to know of it
+patches = paint(ys, xs, height, width)     # n x C x height x width, as often as there are tiles
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -33,93 +32,89 @@ GAUSSIAN_SIGMA = 0.25
 Positions = NDArray[np.integer]
 
 
-class Painter(Protocol):
-    """A fill that knows its image."""
-
-    def patches(self, ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
-        """The fill's content for patches with their top-left corners at (ys[i], xs[i]): [n, C, height, width].
-
-        Same dtype and device as the image. Where the content does not depend on the position this is a broadcast view
-        of one pixel: read it, do not write into it. Raises ValueError when a patch reaches outside the image.
-        """
-
-
-class Fill(Protocol):
-    """A way to paint the patch: a frozen value; `parse_fill(str(fill)) == fill`."""
-
-    def prepare(self, pixels: Tensor) -> Painter:
-        """Does what is needed once for the image `pixels` [C, H, W] in 0..1, floating point."""
+#: A fill that knows its image: positions and sides of patches, whose top-left corners are (ys[i], xs[i]), to their
+#: content [n, C, height, width], of the image's dtype and device. Where the content is the same everywhere this is a
+#: broadcast view of one pixel: read it, do not write into it. Raises ValueError for a patch outside the image.
+Painter = Callable[[Positions, Positions, int, int], Tensor]
 
 
 @dataclass(frozen=True)
-class ConstantFill:
+class Fill:
+    """A way to paint the patch; `parse_fill(str(fill)) == fill`.
+
+    Attributes:
+        text: what `parse_fill` reads as the same fill.
+        prepare: does what needs doing once for an image [C, H, W] in 0..1, floating point.
+    """
+
+    text: str
+    prepare: Callable[[Tensor], Painter] = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _constant(color: tuple[float, ...], name: str | None = None) -> Fill:
     """One color everywhere: a level for all channels, or (r, g, b), which a one-channel model sees as luminance."""
 
-    color: tuple[float, ...]
-    name: str | None = None
-
-    def prepare(self, pixels: Tensor) -> Painter:
-        channels = pixels.shape[0]
-        color = self.color
+    def prepare(pixels: Tensor) -> Painter:
+        channels, levels = pixels.shape[0], color
         if len(color) == 3 and channels == 1:
-            color = (sum(weight * level for weight, level in zip(LUMINANCE, color, strict=True)),)
-        levels = torch.tensor(color, dtype=pixels.dtype, device=pixels.device)
-        return _OneColor(levels.expand(channels), pixels.shape)
+            levels = (sum(weight * level for weight, level in zip(LUMINANCE, color, strict=True)),)
+        return _one_color(torch.tensor(levels, dtype=pixels.dtype, device=pixels.device).expand(channels), pixels.shape)
 
-    def __str__(self) -> str:
-        if self.name is not None:
-            return self.name
-        if len(self.color) == 1:
-            return _number(self.color[0])
-        return "(" + ", ".join(map(_number, self.color)) + ")"
+    text = ", ".join(map(_number, color))
+    return Fill(name or (text if len(color) == 1 else f"({text})"), prepare)
 
 
-@dataclass(frozen=True)
-class MeanFill:
+def _mean(pixels: Tensor) -> Painter:
     """The mean of each channel over the whole model input."""
-
-    def prepare(self, pixels: Tensor) -> Painter:
-        return _OneColor(pixels.mean(dim=(1, 2), dtype=torch.float64).to(pixels.dtype), pixels.shape)
-
-    def __str__(self) -> str:
-        return "mean"
+    return _one_color(pixels.mean(dim=(1, 2), dtype=torch.float64).to(pixels.dtype), pixels.shape)
 
 
-@dataclass(frozen=True)
-class PatchMeanFill:
-    """The mean of each channel over what the patch covers: takes the detail away, keeps the brightness."""
+def _patch_mean(pixels: Tensor) -> Painter:
+    """The mean of each channel over what the patch covers: takes the detail away, keeps the brightness.
 
-    def prepare(self, pixels: Tensor) -> Painter:
-        return _PatchMeans(pixels)
+    Means over rectangles come from an integral image: four reads per patch, whatever its size.
+    """
+    # In float64: the sums grow with the image, and the difference of four of them must keep float32's digits.
+    sums = pixels.double().cumsum(1).cumsum(2)
+    sums = torch.nn.functional.pad(sums, (1, 0, 1, 0))  # [C, H + 1, W + 1]; row and column 0 are zero
 
-    def __str__(self) -> str:
-        return "patch_mean"
+    def paint(ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
+        _check_inside(pixels.shape, ys, xs, height, width)
+        top, left = _index(ys, pixels), _index(xs, pixels)
+        bottom, right = top + height, left + width
+        total = sums[:, bottom, right] - sums[:, top, right] - sums[:, bottom, left] + sums[:, top, left]  # [C, n]
+        # The four reads can leave a mean of zeros or ones outside 0..1 by a rounding error.
+        means = (total / (height * width)).clamp(0.0, 1.0).T.to(pixels.dtype)
+        return means[:, :, None, None].expand(-1, -1, height, width)
+
+    return paint
 
 
-@dataclass(frozen=True)
-class BlurFill:
+def _blur(pixels: Tensor) -> Painter:
     """The image itself, blurred by a Gaussian (sigma `BLUR_SIGMA` of the short side, edges repeated)."""
-
-    def prepare(self, pixels: Tensor) -> Painter:
-        height, width = pixels.shape[1:]
-        sigma = BLUR_SIGMA * min(height, width)
-        rows = torch.from_numpy(_blur_matrix(height, sigma)).to(pixels.device)
-        columns = torch.from_numpy(_blur_matrix(width, sigma)).to(pixels.device)
-        return _Windows((rows @ pixels.double() @ columns.T).to(pixels.dtype))
-
-    def __str__(self) -> str:
-        return "blur"
+    height, width = pixels.shape[1:]
+    sigma = BLUR_SIGMA * min(height, width)
+    rows = torch.from_numpy(_blur_matrix(height, sigma)).to(pixels.device)
+    columns = torch.from_numpy(_blur_matrix(width, sigma)).to(pixels.device)
+    return _windows((rows @ pixels.double() @ columns.T).to(pixels.dtype))
 
 
-@dataclass(frozen=True)
-class GaussianFill:
+def _gaussian(pixels: Tensor) -> Painter:
     """The picture darkened by a Gaussian: black in the patch's middle, unchanged at its corners, as MONAI's."""
+    windows = _windows(pixels)
 
-    def prepare(self, pixels: Tensor) -> Painter:
-        return _Darkened(pixels)
+    def paint(ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
+        kept = (1.0 - gaussian_kernel((height, width))).to(pixels)
+        return windows(ys, xs, height, width) * kept
 
-    def __str__(self) -> str:
-        return "gaussian"
+    return paint
+
+
+#: The fills that look at the image.
+_OF_IMAGE = {"mean": _mean, "patch_mean": _patch_mean, "blur": _blur, "gaussian": _gaussian}
 
 
 def gaussian_kernel(sides: Sequence[int]) -> Tensor:
@@ -138,59 +133,25 @@ def gaussian_kernel(sides: Sequence[int]) -> Tensor:
     return (kernel - kernel.min()) / spread if spread > 0 else torch.ones_like(kernel)
 
 
-@dataclass(frozen=True, eq=False)
-class _OneColor:
+def _one_color(levels: Tensor, shape: torch.Size) -> Painter:
     """The same color [C] at every position of an image of shape [C, H, W]."""
 
-    levels: Tensor
-    shape: torch.Size
+    def paint(ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
+        _check_inside(shape, ys, xs, height, width)
+        return levels.view(1, -1, 1, 1).expand(len(ys), -1, height, width)
 
-    def patches(self, ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
-        _check_inside(self.shape, ys, xs, height, width)
-        return self.levels.view(1, -1, 1, 1).expand(len(ys), -1, height, width)
-
-
-class _PatchMeans:
-    """Means over rectangles from an integral image: four reads a patch, whatever its size."""
-
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
-        # In float64: the sums grow with the image, and the difference of four of them must keep float32's digits.
-        sums = pixels.double().cumsum(1).cumsum(2)
-        self.sums = torch.nn.functional.pad(sums, (1, 0, 1, 0))  # [C, H + 1, W + 1]; row and column 0 are zero
-
-    def patches(self, ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
-        _check_inside(self.pixels.shape, ys, xs, height, width)
-        top, left = _index(ys, self.pixels), _index(xs, self.pixels)
-        bottom, right = top + height, left + width
-        sums = self.sums
-        total = sums[:, bottom, right] - sums[:, top, right] - sums[:, bottom, left] + sums[:, top, left]  # [C, n]
-        # The four reads can leave a mean of zeros or ones outside 0..1 by a rounding error.
-        means = (total / (height * width)).clamp(0.0, 1.0).T.to(self.pixels.dtype)
-        return means[:, :, None, None].expand(-1, -1, height, width)
+    return paint
 
 
-@dataclass(frozen=True, eq=False)
-class _Windows:
-    """Windows of another image [C, H, W], each at the patch's own place."""
+def _windows(image: Tensor) -> Painter:
+    """Windows of an image [C, H, W], each at the patch's own place."""
 
-    image: Tensor
+    def paint(ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
+        _check_inside(image.shape, ys, xs, height, width)
+        windows = image.unfold(1, height, 1).unfold(2, width, 1)  # a view: [C, rows, columns, height, width]
+        return windows[:, _index(ys, image), _index(xs, image)].transpose(0, 1)
 
-    def patches(self, ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
-        _check_inside(self.image.shape, ys, xs, height, width)
-        windows = self.image.unfold(1, height, 1).unfold(2, width, 1)  # a view: [C, rows, columns, height, width]
-        return windows[:, _index(ys, self.image), _index(xs, self.image)].transpose(0, 1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Darkened:
-    """Windows of the image [C, H, W], each darkened around its middle."""
-
-    image: Tensor
-
-    def patches(self, ys: Positions, xs: Positions, height: int, width: int) -> Tensor:
-        kept = (1.0 - gaussian_kernel((height, width))).to(self.image)
-        return _Windows(self.image).patches(ys, xs, height, width) * kept
+    return paint
 
 
 def parse_fill(value: object) -> Fill:
@@ -204,11 +165,11 @@ def parse_fill(value: object) -> Fill:
     if isinstance(value, str):
         return _parse_text(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return ConstantFill((_level(value),))
+        return _constant((_level(value),))
     if isinstance(value, (tuple, list)):
         if len(value) != 3:
             raise ValueError(f"a fill color is (r, g, b), three numbers in 0..1, not {len(value)}")
-        return ConstantFill(tuple(_level(level) for level in value))
+        return _constant(tuple(_level(level) for level in value))
     raise ValueError(f"fill must be a name, a number in 0..1 or (r, g, b), not {value!r}")
 
 
@@ -216,15 +177,9 @@ def _parse_text(text: str) -> Fill:
     name = text.strip().lower()
     name = "gray" if name == "grey" else name
     if name in CONSTANTS:
-        return ConstantFill((CONSTANTS[name],), name)
-    named: dict[str, Fill] = {
-        "mean": MeanFill(),
-        "patch_mean": PatchMeanFill(),
-        "blur": BlurFill(),
-        "gaussian": GaussianFill(),
-    }
-    if name in named:
-        return named[name]
+        return _constant((CONSTANTS[name],), name)
+    if name in _OF_IMAGE:
+        return Fill(name, _OF_IMAGE[name])
     parts = name[1:-1].split(",") if name.startswith("(") and name.endswith(")") else [name]
     try:
         levels = [float(part) for part in parts]

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kryptondb.errors import ImageError, did_you_mean
-from kryptondb.files.endings import ENDINGS
-from kryptondb.files.paths import is_file_address
+from kryptondb.files.paths import ENDINGS, is_file_address
 from kryptondb.images import remote, table_readers
 from kryptondb.images.content import asked_for, suffix_of
 from kryptondb.images.folders import Unreadable, is_folder

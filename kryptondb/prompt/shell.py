@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Mapping
 from typing import TextIO
 
-from kryptondb.copy.output import Output
 from kryptondb.errors import Error, did_you_mean
 from kryptondb.grammar.scanner import is_complete, scan
 from kryptondb.process.termination import Termination
+from kryptondb.prompt.output import Output
 from kryptondb.result import skipped_so_far
 from kryptondb.session import Session, parse
 from kryptondb.show.terminal import failures_text

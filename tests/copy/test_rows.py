@@ -14,8 +14,8 @@ import pyarrow.csv
 import pytest
 
 import kryptondb
-from kryptondb.copy.output import output_to
 from kryptondb.copy.rows import write_result
+from kryptondb.prompt.output import output_to
 from kryptondb.result import Result
 from kryptondb.show.values import plain_column
 from tests.networks import small_network
@@ -71,11 +71,6 @@ def test_a_heat_map_in_json_is_a_list_of_rows():
 
 def test_rows_stream_one_line_each():
     assert len(json_rows(Result(lambda: FakeRun(MAPS)))) == 4
-
-
-def test_a_document_is_written_as_it_is_on_one_line():
-    result = Result(lambda: FakeRun(MAPS), document='{\n "plan": 1\n}')
-    assert written(result, "json") == '{"plan": 1}\n'
 
 
 def test_csv_has_a_header_and_says_null_nan_and_booleans():

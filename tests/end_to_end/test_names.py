@@ -111,7 +111,7 @@ def test_grouping_and_filters_tell_pictures_apart(session: Session, folder: Path
 )
 def test_statements_name_such_files_columns_and_labels(statement: str, session: Session, folder: Path) -> None:
     for format in ("table", "json", "csv"):
-        from kryptondb.copy.output import output_to
+        from kryptondb.prompt.output import output_to
 
         result = session.sql(statement)
         with output_to(str(folder / "out.txt"), None) as output:

@@ -13,8 +13,8 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 import kryptondb
-from kryptondb.copy.output import Output
 from kryptondb.prompt.editor import prompt_session
+from kryptondb.prompt.output import Output
 from kryptondb.prompt.shell import Shell
 from kryptondb.repl import converse
 from kryptondb.show.terminal import Terminal

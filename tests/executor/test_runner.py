@@ -70,7 +70,7 @@ def naive(model: Model, picture: Picture, fill: str | float | tuple[float, ...],
         for row, y in enumerate(GRID.ys):
             for col, x in enumerate(GRID.xs):
                 occluded = pixels.clone()
-                patch = painted.prepare(pixels).patches(np.array([y]), np.array([x]), *GRID.patch)[0]
+                patch = painted.prepare(pixels)(np.array([y]), np.array([x]), *GRID.patch)[0]
                 occluded[:, y : y + GRID.patch[0], x : x + GRID.patch[1]] = patch
                 scores = module(model.preprocess.normalize(occluded)[None])
                 read = {"probability": torch.softmax, "log_probability": torch.log_softmax}.get(score)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 import kryptondb
-from kryptondb.copy.output import Output
 from kryptondb.options.tables import SETTINGS
 from kryptondb.process.termination import Termination
+from kryptondb.prompt.output import Output
 from kryptondb.prompt.shell import Shell, is_ready
 from kryptondb.show.terminal import Terminal
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ from kryptondb.show.terminal import Terminal
 if TYPE_CHECKING:
     from kryptondb.result import Result
 
+#: What `--format` takes.
+FORMATS = ("table", "json", "csv", "arrow")
 _NO_TERMINAL = Terminal(None, None, False)
 
 
@@ -33,15 +36,17 @@ class Output:
     formulas: str = FORMULAS[0]
 
     def write(self, result: Result, format: str, *, max_rows: int | None = None) -> None:
-        """Writes all of a result, batch by batch. `format` is one of `rows.FORMATS`, or 'arrows', the stream."""
-        from kryptondb.copy.rows import Utf8Text, write_result
-        from kryptondb.result import write_text
+        """Writes all of a result, batch by batch. `format` is one of `FORMATS`, or 'arrows', the stream."""
+        from kryptondb.copy.rows import Utf8Text, json_line, write_result
+        from kryptondb.result import json_document, write_text
 
         if format == "table":
             if self.wrote and (result.message is None or "\n" in result.message):
                 self.text.write("\n")  # between a result and the table or plan after it
             self.wrote = self.wrote or result.message != ""
             write_text(result, self.text, self.terminal, max_rows=max_rows)
+        elif format == "json" and (document := json_document(result)) is not None:
+            self.text.write(json_line(json.loads(document)).decode())
         elif format in ("json", "csv"):
             out = Utf8Text(self.text, terminal=self.terminal.width is not None)
             write_result(result, out, format, {"formulas": self.formulas} if format == "csv" else {})
