@@ -121,10 +121,10 @@ def cache_bytes(device: str) -> float:
     if device.startswith("cuda"):
         return float(torch.cuda.get_device_properties(device).L2_cache_size)
     try:
-        each = os.sysconf("SC_LEVEL2_CACHE_SIZE")
+        size = os.sysconf("SC_LEVEL2_CACHE_SIZE")
     except (AttributeError, ValueError, OSError):  # only glibc knows
-        each = 0
-    return float(each if each > 0 else SMALL_CACHE) * torch.get_num_threads()
+        size = 0
+    return float(size if size > 0 else SMALL_CACHE) * torch.get_num_threads()
 
 
 def measure_layers(
@@ -150,10 +150,10 @@ def measure_layers(
             for precision in reduced:
                 dtype = getattr(torch, precision)
                 prepared[f"{DIRECT} {precision}"] = _direct(shape, windows_of(shape), device, dtype)
-            able = {name: each for name, each in prepared.items() if each is not None}
-            seconds = _seconds_each([work for work, _ in able.values()], device)
-        for (name, (_, flops)), each in zip(able.items(), seconds, strict=True):
-            yield LayerRate(shape, name, flops / each)
+            able = {name: work for name, work in prepared.items() if work is not None}
+            took = _seconds_each([work for work, _ in able.values()], device)
+        for (name, (_, flops)), seconds in zip(able.items(), took, strict=True):
+            yield LayerRate(shape, name, flops / seconds)
         if progress is not None:
             progress(done, len(wanted))
 
@@ -184,7 +184,7 @@ def _winograd(side: int, shape: LayerShape, windows: int, device: str) -> tuple[
     blocks = blocks_for(shape.kernel)
     if not blocks or shape.stride != (1, 1) or shape.groups != 1:
         return None
-    block, smallest = (min(blocks, key=partial(_distance, each)) for each in (side, min(WINOGRAD)))
+    block, smallest = (min(blocks, key=partial(_distance, wanted)) for wanted in (side, min(WINOGRAD)))
     if side != min(WINOGRAD) and block == smallest:
         return None  # it has none so large
     weight = _random(shape.out_channels, shape.in_channels, *shape.kernel, device=device)

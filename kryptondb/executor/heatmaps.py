@@ -52,7 +52,8 @@ def heat_maps(cells: Stage, grid: Grid, columns: Sequence[str], memory: RowMemor
     Holds one image's maps at a time: k x rows x cols float32, and k x height x width of attributions.
     """
     schema = _schema(grid, columns)
-    each = sum(4 * math.prod(field.type.shape) for field in schema if isinstance(field.type, pa.FixedShapeTensorType))
+    map_types = [field.type for field in schema if isinstance(field.type, pa.FixedShapeTensorType)]
+    map_bytes = sum(4 * math.prod(kind.shape) for kind in map_types)
     row_at, col_at, class_at, drop_at = (cells.schema.get_field_index(name) for name in ("row", "col", "class", "drop"))
 
     def start() -> Generator[Piece, None, None]:
@@ -63,7 +64,7 @@ def heat_maps(cells: Stage, grid: Grid, columns: Sequence[str], memory: RowMemor
                 assert image is not None, "heat maps are made of one image's cells at a time"
                 if maps is None:
                     if memory is not None:
-                        memory.hold("the heat maps of one image", len(image.run.classes) * each)
+                        memory.hold("the heat maps of one image", len(image.run.classes) * map_bytes)
                     maps = np.full((len(image.run.classes), grid.rows, grid.cols), np.nan, dtype=np.float32)
                 if batch.num_rows:
                     index = _positions_of(image.run.classes, batch.column(class_at).to_numpy())
@@ -138,7 +139,7 @@ def attributions(maps: np.ndarray, grid: Grid) -> np.ndarray:
     if not len(maps) or np.isfinite(maps).all():
         return averaged(maps, coverages)
     # a predicate on drops leaves out other cells for each class
-    return np.concatenate([averaged(each[None], coverages, np.isfinite(each)) for each in maps])
+    return np.concatenate([averaged(class_map[None], coverages, np.isfinite(class_map)) for class_map in maps])
 
 
 def _schema(grid: Grid | None, columns: Sequence[str]) -> pa.Schema:
@@ -198,8 +199,8 @@ def averaged(values: np.ndarray, coverages: Sequence[np.ndarray], known: np.ndar
     counts = _spread(counted, coverages)
     maps = np.empty((len(values), *counts.shape), dtype=np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
-        for number, each in enumerate(values):
-            filled = each if known is None else np.where(known, each, 0.0)
+        for number, class_values in enumerate(values):
+            filled = class_values if known is None else np.where(known, class_values, 0.0)
             maps[number] = _spread(filled.astype(np.float64), coverages) / counts
     return maps
 

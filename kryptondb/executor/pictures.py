@@ -211,4 +211,4 @@ def _lacked_memory(error: Exception | None) -> bool:
     """Whether preparing failed for want of memory, which the item in turn may have held."""
     from kryptondb.executor.tiles.workers import ran_out_of_memory
 
-    return error is not None and any(ran_out_of_memory(each) for each in (error, error.__cause__) if each is not None)
+    return error is not None and any(ran_out_of_memory(link) for link in (error, error.__cause__) if link is not None)

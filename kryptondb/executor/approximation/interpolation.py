@@ -227,7 +227,7 @@ def least_bent(maps: np.ndarray, known: np.ndarray) -> np.ndarray:
     """
     if known.all() or not known.any():
         return maps
-    return np.stack([_settled(each, ~known) for each in maps])
+    return np.stack([_settled(plate, ~known) for plate in maps])
 
 
 def _settled(plate: np.ndarray, free: np.ndarray) -> np.ndarray:

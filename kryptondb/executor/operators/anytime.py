@@ -15,7 +15,7 @@ from kryptondb.executor.operators.anytime_run import UNSETTLED, AnytimeRun, Pace
 from kryptondb.executor.operators.context import Context, Scores
 from kryptondb.executor.operators.full import Full
 from kryptondb.executor.operators.incremental import Incremental
-from kryptondb.executor.operators.staged import Found, Stage, Staged, part_of, reconstructing
+from kryptondb.executor.operators.staged import FoundCells, Stage, Staged, part_of, reconstructing
 from kryptondb.executor.tiles.costs import whole_seconds
 from kryptondb.optimizer.cost import Cost, Rates
 from kryptondb.optimizer.grid_cells import CellsByKind, GridCells
@@ -60,7 +60,7 @@ class Anytime(Staged):
     @classmethod
     def planned(cls, recipe: Recipe, workload: Workload, rates: Rates, hints: Mapping[str, Any]) -> list[Anytime]:
         """The cheapest operator for a recipe; it records no passes, for cells lie differently in each picture."""
-        return [each._unrecorded() for each in super().planned(recipe, workload, rates, hints)]
+        return [operator._unrecorded() for operator in super().planned(recipe, workload, rates, hints)]
 
     def for_enough_time(self) -> Anytime:
         """What computes every cell as fast as it can, and still has a map should the time not be enough for it."""
@@ -80,8 +80,8 @@ class Anytime(Staged):
 
     def _costs(self, workload: Workload, rates: Rates) -> Iterator[tuple[_Round, Cost]]:
         """The rounds, each with what it costs, the base included."""
-        for each in self._rounds(workload.cells.by_kind):
-            yield each, each.stage.operator.estimate(part_of(workload, each.cells), rates)
+        for lattice_round in self._rounds(workload.cells.by_kind):
+            yield lattice_round, lattice_round.stage.operator.estimate(part_of(workload, lattice_round.cells), rates)
 
     def describe(self, workload: Workload) -> str:
         """For EXPLAIN: the rounds, and what computes them."""
@@ -97,7 +97,7 @@ class Anytime(Staged):
         """Yields computed cells as they come and, once time is up, all others; `prepare` comes first."""
         if not context.mask.any():
             return
-        found, accurate, cheap = Found(context.mask.shape), self.accurate, self.cheap
+        found, accurate, cheap = FoundCells(context.mask.shape), self.accurate, self.cheap
 
         def exact(cells: np.ndarray) -> Generator[Scores, None, None]:
             block = max(_BLOCK, int(cells.sum()) // _BLOCKS)
@@ -122,7 +122,7 @@ class Anytime(Staged):
         yield from rounds.cells()
 
     def _first(self, cells: StageCells) -> Sequence[tuple[Stage, GridCells]]:
-        return [(each.stage, each.cells) for each in self._rounds(cells.asked)]
+        return [(lattice_round.stage, lattice_round.cells) for lattice_round in self._rounds(cells.asked)]
 
     def _rounds(self, asked: CellsByKind) -> Iterator[_Round]:
         """All stages."""
@@ -157,20 +157,20 @@ class _Round:
 def _reached(rounds: Iterable[tuple[_Round, Cost]], nothing: Reach, seconds: float) -> Reach:
     """How far rounds come in `seconds`, without the time to reconstruct the map."""
     reached = nothing
-    for each, cost in rounds:
+    for lattice_round, cost in rounds:
         took, flops = cost.seconds - nothing.seconds, cost.flops - nothing.flops
         first = not reached.positions
         share = 1.0 if first or took <= 0 else min(1.0, (seconds - reached.seconds) / took)
         done = replace(
             reached,
-            positions=reached.positions + (0 if each.stage.guides else int(share * each.cells.count)),
+            positions=reached.positions + (0 if lattice_round.stage.guides else int(share * lattice_round.cells.count)),
             seconds=reached.seconds + share * took,
             flops=reached.flops + share * flops,
             least=reached.seconds + took if first else reached.least,
         )
         if share < 1.0:
             return done if share > 0 else reached
-        reached = replace(done, step=each.step, guided=reached.guided or each.stage.guides)
+        reached = replace(done, step=lattice_round.step, guided=reached.guided or lattice_round.stage.guides)
     return replace(reached, step=1)  # a grid of a few cells has them all before its rounds come to that
 
 

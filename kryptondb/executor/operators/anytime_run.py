@@ -12,7 +12,7 @@ import numpy as np
 
 from kryptondb.executor.approximation import Lattice, Round
 from kryptondb.executor.operators.context import Context, Scores
-from kryptondb.executor.operators.staged import Found
+from kryptondb.executor.operators.staged import FoundCells
 from kryptondb.optimizer.recipe import Recipe
 
 #: Computes some cells and yields them block by block, having put them into what is found.
@@ -45,7 +45,7 @@ class AnytimeRun:
     recipe: Recipe
     steps: tuple[int, ...]
     at_once: bool
-    found: Found
+    found: FoundCells
     exact: Compute
     guide: Compute | None
     pace: Pace

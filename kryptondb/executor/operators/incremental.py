@@ -161,12 +161,12 @@ class Incremental:
                 found[operator] = operator.estimate(workload, rates), shape, saving
             if all(cost.memory <= workload.memory_limit for cost, _, _ in found.values()):
                 break  # memory is no matter
-        for shape, saving in _ranked([each for each in found.values() if each[0].memory <= workload.memory_limit]):
+        for shape, saving in _ranked([plan for plan in found.values() if plan[0].memory <= workload.memory_limit]):
             # Whether layers are accurate takes longest to find out, and it is seldom against them.
             operator = planned(shape, saving, accurate)
             if operator.estimate(workload, rates).memory <= workload.memory_limit:
                 return [operator]
-        _, shape, saving = min(found.values(), key=lambda each: each[0].memory)
+        _, shape, saving = min(found.values(), key=lambda plan: plan[0].memory)
         return [planned(shape, saving, accurate)]
 
     @cached_property
@@ -184,7 +184,7 @@ class Incremental:
         if self.rounded:
             seconds += uneven * difference_seconds(tiling, rates, element, self.workers)
         nodes = node_seconds(tiling, self.blocks, rates, element, self.workers, workload.fusions)
-        seconds += uneven * sum(each for _, each in nodes)
+        seconds += uneven * sum(layer_seconds for _, layer_seconds in nodes)
         heads = -(-workload.positions // self.head) if self.head else 0
         head = self._shared_head(network)
         seconds += weights_seconds(tiling, self.blocks, rates, element, head, heads, workload.device)
@@ -319,7 +319,7 @@ class Incremental:
         waiting: list[Tile] = []
         for tile in tiles:
             waiting.append(tile)
-            if sum(each.size for each in waiting) >= self.head and len(waiting) >= self.workers:
+            if sum(tile.size for tile in waiting) >= self.head and len(waiting) >= self.workers:
                 groups.append(tuple(waiting))
                 waiting = []
         return [*groups, tuple(waiting)] if waiting else groups
@@ -367,7 +367,7 @@ def prepare_base(context: Context, differences: Iterable[int]) -> torch.Tensor:
 def _ranked(costed: list[tuple[Cost, tuple[int, int], MemorySaving]]) -> list[tuple[tuple[int, int], MemorySaving]]:
     """The fastest first; of those that are as fast as it, the one that needs least memory."""
     as_fast = _AS_FAST * min((cost.seconds for cost, _, _ in costed), default=0.0)
-    ranked = sorted(costed, key=lambda each: (max(as_fast, each[0].seconds), each[0].memory))
+    ranked = sorted(costed, key=lambda plan: (max(as_fast, plan[0].seconds), plan[0].memory))
     return [(shape, saving) for _, shape, saving in ranked]
 
 

@@ -119,11 +119,11 @@ class Staged(ABC):
     @property
     def rounded(self) -> bool:
         """Whether regions hold differences in the query's precision, beside a base in float32."""
-        return any(each.rounded for each in self._incremental)
+        return any(operator.rounded for operator in self._incremental)
 
     def replays(self, device: torch.device) -> Replays | None:
         """Where passes are recorded, for all pictures of a query; None where none are."""
-        recording = next((each for each in self._incremental if each.graphs), None)
+        recording = next((operator for operator in self._incremental if operator.graphs), None)
         return recording.replays(device) if recording is not None else None
 
     def run(self, context: Context) -> Iterator[Scores]:
@@ -131,7 +131,7 @@ class Staged(ABC):
         if not context.mask.any():
             return
         reconstruction = Reconstruction(self.recipe, context.mask, context.score)
-        found = Found(context.mask.shape)
+        found = FoundCells(context.mask.shape)
         for stage, cells in self._first(StageCells(self.recipe, CellsByKind.of_mask(context.mask))):
             yield from self._run(stage, cells.mask, context, found)
         more = reconstruction.further(found.values, found.guide)
@@ -190,7 +190,9 @@ class Staged(ABC):
             stages.append((self._further, cells.scattered))
         return stages
 
-    def _run(self, stage: Stage, cells: np.ndarray, context: Context, found: Found) -> Generator[Scores, None, None]:
+    def _run(
+        self, stage: Stage, cells: np.ndarray, context: Context, found: FoundCells
+    ) -> Generator[Scores, None, None]:
         """Runs a stage as if its cells, boolean [rows, cols], were all that is asked for."""
         part = replace(
             context,
@@ -210,25 +212,25 @@ class Staged(ABC):
 
     @cached_property
     def _incremental(self) -> list[Incremental]:
-        return [each for each in (self.accurate, self.cheap) if isinstance(each, Incremental)]
+        return [operator for operator in (self.accurate, self.cheap) if isinstance(operator, Incremental)]
 
     @cached_property
     def _layers(self) -> frozenset[tuple[int, Block]]:
         """The convolutions that some stage computes from differences, with their blocks."""
-        return frozenset(layer for each in self._incremental for layer in each.blocks.items())
+        return frozenset(layer for operator in self._incremental for layer in operator.blocks.items())
 
     def _shared_bytes(self, network: Network, element_bytes: int) -> int:
         """The most bytes that a stage holds for others: weights prepared for them, and what they read of the base."""
         nodes = {index for index, _ in self._layers}
         held = [0]
-        for each in self._incremental:
-            others = dict(self._layers - set(each.blocks.items()))
-            tables = base_bytes(network, element_bytes, nodes) - base_bytes(network, element_bytes, each.blocks)
+        for operator in self._incremental:
+            others = dict(self._layers - set(operator.blocks.items()))
+            tables = base_bytes(network, element_bytes, nodes) - base_bytes(network, element_bytes, operator.blocks)
             held.append(weight_elements(network, others) * element_bytes + tables)
         return max(held)
 
 
-class Found:
+class FoundCells:
     """What stages have computed so far.
 
     Attributes:
@@ -283,5 +285,5 @@ def _cheapest(
     if any(operator.rounded for operator in operators):  # stages share a base, and that is another one
         operators = [operator for operator in operators if operator.rounded]
     costed = [(operator.estimate(part, rates), operator) for operator in operators]
-    _, best = min(costed, key=lambda each: (each[0].memory > workload.memory_limit, each[0].seconds))
+    _, best = min(costed, key=lambda plan: (plan[0].memory > workload.memory_limit, plan[0].seconds))
     return best

@@ -37,7 +37,7 @@ class Clamped:
     @property
     def tables(self) -> list[Table]:
         """All of them."""
-        return [each for each in (self.offset, self.low, self.high) if each is not None]
+        return [table for table in (self.offset, self.low, self.high) if table is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +63,9 @@ class Base:
     @property
     def main_memory(self) -> int:
         """Bytes of main memory that it takes; none on a GPU."""
-        tables = [*self.tables.values(), *(table for each in self.clamps.values() for table in each.tables)]
-        tensors = tree_leaves([*(table.rows for table in tables), *self.values.values(), self.output])
-        return sum(each.nbytes for each in tensors if isinstance(each, torch.Tensor) and each.device.type == "cpu")
+        tables = [*self.tables.values(), *(table for clamp in self.clamps.values() for table in clamp.tables)]
+        leaves = tree_leaves([*(table.rows for table in tables), *self.values.values(), self.output])
+        return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.device.type == "cpu")
 
 
 def read_nodes(network: Network, differences: Iterable[int] = ()) -> dict[int, tuple[float, ...]]:
@@ -179,7 +179,7 @@ def bytes_for_differences(network: Network, element_bytes: int, rounded_bytes: i
     """Bytes that the base's tables take; of those for clamps a number has `rounded_bytes`."""
     bounds = effects_of(network).clamps
     kept = elements_of(network, read_whole_nodes(network)) * element_bytes
-    rounded = sum(elements_of(network, [index]) * tables_of_clamp(each) for index, each in bounds.items())
+    rounded = sum(elements_of(network, [index]) * tables_of_clamp(node_bounds) for index, node_bounds in bounds.items())
     return kept + rounded * rounded_bytes
 
 

@@ -121,9 +121,9 @@ class HostReads:
         ys = extents.ys[node.index][:, None] + np.arange(int(extents.heights[node.index])) - window.y.before
         xs = extents.xs[node.index][:, None] + np.arange(int(extents.widths[node.index])) - window.x.before
         located = to_locations(patch, axes)
-        y, x = (torch.as_tensor(each, device=patch.device) for each in (window.y.cells(ys), window.x.cells(xs)))
+        y, x = (torch.as_tensor(cells, device=patch.device) for cells in (window.y.cells(ys), window.x.cells(xs)))
         base = self._unchanged_cells(source, located, y, x)
-        from_y, from_x = (torch.as_tensor(each[source], device=patch.device) for each in (extents.ys, extents.xs))
+        from_y, from_x = (torch.as_tensor(starts[source], device=patch.device) for starts in (extents.ys, extents.xs))
         read = laid_over_cells(base, located, y - from_y[:, None], x - from_x[:, None], extents.scattered)
         return from_locations(read, axes)
 

@@ -137,7 +137,7 @@ class Replays:
         return known.replay().clone()  # the next replay writes over it
 
     def _record(self, inputs: Inputs, work: Callable[[Inputs], torch.Tensor]) -> _Recorded:
-        static = tuple(each.clone() for each in inputs)
+        static = tuple(tensor.clone() for tensor in inputs)
         return _Recorded(static, self.recorder.record(lambda: work(static)))
 
 

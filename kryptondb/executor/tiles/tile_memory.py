@@ -285,7 +285,7 @@ def scratch_bytes(network: Network, node: Node) -> int:
     if not node.operator.startswith("conv"):
         return 0
     constants = (network.nodes[index].constant for index in node.inputs)
-    return sum(each.numel() * each.element_size() for each in constants if each is not None)
+    return sum(constant.numel() * constant.element_size() for constant in constants if constant is not None)
 
 
 def whole_peak(network: Network, batch: int, element_bytes: int, keep: Collection[int] = ()) -> tuple[int, list[int]]:
