@@ -33,7 +33,7 @@ CLOSING = {
     ("statements.profiles", "statements.database"),
 }
 #: Imports of our own modules inside functions, for start-up's sake: of rooms that import torch or pyarrow, say.
-MOST_INSIDE_FUNCTIONS = 166
+MOST_INSIDE_FUNCTIONS = 105
 
 
 def _module(path: Path) -> str:
