@@ -195,9 +195,14 @@ class _Scattered(GridCells):
 
 def _kinds_of_lines(lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which rows of a matrix are equal: the kind of each, int64, and the first of each kind."""
-    numbers: dict[bytes, int] = {}
-    kinds = np.array([numbers.setdefault(line.tobytes(), len(numbers)) for line in lines], dtype=np.int64)
+    kinds = numbered([line.tobytes() for line in lines])
     return _first_of_each(kinds)
+
+
+def numbered(parts: Sequence[bytes]) -> np.ndarray:
+    """A number for each part, from 0 on in the order in which they first occur; equal ones have the same. int64."""
+    numbers = {part: number for number, part in enumerate(dict.fromkeys(parts))}
+    return np.array([numbers[part] for part in parts], dtype=np.int64)
 
 
 def _together(kinds: np.ndarray, more: np.ndarray) -> np.ndarray:

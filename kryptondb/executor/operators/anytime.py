@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import tee
 from typing import Any, ClassVar, TypeVar
 
@@ -126,12 +127,9 @@ class Anytime(Staged):
 
     def _rounds(self, asked: CellsByKind) -> Iterator[_Round]:
         """All stages."""
-        known = asked - asked
-        for step in self._steps(asked.shape):
-            cells = lattice_cells(asked, step) - known
+        for step, cells in _cells_of_steps(asked, self._steps(asked.shape)):
             if cells.count:
                 yield _Round(step, Stage(f"step {step}", self.accurate), cells)
-            known |= cells
             if self.cheap is not None and step == self.recipe.step:
                 yield _Round(step, Stage("guide", self.cheap, guides=True), asked)
 
@@ -152,6 +150,17 @@ class _Round:
     step: int
     stage: Stage
     cells: CellsByKind
+
+
+@lru_cache(maxsize=4)  # a plan asks several times what its rounds cost
+def _cells_of_steps(asked: CellsByKind, steps: tuple[int, ...]) -> tuple[tuple[int, CellsByKind], ...]:
+    """For each step the cells of its lattice that no lattice before it has."""
+    known, found = asked - asked, []
+    for step in steps:
+        cells = lattice_cells(asked, step) - known
+        found.append((step, cells))
+        known |= cells
+    return tuple(found)
 
 
 def _reached(rounds: Iterable[tuple[_Round, Cost]], nothing: Reach, seconds: float) -> Reach:

@@ -12,6 +12,7 @@ import torch
 
 from kryptondb.network import Network
 from kryptondb.network.regions import Regions, Spans
+from kryptondb.optimizer.grid_cells import numbered
 
 #: What a run of rows or columns costs by itself, in positions.
 _COST_OF_A_RUN = 0.5
@@ -152,9 +153,9 @@ def blocks(
 def crossed(cells: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> Iterator[Tile]:
     """Tiles of some rows and columns that hold every pair of them that is asked for [rows, cols] once, and no other."""
     patterns: dict[bytes, list[int]] = {}
-    for place, line in enumerate(cells):
-        if line.any():
-            patterns.setdefault(line.tobytes(), []).append(place)
+    every, length = cells.tobytes(), cells.shape[1]
+    for place in np.flatnonzero(cells.any(axis=1)).tolist():
+        patterns.setdefault(every[place * length : (place + 1) * length], []).append(place)
     for places in patterns.values():
         yield Tile(rows[places], cols[cells[places[0]]])
 
@@ -183,15 +184,49 @@ class Distinct:
 
 def distinct(columns: np.ndarray) -> Distinct:
     """Puts equal columns of an int64 matrix into one class."""
-    numbers: dict[bytes, int] = {}
-    lines = np.ascontiguousarray(columns.T)
-    class_of = np.array([numbers.setdefault(line.tobytes(), len(numbers)) for line in lines], dtype=np.int64)
+    class_of = numbered([line.tobytes() for line in np.ascontiguousarray(columns.T)])
     return Distinct(class_of, np.unique(class_of, return_index=True)[1])
 
 
 @dataclass(frozen=True, eq=False)
+class AxisSpans:
+    """The spans of all nodes of a network along one axis. Most nodes share them with others: each is held once.
+
+    Attributes:
+        of_node: which of the spans each node has, int64 [nodes].
+        first: where each of them begins, for each position of the grid, int64 [positions, spans].
+        sizes: how many cells each has, int64 [positions, spans].
+    """
+
+    of_node: np.ndarray
+    first: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, of_nodes: Sequence[Spans | None], count: int, lengths: Sequence[int]) -> AxisSpans:
+        """Of the spans of each node for so many positions; a node without any spans its whole length."""
+        numbers: dict[bytes | int, int] = {}
+        some: list[tuple[np.ndarray, np.ndarray]] = []
+        of_node = []
+        for spans, length in zip(of_nodes, lengths, strict=True):
+            known = length if spans is None else spans.first.tobytes() + spans.last.tobytes()
+            number = numbers.setdefault(known, len(some))
+            if number == len(some):
+                whole = np.zeros(count, dtype=np.int64), np.full(count, length, dtype=np.int64)
+                some.append(whole if spans is None else (spans.first, spans.sizes))
+            of_node.append(number)
+        first, sizes = (np.stack(part, axis=1) for part in zip(*some, strict=True))
+        return cls(np.array(of_node, dtype=np.int64), first, sizes)
+
+    def of_nodes(self, of_spans: np.ndarray) -> np.ndarray:
+        """What is given for the spans, [n, spans], for every node: [nodes, n]."""
+        found: np.ndarray = np.ascontiguousarray(of_spans.T)[self.of_node]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Extents:
-    """The spans of all nodes of a network over a grid, stacked so that a tile's geometry is one indexing operation.
+    """The spans of all nodes of a network over a grid, so that a tile's geometry is one indexing operation.
 
     Nodes without a region span their whole value.
     """
@@ -214,21 +249,13 @@ class Extents:
         return np.array([node.width for node in self.network.nodes], dtype=np.int64)
 
     @cached_property
-    def _y(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._stacked(self.regions.y, self.regions.grid.rows, self.heights)
-
-    @cached_property
-    def _x(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._stacked(self.regions.x, self.regions.grid.cols, self.widths)
-
-    @staticmethod
-    def _stacked(spans: tuple[Spans | None, ...], count: int, extents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        first = np.zeros((len(extents), count), dtype=np.int64)
-        sizes = np.repeat(extents[:, None], count, axis=1)
-        for index, span in enumerate(spans):
-            if span is not None:
-                first[index], sizes[index] = span.first, span.sizes
-        return first, sizes
+    def spans(self) -> tuple[AxisSpans, AxisSpans]:
+        """The spans along the grid's rows, and along its columns."""
+        grid = self.regions.grid
+        return (
+            AxisSpans.of(self.regions.y, grid.rows, self.heights.tolist()),
+            AxisSpans.of(self.regions.x, grid.cols, self.widths.tolist()),
+        )
 
     @cached_property
     def operations(self) -> np.ndarray:
@@ -238,44 +265,61 @@ class Extents:
     @cached_property
     def work(self) -> tuple[np.ndarray, np.ndarray]:
         """How much work each grid row's regions are, and each column's, were they as large as it is along both axes."""
-        return self.operations @ self._y[1] ** 2, self.operations @ self._x[1] ** 2
+        y, x = (
+            along.sizes**2 @ np.bincount(along.of_node, weights=self.operations, minlength=along.sizes.shape[1])
+            for along in self.spans
+        )
+        return y, x
 
-    @property
+    @cached_property
     def position_sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of each node's region by grid row, and columns by grid column; int64 [nodes, positions] each."""
-        return self._y[1], self._x[1]
+        y, x = (along.of_nodes(along.sizes) for along in self.spans)
+        return y, x
 
     @property
     def position_firsts(self) -> tuple[np.ndarray, np.ndarray]:
         """Where each node's region begins by grid row, and by grid column; int64 [nodes, positions] each."""
-        return self._y[0], self._x[0]
+        y, x = (along.of_nodes(along.first) for along in self.spans)
+        return y, x
 
     @cached_property
     def mean_sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of each node's region in the mean over all grid rows, and columns; float64 [nodes] each."""
-        return self._y[1].mean(axis=1), self._x[1].mean(axis=1)
+        y, x = (along.sizes.mean(axis=0)[along.of_node] for along in self.spans)
+        return y, x
 
     @cached_property
     def classes(self) -> tuple[Distinct, Distinct]:
         """Which grid rows have regions of the same sizes in all nodes, and which columns."""
-        return distinct(self._y[1]), distinct(self._x[1])
+        y, x = self.spans
+        return distinct(y.sizes.T), distinct(x.sizes.T)
 
     def summed(self, indices: np.ndarray, axis: int) -> np.ndarray:
         """The sizes of each node's region, summed over some rows (axis 0) or columns (1); float64 [nodes]."""
-        classes = self.classes[axis]
+        classes, along = self.classes[axis], self.spans[axis]
         counts = np.bincount(classes.class_of[indices], minlength=len(classes.examples))
-        found: np.ndarray = (self.position_sizes[axis][:, classes.examples] @ counts).astype(np.float64)
+        found: np.ndarray = (counts @ along.sizes[classes.examples]).astype(np.float64)[along.of_node]
         return found
 
     def sizes(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of each node's region that a tile has in common, its largest; int64 [nodes] each."""
-        return self._y[1][:, tile.rows].max(axis=1), self._x[1][:, tile.cols].max(axis=1)
+        y, x = (
+            along.sizes[indices].max(axis=0)[along.of_node]
+            for along, indices in zip(self.spans, (tile.rows, tile.cols), strict=True)
+        )
+        return y, x
+
+    def sizes_at(self, indices: np.ndarray, axis: int) -> np.ndarray:
+        """Rows (columns) of each node's region at some grid rows (axis 0) or columns (1); int64 [nodes, n]."""
+        along = self.spans[axis]
+        return along.of_nodes(along.sizes[indices])
 
     def sizes_of_runs(self, runs: Sequence[np.ndarray], axis: int) -> np.ndarray:
         """Rows (axis 0) or columns (1) of each node's region that each run has in common; int64 [nodes, runs]."""
-        begins = np.cumsum([0, *(len(run) for run in runs[:-1])])
-        largest: np.ndarray = np.maximum.reduceat(self.position_sizes[axis][:, np.concatenate(runs)], begins, axis=1)
-        return largest
+        along = self.spans[axis]
+        begins = np.cumsum([0, *map(len, runs[:-1])])
+        return along.of_nodes(np.maximum.reduceat(along.sizes[np.concatenate(runs)], begins, axis=0))
 
     def tile(self, rows: np.ndarray, cols: np.ndarray) -> Tile:
         """The tile of a run of rows and a run of columns."""
@@ -300,7 +344,7 @@ class Extents:
         if count == 0:
             return []
         flops = self.operations * self.mean_sizes[1 - axis]
-        sizes = self.position_sizes[axis][:, indices]
+        sizes = self.sizes_at(indices, axis)
         by_itself = _COST_OF_A_RUN * float((flops @ sizes).mean())
         best, begin = [0.0], [0]
         for end in range(1, count + 1):
@@ -321,7 +365,8 @@ class Extents:
     def of(self, tile: Tile) -> TileExtents:
         """The geometry of one tile: the largest size among its positions, moved back inside the border (29 to 34)."""
         sizes_y, sizes_x = self.sizes(tile)
-        first_y, first_x = self._y[0][:, tile.rows], self._x[0][:, tile.cols]
+        y, x = self.spans
+        first_y, first_x = y.of_nodes(y.first[tile.rows]), x.of_nodes(x.first[tile.cols])
         ys = np.minimum(first_y, (self.heights - sizes_y)[:, None])
         xs = np.minimum(first_x, (self.widths - sizes_x)[:, None])
         return TileExtents(ys, sizes_y, xs, sizes_x, tile.scattered)

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import overload
 
 import numpy as np
@@ -20,7 +21,7 @@ from kryptondb.executor.tiles.uniform import UniformExtents
 from kryptondb.network import Cap, Grid, Network, Rule
 from kryptondb.network.cache import cached_on_network
 from kryptondb.network.regions import regions
-from kryptondb.optimizer.grid_cells import GridCells
+from kryptondb.optimizer.grid_cells import GridCells, numbered
 
 #: The most kinds of runs that are distinguished along an axis. Where there are more, similar ones are treated as the
 #: largest of them, until this many are left.
@@ -118,9 +119,10 @@ class RunKinds:
     @classmethod
     def of(cls, extents: Extents, runs: Sequence[np.ndarray], axis: int) -> RunKinds:
         """The kinds of some runs of rows (axis 0) or columns (1)."""
-        classes = extents.classes[axis].class_of
-        numbers: dict[bytes, int] = {}
-        of_run = np.array([numbers.setdefault(classes[run].tobytes(), len(numbers)) for run in runs], dtype=np.int64)
+        classes = extents.classes[axis].class_of[np.concatenate(runs)]
+        ends = np.cumsum(list(map(len, runs))) * classes.itemsize
+        every = classes.tobytes()
+        of_run = numbered([every[begin:end] for begin, end in pairwise([0, *ends.tolist()])])
         _, examples = np.unique(of_run, return_index=True)
         some = [runs[number] for number in examples.tolist()]
         lengths = np.array([len(extents.computed(run, axis)) for run in some], dtype=np.int64)
@@ -249,8 +251,7 @@ class Tiling:
         tiles: Iterable[Tile] = gathered(rows, cols, size, extents, at_once)
         if isinstance(extents, UniformExtents):
             tiles = (extents.tile(rows[[place]], cols[[place]]) for place in range(len(rows)))
-        heights, widths = exact.position_sizes
-        ideal_flops = float(exact.operations @ (heights[:, rows] * widths[:, cols]).sum(axis=1))
+        ideal_flops = float(exact.operations @ (exact.sizes_at(rows, 0) * exact.sizes_at(cols, 1)).sum(axis=1))
         return cls._listed(extents, tuple(tiles), ideal_flops, count / len(rows))
 
     @classmethod
@@ -472,8 +473,8 @@ def _ideal_flops(extents: Extents, used: Tile, cells: np.ndarray) -> float:
     Args:
         cells: which pairs of the used rows and columns are computed, boolean [rows, cols].
     """
-    heights = extents.position_sizes[0][:, used.rows].astype(np.float64)
-    widths = extents.position_sizes[1][:, used.cols].astype(np.float64)
+    heights = extents.sizes_at(used.rows, 0).astype(np.float64)
+    widths = extents.sizes_at(used.cols, 1).astype(np.float64)
     locations = np.zeros(len(heights))
     for first in range(0, len(cells), _ROWS_AT_ONCE):
         part = slice(first, first + _ROWS_AT_ONCE)

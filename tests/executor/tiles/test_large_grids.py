@@ -162,6 +162,19 @@ def test_a_long_axis_is_cut_into_runs_that_hold_every_position_once(count: int, 
     assert max(len(run) for run in runs) <= size
 
 
+def test_spans_are_held_once_however_many_nodes_have_them() -> None:
+    net, grid = network(64), Grid(64, 64, (8, 8), (3, 2))
+    extents = extents_of(net, grid)
+    firsts, sizes = extents.position_firsts, extents.position_sizes
+    for axis, of_nodes in enumerate((extents.regions.y, extents.regions.x)):
+        assert extents.spans[axis].sizes.shape[1] == len(np.unique(np.hstack([firsts[axis], sizes[axis]]), axis=0))
+        for node, spans in zip(net.nodes, of_nodes, strict=True):
+            whole = (node.height, node.width)[axis]
+            assert (sizes[axis][node.index] == (whole if spans is None else spans.sizes)).all()
+            assert (firsts[axis][node.index] == (0 if spans is None else spans.first)).all()
+    assert extents.spans[0].sizes.shape[1] < len(net.nodes) / 2
+
+
 def test_the_ideal_operations_of_scattered_cells_are_counted_cell_by_cell() -> None:
     net, grid = network(64), Grid(64, 64, (8, 8), (3, 2))
     mask = np.random.default_rng(0).random((grid.rows, grid.cols)) < 0.4
