@@ -250,12 +250,12 @@ class Extents:
 
     @cached_property
     def spans(self) -> tuple[AxisSpans, AxisSpans]:
-        """The spans along the grid's rows, and along its columns."""
+        """The spans along the grid's rows, and along its columns: one object where these are alike."""
         grid = self.regions.grid
-        return (
-            AxisSpans.of(self.regions.y, grid.rows, self.heights.tolist()),
-            AxisSpans.of(self.regions.x, grid.cols, self.widths.tolist()),
-        )
+        y = AxisSpans.of(self.regions.y, grid.rows, self.heights.tolist())
+        x = AxisSpans.of(self.regions.x, grid.cols, self.widths.tolist())
+        alike = all(np.array_equal(getattr(y, name), getattr(x, name)) for name in ("of_node", "first", "sizes"))
+        return y, y if alike else x
 
     @cached_property
     def operations(self) -> np.ndarray:
@@ -293,7 +293,8 @@ class Extents:
     def classes(self) -> tuple[Distinct, Distinct]:
         """Which grid rows have regions of the same sizes in all nodes, and which columns."""
         y, x = self.spans
-        return distinct(y.sizes.T), distinct(x.sizes.T)
+        of_rows = distinct(y.sizes.T)
+        return of_rows, of_rows if x is y else distinct(x.sizes.T)
 
     def summed(self, indices: np.ndarray, axis: int) -> np.ndarray:
         """The sizes of each node's region, summed over some rows (axis 0) or columns (1); float64 [nodes]."""

@@ -289,12 +289,15 @@ class Tiling:
         """The same for every pair of some rows and some columns of the grid."""
         exact, extents = extents_of(network, grid, cap), _extents(network, grid, block, shape, uniform, cap)
         along_rows = extents.cut(block.rows, shape[0], 0)
-        along_cols = extents.cut(block.cols, shape[1], 1)
+        alike = not uniform and exact.spans[0] is exact.spans[1] and shape[0] == shape[1]
+        alike = alike and np.array_equal(block.rows, block.cols)  # then columns are cut as rows are
+        along_cols = along_rows if alike else extents.cut(block.cols, shape[1], 1)
         tiles = CrossedTiles(along_rows, along_cols, extents.tile)
         if not tiles:
             nothing, none = np.zeros(0, dtype=np.int64), np.zeros((len(network.nodes), 0), dtype=np.int64)
             return cls(extents, tiles, nothing, nothing, nothing, none, none, nothing, nothing, nothing, 0.0, 0.0)
-        rows, cols = (RunKinds.of(extents, runs, axis) for axis, runs in enumerate((along_rows, along_cols)))
+        rows = RunKinds.of(extents, along_rows, 0)
+        cols = rows if alike else RunKinds.of(extents, along_cols, 1)
         row_kind, col_kind = (
             index.ravel() for index in np.indices((len(rows.examples), len(cols.examples)), dtype=np.int64)
         )
