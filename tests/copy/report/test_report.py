@@ -149,7 +149,7 @@ def test_an_image_that_vanishes_before_it_is_drawn_is_named_too(folder: Path, re
 
     path, run = report(str(folder), progress=vanish)
     assert [Path(card["data-name"]).name for card in Elements(path).of("article")] == ["a.png", "c.png"]
-    assert "1 image left out" in Elements(path).text
+    assert "1 image skipped" in Elements(path).text
     assert (run.stats.images, run.stats.failed) == (2, 1)
 
 
