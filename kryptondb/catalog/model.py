@@ -205,7 +205,7 @@ def count_classes(module: torch.nn.Module, shape: tuple[int, int, int], name: st
     if not output.is_floating_point():
         raise ModelError(f'model "{name}" gives {output.dtype} scores, not floating point ones')
     if output.shape[1] > MAX_CLASSES:
-        raise ModelError(f'model "{name}" gives {output.shape[1]:,} scores an image, more than {MAX_CLASSES:,}')
+        raise ModelError(f'model "{name}" gives {output.shape[1]:,} scores per image, more than {MAX_CLASSES:,}')
     return int(output.shape[1])
 
 

@@ -244,7 +244,7 @@ def _how_many(occlude: Occlude, images: Named | None) -> str:
     if count is None and images is not None:
         count, complete = images.count, images.complete
     if count is None:
-        return "as many as are found, and estimates are for one"
+        return "count unknown; estimates are per image"
     found = f"{count:,}" if complete else f"at least {count:,}"
     if occlude.cost is None:
         return found
@@ -255,10 +255,10 @@ def _how_many(occlude: Occlude, images: Named | None) -> str:
 def _ahead(occlude: Occlude) -> str:
     """How the images follow one another."""
     if occlude.ahead:
-        return "each is opened and its base made while the one before it runs"
+        return "each is opened and its base computed while the previous one runs"
     if occlude.cost is None:
-        return "one after the other: what a base would take is unknown"
-    room = f"no room for a second base ({bytes_text(occlude.cost.ahead)}) within the memory limit"
+        return "one after the other: the memory that a base would take is unknown"
+    room = f"a second base ({bytes_text(occlude.cost.ahead)}) does not fit in the memory limit"
     return f"one after the other: {room}"
 
 
@@ -343,7 +343,7 @@ def _measurements(plan: PhysicalPlan, analyzed: Measured, tuned: Tuned | None) -
         others = f"{positions - analyzed.positions:,} {how}" if positions > analyzed.positions else ""
         rows.append(("positions", f"{positions:,}", f"{analyzed.positions:,}", others))
         known = plan.occlude.experiment.images.count
-        failed = f"{analyzed.failed:,} left out" if analyzed.failed else ""
+        failed = f"{analyzed.failed:,} skipped" if analyzed.failed else ""
         rows.append(("images", f"{known:,}" if known is not None else "", f"{images:,}", failed))
     if plan.occlude is not None:
         held = analyzed.query_memory
@@ -370,4 +370,7 @@ def _phases(cost: Cost | None, analyzed: Measured) -> Iterable[tuple[str, str, s
 
 
 def _ratio(measured: float, estimated: float) -> str:
-    return f"{measured / estimated:.2f} of the estimate" if estimated > 0 else ""
+    if estimated <= 0:
+        return ""
+    ratio = measured / estimated
+    return f"{ratio:.{2 if ratio < 1 else 1}f}x the estimate"

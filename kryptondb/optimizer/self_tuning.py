@@ -115,10 +115,10 @@ class SelfTuning:
         """Why so many images do not tune themselves, for readers; empty where they do."""
         least = self.worth_from
         if least is None:
-            return "it is not estimated to be faster for tuning itself"
+            return "tuning itself is not estimated to make it faster"
         if images is None or images >= least:
             return ""
-        return f"{images:,} images are too few for tuning itself, which is worth it from {least:,} on"
+        return f"{images:,} images are too few to self-tune (worthwhile from {least:,})"
 
     def seconds(self, images: int) -> float:
         """About how long a batch of so many images takes, if what is guessed comes true."""
@@ -135,9 +135,9 @@ class SelfTuning:
         count = self.sample_size(self.images)
         before, after = self.images * self.exact_seconds, self.seconds(self.images)
         return (
-            f"{count} of the {self.images:,} images, drawn by their names, run exactly first and are measured; the"
-            f" others run by the fastest recipe that these show to keep SSIM >= {self.ssim:g}, or exactly where"
-            f" none does; about {seconds_text(after)} instead of {seconds_text(before)}"
+            f"{count} of the {self.images:,} images, a sample chosen by hashing file names, run exactly first and are"
+            f" measured; the others run by the fastest recipe that the sample certifies for SSIM >= {self.ssim:g}, or"
+            f" exactly if there is none; about {seconds_text(after)} instead of {seconds_text(before)}"
         )
 
     def _measuring(self, count: int) -> float:

@@ -115,7 +115,7 @@ def test_classes_are_counted_by_one_pass() -> None:
         (Returns(lambda x: x.mean((2, 3))[:, :0]), "gives a tensor of 2 x 0"),
         (Returns(lambda x: x.mean((2, 3)) > 0), "gives torch.bool scores"),
         (Returns(lambda x: None), "gives a NoneType"),
-        (Returns(lambda x: x.flatten(1).repeat(1, 200)), "gives 153,600 scores an image, more than 100,000"),
+        (Returns(lambda x: x.flatten(1).repeat(1, 200)), "gives 153,600 scores per image, more than 100,000"),
         (Returns(lambda x: x @ x.flatten()), 'model "net" fails on an input of 2 x 3 x 16 x 16: '),
     ],
 )

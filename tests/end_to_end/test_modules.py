@@ -468,4 +468,4 @@ def test_the_plan_says_which_batch_the_memory_limit_does_not_allow() -> None:
         db.sql("SET memory_limit = '256MB'")
         small, large = (" ".join((db.sql(f"{query}batch => {n}", [image]).message or "").split()) for n in (2, 500))
     assert "is not kept" not in small
-    assert "batch => 500 is not kept: " in large and "at a time are what the memory limit of 256 MB allows" in large
+    assert "batch => 500 is not kept: " in large and "the memory limit of 256 MB allows only" in large

@@ -87,14 +87,14 @@ def test_what_a_batch_measured_is_a_profile_for_the_next(db: kryptondb.Session) 
 
 def test_explain_says_where_the_switch_may_come(db: kryptondb.Session) -> None:
     text = " ".join(db.sql("EXPLAIN " + QUERY + PROMISE, [BATCH]).message.split())
-    assert f"no profile: {DRAWN} of the 16 images, drawn by their names, run exactly first" in text
+    assert f"no profile: {DRAWN} of the 16 images, a sample chosen by hashing file names, run exactly first" in text
     assert db.sql("SHOW PROFILES").arrow().num_rows == 0  # nothing has run
 
 
 @pytest.mark.parametrize(
     ("images", "query", "why"),
     [
-        (BATCH[:6], QUERY + PROMISE, "6 images are too few for tuning itself, which is worth it from"),
+        (BATCH[:6], QUERY + PROMISE, "6 images are too few to self-tune (worthwhile from"),
         (BATCH, QUERY + PROMISE + " LIMIT 3", "may end after a few images"),
         (BATCH, QUERY + "WHERE y < 20 " + PROMISE, "a part is asked for"),
     ],

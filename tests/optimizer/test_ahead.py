@@ -64,16 +64,20 @@ def test_explain_says_how_images_follow_one_another(database: Database) -> None:
     def told(text: str) -> str:
         return " ".join(database.explain(text).split())
 
-    found = "images as many as are found, and estimates are for one"
-    assert f"{found}; each is opened and its base made while the one before it runs" in told(statement.format("chest"))
-    assert f"{found}; one after the other: what a base would take is unknown" in told(statement.format("opaque"))
+    found = "images count unknown; estimates are per image"
+    assert f"{found}; each is opened and its base computed while the previous one runs" in told(
+        statement.format("chest")
+    )
+    assert f"{found}; one after the other: the memory that a base would take is unknown" in told(
+        statement.format("opaque")
+    )
     three = statement.replace("'scans/*.png'", several)
     cost = occlude(database, several).cost
     assert cost is not None
     assert f"images 3, about {seconds_text(3 * cost.seconds)} in all; each is opened" in told(three.format("chest"))
     assert "images 3; one after the other" in told(three.format("opaque"))
     database.settings.memory = 100_000_001
-    assert "one after the other: no room for a second base (30 MB) within the memory limit" in told(
+    assert "one after the other: a second base (30 MB) does not fit in the memory limit" in told(
         statement.format("chest")
     )
 

@@ -64,7 +64,7 @@ def test_a_hint_forces_an_operator(database: Database) -> None:
 def test_a_model_that_cannot_be_traced_runs_full_and_says_why(database: Database) -> None:
     plan = database.plan("SELECT HEATMAP FROM occlude(opaque, 'a.png')")
     assert plan.occlude is not None and plan.occlude.operator.name == "full"
-    assert plan.reason == "full alone can answer: the network could not be traced (data-dependent control flow)"
+    assert plan.reason == "only full can answer: the network could not be traced (data-dependent control flow)"
     assert plan.occlude.tail == "the whole network: data-dependent control flow"
 
 

@@ -57,11 +57,11 @@ def test_measurements_stand_beside_estimates(database: Database) -> None:
     text = database.explain(QUERY, analyzed=Counted(failed=2))
     assert text.split("\n\n")[1].split("\n") == [
         "            estimated   measured",
-        "seconds        0.11 s     0.25 s   2.24 of the estimate",
-        "operations   17 GFLOP   20 GFLOP   1.20 of the estimate",
+        "seconds        0.11 s     0.25 s   2.2x the estimate",
+        "operations   17 GFLOP   20 GFLOP   1.2x the estimate",
         "positions         117        117",
-        "images              1          1   2 left out",
-        "memory         100 MB      97 MB   0.97 of the estimate",
+        "images              1          1   2 skipped",
+        "memory         100 MB      97 MB   0.97x the estimate",
         "process                   512 MB   weights and libraries included",
         "rows                           1",
     ]
@@ -77,12 +77,12 @@ def test_what_phases_were_estimated_to_take_stands_beside_what_they_took(databas
     counted = Counted(images=2, positions=100, phases={"base": 0.02, "first": 0.3, "reconstruction": 0.004})
     assert explain(plan, analyzed=counted).split("\n\n")[1].split("\n")[:8] == [
         "                  estimated   measured",
-        "seconds              0.22 s     0.25 s   1.12 of the estimate",
-        "  base                20 ms      20 ms   1.00 of the estimate",
-        "  first              0.20 s     0.30 s   1.50 of the estimate",
+        "seconds              0.22 s     0.25 s   1.1x the estimate",
+        "  base                20 ms      20 ms   1.0x the estimate",
+        "  first              0.20 s     0.30 s   1.5x the estimate",
         "  chosen               0 ms",
         "  reconstruction                  4 ms",
-        "operations         33 GFLOP   20 GFLOP   0.60 of the estimate",
+        "operations         33 GFLOP   20 GFLOP   0.60x the estimate",
         "positions               234        100   134 reconstructed",
     ]
     assert from_json(to_json(plan), database.operators) == plan

@@ -87,18 +87,18 @@ def test_else_rounds_run_until_the_time_is_over_and_say_that_no_ssim_is_known(da
     plan = database.plan(QUERY + "TIME <= 1 SECOND")
     assert operator_of(plan) == PLAIN and seconds_of(plan) == 1.0
     assert plan.quality.kind == "approximate" and plan.quality.expected is None
-    assert plan.quality.note == "what SSIM to expect is not known: no profile"
+    assert plan.quality.note == "the expected SSIM is unknown: no profile"
     assert plan.occlude is not None and plan.occlude.cost is not None
     assert plan.occlude.cost.seconds == 1.0 and plan.occlude.cost.flops == 1e9
     assert plan.occlude.description.startswith("about 1,000 cells computed, ")
     assert plan.reason.endswith("incremental, the cheapest exact operator, takes 2.6 s")
     assert [(loser.operator, loser.reason) for loser in plan.rejected][0] == (
         FakeIncremental((7, 7)),
-        "not sure to keep TIME <= 1 SECONDS",
+        "cannot guarantee TIME <= 1 SECONDS",
     )
     metadata = with_metadata(_schema(), plan).metadata
     assert metadata[b"kryptondb.quality"] == b"approximate" and metadata[b"kryptondb.expected_ssim"] == b"unknown"
-    assert metadata[b"kryptondb.promise"].startswith(b"WITH TIME <= 1 SECONDS (what SSIM to expect is not known")
+    assert metadata[b"kryptondb.promise"].startswith(b"WITH TIME <= 1 SECONDS (the expected SSIM is unknown")
     assert from_json(to_json(plan), database.operators) == plan
 
 
@@ -129,7 +129,7 @@ def test_in_time_for_less_than_any_recipe_nothing_is_known(profiled: Database) -
 
 def test_a_part_of_a_map_is_not_what_the_profile_tells_of(profiled: Database) -> None:
     query = QUERY.replace(" WITH", " WHERE y < 40 WITH").replace("HEATMAP", "y")
-    assert "a part is asked for" in profiled.plan(query + "TIME <= 0.5 SECONDS").quality.note
+    assert "the query asks for a part" in profiled.plan(query + "TIME <= 0.5 SECONDS").quality.note
 
 
 def test_time_for_every_cell_is_told(profiled: Database) -> None:
@@ -144,7 +144,7 @@ def test_the_time_is_for_all_images_together(database: Database) -> None:
     plan = database.plan(many + "TIME <= 4 SECONDS")
     assert operator_of(plan) == PLAIN and seconds_of(plan) == 4.0
     assert plan.occlude is not None and plan.occlude.cost is not None and plan.occlude.cost.seconds == 1.0
-    assert "incremental, the cheapest exact operator, takes 2.6 s an image" in plan.reason
+    assert "incremental, the cheapest exact operator, takes 2.6 s per image" in plan.reason
 
 
 def test_a_folder_is_counted_and_with_a_condition_on_image_nothing_is_told(database: Database, tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ def test_a_folder_is_counted_and_with_a_condition_on_image_nothing_is_told(datab
     assert plan.occlude is not None and plan.occlude.cost is not None and plan.occlude.cost.seconds == 1.0
     some = folder.replace(" WITH", " WHERE image LIKE '%a%' WITH")
     plan = database.plan(some + "TIME <= 300 SECONDS")
-    assert operator_of(plan) == PLAIN and plan.quality.note.endswith("only known when they have been found")
-    assert "how many images there are" in database.error(some + "SSIM >= 0.9 AND TIME <= 300 SECONDS")
+    assert operator_of(plan) == PLAIN and plan.quality.note.endswith("is not known beforehand")
+    assert "the number of images is not known" in database.error(some + "SSIM >= 0.9 AND TIME <= 300 SECONDS")
 
 
 class WithBase(FakeIncremental):
@@ -178,19 +178,19 @@ def test_a_query_that_computes_no_cell_still_has_to_see_its_images_in_time(datab
     assert "TIME <= 0.01 SECONDS can be kept" in error
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     some = nothing.replace("'a.png'", f"'{tmp_path}'").replace("y < 0", "y < 0 AND image LIKE '%a%'")
-    assert database.plan(some + "TIME <= 0.00001 SECONDS").quality.note.endswith("is not known")
+    assert database.plan(some + "TIME <= 0.00001 SECONDS").quality.note.endswith("is unknown")
 
 
 def test_in_a_reduced_precision_no_ssim_is_expected_of_every_cell(database: Database) -> None:
     plan = database.plan(f"{QUERY}TIME <= 60 SECONDS USING operator => 'anytime', precision => 'bfloat16'")
     assert plan.quality.expected is None
-    assert plan.quality.note == "time for every cell is expected; what SSIM to expect in bfloat16 is not known"
+    assert plan.quality.note == "time for every cell is expected; the expected SSIM in bfloat16 is unknown"
 
 
 def test_a_network_that_cannot_be_traced_runs_in_rounds(database: Database) -> None:
     plan = database.plan(QUERY.replace("chest", "opaque") + "TIME <= 300 SECONDS")
     assert operator_of(plan) == PLAIN and seconds_of(plan) == 300.0
-    assert "nobody knows how far it comes" in plan.quality.note and plan.quality.expected is None
+    assert "its progress cannot be estimated" in plan.quality.note and plan.quality.expected is None
     assert plan.occlude is not None and plan.occlude.cost is None
 
 
@@ -221,7 +221,7 @@ def test_where_both_cannot_be_kept_the_nearest_of_each_is_named(database: Databa
         np.zeros((20, 3)),
     )
     error = database.error(QUERY + "SSIM >= 0.95 AND TIME <= 2.8 SECONDS")
-    assert "no plan is sure to keep both SSIM >= 0.95 and TIME <= 2.8 SECONDS" in error
+    assert "no plan can guarantee both SSIM >= 0.95 and TIME <= 2.8 SECONDS" in error
     assert "thresholded, the fastest that keeps the SSIM, is estimated to take 2.1 s" in error
     assert "The nearest that can be kept: TIME <= 4.2 SECONDS with that SSIM; SSIM >= 0.93 in that time." in error
     assert operator_of(database.plan(QUERY + "SSIM >= 0.95 AND TIME <= 4.2 SECONDS")) == FakeThresholded(
@@ -246,7 +246,7 @@ def test_where_the_profile_knows_nothing_that_fits_the_error_says_so(profiled: D
 
 def test_nobody_promises_both_of_a_network_that_cannot_be_traced(database: Database) -> None:
     error = database.error(QUERY.replace("chest", "opaque") + "SSIM >= 0.9 AND TIME <= 9 SECONDS")
-    assert "nobody knows how long it takes" in error and "TIME <= 9 SECONDS alone gives an approximate map" in error
+    assert "its time is unknown" in error and "TIME <= 9 SECONDS alone gives an approximate map" in error
 
 
 # What cannot be kept
@@ -258,7 +258,7 @@ def test_too_short_a_time_is_refused_with_one_that_is_enough(database: Database)
     assert "TIME <= 0.01 SECONDS can be kept" in error and "^^^^" in error
     database.plan(QUERY + "TIME <= 0.01 SECONDS")
     many = QUERY.replace("'a.png'", "('a.png', 'b.png', 'c.png')")
-    assert "4 ms an image" in database.error(many + "TIME <= 0.01 SECONDS")
+    assert "4 ms per image" in database.error(many + "TIME <= 0.01 SECONDS")
 
 
 @pytest.mark.parametrize("hint", ["operator => 'full'", "operator => 'thresholded', tau => 0.9"])
@@ -269,29 +269,29 @@ def test_an_operator_asked_for_runs_where_it_fits_and_is_refused_where_it_does_n
     assert isinstance(operator_of(plan), FakeFull if "full" in hint else FakeThresholded)
     assert plan.quality.note.endswith(f"estimated to take {'27' if 'full' in hint else '2.4'} s")
     error = database.error(f"{QUERY}TIME <= 1 SECONDS USING {hint}")
-    assert "is not sure to keep TIME <= 1 SECONDS: it is estimated to take" in error
+    assert "cannot guarantee TIME <= 1 SECONDS: it is estimated to take" in error
     assert "Without that hint anytime runs, which stops in time; with it, TIME <= " in error
     opaque = database.error(f"{QUERY}TIME <= 60 SECONDS USING operator => 'full'".replace("chest", "opaque"))
-    assert "nobody knows how long it takes" in opaque
+    assert "its time is unknown" in opaque
 
 
 def test_an_operator_asked_for_is_refused_where_nobody_knows_how_many_images_there_are(database: Database) -> None:
     query = QUERY.replace("'a.png'", "'scans/*.png'").replace(" WITH", " WHERE image LIKE '%a%' WITH")
     error = database.error(f"{query}TIME <= 600 SECONDS USING operator => 'full'")
-    assert "how many images there are is only known when they have been found" in error
+    assert "the number of images is not known beforehand" in error
     assert error.endswith("Without that hint anytime runs, which stops in time.")
 
 
 def test_with_an_operator_asked_for_nothing_is_said_of_what_others_could_keep(database: Database) -> None:
     error = database.error(f"{QUERY}SSIM >= 0.9 AND TIME <= 50 SECONDS USING operator => 'full'")  # incremental could
-    assert "USING full is not sure to keep TIME <= 50 SECONDS: it is estimated to take 27 s" in error
-    assert "Without that hint whatever keeps SSIM >= 0.9 may run" in error and "with it, TIME <= 5" in error
+    assert "USING full cannot guarantee TIME <= 50 SECONDS: it is estimated to take 27 s" in error
+    assert "Without that hint any plan that keeps SSIM >= 0.9 may run" in error and "with it, TIME <= 5" in error
 
 
 def test_rounds_can_be_asked_for_and_need_a_time(database: Database) -> None:
     assert operator_of(database.plan(QUERY + "TIME <= 1 SECONDS USING operator => 'anytime'")) == PLAIN
     error = database.error(QUERY.removesuffix(" WITH ") + " USING operator => 'anytime'")
-    assert "runs until a time is over, and none is given" in error and "WITH TIME <= 10 SECONDS gives it one." in error
+    assert "runs until a time limit, and none is given" in error and "WITH TIME <= 10 SECONDS gives it one." in error
     both = database.error(QUERY + "SSIM >= 0.9 AND TIME <= 60 SECONDS USING operator => 'anytime'")
     assert "breaks the promise: no profile shows that anytime keeps SSIM >= 0.9" in both
 

@@ -48,14 +48,14 @@ def test_the_story_is_told(profiled: Database) -> None:
     )
     assert ", full 21.0 times as long (" in plan.reason
     assert [(loser.operator, loser.reason) for loser in plan.rejected] == [
-        (FakeThresholded((7, 7), Cap(0.2, 0.2)), "SSIM >= 0.700 (n=19), may not keep SSIM >= 0.9"),
+        (FakeThresholded((7, 7), Cap(0.2, 0.2)), "SSIM >= 0.700 (n=19), cannot guarantee SSIM >= 0.9"),
         (FakeThresholded((7, 7), Cap(0.8, 0.8)), "SSIM >= 0.990 (n=19), 1.6 x the time"),
         (FakeIncremental((7, 7)), "2.0 x the time"),
         (FakeIncremental((1, 1)), "14.0 x the time"),
         (FakeFull(16), "21.0 x the time"),
     ]
     told = profiled.explain(QUERY + "0.9")
-    assert "may not keep SSIM >= 0.9" in told and "quality     approximate (asked: SSIM >= 0.9;" in told
+    assert "cannot guarantee SSIM >= 0.9" in told and "quality     approximate (asked: SSIM >= 0.9;" in told
 
 
 def test_a_recipe_that_only_seems_to_keep_the_promise_is_rejected_for_having_been_chosen(database: Database) -> None:
@@ -65,7 +65,7 @@ def test_a_recipe_that_only_seems_to_keep_the_promise_is_rejected_for_having_bee
     plan = database.plan(QUERY + "0.9")
     assert plan.quality.note == "thresholded, tau 0.8: SSIM >= 0.990 (n=49)"
     middle = next(loser for loser in plan.rejected if loser.operator == FakeThresholded((7, 7), Cap(0.5, 0.5)))
-    told = "SSIM >= 0.930 (n=49), by itself; not sure to keep SSIM >= 0.9 as one of 3 that were tried"
+    told = "SSIM >= 0.930 (n=49), by itself; cannot guarantee SSIM >= 0.9 as one of 3 that were tried"
     assert middle.reason == told
 
 
@@ -86,7 +86,7 @@ def test_such_a_plan_goes_to_json_and_back(profiled: Database) -> None:
         (QUERY.replace("'a.png'", "'a.png', class => ALL") + "0.9", "no profile"),
         (
             QUERY.replace(" WITH", " WHERE y < 9 WITH").replace("HEATMAP", "y") + "0.9",
-            "the profile tells of whole maps, and a part is asked for",
+            "a profile describes whole maps, and the query asks for a part",
         ),
     ],
 )
@@ -137,7 +137,7 @@ def test_what_the_estimate_takes_for_no_faster_does_not_run(profiled: Database) 
     uncapped, half = (Recipe("thresholded"),), np.full((20, 1), 0.5)
     profiled.profiles[KEY] = Profile(uncapped, np.ones((20, 1)), half, np.ones(20), np.zeros((20, 1)))
     plan = profiled.plan(QUERY + "0.9")
-    assert plan.quality.note.startswith("what the profile admits is not estimated to be faster")
+    assert plan.quality.note.startswith("no recipe that the profile admits is estimated to be faster")
 
 
 def test_what_was_measured_to_be_no_faster_is_not_tried(profiled: Database) -> None:

@@ -71,11 +71,13 @@ def test_nothing_is_drawn_that_does_not_pay_and_no_more_than_the_batch_has(tunin
 def test_a_batch_that_gains_nothing_or_would_hold_too_much_never_tunes_itself(hopeless: dict[str, float]) -> None:
     tuning = replace(BATCH, **hopeless)  # type: ignore[arg-type]
     assert tuning.worth_from is None and tuning.sample_size(1_000_000) == 0
-    assert tuning.against(1_000_000) == "it is not estimated to be faster for tuning itself"
+    assert tuning.against(1_000_000) == "tuning itself is not estimated to make it faster"
 
 
 def test_readers_are_told_how_many_images_run_exactly_and_what_it_saves() -> None:
     told = replace(BATCH, images=100).outlook()
-    assert told.startswith("10 of the 100 images, drawn by their names, run exactly first and are measured")
+    assert told.startswith(
+        "10 of the 100 images, a sample chosen by hashing file names, run exactly first and are measured"
+    )
     assert "SSIM >= 0.9" in told and told.endswith("about 10 min instead of 17 min")
     assert BATCH.outlook() == "a batch of 38 images or more tunes itself: 10 of them run exactly first"

@@ -27,15 +27,13 @@ def exact(request: Request) -> Decision:
     name = exact_plan.chosen.operator.name
     if name == STOPPABLE and request.time_limit is None:
         raise PlanError(
-            f"the operator '{STOPPABLE}' runs until a time is over, and none is given",
+            f"the operator '{STOPPABLE}' runs until a time limit, and none is given",
             position=request.operator_position,
             hint="WITH TIME <= 10 SECONDS gives it one.",
         )
     quality = Quality("exact", request.promise)
     if not request.is_exact(exact_plan.chosen):
-        quality = Quality(
-            "approximate", request.promise, "nothing is promised of how near it comes to the exact answer"
-        )
+        quality = Quality("approximate", request.promise, "there is no guarantee of accuracy")
     return Decision(exact_plan.chosen, exact_plan.losers(), exact_plan.reason, quality)
 
 
@@ -93,7 +91,7 @@ def no_memory(least: Candidate, limit: int) -> PlanError:
     return PlanError(
         f"no plan fits in memory: {least.operator.name} needs {bytes_text(least.cost.memory)}, "
         f"and the limit is {bytes_text(limit)}",
-        hint="SET memory_limit raises the limit; 'auto' is half of what is free.",
+        hint="SET memory_limit raises the limit; 'auto' is half of the free memory.",
     )
 
 
@@ -150,7 +148,7 @@ def _batch_note(chosen: Candidate, request: Request) -> str:
     if workload.network.batch_statistics and workload.positions:
         why = f"{ONE_BY_ONE}, so they run one by one"
     elif unkept:
-        why = f"{runs} at a time are what the memory limit of {bytes_text(workload.memory_limit)} allows"
+        why = f"the memory limit of {bytes_text(workload.memory_limit)} allows only {runs} at a time"
     else:
         return ""
     return f"; {unkept}: {why}" if unkept else f"; {why}"
@@ -163,7 +161,7 @@ def _why_chosen(chosen: Candidate, fitting: Sequence[Candidate], request: Reques
     if request.hints.operator is not None:
         return f"USING asks for {name}"
     if workload.network.undivided is not None:
-        return f"{name} alone can answer: {workload.network.undivided}"
+        return f"only {name} can answer: {workload.network.undivided}"
     others = [candidate for candidate in fitting if candidate.operator.name != name]
     settings = sum(candidate.operator.name == name for candidate in fitting)
     among = f" with the best of its {settings} settings" if settings > 1 else ""

@@ -79,7 +79,7 @@ def _images_alone(decision: Decision, limit: TimeLimit, request: Request) -> Dec
     """What runs where no cell is asked for, and yet every image goes through the network as it is."""
     seconds = decision.chosen.cost.seconds
     if not request.workload.network.traced or limit.images is None:
-        return _unhurried(decision, "no cell is computed; what the images as they are take is not known")
+        return _unhurried(decision, "no cell is computed; the time for the images themselves is unknown")
     if limit.holds(seconds):
         return _unhurried(decision, f"estimated to take {limit.text(seconds)}")
     raise PlanError(
@@ -119,7 +119,7 @@ def _ways(limit: TimeLimit, request: Request) -> Iterator[_Way]:
     whole, reach = planned(rounds.for_enough_time())
     all_cells: tuple[float | None, str] = 1.0, "time for every cell is expected"
     if workload.precision in REDUCED_PRECISIONS:
-        all_cells = None, f"{all_cells[1]}; what SSIM to expect in {workload.precision} is not known"
+        all_cells = None, f"{all_cells[1]}; the expected SSIM in {workload.precision} is unknown"
     if reach is not None and reach.step == 1 and limit.is_enough(reach.seconds):
         yield _Way(whole, reach, *all_cells)
         return
@@ -141,7 +141,7 @@ def _ways(limit: TimeLimit, request: Request) -> Iterator[_Way]:
                 yield _Way(candidate, comes, expected, told, against)
                 if not against:
                     return
-    yield _Way(plain, reach, None, f"what SSIM to expect is not known: {_unknown(limit, request, profile)}")
+    yield _Way(plain, reach, None, f"the expected SSIM is unknown: {_unknown(limit, request, profile)}")
 
 
 def _followed(profile: Profile) -> list[tuple[Recipe, float]]:
@@ -161,24 +161,24 @@ def _followed(profile: Profile) -> list[tuple[Recipe, float]]:
 def _unknown(limit: TimeLimit, request: Request, profile: Profile | None) -> str:
     workload = request.workload
     if not workload.network.traced:
-        return "the network could not be traced, so that nobody knows how far it comes"
+        return "the network could not be traced, so its progress cannot be estimated"
     if limit.images is None:
-        return "how many images share the time is only known when they have been found"
+        return "the number of images that share the time is not known beforehand"
     if workload.runs is not None:
-        return "profiles tell of whole maps, and a part is asked for"
+        return "profiles describe whole maps, and the query asks for a part"
     return "no profile" if profile is None else "the profile has no recipe as coarse as that"
 
 
 def _too_slow(loser: Rejected, limit: TimeLimit, request: Request) -> Rejected:
     if loser.cost is None or not request.workload.network.traced:
-        return replace(loser, reason="cannot stop in time, and takes nobody knows how long")
+        return replace(loser, reason="cannot stop in time, and its time is unknown")
     if limit.holds(loser.cost.seconds):
         return loser
-    return replace(loser, reason=f"not sure to keep {limit}")
+    return replace(loser, reason=f"cannot guarantee {limit}")
 
 
 def _reason(exact: Candidate, limit: TimeLimit, request: Request) -> str:
-    best = f"{STOPPABLE} makes the best map that it can and stops when the time is over"
+    best = f"{STOPPABLE} makes the best map that it can and stops when time is up"
     if exact.operator.name == STOPPABLE or not request.workload.network.traced:
         return best
     return f"{best}; {exact.operator.name}, the cheapest exact operator, takes {limit.text(exact.cost.seconds)}"
@@ -187,30 +187,33 @@ def _reason(exact: Candidate, limit: TimeLimit, request: Request) -> str:
 def _hint_too_slow(chosen: Candidate, limit: TimeLimit, request: Request) -> PlanError:
     traced = request.workload.network.traced
     if not traced:
-        takes = "nobody knows how long it takes, for the network could not be traced"
+        takes = "its time is unknown, because the network could not be traced"
     elif limit.images is None:
-        takes = "how many images there are is only known when they have been found"
+        takes = "the number of images is not known beforehand"
     else:
         takes = f"it is estimated to take {limit.text(chosen.cost.seconds)}"
     hint = f"Without that hint {STOPPABLE} runs, which stops in time"
     if request.ssim is not None:
-        hint = f"Without that hint whatever keeps {request.ssim} may run, or else the nearest that can be kept is named"
+        hint = (
+            f"Without that hint any plan that keeps {request.ssim} may run; "
+            "if none does, the error names the nearest promise"
+        )
     if traced and limit.images is not None:
         hint += f"; with it, {limit.possible(chosen.cost.seconds)} can be kept"
-    return PlanError(f"USING {chosen.operator.name} is not sure to keep {limit}: {takes}", hint=f"{hint}.")
+    return PlanError(f"USING {chosen.operator.name} cannot guarantee {limit}: {takes}", hint=f"{hint}.")
 
 
 def _both_impossible(fastest: Candidate, ssim: SsimPromise, limit: TimeLimit, request: Request) -> PlanError:
     """The error where the fastest plan that keeps the SSIM is not sure to be done in time."""
-    refused = f"no plan is sure to keep both {ssim} and {limit}"
+    refused = f"no plan can guarantee both {ssim} and {limit}"
     if not request.workload.network.traced:
         return PlanError(
-            f"{refused}: the network could not be traced, so that nobody knows how long it takes",
+            f"{refused}: the network could not be traced, so its time is unknown",
             hint=f"{limit} alone gives an approximate map, {ssim} alone an exact one.",
         )
     if limit.images is None:
         return PlanError(
-            f"{refused}: how many images there are is only known when they have been found",
+            f"{refused}: the number of images is not known beforehand",
             hint="Name the images without a condition on image, or ask for one of the two.",
         )
     takes = limit.text(fastest.cost.seconds)

@@ -55,15 +55,15 @@ def _cheapest_that_keeps(ssim: SsimPromise, plan: CheapestPlan, request: Request
             if tried.keeps:
                 why = reason_against(tried.candidate, chosen, request)
             elif tried.bound is not None and tried.bound >= ssim.ssim:
-                why = f"by itself; not sure to keep {ssim} as one of {len(found.tried)} that were tried"
+                why = f"by itself; cannot guarantee {ssim} as one of {len(found.tried)} that were tried"
             else:
-                why = f"may not keep {ssim}"
+                why = f"cannot guarantee {ssim}"
             losers.append(rejected(tried.candidate, f"{tried.about}, {why}"))
     losers.sort(key=lambda loser: loser.cost.seconds if loser.cost is not None else 0.0)
     if best is None:
         if not request.is_exact(exact):
             raise _broken(exact, request)
-        why_exact = found.why_none or "what the profile admits is not estimated to be faster"
+        why_exact = found.why_none or "no recipe that the profile admits is estimated to be faster"
         return Decision(exact, tuple(losers), plan.reason, _exactly(why_exact, request))
     against = f"{exact.operator.name}, the cheapest exact operator, takes {times(exact, chosen)}"
     full = next((other for other in plan.candidates if other.operator.name == FULL and other is not exact), None)
@@ -140,7 +140,7 @@ def approximations(
     if profile is None:
         return Approximations(why_none="no profile")
     if workload.runs is not None:
-        return Approximations(why_none="the profile tells of whole maps, and a part is asked for")
+        return Approximations(why_none="a profile describes whole maps, and the query asks for a part")
     admission = profile.admit(ssim.ssim, ssim.confidence)
     if profile.images < admission.needed:
         why = f"a profile of {profile.images:,} images is too small for a confidence of {ssim.confidence:g}"

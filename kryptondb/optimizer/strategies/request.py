@@ -71,7 +71,7 @@ class TimeLimit:
 
     def text(self, seconds: float) -> str:
         """What a plan is estimated to take that takes `seconds` per image, for readers."""
-        return f"{seconds_text(seconds)}{'' if self.images in (None, 1) else ' an image'}"
+        return f"{seconds_text(seconds)}{'' if self.images in (None, 1) else ' per image'}"
 
     def possible(self, seconds: float) -> str:
         """The promise that such a plan could keep."""

@@ -59,7 +59,7 @@ def self_tuning(request: Request) -> Decision | None:
     if not request.may_tune:
         found: SelfTuning | str = "SET tuning = 'auto' lets a batch tune itself"
     elif workload.runs is not None:
-        found = "a batch tunes itself by whole maps, and a part is asked for"
+        found = "a batch tunes itself with whole maps, and the query asks for a part"
     elif request.limited:
         found = "a query that may end after a few images does not tune itself"
     else:
@@ -163,6 +163,6 @@ def alternative(
         found = approximations(ssim, workload, tuning.rates, operators, dict(tuning.hints))
     best = fastest_kept(found, tuning.exact_seconds, node.memory_limit)
     if best is None:
-        why = found.why_none or "what keeps the promise is not estimated to be faster"
+        why = found.why_none or "no recipe that keeps the promise is estimated to be faster"
         return Alternative(node, None, why)
     return Alternative(replace(node.run_by(best.candidate), tuning=None), str(best.recipe), best.about)
