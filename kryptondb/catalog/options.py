@@ -26,7 +26,10 @@ Resize = int | Size
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The options of one model; None where not given. Paths are absolute. `options.tables.MODEL` says what each is."""
+    """The options of one model; None where not given. Paths are absolute. `options.tables.MODEL` says what each is.
+
+    The names are those of the rows once more, so that each use is checked against its type; a test compares them.
+    """
 
     weights: str | None = None
     labels: str | tuple[str, ...] | None = None

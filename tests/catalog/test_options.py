@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,10 @@ from kryptondb.images.preprocess import Preprocess
 from kryptondb.options.tables import MODEL
 
 DEFAULT = Preprocess(224, 224, mean=(0.5, 0.4, 0.3), std=(0.2,), resize=256, crop=True)
+
+
+def test_a_model_has_the_options_of_the_rows_and_no_others() -> None:
+    assert {field.name for field in dataclasses.fields(ModelOptions)} == set(MODEL)
 
 
 def test_values_from_sql_become_plain_values() -> None:
