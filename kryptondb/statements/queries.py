@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING
 from kryptondb import optimizer
 from kryptondb.errors import CatalogError
 from kryptondb.executor.occlusion import count_named
+from kryptondb.executor.operators import OPERATORS
 from kryptondb.executor.pictures import Looks
 from kryptondb.executor.run import Execution
 from kryptondb.files.atomic import is_stream, target_of
+from kryptondb.grammar import parse, statements
 from kryptondb.images.picture import content_hash
+from kryptondb.optimizer.logical import Context, build
+from kryptondb.optimizer.optimizer import RULES
+from kryptondb.optimizer.physicalize import physicalize
+from kryptondb.optimizer.rules.bind_parameters import bind_parameters
 from kryptondb.options.reader import bind, given_in, text_of
 from kryptondb.options.tables import EXPLAIN
 from kryptondb.result import Result
@@ -169,3 +175,21 @@ class QueryRun(Execution):
         except CatalogError as error:
             self._remembers = False
             warnings.warn(f"what this batch measures is not remembered for later queries: {error}", stacklevel=2)
+
+
+def trip(database: Database, text: str, bindings: Mapping[str, object]) -> Generator[pa.RecordBatch, None, None]:
+    """The whole trip of one query, from its text to its rows; to be read, for `Session` takes it step by step.
+
+    Raises:
+        Error: of the class of the step that failed.
+    """
+    statement = parse(text)
+    assert isinstance(statement, statements.Select)
+    rates, profiles = database.calibration.rates, database.profiles.of_experiment
+    context = Context(database.models, database.settings, bindings, rates, OPERATORS, profiles)
+    logical = build(bind_parameters(statement, bindings))
+    for rule in RULES:
+        logical = rule(logical, context)
+    physical = physicalize(logical, context)
+    execution = Execution(physical, models=database.models, bindings=bindings)
+    yield from execution.batches()
