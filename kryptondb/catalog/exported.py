@@ -160,7 +160,7 @@ def _payload(data: bytes, record: str, payloads: dict[str, Any], reduced: int | 
 
 
 def _small(source: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo], name: str, path: str) -> bytes:
-    """A record of a few letters that says what the archive is."""
+    """A record of a few letters that describes the archive."""
     allowed = {"archive_format": b"pt2", "byteorder": b"little"}
     if name not in records or records[name].file_size > 16:
         raise ModelError(f"{path} is not an exported program of this torch: no {name}", hint=EXPORT_HINT)

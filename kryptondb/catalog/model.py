@@ -24,9 +24,9 @@ class SourceModel:
     """A module and what its source knows about it.
 
     Attributes:
-        architecture: its name for people.
+        architecture: its name in texts.
         structure: its computation in text, for the fingerprint.
-        module: nobody else holds it.
+        module: nothing else holds it.
         preprocess: the default; the user's options change it.
         weights: where they come from, in words.
         labels: class names that the source knows, used when their number fits.
@@ -57,7 +57,7 @@ class Model:
         architecture: 'torchvision resnet18', a class name, or 'exported program'.
         make: gives the module.
         preprocess: from a picture to [C, H, W].
-        labels: one a class.
+        labels: one per class.
         fingerprint: sha256 in hex over architecture, weights and preprocessing.
         parameters: how many numbers the module learned.
         weights: where they come from: a path, 'random', 'registered', or a name.

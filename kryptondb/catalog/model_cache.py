@@ -47,7 +47,7 @@ def summary_of(model: Model, before: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         before: digests of the model's files from before it was built. A file that has another one now was written to
-            meanwhile: nobody knows what was read, so it counts as changed.
+            meanwhile: which bytes were read is unknown, so it counts as changed.
     """
     files = {path: file_digest(path) for path in model.files}
     return {
@@ -140,7 +140,7 @@ def digests_of(paths: Iterable[str]) -> dict[str, str]:
 
 
 def file_digest(path: str) -> str:
-    """sha256 in hex of a file's bytes, '' for one that cannot be read or is no regular file of a model's size."""
+    """sha256 in hex of a file's bytes, '' for one that cannot be read or is not a regular file of a model's size."""
     digest = hashlib.sha256()
     try:
         with open_regular(path, MOST_MODEL_BYTES) as file:
@@ -173,7 +173,7 @@ def _labels_digest(labels: tuple[str, ...]) -> str:
 
 MOST_FOLDER_BYTES = 4 << 30  # of a folder: seven networks of VGG16's size, ninety of ResNet18's
 FREE_BYTES = 1 << 30  # left on the disk for everybody else
-ABANDONED_SECONDS = 24 * 3600.0  # after which a half-written file has nobody who writes it
+ABANDONED_SECONDS = 24 * 3600.0  # after which a half-written file counts as abandoned
 SUFFIX = ".network"
 
 
@@ -208,7 +208,7 @@ class NetworkCache:
     def write(self, fingerprint: str, network: Network) -> None:
         """Keeps a network, in place of what is there under its name.
 
-        One that is not traced, or answers one picture in two ways, is found out about anew each time.
+        One that is not traced, or answers one picture in two ways, is examined anew each time.
         """
         from kryptondb.network.network_json import Unwritable
         from kryptondb.network.storage import write_network
@@ -233,7 +233,7 @@ class NetworkCache:
                 self.folder.rmdir()  # the last one takes the folder along
 
     def _path(self, fingerprint: str) -> Path | None:
-        """A network's file; None for a text that is no fingerprint and could name any file."""
+        """A network's file; None for a text that is not a fingerprint and could name any file."""
         return self.folder / f"{fingerprint}{SUFFIX}" if re.fullmatch(r"[0-9a-f]{64}", fingerprint) else None
 
     def _make_room(self, path: Path, size: int) -> bool:

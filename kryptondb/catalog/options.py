@@ -52,7 +52,7 @@ class ModelOptions:
     def parse(cls, options: Mapping[str, object]) -> ModelOptions:
         """Checks option values as they come from SQL, Python or the catalog's JSON.
 
-        Raises BindError for a name that is no option (with the nearest) or a value that it does not take.
+        Raises BindError for a name that is not an option (with the nearest) or a value that it does not take.
         """
         values = read(MODEL, options)
         crop = values.get("crop")
@@ -213,7 +213,7 @@ def imagenet_labels() -> tuple[str, ...]:
 
 
 def read_labels(path: str) -> tuple[str, ...]:
-    """One label a line, UTF-8; spaces around a label and empty lines at the end are dropped.
+    """One label per line, UTF-8; spaces around a label and empty lines at the end are dropped.
 
     Raises ModelError when the file is not there, too large, not text, or has an empty line between labels.
     """

@@ -30,7 +30,7 @@ def _batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`_native_batch_norm_legit_no_training`; nobody reads the statistics that it gives beside its result."""
+    """`_native_batch_norm_legit_no_training`; the statistics beside its result are never read."""
     result = functional.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     return result, input.new_zeros(0), input.new_zeros(0)
 

@@ -1,4 +1,4 @@
-"""What the rows of each of the catalog's tables hold. A file may come from somebody else, so every row is checked."""
+"""What the rows of each of the catalog's tables hold. A file may come from elsewhere, so every row is checked."""
 
 from __future__ import annotations
 

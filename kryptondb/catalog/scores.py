@@ -20,7 +20,7 @@ class ScoreAdapter(nn.Module):
         module: what runs.
         output: the key, or the place, of the scores in the dict, tuple or list that it returns; None for one tensor.
         channels_last: whether it takes [N, H, W, C].
-        column: whether it gives one number an image, [N], or has sides of 1 behind the classes, [N, classes, 1, 1].
+        column: whether it gives one number per image, [N], or has sides of 1 behind the classes, [N, classes, 1, 1].
     """
 
     def __init__(self, module: nn.Module, output: str | int | None, channels_last: bool, column: bool) -> None:

@@ -15,7 +15,7 @@ from kryptondb.options.words import MIN_MEMORY
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
-FALLBACK_BYTES = 4 << 30  # a system that tells nothing
+FALLBACK_BYTES = 4 << 30  # where the system reports nothing
 
 
 def free_memory() -> int:
@@ -44,7 +44,7 @@ def _from_cgroup() -> int | None:
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
     ):
         try:
-            most = int((CGROUPS / limit).read_text())  # "max" is no number: no limit
+            most = int((CGROUPS / limit).read_text())  # "max" is not a number: there is no limit
             used = int((CGROUPS / usage).read_text())
             rows = (line.split() for line in (CGROUPS / statistics).read_text().splitlines())
             reclaimable = sum(int(row[1]) for row in rows if row[0] == cache)

@@ -30,7 +30,7 @@ from kryptondb.files.schema import Unfit, shown
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-APPLICATION_ID = 0x4B525950  # "KRYP": tells our files from other SQLite files
+APPLICATION_ID = 0x4B525950  # "KRYP": marks our files among other SQLite files
 BUSY_SECONDS = 30.0
 SQLITE_MAGIC = b"SQLite format 3\x00"
 MOST_BYTES = 64 << 30  # of a catalog: profiles of 1,000 images and 1,000 recipes each take 300 MB
@@ -419,7 +419,7 @@ class Catalog:
         """Checks whose file it is, then brings its schema up to this version."""
         version = self._version(connection)
         if version < SCHEMA_VERSION:
-            # Two processes may create the same file: whoever gets the lock second finds the work done.
+            # Two processes may create the same file: the second to get the lock finds the work done.
             with self._transaction(connection):
                 version = self._version(connection)
                 _migrate(connection, version, SCHEMA_VERSION)

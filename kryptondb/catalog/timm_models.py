@@ -63,13 +63,13 @@ def build(source: str, options: ModelOptions) -> SourceModel:
         )
         return made
 
-    module, said, files = weighted(f"timm {name}", make, weights, fetched)
+    module, origin, files = weighted(f"timm {name}", make, weights, fetched)
     return SourceModel(
         architecture=f"timm {name}",
         structure=f"timm {name} classes={classes} channels={channels} size={sizes}",
         module=module,
         preprocess=preprocess_of(published),
-        weights=said,
+        weights=origin,
         labels=imagenet_labels(),
         files=files,
         batch=1,

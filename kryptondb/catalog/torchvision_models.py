@@ -57,13 +57,13 @@ def build(source: str, options: ModelOptions) -> SourceModel:
         return _made(name, classes, options)
 
     called = f"torchvision {name}"
-    module, said, files = weighted(called, make, weights, fetched, WITH_AUXILIARY.get(name, ()))
+    module, origin, files = weighted(called, make, weights, fetched, WITH_AUXILIARY.get(name, ()))
     return SourceModel(
         architecture=called,
         structure=f"torchvision {name} classes={classes} channels={options.channels or 'RGB'} {_extra(name, options)}",
         module=module,
         preprocess=default_preprocess(name),
-        weights=said,
+        weights=origin,
         labels=imagenet_labels(),
         files=files,
         batch=1,
@@ -101,7 +101,7 @@ def _published(name: str) -> Any:
 
 
 def _extra(name: str, options: ModelOptions) -> dict[str, Any]:
-    """What an architecture must be told besides the class count: transformers have their input size built in."""
+    """What an architecture needs besides the class count: transformers have their input size built in."""
     if name in WITH_AUXILIARY:
         return {"aux_logits": False, "init_weights": False}  # its truncated normals come from scipy: 30 s
     if name.startswith("vit_"):

@@ -193,7 +193,7 @@ def _check_pickles(path: str) -> None:
                 )
     except ModelError:
         raise
-    except Exception as error:  # pickletools raises many kinds for what is no pickle; whether it is one, torch says
+    except Exception as error:  # pickletools raises many kinds for what is no pickle; torch decides whether it is one
         _log.debug("%s: %s", path, error)
 
 
@@ -318,12 +318,12 @@ def weighted(
             raise ModelError(f"{name} cannot be built: {reason}") from error
     if weights == "random":
         return module, f"random (seed {SEED})", ()
-    path, said = published() if weights == "default" else (weights, weights)
+    path, origin = published() if weights == "default" else (weights, weights)
     load_state(module, read_state(path), path, ignored)
-    return module, said, (path,)
+    return module, origin, (path,)
 
 
-PROBE_SECONDS = 8.0  # how long a server is waited for before it is said that it cannot be reached
+PROBE_SECONDS = 8.0  # how long to wait for a server before it counts as unreachable
 
 
 def torch_hub_path(url: str) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from kryptondb.network.exported_graph import Call, dense, picture
+from kryptondb.network.exported_graph import Call, dense, of_batch, of_picture
 from kryptondb.network.node import Axes, Extent, Node, Rule
 
 
@@ -23,7 +23,7 @@ def reshaped_axes(before: Sequence[int], after: Sequence[int], axes: Axes) -> Ax
     A height or width of 1 cannot be told from any other 1, and is given up.
     """
     if before[axes.y] == 1 or before[axes.x] == 1:
-        return _same_axes(before, after, axes)
+        return axes if list(before) == list(after) else None
     moved: dict[int, int] = {}
     i = j = 0
     if axes.batch != 0 or not after or after[0] != before[0]:
@@ -55,44 +55,34 @@ def reshaped_axes(before: Sequence[int], after: Sequence[int], axes: Axes) -> Ax
     return Axes(0, moved[axes.y], moved[axes.x])
 
 
-def _same_axes(before: Sequence[int], after: Sequence[int], axes: Axes) -> Axes | None:
-    return axes if list(before) == list(after) else None
-
-
 aten = torch.ops.aten
 
 
-def select(call: Call) -> Node:
+@of_picture
+def select(call: Call, source: Node, axes: Axes) -> Node:
     """One of the channels along a dimension (`aten.select(x, dim, index)`)."""
-    source = call.source()
-    if source is None or source.axes is None:
-        return dense(call, "its input is not a picture any more")
-    dim, axes = call.arg(1) % len(source.shape), source.axes
+    dim = call.arg(1) % len(source.shape)
     if dim in (axes.batch, axes.y, axes.x):
         return dense(call, "takes one row, column or image")
     moved = Axes(*(a - (dim < a) for a in (axes.batch, axes.y, axes.x)))
     return call.node(Rule.POINTWISE, axes=moved)
 
 
-def unsqueeze(call: Call) -> Node:
+@of_picture
+def unsqueeze(call: Call, source: Node, axes: Axes) -> Node:
     """A new dimension of one channel (`aten.unsqueeze(x, dim)`)."""
-    source = call.source()
-    if source is None or source.axes is None:
-        return dense(call, "its input is not a picture any more")
-    dim, axes = call.arg(1) % (len(source.shape) + 1), source.axes
+    dim = call.arg(1) % (len(source.shape) + 1)
     if dim <= axes.batch:
         return dense(call, "puts a dimension before the batch")
     return call.node(Rule.POINTWISE, axes=Axes(axes.batch, axes.y + (dim <= axes.y), axes.x + (dim <= axes.x)))
 
 
-def permute(call: Call) -> Node:
+@of_picture
+def permute(call: Call, source: Node, axes: Axes) -> Node:
     """Dimensions in another order (`aten.permute`, `aten.transpose`, `aten.movedim`)."""
-    source = call.source()
-    if source is None or source.axes is None:
-        return dense(call, "its input is not a picture any more")
     order = order_of(call, len(source.shape))
-    axes = Axes(*(order.index(a) for a in (source.axes.batch, source.axes.y, source.axes.x)))
-    return call.node(Rule.POINTWISE, axes=axes)
+    moved = Axes(*(order.index(a) for a in (axes.batch, axes.y, axes.x)))
+    return call.node(Rule.POINTWISE, axes=moved)
 
 
 def order_of(call: Call, ndim: int) -> list[int]:
@@ -114,57 +104,45 @@ def _listed(value: Any) -> list[int]:
     return [value] if isinstance(value, int) else list(value)
 
 
-def reshape(call: Call) -> Node:
+@of_picture
+def reshape(call: Call, source: Node, axes: Axes) -> Node:
     """A view of another shape: local as long as height and width stay dimensions of their own."""
-    source = call.source()
-    if source is None or source.axes is None:
-        return dense(call, "its input is not a picture any more")
-    axes = reshaped_axes(source.shape, call.shape, source.axes) if call.batch_dim == 0 else None
-    if axes is None:
+    moved = reshaped_axes(source.shape, call.shape, axes) if call.batch_dim == 0 else None
+    if moved is None:
         return dense(call, "mixes the picture's height or width with other dimensions")
-    sizes: list[Any] = list(call.shape)
-    sizes[axes.batch], sizes[axes.y], sizes[axes.x] = Extent.BATCH, Extent.HEIGHT, Extent.WIDTH
-    return call.node(
-        Rule.POINTWISE,
-        axes=axes,
-        function=aten.reshape.default,
-        args=(call.args[0], sizes),
-        kwargs={},
-        inputs=(source.index,),
-    )
+    return _of_shape(call, source, moved, aten.reshape.default)
 
 
-def expand(call: Call) -> Node:
-    """Channels repeated without a copy (`aten.expand(x, sizes)`, `aten.expand_as(x, other)`)."""
-    source = call.source()
-    if source is None or source.axes is None:
-        return dense(call, "its input is not a picture any more")
-    more = len(call.shape) - len(source.shape)
-    axes = Axes(*(a + more for a in (source.axes.batch, source.axes.y, source.axes.x)))
-    if call.batch_dim != axes.batch or (call.shape[axes.y], call.shape[axes.x]) != (source.height, source.width):
-        return dense(call, "stretches the picture")
+def _of_shape(call: Call, source: Node, axes: Axes, function: Callable[..., Any]) -> Node:
+    """A node that gives its picture the call's shape, with the sizes that run in place of those of the export."""
     sizes: list[Any] = list(call.shape)
     sizes[axes.batch], sizes[axes.y], sizes[axes.x] = Extent.BATCH, Extent.HEIGHT, Extent.WIDTH
-    function, args = aten.expand.default, (call.args[0], sizes)
+    args = (call.args[0], sizes)
     return call.node(Rule.POINTWISE, axes=axes, function=function, args=args, kwargs={}, inputs=(source.index,))
 
 
-def along_channels(call: Call) -> Node:
+@of_picture
+def expand(call: Call, source: Node, axes: Axes) -> Node:
+    """Channels repeated without a copy (`aten.expand(x, sizes)`, `aten.expand_as(x, other)`)."""
+    more = len(call.shape) - len(source.shape)
+    moved = Axes(*(a + more for a in (axes.batch, axes.y, axes.x)))
+    if call.batch_dim != moved.batch or (call.shape[moved.y], call.shape[moved.x]) != (source.height, source.width):
+        return dense(call, "stretches the picture")
+    return _of_shape(call, source, moved, aten.expand.default)
+
+
+@of_picture
+def along_channels(call: Call, source: Node, axes: Axes) -> Node:
     """Channels in another order, or some of them (`aten.flip`, `aten.roll`, `aten.index_select`)."""
-    source = call.source()
-    if source is None or source.axes is None:
-        return dense(call, "its input is not a picture any more")
     over = {d % len(source.shape) for d in _listed(call.named("dims", call.named("dim", [])))}
-    if not over or over & {source.axes.batch, source.axes.y, source.axes.x}:
+    if not over or over & {axes.batch, axes.y, axes.x}:
         return dense(call, "moves places of the picture")
     if any(call.nodes[index].constant is None for index in call.input_refs if index != source.index):
         return dense(call, "takes channels that are computed from the image")
-    return call.node(Rule.POINTWISE, axes=source.axes, fresh=True)
+    return call.node(Rule.POINTWISE, axes=axes, fresh=True)
 
 
-def channel_shuffle(call: Call) -> Node:
+@of_batch
+def channel_shuffle(call: Call, source: Node) -> Node:
     """`aten.channel_shuffle(x, groups)`."""
-    source = picture(call)
-    if source is None:
-        return dense(call, "its input is not a picture any more")
     return call.node(Rule.POINTWISE, axes=source.axes)

@@ -170,7 +170,7 @@ def draws_random_numbers(function: Any, args: tuple[Any, ...], kwargs: Mapping[s
 
 
 def asked_twice(module: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> tuple[torch.Tensor, str | None]:
-    """A module's answer about an image, and why it cannot be called exact: None where it is the same each time.
+    """A module's answer for an image, and why it cannot be called exact: None where it is the same each time.
 
     Random numbers of the caller are left as they were. A module whose buffers, counters or random numbers change while
     it runs is asked several times: it may answer differently now and then.

@@ -1,4 +1,4 @@
-"""What operators make of differences: how a node's value changes, told from how its input does.
+"""What operators make of differences: how a node's value changes, computed from how its input does.
 
 An occlusion changes values by differences. Linear operators carry these on: `f(base + d) - f(base)` is `f(d)` without
 what only shifts values, a bias or the mean of a batch norm. A clamp (ReLU is one) needs to know where its base lies and

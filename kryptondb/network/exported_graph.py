@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import torch
@@ -229,3 +230,30 @@ def picture(call: Call, place: int = 0) -> Node | None:
     if source is None or source.axes != Axes(0, 2, 3) or len(source.shape) != 4:
         return None
     return source
+
+
+_NO_PICTURE = "its input is not a picture any more"
+
+
+def of_picture(rule: Callable[[Call, Node, Axes], Node]) -> Callable[[Call], Node]:
+    """A rule for calls whose first argument is a picture, given with its axes; all other calls are dense."""
+
+    @wraps(rule)
+    def checked(call: Call) -> Node:
+        source = call.source()
+        if source is None or source.axes is None:
+            return dense(call, _NO_PICTURE)
+        return rule(call, source, source.axes)
+
+    return checked
+
+
+def of_batch(rule: Callable[[Call, Node], Node]) -> Callable[[Call], Node]:
+    """A rule for calls whose first argument is a picture [N, C, H, W]; all other calls are dense."""
+
+    @wraps(rule)
+    def checked(call: Call) -> Node:
+        source = picture(call)
+        return dense(call, _NO_PICTURE) if source is None else rule(call, source)
+
+    return checked

@@ -146,7 +146,7 @@ def _is_off(value: Any) -> bool:
 
 
 def _is_extent(value: Any) -> bool:
-    """Whether a kernel that goes over so many cells comes to an end, and never before a picture."""
+    """Whether a kernel that loops over that number of cells ends in time, and never reads before a picture."""
     if isinstance(value, (list, tuple)):
         return all(_is_extent(item) for item in value)
     if isinstance(value, str):

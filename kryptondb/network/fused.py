@@ -95,7 +95,7 @@ def hands_on(fusions: Mapping[int, Fusion], node: Node, apart: Container[int] = 
 
 
 def _taken_in_by(nodes: Sequence[Node], readers: Sequence[Sequence[int]], output: int, activation: Node) -> Node | None:
-    """The convolution that can take an activation in: one that nobody else reads, with weights in float32 on a CPU."""
+    """The convolution that can take an activation in: one that nothing else reads, with weights in float32 on a CPU."""
     row = row_of(activation)
     if row is None or row.fusion is None or activation.in_place is None or activation.kwargs:
         return None

@@ -169,7 +169,7 @@ class Network:
 
     @cached_property
     def head(self) -> int | None:
-        """The first node from which on the network runs on one vector an image, [N, numbers]; None if there is none.
+        """The first node from which on the network runs on one vector per image, [N, numbers]; None if there is none.
 
         Behind it nothing else of the image is read, so that images of different origin can run together from there on.
         """
@@ -271,7 +271,7 @@ class Network:
             planar: convolutions that read pictures and weights channel by channel, not with the channels last. On a CPU
                 that takes longer, for they are copied, and rounds less, for sums are made of shorter ones: a fifth of
                 the error where 512 channels are summed up.
-            watch: what is to look at some nodes' values as well; it tells afterwards whether they are ordinary numbers.
+            watch: examines some nodes' values as well; afterwards it knows whether they are ordinary numbers.
             plain: whether every operator runs by itself, as torch runs it; else only where numbers are not finite.
 
         Returns:

@@ -62,7 +62,7 @@ def folded_batch_norm(
 
 aten = torch.ops.aten
 
-#: A constant that is computed from others has at most so many elements, or so many times those of the largest of them.
+#: The most elements of a constant computed from others, and the most as a multiple of the largest of them.
 _SMALL, _GROWTH = 1 << 16, 4
 
 
@@ -127,7 +127,7 @@ class Importer:
         return Ref(index)
 
     def _named_apart(self) -> list[Node]:
-        """The nodes, with layers that one module calls by one name told apart by their names in the graph."""
+        """The nodes, with layers that one module calls by one name distinguished by their names in the graph."""
         layers = Counter(node.name for node in self.nodes if node.flops)
         return [
             replace(node, name=f"{node.name}.{self.graph_names[node.index]}")

@@ -1,4 +1,4 @@
-"""How large the numbers of a value can be, told from how large its operator's inputs can be.
+"""How large the numbers of a value can be, computed from how large its operator's inputs can be.
 
 As long as no number is near the largest that float32 holds, nothing overflows, and what is finite stays finite.
 """

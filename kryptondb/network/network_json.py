@@ -25,7 +25,7 @@ from kryptondb.network.window_operators import BEYOND, take_every
 
 
 class Unreadable(Exception):
-    """What is read is no network that this version wrote; the message says what is wrong with it."""
+    """What is read is not a network that this version wrote; the message says what is wrong with it."""
 
 
 class Unwritable(Exception):
@@ -203,7 +203,7 @@ def network_from_json(value: Any, take: Take) -> Network:
     output = whole(value["output"], 0, len(nodes) - 1)
     classes = whole(value["classes"], 1, MOST_SIDE)
     if nodes[output].shape != (1, classes):
-        raise Unreadable("an output that is no scores")
+        raise Unreadable("an output that is not a vector of scores")
     return Network(
         tuple(nodes), output, (channels, height, width), classes, None, None, _flag(value["batch_statistics"])
     )

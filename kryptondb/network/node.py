@@ -8,6 +8,7 @@ or shuffle channels through five dimensions, are the same to everything above).
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -129,11 +130,11 @@ class Node:
         operator: the ATen operator's short name, such as `conv2d`.
         inputs: the nodes that it reads, constants included.
         shape: of its value for a batch of one; empty for numbers.
-        axes: which dimensions are batch, height and width, or None when the value is no picture any more.
+        axes: which dimensions are batch, height and width, or None when the value is not a picture any more.
         function, args, kwargs: how it runs on whole values; templates hold `Ref` and `Extent`.
         window: for `Rule.WINDOW`.
         constant: for `Rule.CONSTANT`.
-        flops: operations (two a multiply-add) per location where there are axes, else per image.
+        flops: operations (two per multiply-add) per location where there are axes, else per image.
         reason: for `Rule.DENSE`, why.
         in_place: a function that does the same to its first argument in place, if there is one.
         fresh: whether its value is memory of its own, and not a view of an input.
@@ -158,25 +159,22 @@ class Node:
 
     @property
     def height(self) -> int:
-        """Rows of locations, 1 where the value is no picture."""
+        """Rows of locations, 1 where the value is not a picture."""
         return self.shape[self.axes.y] if self.axes else 1
 
     @property
     def width(self) -> int:
-        """Columns of locations, 1 where the value is no picture."""
+        """Columns of locations, 1 where the value is not a picture."""
         return self.shape[self.axes.x] if self.axes else 1
 
     @cached_property
     def channels(self) -> int:
-        """Elements a location, or an image where the value is no picture."""
-        elements = 1
-        for size in self.shape:
-            elements *= size
-        return elements // (self.height * self.width)
+        """Elements per location, or per image where the value is not a picture."""
+        return math.prod(self.shape) // (self.height * self.width)
 
     @property
     def total_flops(self) -> float:
-        """Operations for one whole image (equation 16, two operations a multiply-add)."""
+        """Operations for one whole image (equation 16, two operations per multiply-add)."""
         return self.flops * self.height * self.width
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kryptondb.network.exported_graph import Call, dense
+from kryptondb.network.exported_graph import Call, dense, of_batch, of_picture
 from kryptondb.network.node import Axes, Node, Ref, Rule
 
 
@@ -49,12 +49,10 @@ def _reduce(call: Call, source: Node, over: set[int], keepdim: bool) -> Node:
     return call.node(Rule.POINTWISE, axes=axes, fresh=True)
 
 
-def same_memory(call: Call) -> Node:
+@of_picture
+def same_memory(call: Call, source: Node, axes: Axes) -> Node:
     """`contiguous`, `to` and the like: the same values, perhaps in the same memory."""
-    source = call.source()
-    if source is None or source.axes is None:
-        return dense(call, "its input is not a picture any more")
-    return call.node(Rule.POINTWISE, axes=source.axes)
+    return call.node(Rule.POINTWISE, axes=axes)
 
 
 def whole_picture(call: Call) -> Node:
@@ -91,16 +89,14 @@ def along_one_dimension(call: Call, place: int = 1, default: int = -1) -> Node:
     return _over_channels(call, [call.arg(place, default, "dim")])
 
 
-def batch_norm(call: Call) -> Node:
+@of_batch
+def batch_norm(call: Call, source: Node) -> Node:
     """`aten.batch_norm` in eval mode that no convolution could take in."""
-    source = call.source()
-    if source is None or source.axes is None or len(source.shape) != 4 or source.axes != Axes(0, 2, 3):
-        return dense(call, "its input is not a picture any more")
     return call.node(Rule.POINTWISE, axes=source.axes, fresh=True)
 
 
 def prelu(call: Call) -> Node:
-    """`aten.prelu(x, weight)`, a slope a channel."""
+    """`aten.prelu(x, weight)`, one slope per channel."""
     source = call.source()
     if source is None or source.axes is None or 1 in (source.axes.y, source.axes.x):
         return dense(call, "its input is not a picture any more")

@@ -22,8 +22,8 @@ from kryptondb.network.node import AxisWindow, Node, Rule
 class Cap:
     """The largest share of a node's height and width that its region may take.
 
-    The share changes evenly from `tau` at the input to `tau_deep` where regions have grown most. How deep a node lies
-    is told by how many pixels regions have grown on the way to it: operators without a window leave it as it is.
+    The share changes evenly from `tau` at the input to `tau_deep` where regions have grown most. A node's depth is the
+    number of pixels by which regions have grown on the way to it: operators without a window leave it as it is.
 
     Attributes:
         tau: the share at the input, above 0 and at most 1.
@@ -87,7 +87,7 @@ class Course:
         return int(self.last[0] - self.first[0])
 
     def centred(self, cells: int) -> np.ndarray:
-        """The first of so many cells around the middle, of two equally near ones the later; int64 [positions]."""
+        """The first of `cells` cells around the middle, of two equally near ones the later; int64 [positions]."""
         first: np.ndarray = (self.first + self.last - self.parts * (cells - 2)) // (2 * self.parts)
         return first
 
@@ -188,9 +188,9 @@ class Regions:
 def regions(network: Network, grid: Grid, cap: Cap | None = None) -> Regions:
     """Propagates every position of a grid through the network.
 
-    With a cap, a region keeps at most so many cells along each axis, around the middle that it would have had without
-    borders; at a border it moves inside. What is cut off keeps its base value, so that nodes behind it see no change
-    there. The patch itself is never cut, nor is what computes on a region as it stands.
+    With a cap, a region keeps at most the cap's number of cells along each axis, around the middle that it would have
+    had without borders; at a border it moves inside. What is cut off keeps its base value, so that nodes behind it see
+    no change there. The patch itself is never cut, nor is what computes on a region as it stands.
     """
     y = _spans(network, grid.ys, grid.patch[0], vertical=True)
     x = _spans(network, grid.xs, grid.patch[1], vertical=False)
@@ -247,7 +247,7 @@ def _reached(node: Node, known: list[Spans | None], *, vertical: bool) -> Spans:
 
 
 def _cut(spans: Spans, most: int, course: Course) -> Spans:
-    """Spans of at most so many cells: those of the larger ones that lie around the middle of their course."""
+    """Spans of at most `most` cells: of larger ones, the cells around the middle of their course."""
     sizes = np.minimum(spans.sizes, most)
     first = np.clip(course.centred(most), spans.first, spans.last + 1 - sizes)
     return Spans(first, first + sizes - 1)

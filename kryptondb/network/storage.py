@@ -70,7 +70,7 @@ def read_network(path: Path) -> Network:
     """Reads a network. It has no module.
 
     Raises:
-        Unreadable: there is no such file, it is damaged, or it is something else or another version's.
+        Unreadable: the file does not exist, is damaged, is something else, or was written by another version.
     """
     try:
         with open_tensors(path, MOST_BYTES) as file:

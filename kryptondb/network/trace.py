@@ -123,7 +123,7 @@ class _Trial:
         try:
             first, unsteady = asked_twice(module, noise[:1])
             outputs = torch.cat([first, module(noise[1:].clone())])
-        except Exception:  # noise is no picture to it: nothing is known of it, and it runs as it stands
+        except Exception:  # it does not take noise: nothing is known about it, and it runs as it stands
             return cls(module, True, torch.zeros(0), None, noise)
         try:
             both = module(noise.clone())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,8 +12,8 @@ import numpy as np
 import torch
 
 from kryptondb.network.channel_moves import along_channels
-from kryptondb.network.exported_graph import Call, dense, picture
-from kryptondb.network.node import AxisWindow, Node, Rule, Window
+from kryptondb.network.exported_graph import Call, dense, of_batch, of_picture, picture
+from kryptondb.network.node import Axes, AxisWindow, Node, Rule, Window
 
 #: Pads that show cells of the picture again.
 REPEATING = ("replicate", "reflect", "circular")
@@ -128,7 +129,7 @@ def convolution_2d(call: Call) -> Node:
     source = picture(call)
     flops = 2.0 * per_group * kh * kw * out
     if source is None or len(weight.shape) != 4:
-        flops *= _locations(call.shape)
+        flops *= math.prod(call.shape[2:])
         return call.node(Rule.DENSE, flops=flops, reason="its input is not a picture any more", fresh=True)
     bias, stride, padding = call.arg(2), call.arg(3, [1, 1], "stride"), call.arg(4, [0, 0], "padding")
     dilation, groups = call.arg(5, [1, 1], "dilation"), call.arg(6, 1, "groups")
@@ -154,18 +155,9 @@ def convolution(call: Call) -> Node:
     return convolution_2d(call)
 
 
-def _locations(shape: tuple[int, ...]) -> int:
-    locations = 1
-    for size in shape[2:]:
-        locations *= size
-    return locations
-
-
-def max_pool(call: Call) -> Node:
+@of_batch
+def max_pool(call: Call, source: Node) -> Node:
     """`aten.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)`."""
-    source = picture(call)
-    if source is None:
-        return dense(call, "its input is not a picture any more")
     kernel, stride = call.arg(1), call.arg(2, [], "stride")
     dilation = call.arg(4, [1, 1], "dilation")
     window = sliding_window(
@@ -180,11 +172,9 @@ def max_pool(call: Call) -> Node:
     )
 
 
-def average_pool(call: Call) -> Node:
+@of_batch
+def average_pool(call: Call, source: Node) -> Node:
     """`aten.avg_pool2d(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override)`."""
-    source = picture(call)
-    if source is None:
-        return dense(call, "its input is not a picture any more")
     kernel, stride, padding = call.arg(1), call.arg(2, [], "stride"), pair(call.arg(3, [0, 0], "padding"))
     count_padding, divisor = call.arg(5, True, "count_include_pad"), call.arg(6, None, "divisor_override")
     window = sliding_window(source, call.shape, pair(kernel), stride, padding)
@@ -203,19 +193,15 @@ def _averaging(
     else:
         counts_y = average_counts(window.y, padding[0], count_padding)
         counts_x = average_counts(window.x, padding[1], count_padding)
-    whole = not divisor and bool((counts_y == kernel[0]).all()) and bool((counts_x == kernel[1]).all())
-    if whole:
-        args = (call.args[0], kernel, stride)
-        return Window(window.y, window.x, 0.0, args, function=torch.nn.functional.avg_pool2d)
     args = (call.args[0], kernel, stride)
+    if not divisor and bool((counts_y == kernel[0]).all()) and bool((counts_x == kernel[1]).all()):
+        return Window(window.y, window.x, 0.0, args, function=torch.nn.functional.avg_pool2d)
     return Window(window.y, window.x, 0.0, args, counts=(counts_y, counts_x), function=sum_windows)
 
 
-def adaptive_average_pool(call: Call) -> Node:
+@of_batch
+def adaptive_average_pool(call: Call, source: Node) -> Node:
     """`aten.adaptive_avg_pool2d(x, size)`: a mean, a plain pooling, or dense where windows differ in size."""
-    source = picture(call)
-    if source is None:
-        return dense(call, "its input is not a picture any more")
     rows, cols = pair(call.arg(1))
     if (rows, cols) == (1, 1):
         return call.node(Rule.AVERAGE, args=(call.args[0], [1, 1]), fresh=True)
@@ -229,17 +215,15 @@ def adaptive_average_pool(call: Call) -> Node:
 _MODES = {"reflection_pad2d": "reflect", "replication_pad2d": "replicate", "_pad_circular": "circular"}
 
 
-def pad(call: Call) -> Node:
+@of_picture
+def pad(call: Call, source: Node, axes: Axes) -> Node:
     """`aten.pad(x, [left, right, top, bottom, ...], mode, value)` and the operators of its modes."""
-    source = call.source()
     pads = list(call.arg(1))
     mode, value = _MODES.get(call.operator, "constant"), 0.0
     if call.operator == "pad":
         mode, value = call.arg(2, "constant", "mode"), call.arg(3, 0.0, "value")
     elif call.operator == "constant_pad_nd":
         value = call.arg(2, 0.0, "value")
-    if source is None or source.axes is None:
-        return dense(call, "its input is not a picture any more")
     if mode != "constant" and mode not in REPEATING:
         return dense(call, f"pads in mode {mode}")
     if mode == "circular" and min(pads) < 0:  # torch then repeats what is left of the picture
@@ -248,12 +232,11 @@ def pad(call: Call) -> Node:
     before = {ndim - 1 - i // 2: pads[i] for i in range(0, len(pads), 2)}
     after = {ndim - 1 - i // 2: pads[i + 1] for i in range(0, len(pads), 2)}
     padded = {d for d in before if before[d] or after[d]}
-    sides = {source.axes.y, source.axes.x}
-    if not padded & sides and source.axes.batch not in padded and mode == "constant":
-        return call.node(Rule.POINTWISE, axes=source.axes, fresh=True)
+    sides = {axes.y, axes.x}
+    if not padded & sides and axes.batch not in padded and mode == "constant":
+        return call.node(Rule.POINTWISE, axes=axes, fresh=True)
     if padded - sides:
         return dense(call, "pads channels and sides at once")
-    axes = source.axes
     window = shift_window(
         source, call.shape, axes.y, axes.x, (before.get(axes.y, 0), before.get(axes.x, 0)), (1, 1), mode
     )
@@ -265,11 +248,9 @@ def pad(call: Call) -> Node:
     )
 
 
-def nearest(call: Call) -> Node:
+@of_batch
+def nearest(call: Call, source: Node) -> Node:
     """`aten.upsample_nearest2d(x, size, ...)` and `_upsample_nearest_exact2d`."""
-    source = picture(call)
-    if source is None:
-        return dense(call, "its input is not a picture any more")
     ramps = (torch.arange(float(side)) for side in (source.height, source.width))
     rows, columns = next(ramps)[:, None].expand(-1, source.width), next(ramps)[None].expand(source.height, -1)
     shown = call.function(torch.stack([rows, columns])[None], *call.args[1:], **call.kwargs)[0].long()
@@ -303,14 +284,11 @@ def _picking(call: Call, source: Node, rows: list[int], columns: list[int]) -> N
     return call.node(Rule.WINDOW, axes=axes, window=window, fresh=True)
 
 
-def take_slice(call: Call) -> Node:
+@of_picture
+def take_slice(call: Call, source: Node, axes: Axes) -> Node:
     """`aten.slice(x, dim, start, end, step)`: of channels local, of the picture a window."""
-    source = call.source()
-    if source is None or source.axes is None:
-        return dense(call, "its input is not a picture any more")
     dim = call.arg(1, 0, "dim") % len(source.shape)
     start, end, step = call.arg(2, None, "start") or 0, call.arg(3, None, "end"), call.arg(4, 1, "step")
-    axes = source.axes
     if dim not in (axes.batch, axes.y, axes.x):
         return call.node(Rule.POINTWISE, axes=axes)
     if source.shape == call.shape and start == 0 and step == 1:

@@ -1,4 +1,4 @@
-"""`'file.onnx'`: an ONNX classifier, read as data and said again in torch's words."""
+"""`'file.onnx'`: an ONNX classifier, read as data and translated to PyTorch."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ READ_BY_INFERENCE = 1 << 16  # numbers of an input that a result's size may foll
 VIEWS = frozenset(["Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"])
 #: Results whose size follows from the numbers, and is at most that of the input (times its dimensions).
 SELECTING = frozenset(["Compress", "NonZero", "Unique"])
-#: What is drawn at random, runs a graph of its own or works on text is no constant.
+#: What is drawn at random, runs a graph of its own or works on text is not a constant.
 _NO_CONSTANT = """Bernoulli If Loop Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike Scan
     SequenceMap ImageDecoder RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer"""
 NO_CONSTANT = frozenset(_NO_CONSTANT.split())
@@ -55,7 +55,7 @@ def evaluate(
     Args:
         node: the `NodeProto`, its arrays inside.
         values: for each input its array, None where there is none.
-        take: takes so many bytes of the budget before they are made.
+        take: takes bytes from the budget before they are allocated.
 
     Raises Refused where the operator is not one of constants, its results have no known size, or are too large.
     """

@@ -135,6 +135,6 @@ def several(results: Value) -> tuple[Value, ...]:
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong, in a line."""
+    """What went wrong, in one line."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]

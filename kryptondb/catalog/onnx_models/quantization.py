@@ -38,7 +38,7 @@ RANGES: dict[int, tuple[int, int]] = {
 
 
 def quantized_type(op: Operation) -> int:
-    """TensorProto's number of the type that `QuantizeLinear` gives. Refused where it is no whole number."""
+    """TensorProto's number of the type that `QuantizeLinear` gives. Refused where it is not a whole number."""
     if op.kind != "QuantizeLinear":
         kind = op.types[7]
     else:

@@ -154,7 +154,7 @@ class OnnxFile:
         return self._parts[part].view(dtype.newbyteorder("<")).reshape(tuple(tensor.dims))
 
     def _entries(self, tensor: Any) -> Mapping[str, str]:
-        """What an array says of the file that it lies in. ModelError for anything said twice, or not understood."""
+        """What an array says about the file that it lies in. ModelError for one twice or not understood."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
         strange = next((key for key in entries if key not in _EXTERNAL), None)
         if strange is not None or len(entries) < len(tensor.external_data):

@@ -86,7 +86,7 @@ def _batch_in(op: Operation) -> tuple[int, int, int] | None:
 
 
 def batch_share(side: Any) -> int:
-    """How many places of a side that counts pictures each picture has. Refused where it is no multiple of them."""
+    """How many places of a side that counts pictures each picture has. Refused where it is not a multiple of them."""
     hint = int(side.node.hint)
     pictures = next(iter(side.node.expr.free_symbols), None)
     if pictures is None or side.node.expr != hint // PICTURES * pictures or hint % PICTURES:

@@ -1,4 +1,4 @@
-"""Convolution, pooling, padding: ONNX's windows said in torch's words.
+"""Convolution, pooling, padding: ONNX's windows translated to PyTorch.
 
 torch pads both sides alike and at most half a pool's window; ONNX pads each side as it likes. Where they differ, the
 picture is padded first.
