@@ -12,12 +12,12 @@ from jupyter_client.manager import start_new_kernel
 import kryptondb
 from tests.patience import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 SET_UP = """
 %load_ext kryptondb
 import numpy as np, torch, kryptondb
 from tests.networks import small_network
-
-pytestmark = pytest.mark.slow
 db = kryptondb.connect()
 db.register("net", small_network(classes=2), size=64)
 db.sql("SET progress = 'on'")
