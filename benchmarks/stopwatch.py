@@ -10,7 +10,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 import torch
 
 from benchmarks.clock import now
-from kryptondb.executor.operators import Context, Incremental, Scores
+from kryptondb.executor.operators import ImageContext, Incremental, Scores
 from kryptondb.executor.tiles.tile_run import TileRun
 from kryptondb.network import Node
 
@@ -65,10 +65,10 @@ def watched(operator: Incremental, stopwatch: Stopwatch) -> Incremental:
     class Watched(Incremental):
         tile_run: ClassVar[type[TileRun]] = WatchedRun
 
-        def prepare(self, context: Context) -> torch.Tensor:
+        def prepare(self, context: ImageContext) -> torch.Tensor:
             return stopwatch.timed(super().prepare, stopwatch.bases.append)(context)
 
-        def run(self, context: Context) -> Iterator[Scores]:
+        def run(self, context: ImageContext) -> Iterator[Scores]:
             context.patches = stopwatch.timed(context.patches, stopwatch.paint)
             context.read = stopwatch.timed(context.read, stopwatch.read)
             return super().run(context)

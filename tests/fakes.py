@@ -209,7 +209,9 @@ def plan_of(root: p.PlanNode) -> p.PhysicalPlan:
 def start(root: p.PlanNode, experiment: FakeExperiment | None = None, **more: Any) -> Execution:
     """A plan, ready to run."""
     values: dict[str, Any] = {"models": FakeModels(), "bindings": {}, **more}
-    return Execution(plan_of(root), _set_up=experiment or FakeExperiment(), **values)
+    execution = Execution(plan_of(root), **values)
+    execution.run.set_up = experiment or FakeExperiment()  # type: ignore[assignment]
+    return execution
 
 
 def table(root: p.PlanNode, experiment: FakeExperiment | None = None, **more: Any) -> pa.Table:

@@ -14,7 +14,7 @@ import torch
 
 from kryptondb.compat.tracing import Traced, Tracer
 from kryptondb.executor.edges import Paint, painted
-from kryptondb.executor.operators import OPERATORS, AnyOperator, Context, Full
+from kryptondb.executor.operators import OPERATORS, AnyOperator, Full, ImageContext
 from kryptondb.executor.runner import exact_inference
 from kryptondb.executor.tiles.replay import Replays
 from kryptondb.network import Grid
@@ -103,7 +103,7 @@ class Run:
             return found
 
         with exact_inference(engine.device):
-            self._context = Context(
+            self._context = ImageContext(
                 network=engine.traced.network,
                 grid=engine.grid,
                 mask=np.ones((engine.grid.rows, engine.grid.cols), dtype=bool),

@@ -15,7 +15,7 @@ from kryptondb.executor.heatmaps import likeliest
 from kryptondb.executor.metadata import TuningOutcome
 from kryptondb.executor.pictures import asking, taking_turns
 from kryptondb.executor.resources import Progress
-from kryptondb.executor.run_state import AnsweredImage, Run, Runner
+from kryptondb.executor.run_state import AnsweredImage, Runner, RunState
 from kryptondb.executor.stages import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch, matching
 from kryptondb.optimizer.experiment import Experiment, Images
 from kryptondb.optimizer.physical import Occlude
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _IMAGE = pa.schema([pa.field("image", pa.string(), nullable=False)])
 
 
-def cells(node: Occlude, run: Run, in_order: bool = True) -> Stage:
+def cells(node: Occlude, run: RunState, in_order: bool = True) -> Stage:
     """The experiment's cells, image by image; `in_order` by class, row and column, else as they are computed.
 
     A picture that cannot be read is noted in `run.errors`, unless it is the only one asked for or `on_error` is 'stop':
@@ -94,7 +94,7 @@ class _Answers:
         meter: of memory, from the first picture on.
     """
 
-    def __init__(self, node: Occlude, run: Run) -> None:
+    def __init__(self, node: Occlude, run: RunState) -> None:
         self.node, self.run = node, run
         self.number = 0
         self.meter = MemoryMeter()
@@ -180,13 +180,13 @@ def _pieces(
     yield Piece(empty_batch(CELLS), image, last=True)
 
 
-def _note_unsteady(node: Occlude, image: ImageAnswer, run: Run) -> None:
+def _note_unsteady(node: Occlude, image: ImageAnswer, run: RunState) -> None:
     if image.run.unsteady is not None and node.unsteady is None:  # else the plan has said so
         run.found_unsteady(node.experiment.model, image.run.unsteady)
 
 
 @contextmanager
-def _share(image: ImageAnswer, run: Run, images: int) -> Iterator[None]:
+def _share(image: ImageAnswer, run: RunState, images: int) -> Iterator[None]:
     """Gives one of so many images that are left its share of the time, where there is a limit."""
     if run.deadline is None:
         yield
@@ -196,7 +196,7 @@ def _share(image: ImageAnswer, run: Run, images: int) -> Iterator[None]:
         yield
 
 
-def _count(image: ImageRun, counted: float, meter: MemoryMeter, run: Run) -> float:
+def _count(image: ImageRun, counted: float, meter: MemoryMeter, run: RunState) -> float:
     """Adds the operations done since `counted` of the image's were, and looks at the memory."""
     run.stats.flops += image.flops - counted
     run.stats.peak_memory, run.stats.query_memory = meter.sample(), meter.query_peak

@@ -16,7 +16,7 @@ from kryptondb.executor.metadata import TuningOutcome, with_metadata
 from kryptondb.executor.occlusion import cells, set_up
 from kryptondb.executor.pictures import Looks
 from kryptondb.executor.resources import Deadline, ImageFailure, Progress, RowMemory, Stats
-from kryptondb.executor.run_state import Measurements, Run, SetUp
+from kryptondb.executor.run_state import Measurements, RunState
 from kryptondb.executor.stages import Stage, filtered, limited, one_batch, projected, redundancy_rows, sorted_rows
 from kryptondb.optimizer.nodes import (
     Aggregate,
@@ -56,7 +56,6 @@ class Execution:
         progress: Callable[[Progress], None] | None = None,
         measured: Measurements | None = None,
         memory_limit: int | None = None,
-        _set_up: SetUp = set_up,
     ) -> None:
         """
         Args:
@@ -81,7 +80,7 @@ class Execution:
             import_what_reconstructs()
             deadline = Deadline(seconds)
         rows = RowMemory(memory_limit, plan)
-        run = Run(models, bindings, on_error, progress, _set_up, deadline=deadline, measured=measured, rows=rows)
+        run = RunState(models, bindings, on_error, progress, set_up, deadline=deadline, measured=measured, rows=rows)
         self.plan = plan
         self.run = run
         self._stage = _stage(plan.root, run)
@@ -168,7 +167,7 @@ class Execution:
                 yield pa.RecordBatch.from_arrays(one_batch(table).columns, schema=self.schema)
 
 
-def _stage(node: PlanNode, run: Run, in_order: bool = True) -> Stage:
+def _stage(node: PlanNode, run: RunState, in_order: bool = True) -> Stage:
     """The stage of a node, on top of the stages of all below it; a map takes its cells in any order."""
     if isinstance(node, Occlude):
         return cells(node, run, in_order)

@@ -27,7 +27,7 @@ class Runner(Protocol):
         """The experiment on one picture."""
 
 
-#: How a plan's node is set up; tests give their own.
+#: How a plan's node is made ready to run.
 SetUp = Callable[[Occlude, "Model", "ModelStore"], Runner]
 
 
@@ -44,7 +44,7 @@ class AnsweredImage:
 
 
 @dataclass
-class Run:
+class RunState:
     """One run of a plan.
 
     Attributes:

@@ -15,7 +15,7 @@ import torch
 
 from kryptondb.catalog.scores import log_probabilities, probabilities
 from kryptondb.executor.edges import painted
-from kryptondb.executor.operators import AnyOperator, Context, Full, Scores
+from kryptondb.executor.operators import AnyOperator, Full, ImageContext, Scores
 from kryptondb.executor.tiles.replay import Replays
 from kryptondb.images.fills import Fill, Painter, parse_fill
 from kryptondb.images.picture import Picture
@@ -132,7 +132,7 @@ class OccludedImage:
             pixels = preprocess.pixels(picture).to(device, torch.float32 if self._is_reduced else dtype)
             image = preprocess.normalize(pixels)[None].to(dtype).contiguous(memory_format=torch.channels_last)
             painter = runner.fill.prepare(pixels)
-            self._context = Context(
+            self._context = ImageContext(
                 network=runner.placed,
                 rounded=runner.rounded,
                 grid=runner.grid,

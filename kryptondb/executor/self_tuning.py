@@ -15,7 +15,7 @@ from kryptondb.executor.metadata import TuningOutcome
 from kryptondb.executor.operators import OPERATORS
 from kryptondb.executor.profiling import Profiler, Sample
 from kryptondb.executor.resources import Progress
-from kryptondb.executor.run_state import Run
+from kryptondb.executor.run_state import RunState
 from kryptondb.executor.runner import ModelRunner
 from kryptondb.executor.stages import ImageRun
 from kryptondb.images.sources import sampling_order
@@ -50,7 +50,7 @@ def measured_sample(
     tuning: SelfTuning,
     node: Occlude,
     runner: ModelRunner,
-    run: Run,
+    run: RunState,
     meter: MemoryMeter,
 ) -> BatchSample:
     """Measures `count` images of the batch; one that cannot be read is skipped, and another takes its place.
@@ -90,7 +90,7 @@ def measured_sample(
 
 
 def node_for_others(
-    measured: BatchSample, batch: Sequence[ImageSource], node: Occlude, runner: ModelRunner, run: Run
+    measured: BatchSample, batch: Sequence[ImageSource], node: Occlude, runner: ModelRunner, run: RunState
 ) -> Occlude:
     """What runs the other images of the batch; why is in the run's outcome."""
     samples = measured.samples

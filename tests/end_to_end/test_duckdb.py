@@ -71,7 +71,8 @@ class Database:
             rates=lambda device: Rates(),
             operators=(FakeOperator,),
         )
-        run = Execution(physical, models=Models(), bindings={}, _set_up=FakeExperiment(scores=SCORES))  # type: ignore[arg-type]
+        run = Execution(physical, models=Models(), bindings={})  # type: ignore[arg-type]
+        run.run.set_up = FakeExperiment(scores=SCORES)  # type: ignore[assignment]
         return pa.Table.from_batches(list(run.batches()), schema=run.schema)
 
     def theirs(self, text: str, values: Any = None) -> list[tuple[Any, ...]]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kryptondb.executor.kernels.choice import blocks_for, transformable
-from kryptondb.executor.operators import Context, Full, Incremental
+from kryptondb.executor.operators import Full, ImageContext, Incremental
 from kryptondb.network import Grid, Network, trace
 from kryptondb.network.finite import hiding, watched
 from tests.networks import Gate, Mean
@@ -78,7 +78,7 @@ def scores_of(operator: Any, network: Network, image: torch.Tensor, grid: Grid, 
         return torch.full((len(ys), 3, *grid.patch), fill)
 
     mask = np.ones((grid.rows, grid.cols), dtype=bool)
-    context = Context(network, grid, mask, image, patches, lambda output: output.numpy())
+    context = ImageContext(network, grid, mask, image, patches, lambda output: output.numpy())
     found = torch.empty(grid.rows, grid.cols, network.classes)
     with torch.inference_mode():
         operator.prepare(context)

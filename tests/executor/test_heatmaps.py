@@ -103,7 +103,7 @@ def test_tiles_in_any_order_come_out_by_class_row_and_column(
     shuffled = places[data.draw(st.permutations(range(len(places))))]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(places)), max_size=4)))
     left_out = data.draw(st.sampled_from([0, 0, 1, 3]))
-    ordered = InOrder(image, node.grid, runs, rows=rows)
+    ordered = InOrder(image, node.experiment.grid, runs, rows=rows)
     found: list[pa.RecordBatch] = []
     taken = shuffled[: len(places) - left_out]
     for part in np.split(taken, [cut for cut in cuts if cut <= len(taken)]):
@@ -121,7 +121,7 @@ def test_tiles_in_any_order_come_out_by_class_row_and_column(
 
 def test_what_comes_first_in_order_does_not_wait_for_the_rest() -> None:
     node = occlude("x", classes=p.ClassChoice("all"))
-    ordered = InOrder(ImageAnswer("x", FakeRun("x", node, [], {}), LABELS), node.grid, None)
+    ordered = InOrder(ImageAnswer("x", FakeRun("x", node, [], {}), LABELS), node.experiment.grid, None)
     counts = [sum(batch.num_rows for batch in ordered.add(tile)) for tile in FakeRun("x", node, [], {})]
     assert counts == [4, 4, 4]
     assert sum(batch.num_rows for batch in ordered.rest()) == 36

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kryptondb.executor.kernels.choice import blocks_for, transformable
-from kryptondb.executor.operators import Context, Full, Incremental
+from kryptondb.executor.operators import Full, ImageContext, Incremental
 from kryptondb.executor.tiles import tile_memory
 from kryptondb.executor.tiles.footprint import Footprint, full_footprint
 from kryptondb.network import Grid, Network, trace
@@ -44,7 +44,7 @@ def run(operator: Full | Incremental, work: Workload, memory: int = 0) -> int:
     def patches(ys: np.ndarray, xs: np.ndarray) -> torch.Tensor:
         return torch.zeros(len(ys), 3, 8, 8).contiguous(memory_format=torch.channels_last)
 
-    context = Context(work.network, work.grid, work.mask, image, patches, lambda out: out[:, :1].double().numpy())
+    context = ImageContext(work.network, work.grid, work.mask, image, patches, lambda out: out[:, :1].double().numpy())
     context.memory = memory
     if operator.rounded:
         context.rounded = work.network.to("cpu", torch.bfloat16)
@@ -108,7 +108,9 @@ def test_the_next_image_takes_what_its_footprint_says_while_it_is_set_up(
     footprint = operator.footprint(work) if incremental else full_footprint(work.network, 8, 4)
     cost = operator.estimate(work, Rates())
     image = torch.randn(1, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
-    context = Context(work.network, work.grid, work.mask, image, lambda ys, xs: image, lambda out: out.double().numpy())
+    context = ImageContext(
+        work.network, work.grid, work.mask, image, lambda ys, xs: image, lambda out: out.double().numpy()
+    )
     with torch.inference_mode(), Living() as living:
         operator.prepare(context)
     # Values become tables one by one: all of both are never there at once, as the footprint has it.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kryptondb.errors import ExecutionError
 from kryptondb.executor.kernels.choice import blocks_for, transformable
-from kryptondb.executor.operators import Context, Full, Incremental, Scores
+from kryptondb.executor.operators import Full, ImageContext, Incremental, Scores
 from kryptondb.executor.tiles.base import materialize
 from kryptondb.executor.tiles.tile_run import TileRun
 from kryptondb.executor.tiles.tiles import Tile, even, tiles_of
@@ -54,7 +54,7 @@ def naive(module: torch.nn.Module, image: torch.Tensor, grid: Grid, mask: np.nda
 
 
 def run(operator: Any, network: Network, image: torch.Tensor, grid: Grid, mask: np.ndarray) -> np.ndarray:
-    context = Context(network, grid, mask, image, patches_for(image, grid), probabilities)
+    context = ImageContext(network, grid, mask, image, patches_for(image, grid), probabilities)
     cells = np.full((grid.rows, grid.cols, network.classes), np.nan)
     with torch.inference_mode():
         operator.prepare(context)

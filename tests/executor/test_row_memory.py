@@ -119,6 +119,6 @@ def test_holders_share_what_there_is() -> None:
 def test_where_the_cells_of_an_image_lie_counts_beside_their_scores() -> None:
     node = occlude("x", grid=(5, 4), runs=((0, 1, 2), (2, 0, 3)), classes=ClassChoice("list", indices=(2, 0, 3)))
     image = ImageAnswer("x", FakeRun("x", node, [], {}), ())
-    InOrder(image, node.grid, node.runs, memory=RowMemory(2 * 3 * 6 * 8 + 60))
+    InOrder(image, node.experiment.grid, node.experiment.runs, memory=RowMemory(2 * 3 * 6 * 8 + 60))
     with pytest.raises(ExecutionError, match="the cells of one image take more"):
-        InOrder(image, node.grid, node.runs, memory=RowMemory(59))
+        InOrder(image, node.experiment.grid, node.experiment.runs, memory=RowMemory(59))

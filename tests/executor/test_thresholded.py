@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kryptondb.executor.kernels.choice import blocks_for, transformable
-from kryptondb.executor.operators import Context, Incremental, Scores, Thresholded
+from kryptondb.executor.operators import ImageContext, Incremental, Scores, Thresholded
 from kryptondb.executor.operators.thresholded import TAUS
 from kryptondb.network import Cap, Grid, Network, trace
 from kryptondb.network.regions import regions
@@ -52,7 +52,7 @@ def reference(network: Network, image: torch.Tensor, grid: Grid, cap: Cap, mask:
 
 
 def scores(operator: Any, network: Network, image: torch.Tensor, grid: Grid) -> list[Scores]:
-    context = Context(network, grid, full_mask(grid), image, patches_for(image, grid), probabilities)
+    context = ImageContext(network, grid, full_mask(grid), image, patches_for(image, grid), probabilities)
     with torch.inference_mode():
         operator.prepare(context)
         return list(operator.run(context))
@@ -146,7 +146,7 @@ def test_a_run_counts_the_operations_that_were_estimated_and_they_fall_with_tau(
         (operator,) = Thresholded.candidates(workload, Rates(), {"tau": tau})
         assert isinstance(operator, Thresholded) and operator.cap == Cap(tau, tau)
         cost = operator.estimate(workload, Rates())
-        context = Context(network, grid, full_mask(grid), image, patches_for(image, grid), probabilities)
+        context = ImageContext(network, grid, full_mask(grid), image, patches_for(image, grid), probabilities)
         with torch.inference_mode():
             operator.prepare(context)
             assert sum(len(block.rows) for block in operator.run(context)) == grid.size

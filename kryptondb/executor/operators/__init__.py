@@ -1,7 +1,7 @@
 """The physical operators: ways to compute the cells of one image. Adding one is its own file and one line here."""
 
 from kryptondb.executor.operators.anytime import Anytime
-from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.context import ImageContext, Scores
 from kryptondb.executor.operators.drill_down import DrillDown
 from kryptondb.executor.operators.full import Full
 from kryptondb.executor.operators.incremental import Incremental
@@ -18,7 +18,7 @@ __all__ = [
     "AnyOperator",
     "Anytime",
     "OPERATORS",
-    "Context",
+    "ImageContext",
     "DrillDown",
     "Full",
     "Incremental",

@@ -13,7 +13,7 @@ import numpy as np
 
 from kryptondb.executor.approximation import StageCells, lattice_cells, steps_of
 from kryptondb.executor.operators.anytime_run import UNSETTLED, AnytimeRun, Pace, endless
-from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.context import ImageContext, Scores
 from kryptondb.executor.operators.full import Full
 from kryptondb.executor.operators.incremental import Incremental
 from kryptondb.executor.operators.staged import FoundCells, Stage, Staged, part_of, reconstructing
@@ -39,7 +39,7 @@ class Anytime(Staged):
 
     The cells of a coarse lattice come first. Then its step is halved round after round, and in each round the cells
     where the map is least sure come first. Where the recipe has a cap, a `thresholded` map of every cell follows the
-    recipe's own lattice and guides from then on. What is missing once `Context.time_left` is used up is reconstructed.
+    recipe's own lattice and guides from then on. Once time is up, what is missing is reconstructed.
 
     Attributes:
         at_once: whether all cells follow the recipe's lattice in one go, tile by tile: for a time that is expected to
@@ -94,7 +94,7 @@ class Anytime(Staged):
             how += f"; after step {self.recipe.step} a guide by {self.cheap.name} ({self.cheap.describe(workload)})"
         return how
 
-    def run(self, context: Context) -> Iterator[Scores]:
+    def run(self, context: ImageContext) -> Iterator[Scores]:
         """Yields computed cells as they come and, once time is up, all others; `prepare` comes first."""
         if not context.mask.any():
             return

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from kryptondb.executor.approximation import Lattice, Round
-from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.context import ImageContext, Scores
 from kryptondb.executor.operators.staged import FoundCells
 from kryptondb.optimizer.recipe import Recipe
 
@@ -41,7 +41,7 @@ class AnytimeRun:
     would take more of the time than is left for cells, maps do not settle.
     """
 
-    context: Context
+    context: ImageContext
     recipe: Recipe
     steps: tuple[int, ...]
     at_once: bool

@@ -45,7 +45,7 @@ class Scores:
 
 
 @dataclass(eq=False)
-class Context:
+class ImageContext:
     """One image's experiment as an operator sees it.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.context import ImageContext, Scores
 from kryptondb.executor.tiles.costs import whole_seconds
 from kryptondb.executor.tiles.footprint import full_footprint
 from kryptondb.executor.tiles.workers import shrinking
@@ -60,12 +60,12 @@ class Full:
         """For EXPLAIN."""
         return f"{workload.precision}, batches of {self.batch}"
 
-    def prepare(self, context: Context) -> torch.Tensor:
+    def prepare(self, context: ImageContext) -> torch.Tensor:
         """Runs the unoccluded image; gives its scores, [1, classes]."""
         context.flops += context.network.flops
         return context.network.run(context.image)[0]
 
-    def run(self, context: Context) -> Iterator[Scores]:
+    def run(self, context: ImageContext) -> Iterator[Scores]:
         """Yields a block of cells a batch."""
         rows, cols = (index.astype(np.int32) for index in np.nonzero(context.mask))
         footprint = full_footprint(context.network, self.batch, context.image.element_size())

@@ -14,7 +14,7 @@ import torch
 from kryptondb.errors import PlanError
 from kryptondb.executor.kernels.choice import SMALL, is_accurate, prepared_layers
 from kryptondb.executor.kernels.winograd import Block, Workspace
-from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.context import ImageContext, Scores
 from kryptondb.executor.operators.full import Full, occluded
 from kryptondb.executor.tiles.base import materialize, materialize_for_differences
 from kryptondb.executor.tiles.costs import (
@@ -221,7 +221,7 @@ class Incremental:
         reason = unrecordable(workload.network)
         return f", no CUDA graphs ({reason})" if reason else ", no CUDA graphs"
 
-    def prepare(self, context: Context) -> torch.Tensor:
+    def prepare(self, context: ImageContext) -> torch.Tensor:
         """Materializes the base; gives the scores of the unoccluded image, [1, classes]."""
         return prepare_base(context, self.blocks)
 
@@ -229,7 +229,7 @@ class Incremental:
         """Where passes are recorded, for all pictures of a query; None where none are."""
         return Replays(type(self).recorder(device)) if self.graphs else None
 
-    def run(self, context: Context) -> Iterator[Scores]:
+    def run(self, context: ImageContext) -> Iterator[Scores]:
         """Yields a block of cells a tile, or a few tiles where they share a head; `prepare` comes first."""
         network, grid, base = context.network, context.grid, context.base
         assert base is not None
@@ -289,7 +289,7 @@ class Incremental:
 
             yield from shrinking(groups, compute, _halves)
 
-    def _uniform_run(self, context: Context, tiling: Tiling, head: int | None) -> UniformRun | None:
+    def _uniform_run(self, context: ImageContext, tiling: Tiling, head: int | None) -> UniformRun | None:
         """Runs uniform tiles; None where tiles are as they come."""
         if not self.uniform:
             return None
@@ -334,7 +334,7 @@ class Incremental:
         return incremental_footprint(tiling, self.blocks, element_bytes, together, head, self.workers, self.rounded)
 
 
-def in_full_where_nan(context: Context, output: torch.Tensor, rows: np.ndarray, cols: np.ndarray) -> torch.Tensor:
+def in_full_where_nan(context: ImageContext, output: torch.Tensor, rows: np.ndarray, cols: np.ndarray) -> torch.Tensor:
     """A network's scores [n, classes] of some cells; those that hold NaN by full inference: they may not be right."""
     lost = np.flatnonzero(output.isnan().any(1).cpu().numpy())
     if not len(lost):
@@ -349,7 +349,7 @@ def in_full_where_nan(context: Context, output: torch.Tensor, rows: np.ndarray, 
     return output
 
 
-def prepare_base(context: Context, differences: Iterable[int]) -> torch.Tensor:
+def prepare_base(context: ImageContext, differences: Iterable[int]) -> torch.Tensor:
     """Materializes what tiles read; gives the scores of the unoccluded image, [1, classes].
 
     Args:

@@ -13,7 +13,7 @@ import torch
 
 from kryptondb.executor.approximation import Reconstruction, StageCells
 from kryptondb.executor.kernels.winograd import Block
-from kryptondb.executor.operators.context import Context, Scores
+from kryptondb.executor.operators.context import ImageContext, Scores
 from kryptondb.executor.operators.full import Full
 from kryptondb.executor.operators.incremental import Incremental, prepare_base
 from kryptondb.executor.operators.thresholded import Thresholded
@@ -110,7 +110,7 @@ class Staged(ABC):
             left = max(1, left - excess)
         return [operator]
 
-    def prepare(self, context: Context) -> torch.Tensor:
+    def prepare(self, context: ImageContext) -> torch.Tensor:
         """Materializes the base that all stages read; gives the scores of the unoccluded image, [1, classes]."""
         if not self._incremental:
             return self.accurate.prepare(context)
@@ -126,7 +126,7 @@ class Staged(ABC):
         recording = next((operator for operator in self._incremental if operator.graphs), None)
         return recording.replays(device) if recording is not None else None
 
-    def run(self, context: Context) -> Iterator[Scores]:
+    def run(self, context: ImageContext) -> Iterator[Scores]:
         """Yields computed cells a block at a time, then all others; `prepare` comes first."""
         if not context.mask.any():
             return
@@ -191,7 +191,7 @@ class Staged(ABC):
         return stages
 
     def _run(
-        self, stage: Stage, cells: np.ndarray, context: Context, found: FoundCells
+        self, stage: Stage, cells: np.ndarray, context: ImageContext, found: FoundCells
     ) -> Generator[Scores, None, None]:
         """Runs a stage as if its cells, boolean [rows, cols], were all that is asked for."""
         part = replace(

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from kryptondb.executor.approximation import Lattice, Round, reconstruction, steps_of
-from kryptondb.executor.operators import Anytime, Context, Full, Incremental, anytime_run
+from kryptondb.executor.operators import Anytime, Full, ImageContext, Incremental, anytime_run
 from kryptondb.executor.quality import ssim
 from kryptondb.network import Grid
 from kryptondb.optimizer.cost import Rates
@@ -206,7 +206,7 @@ def test_ctrl_c_ends_it_and_no_thread_is_left() -> None:
 
 
 def test_a_run_that_is_closed_leaves_no_thread() -> None:
-    context: Context = context_of(full_mask(GRID))
+    context: ImageContext = context_of(full_mask(GRID))
     operator = Anytime(Recipe("drill-down", step=4), Incremental((2, 2), workers=2))
     with torch.inference_mode():
         operator.prepare(context)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kryptondb.errors import PlanError
-from kryptondb.executor.operators import Context, DrillDown, Full, Incremental, Refined, Thresholded
+from kryptondb.executor.operators import DrillDown, Full, ImageContext, Incremental, Refined, Thresholded
 from kryptondb.executor.quality import ssim
 from kryptondb.network import Cap, Grid, Network, trace
 from kryptondb.network.differences import effects_of
@@ -30,7 +30,7 @@ def run_on_differences(
 ) -> np.ndarray:
     """The probabilities of the mask's cells, in reading order; differences are rounded to `dtype`, or not at all."""
     rounded = network if dtype is None else network.to("cpu", dtype)
-    context = Context(network, grid, mask, image, patches_for(image, grid), probabilities, rounded=rounded)
+    context = ImageContext(network, grid, mask, image, patches_for(image, grid), probabilities, rounded=rounded)
     cells = np.full((grid.rows, grid.cols, network.classes), np.nan)
     with torch.inference_mode():
         operator.prepare(context)

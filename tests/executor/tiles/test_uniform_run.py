@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kryptondb.errors import ExecutionError, PlanError
-from kryptondb.executor.operators import Context, Incremental
+from kryptondb.executor.operators import ImageContext, Incremental
 from kryptondb.executor.tiles.base import materialize
 from kryptondb.executor.tiles.replay import Replays, UniformRun, unrecordable
 from kryptondb.executor.tiles.tile_run import TileRun
@@ -71,12 +71,12 @@ def small_network() -> Network:
     return trace(layers.double().eval(), (3, 24, 24))
 
 
-def context(network: Network, grid: Grid, image: torch.Tensor, replays: Replays | None) -> Context:
+def context(network: Network, grid: Grid, image: torch.Tensor, replays: Replays | None) -> ImageContext:
     mask = full_mask(grid)
-    return Context(network, grid, mask, image, patches_for(image, grid), probabilities, replays=replays)
+    return ImageContext(network, grid, mask, image, patches_for(image, grid), probabilities, replays=replays)
 
 
-def cells(operator: Incremental, given: Context) -> np.ndarray:
+def cells(operator: Incremental, given: ImageContext) -> np.ndarray:
     found = np.full((given.grid.rows, given.grid.cols, given.network.classes), np.nan)
     with torch.inference_mode():
         operator.prepare(given)
