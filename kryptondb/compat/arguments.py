@@ -16,7 +16,7 @@ from kryptondb.executor.heatmaps import coverage
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class OcclusionCall:
     """One call of `attribute`, checked.
 
     Attributes:
@@ -45,7 +45,7 @@ class Question:
     @property
     def total(self) -> int:
         """How many windows there are on all inputs together."""
-        return sum(each.total for each in self.windows)
+        return sum(windows.total for windows in self.windows)
 
     def evaluate(self, inputs: Sequence[torch.Tensor], times: int) -> torch.Tensor:
         """What is explained, of inputs that hold all examples `times` times: the function's output at the target."""
@@ -58,7 +58,7 @@ class Question:
         return selected(output, repeated(self.target, times))
 
 
-def question_of(
+def checked_call(
     forward: Callable[..., Any],
     inputs: Any,
     shapes: Any,
@@ -67,25 +67,25 @@ def question_of(
     target: Any,
     arguments: Any,
     per_evaluation: Any,
-) -> Question:
-    """The question that the arguments of `attribute` ask.
+) -> OcclusionCall:
+    """The arguments of `attribute`, checked and given their meaning.
 
     Raises:
         ArgumentError: an argument that fits no other.
     """
     given = inputs if isinstance(inputs, tuple) else (inputs,)
-    if not given or not all(isinstance(each, torch.Tensor) and each.ndim for each in given):
+    if not given or not all(isinstance(value, torch.Tensor) and value.ndim for value in given):
         raise UnsupportedError("inputs must be a tensor or a tuple of tensors, with examples along the first dimension")
     if isinstance(per_evaluation, bool) or not isinstance(per_evaluation, int) or per_evaluation < 1:
         raise ArgumentError(f"perturbations_per_eval must be an integer of at least 1, not {per_evaluation!r}")
     fills = (0,) * len(given) if baselines is None else baselines if isinstance(baselines, tuple) else (baselines,)
     if len(fills) != len(given):
         raise ArgumentError(f"{len(fills)} baselines were given for {len(given)} inputs")
-    return Question(
+    return OcclusionCall(
         forward=forward,
         inputs=given,
-        baselines=tuple(_baseline(each, fill) for each, fill in zip(given, fills, strict=True)),
-        windows=tuple(windows_of([each.shape for each in given], shapes, strides)),
+        baselines=tuple(_baseline(images, fill) for images, fill in zip(given, fills, strict=True)),
+        windows=tuple(windows_of([images.shape for images in given], shapes, strides)),
         target=target,
         arguments=() if arguments is None else arguments if isinstance(arguments, tuple) else (arguments,),
         per_evaluation=per_evaluation,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from kryptondb.compat.arguments import Question, of_example, selected
-from kryptondb.compat.engine import Engine, Refused, incrementally
+from kryptondb.compat.arguments import OcclusionCall, of_example, selected
+from kryptondb.compat.engine import Engine, Refusal, incrementally
 from kryptondb.compat.tracing import Traced, Tracer, agree, is_image
 from kryptondb.errors import ArgumentError, PlanError
 from kryptondb.executor.edges import Paint, windows
@@ -35,17 +35,17 @@ class Answer:
     model: torch.Tensor
 
 
-def answer(question: Question, tracer: Tracer, progress: Progress) -> Answer:
-    """Answers a question; call it without gradients.
+def answer(call: OcclusionCall, tracer: Tracer, progress: Progress) -> Answer:
+    """The answer to a call of `attribute`; gradients are off.
 
     Args:
-        tracer: knows functions that were asked about before.
+        tracer: knows the functions of earlier calls.
         progress: told how many windows are done, now and then.
     """
     began = time.perf_counter()
-    initial = question.evaluate(question.inputs, 1)
+    initial = call.evaluate(call.inputs, 1)
     once = time.perf_counter() - began
-    differences = Differences(question, initial)
+    differences = Differences(call, initial)
 
     def batches() -> Iterator[int]:
         for done in differences:
@@ -53,39 +53,37 @@ def answer(question: Question, tracer: Tracer, progress: Progress) -> Answer:
             yield done
 
     found = incrementally(
-        question.forward,
-        question.inputs[0],
+        call.forward,
+        call.inputs[0],
         tracer,
-        unfit=_unfit(question, initial),
-        total=question.total,
+        unfit=_unfit(call, initial),
+        total=call.total,
         once=lambda: once,
-        evaluate=lambda: question.evaluate(question.inputs, 1),
+        evaluate=lambda: call.evaluate(call.inputs, 1),
         batches=batches(),
-        occluded=lambda: _first_occluded(question),
-        compute=lambda traced: _incremental(question, initial, traced, tracer, progress),
+        occluded=lambda: _first_occluded(call),
+        compute=lambda traced: _incremental(call, initial, traced, tracer, progress),
     )
-    if isinstance(found, Refused):
-        return Answer(
-            differences.by_input(), f"batches of the forward function: {found.why}", _model(question, initial)
-        )
+    if isinstance(found, Refusal):
+        return Answer(differences.by_input(), f"batches of the forward function: {found.why}", _model(call, initial))
     return found
 
 
-def _model(question: Question, initial: torch.Tensor) -> torch.Tensor:
+def _model(call: OcclusionCall, initial: torch.Tensor) -> torch.Tensor:
     """What attributions are made like: the output, or the baseline where that is of another class than the inputs."""
-    if is_subclass(initial) or any(is_subclass(given) for given in question.inputs):
+    if is_subclass(initial) or any(is_subclass(given) for given in call.inputs):
         return initial
-    return next((baseline for baseline in question.baselines if is_subclass(baseline)), initial)
+    return next((baseline for baseline in call.baselines if is_subclass(baseline)), initial)
 
 
-def _unfit(question: Question, initial: torch.Tensor) -> str | None:
-    """Why a question cannot run incrementally, as far as can be told without tracing."""
-    images = question.inputs[0]
-    if len(question.inputs) > 1:
-        return f"there are {len(question.inputs)} inputs"
-    if question.arguments:
+def _unfit(call: OcclusionCall, initial: torch.Tensor) -> str | None:
+    """Why a call cannot run incrementally, as far as can be told without tracing."""
+    images = call.inputs[0]
+    if len(call.inputs) > 1:
+        return f"there are {len(call.inputs)} inputs"
+    if call.arguments:
         return "there are additional arguments"
-    if not is_image(images) or question.baselines[0].dtype != images.dtype:
+    if not is_image(images) or call.baselines[0].dtype != images.dtype:
         return f"the input is not a batch of images, N x C x H x W in float32 or float64, but {tuple(images.shape)}"
     if initial.ndim == 0 or len(initial) != len(images):
         return "the function does not answer image by image"
@@ -93,36 +91,36 @@ def _unfit(question: Question, initial: torch.Tensor) -> str | None:
 
 
 def _incremental(
-    question: Question, initial: torch.Tensor, traced: Traced, tracer: Tracer, progress: Progress
-) -> Answer | Refused:
+    call: OcclusionCall, initial: torch.Tensor, traced: Traced, tracer: Tracer, progress: Progress
+) -> Answer | Refusal:
     """The answer of a traced network, or why it has none."""
-    images, baseline, (each,) = question.inputs[0].detach(), question.baselines[0].detach(), question.windows
-    (_, height, width), (_, *patch), (_, *stride) = each.sizes, each.shape, each.strides
+    images, baseline, (windows_on,) = call.inputs[0].detach(), call.baselines[0].detach(), call.windows
+    (_, height, width), (_, *patch), (_, *stride) = windows_on.sizes, windows_on.shape, windows_on.strides
     grid = Grid(height, width, (patch[0], patch[1]), (stride[0], stride[1]), edges="cover")
     try:
         engine = Engine.planned(traced, grid, images[0])
     except PlanError as error:
-        return Refused(error.message)
-    channels, done = each.counts[0], 0
+        return Refusal(error.message)
+    channels, done = windows_on.counts[0], 0
 
     def more(of_step: int) -> None:
         progress((done + of_step) // len(images))
 
     maps = []
     for number, image in enumerate(images):
-        target = of_example(question.target, number, len(images))
+        target = of_example(call.target, number, len(images))
         run = engine.on(image, lambda output, target=target: _flat(selected(output, target)))  # type: ignore[misc]
         if not agree(torch.from_numpy(run.base), initial[number].reshape(-1).cpu()):
             why = "it has changed since it was traced, or depends on the other examples"
-            tracer.forget(question.forward, images, why)
-            return Refused(why)
-        found = np.empty((len(run.base), *each.counts))
+            tracer.forget(call.forward, images, why)
+            return Refusal(why)
+        found = np.empty((len(run.base), *windows_on.counts))
         for step in range(channels):
-            hidden = slice(step * each.strides[0], step * each.strides[0] + each.shape[0])
+            hidden = slice(step * windows_on.strides[0], step * windows_on.strides[0] + windows_on.shape[0])
             found[:, step] = run.base[:, None, None] - run.cells(_painter(image, baseline[number], hidden), more)
             done += grid.size
         maps.append(found)
-    return Answer([np.concatenate(maps)], engine.explanation, _model(question, initial))
+    return Answer([np.concatenate(maps)], engine.explanation, _model(call, initial))
 
 
 def _flat(output: torch.Tensor) -> torch.Tensor:
@@ -143,11 +141,11 @@ def _painter(image: torch.Tensor, baseline: torch.Tensor, hidden: slice) -> Pain
     return paint
 
 
-def _first_occluded(question: Question) -> torch.Tensor:
+def _first_occluded(call: OcclusionCall) -> torch.Tensor:
     """The first example with its first window filled, [1, C, H, W]."""
-    occluded = question.inputs[0][:1].clone()
-    place = (slice(None), *question.windows[0].place(0))
-    occluded[place] = question.baselines[0][:1][place]
+    occluded = call.inputs[0][:1].clone()
+    place = (slice(None), *call.windows[0].place(0))
+    occluded[place] = call.baselines[0][:1][place]
     return occluded
 
 
@@ -159,20 +157,20 @@ class Differences:
         done: how many windows have been computed.
     """
 
-    def __init__(self, question: Question, initial: torch.Tensor) -> None:
-        self._question = question
+    def __init__(self, call: OcclusionCall, initial: torch.Tensor) -> None:
+        self._call = call
         self.initial = initial
         self.done = 0
         self._found: list[torch.Tensor] = []
 
     def __iter__(self) -> Iterator[int]:
         """Evaluates one batch of windows after the other; yields how many windows are done."""
-        question, initial = self._question, self.initial.reshape(1, -1)
-        places = [(number, at) for number, each in enumerate(question.windows) for at in range(each.total)]
-        for start in range(0, len(places), question.per_evaluation):
-            batch = places[start : start + question.per_evaluation]
-            output = question.evaluate(self._occluded(batch), len(batch))
-            if start == 0 and question.per_evaluation > 1:
+        call, initial = self._call, self.initial.reshape(1, -1)
+        places = [(number, at) for number, windows_on in enumerate(call.windows) for at in range(windows_on.total)]
+        for start in range(0, len(places), call.per_evaluation):
+            batch = places[start : start + call.per_evaluation]
+            output = call.evaluate(self._occluded(batch), len(batch))
+            if start == 0 and call.per_evaluation > 1:
                 self._check_growth(output, len(batch))
             self._found.append(initial - output.reshape(len(batch), initial.shape[1]))
             self.done += len(batch)
@@ -180,29 +178,31 @@ class Differences:
 
     def by_input(self) -> list[np.ndarray]:
         """For each input, once all is done, float64 [outputs, windows along the first dimension, ...]."""
-        question, outputs = self._question, self.initial.numel()
+        call, outputs = self._call, self.initial.numel()
         found = torch.cat(self._found).double().cpu().numpy() if self._found else np.zeros((0, outputs))
         parts, start = [], 0
-        for each in question.windows:
-            part = found[start : start + each.total].T
-            parts.append(part.reshape((outputs, *each.counts[::-1])).transpose(0, *range(len(each.counts), 0, -1)))
-            start += each.total
+        for windows_on in call.windows:
+            part = found[start : start + windows_on.total].T
+            parts.append(
+                part.reshape((outputs, *windows_on.counts[::-1])).transpose(0, *range(len(windows_on.counts), 0, -1))
+            )
+            start += windows_on.total
         return parts
 
     def _occluded(self, batch: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
         """The inputs, all examples once for each window, the window filled."""
-        question = self._question
+        call = self._call
         touched = {number for number, _ in batch}
         occluded = []
-        for number, (images, baseline) in enumerate(zip(question.inputs, question.baselines, strict=True)):
+        for number, (images, baseline) in enumerate(zip(call.inputs, call.baselines, strict=True)):
             copies = torch.cat([images] * len(batch)) if len(batch) > 1 or number in touched else images
             if number in touched:
                 copies = copies.to(baseline.dtype, copy=len(batch) == 1)
             occluded.append(copies)
-        examples = question.examples
+        examples = call.examples
         for position, (number, at) in enumerate(batch):
-            place = (slice(None), *question.windows[number].place(at))
-            occluded[number][position * examples : (position + 1) * examples][place] = question.baselines[number][place]
+            place = (slice(None), *call.windows[number].place(at))
+            occluded[number][position * examples : (position + 1) * examples][place] = call.baselines[number][place]
         return occluded
 
     def _check_growth(self, output: torch.Tensor, times: int) -> None:
@@ -210,8 +210,8 @@ class Differences:
         if not grows:
             raise ArgumentError(
                 f"with perturbations_per_eval > 1 the output must grow with the batch: it is {tuple(output.shape)} for "
-                f"{times * self._question.examples} examples and {tuple(self.initial.shape)} for "
-                f"{self._question.examples}",
+                f"{times * self._call.examples} examples and {tuple(self.initial.shape)} for "
+                f"{self._call.examples}",
                 hint="Where the function answers a whole batch with one value, perturbations_per_eval must be 1.",
             )
 

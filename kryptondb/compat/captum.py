@@ -25,7 +25,7 @@ from typing import Any, ParamSpec
 
 import torch
 
-from kryptondb.compat.arguments import question_of
+from kryptondb.compat.arguments import checked_call
 from kryptondb.compat.attributions import answer, like
 from kryptondb.compat.progress import Bar
 from kryptondb.compat.tracing import Tracer
@@ -122,23 +122,23 @@ class Occlusion:
             ArgumentError: an argument that fits no other; also an AssertionError, as Captum raises.
         """
         is_tuple = isinstance(inputs, tuple)
-        question = question_of(
+        call = checked_call(
             self.forward_func, inputs, sliding_window_shapes, strides, baselines, target, additional_forward_args,
             perturbations_per_eval,
         )  # fmt: skip
         title = f"{self.get_name()} attribution"
         with (
             torch.no_grad(),
-            Bar(title, question.total, question.per_evaluation, extra=1, shown=show_progress) as progress,
+            Bar(title, call.total, call.per_evaluation, extra=1, shown=show_progress) as progress,
         ):
-            found = answer(question, _tracer, progress)
+            found = answer(call, _tracer, progress)
         self.explanation = found.explanation
         _log.info("%s", self.explanation)
         if explain:
             print(plain(self.explanation))
         maps = tuple(
             like(torch.from_numpy(averaged(values, each.coverages())).to(given.device), found.model)
-            for values, each, given in zip(found.differences, question.windows, question.inputs, strict=True)
+            for values, each, given in zip(found.differences, call.windows, call.inputs, strict=True)
         )
         return maps if is_tuple else maps[0]
 

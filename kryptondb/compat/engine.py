@@ -158,7 +158,7 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refusal:
     """Nothing was computed incrementally, and why."""
 
     why: str
@@ -175,8 +175,8 @@ def incrementally(
     evaluate: Callable[[], object],
     batches: Iterator[int],
     occluded: Callable[[], torch.Tensor],
-    compute: Callable[[Traced], Found | Refused],
-) -> Found | Refused:
+    compute: Callable[[Traced], Found | Refusal],
+) -> Found | Refusal:
     """What `compute` makes of the traced network, or all batches run through, and why.
 
     A network that is known already is taken at once. Else batches run until they have taken, or will take, so long
@@ -197,24 +197,24 @@ def incrementally(
     known = tracer.known(forward, images) if why is None else None
     if isinstance(known, Traced):
         found = compute(known)
-        if not isinstance(found, Refused):
+        if not isinstance(found, Refusal):
             return found
         why = found.why
     elif known is not None:
         why = known
-    patience = Patience(total, tracer.spent(forward))
-    pays = why is None and patience.has_none(once(), evaluate)
+    clock = BatchClock(total, tracer.spent(forward))
+    pays = why is None and clock.pays_at_once(once(), evaluate)
     while True:
         if why is None and pays:
             traced = tracer.trace(forward, images, occluded())
-            found = Refused(traced) if isinstance(traced, str) else compute(traced)
-            if not isinstance(found, Refused):
+            found = Refusal(traced) if isinstance(traced, str) else compute(traced)
+            if not isinstance(found, Refusal):
                 return found
             why = found.why
         done = next(batches, None)
         if done is None:
-            return Refused(why or tracer.not_worth(forward, patience.seconds))
-        pays = why is None and patience.is_over(done)
+            return Refusal(why or tracer.not_worth(forward, clock.seconds))
+        pays = why is None and clock.pays_after(done)
 
 
 #: Seconds of batches, of this call and earlier ones with the same function, that are worth a tracing. It takes 2 to 5.
@@ -226,8 +226,8 @@ _GAIN_OF_BATCHES = 2.0
 
 
 @dataclass(eq=False)
-class Patience:
-    """Watches one run.
+class BatchClock:
+    """Times the batches of one call, and says when tracing the function would pay.
 
     Attributes:
         total: how many windows it has.
@@ -245,7 +245,7 @@ class Patience:
         """Since it began."""
         return time.perf_counter() - self._began
 
-    def has_none(self, once: float, evaluate: Callable[[], object]) -> bool:
+    def pays_at_once(self, once: float, evaluate: Callable[[], object]) -> bool:
         """Whether tracing pays for certain, before any window is computed.
 
         Args:
@@ -259,7 +259,7 @@ class Patience:
         again = min(once, time.perf_counter() - start)
         return again * self.total > _GAIN_OF_BATCHES * WORTH_TRACING
 
-    def is_over(self, done: int) -> bool:
+    def pays_after(self, done: int) -> bool:
         """Whether tracing pays, after so many windows: told from the second batch on, the first pays for warming up."""
         now = time.perf_counter()
         if not self._first:

@@ -46,7 +46,7 @@ def hiding(mode: Mode, x: torch.Tensor, mask: Sequence[int]) -> Hide:
         mask: sides of the rectangles.
     """
     if callable(mode):
-        return lambda hidden: torch.cat([mode(x, each[None]) for each in hidden])
+        return lambda hidden: torch.cat([mode(x, part[None]) for part in hidden])
     if mode == "mean_patch":
         # What MONAI 1.6 computes: it means to put the mean in its place, and multiplies by it.
         return lambda hidden: hidden * hidden.flatten(1).mean(1).view(-1, *(1,) * (hidden.ndim - 1))
@@ -209,7 +209,7 @@ def _shares(
         counted = weights[begin - start : end - start]
         for others in product(*places):
             cells = (slice(at, at + side) for (_, at), side in zip(others, weights.shape[1:], strict=True))
-            shares[number][tuple(each for each, _ in others)][(slice(begin - top, end - top), *cells)] = counted
+            shares[number][tuple(index for index, _ in others)][(slice(begin - top, end - top), *cells)] = counted
     return shares
 
 

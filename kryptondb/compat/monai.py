@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kryptondb.compat.engine import Engine, Refused, incrementally
+from kryptondb.compat.engine import Engine, Refusal, incrementally
 from kryptondb.compat.masks import Box, Hide, Mode, blended, check_mode, hiding, monai_map, starts_of, weights_of
 from kryptondb.compat.progress import Bar
 from kryptondb.compat.tracing import Traced, Tracer, agree, is_image
@@ -169,7 +169,7 @@ class OcclusionSensitivity:
                 occluded=lambda: next(self._hidden(x, mask, starts, hide))[:1],
                 compute=lambda traced: self._incremental(traced, x, mask, starts, hide, progress),
             )
-        if isinstance(found, Refused):
+        if isinstance(found, Refusal):
             return torch.cat(outputs).T.reshape(-1, *counts), f"batches of {self.n_batch}: {found.why}"
         return found
 
@@ -198,7 +198,7 @@ class OcclusionSensitivity:
         starts: Sequence[np.ndarray],
         hide: Hide,
         progress: Callable[[int], None],
-    ) -> tuple[torch.Tensor, str] | Refused:
+    ) -> tuple[torch.Tensor, str] | Refusal:
         """The scores by the traced network and how it ran, or why it has none."""
         image, (ys, xs) = x[0], starts
         step = tuple(int(np.diff(start, prepend=start[0] - 1).max()) for start in starts)
@@ -209,12 +209,12 @@ class OcclusionSensitivity:
         try:
             engine = Engine.planned(traced, grid, image)
         except PlanError as error:
-            return Refused(error.message)
+            return Refusal(error.message)
         run = engine.on(image, lambda output: self._activated(output, x))
         if not agree(torch.from_numpy(run.base), self._activated(self.nn_module(x), x)[0].cpu()):
             why = "the module has changed since it was traced"
             _tracer.forget(self.nn_module, x, why)
-            return Refused(why)
+            return Refusal(why)
         cells = run.cells(lambda ys, xs, height, width: hide(windows(image, ys, xs, height, width)), progress)
         return torch.from_numpy(cells).to(x.device), engine.explanation
 

@@ -54,7 +54,7 @@ class Traced:
 
 
 @dataclass(eq=False)
-class _Kept:
+class _Finding:
     state: tuple[object, ...]
     traced: Traced | str
 
@@ -63,7 +63,7 @@ class Tracer:
     """Traces forward functions; keeps what it found, also that one cannot be traced, for each and shape of images."""
 
     def __init__(self) -> None:
-        self._kept: ByIdentity[dict[tuple[object, ...], _Kept]] = ByIdentity()
+        self._kept: ByIdentity[dict[tuple[object, ...], _Finding]] = ByIdentity()
         self._spent: ByIdentity[float] = ByIdentity()
 
     def known(self, forward: Callable[..., Any], images: torch.Tensor) -> Traced | str | None:
@@ -84,12 +84,12 @@ class Tracer:
         modules = modules_of(forward)
         state = state_of(modules)
         found = _traced(forward, modules, torch.cat([images[:1], occluded]))
-        self._keep(forward, images, _Kept(state, found))
+        self._keep(forward, images, _Finding(state, found))
         return found
 
     def forget(self, forward: Callable[..., Any], images: torch.Tensor, why: str) -> None:
         """Notes that what was traced does not say what the function does now."""
-        self._keep(forward, images, _Kept(state_of(modules_of(forward)), why))
+        self._keep(forward, images, _Finding(state_of(modules_of(forward)), why))
 
     def spent(self, forward: Callable[..., Any]) -> float:
         """Seconds that a function has run in batches so far, in which it was not worth a tracing."""
@@ -100,7 +100,7 @@ class Tracer:
         self._spent.put(forward, self.spent(forward) + seconds)
         return f"all windows took {seconds:.1f} s, so tracing would not pay off"
 
-    def _keep(self, forward: Callable[..., Any], images: torch.Tensor, found: _Kept) -> None:
+    def _keep(self, forward: Callable[..., Any], images: torch.Tensor, found: _Finding) -> None:
         of_function = self._kept.get(forward, {})
         self._kept.put(forward, of_function)
         before = of_function.get(_key(images))
