@@ -82,7 +82,7 @@ class TestTheTracedNetwork:
 
         occlusion = Occlusion(alternates)
         occlusion.attribute(IMAGES, (3, 6, 6), strides=(3, 5, 5), target=1)
-        assert "asked about one picture twice" in occlusion.explanation
+        assert "run twice on one picture" in occlusion.explanation
 
     def test_flattens_by_a_view(self) -> None:
         torch.manual_seed(0)

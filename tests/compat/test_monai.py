@@ -86,7 +86,7 @@ class TestBatchesRunFor:
         module = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 3))
         volume = torch.rand(1, 1, 6, 7, 5)
         explanation = same(module, volume, [1, 4, -1, -1, -1, -1], mode=mode, mask_size=3, overlap=0.4)
-        assert explanation.startswith("batches of 4: the input is no image")
+        assert explanation.startswith("batches of 4: the input is not an image")
 
     def test_other_arguments(self) -> None:
         class Scaled(nn.Module):
