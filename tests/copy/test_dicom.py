@@ -66,7 +66,7 @@ def test_a_capture_of_its_own_is_replaced_and_a_scan_is_not(scans: list[str], tm
     for _ in range(2):
         assert copied(scans, f"{tmp_path}/out/", format="dicom")[0].rows == 4
     scan = source(tmp_path / "out" / "2-0.dcm", Manufacturer="Siemens").read_bytes()
-    with pytest.raises(ExecutionError, match=r"cannot write .*2-0\.dcm: it is there already"):
+    with pytest.raises(ExecutionError, match=r"cannot write .*2-0\.dcm: it already exists"):
         copied(scans, f"{tmp_path}/out/", format="dicom")
     assert (tmp_path / "out" / "2-0.dcm").read_bytes() == scan
 
@@ -98,11 +98,11 @@ def test_in_a_folder_pictures_that_are_no_dicom_files_are_left_out(
     report, run = copied([scans[0], picture], f"{tmp_path}/out/", format="dicom")
     assert report.rows == 2
     assert [failure.image for failure in run.errors] == [picture]
-    assert "is no DICOM file" in run.errors[0].message
+    assert "is not a DICOM file" in run.errors[0].message
 
 
 def test_a_single_picture_that_is_no_dicom_file_is_an_error(picture: str, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="is no DICOM file"):
+    with pytest.raises(ImageError, match="is not a DICOM file"):
         copied(picture, str(tmp_path / "map.dcm"), p.ClassChoice("top", 1))
     assert not (tmp_path / "map.dcm").exists()
 

@@ -53,7 +53,7 @@ def test_run_again_it_replaces_its_own_pictures_and_nobody_elses(folder: Path, t
         assert copied(p.HeatMaps(occlude(str(folder))), f"{target}/").rows == 3
     Image.new("RGB", (4, 4)).save(target / "b-0.png")
     photograph = (target / "b-0.png").read_bytes()
-    with pytest.raises(ExecutionError, match=r"cannot write .*b-0\.png: it is there already(.|\n)*another folder"):
+    with pytest.raises(ExecutionError, match=r"cannot write .*b-0\.png: it already exists(.|\n)*another folder"):
         copied(p.HeatMaps(occlude(str(folder))), f"{target}/")
     assert (target / "b-0.png").read_bytes() == photograph
     (target / "b-0.png").write_text("notes")
