@@ -175,7 +175,7 @@ def test_no_warning_tells_what_the_file_says_of_the_patient(tmp_path: Path, attr
 def test_what_is_no_dicom_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     FIGURE.save(tmp_path / "cat.png")
     for file in (tmp_path / "cat.png", tmp_path / "nothing.dcm", tmp_path, None):
-        with pytest.raises(ImageError, match="^cat is no DICOM file.*needs the patient and the study") as caught:
+        with pytest.raises(ImageError, match="^cat is not a DICOM file.*needs the patient and the study") as caught:
             origin_of("cat", file)
         assert "Name a .png file" in str(caught.value)
 
