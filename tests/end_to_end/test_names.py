@@ -114,7 +114,7 @@ def test_statements_name_such_files_columns_and_labels(statement: str, session: 
         from kryptondb.prompt.output import output_to
 
         result = session.sql(statement)
-        with output_to(str(folder / "out.txt"), None) as output:
+        with output_to(str(folder / "out.txt")) as output:
             output.write(result, format)
         assert BYTE not in (folder / "out.txt").read_text(encoding="utf-8")
     if statement.startswith("SELECT"):

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 
 import kryptondb
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(kryptondb.__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SCRIPT = """
 import json, sys
 import kryptondb
-
-pytestmark = pytest.mark.slow
 with kryptondb.connect(sys.argv[1]) as session:
     rows = [session.sql(query).arrow().to_pylist() for query in sys.argv[2:]]
 print(json.dumps({"rows": rows, "modules": sorted(sys.modules)}))
