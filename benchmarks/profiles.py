@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kryptondb.executor.profiling import Measured
+from kryptondb.executor.profiling import RecipeMeasurement
 from kryptondb.optimizer.promise import Profile
 from kryptondb.optimizer.recipe import Recipe
 
@@ -54,7 +54,7 @@ class Level:
 LEVELS = (Level("smooth maps", 6.7, 4.5, 0.005), Level("rough maps", 2.5, 2.9, 0.12))
 
 
-def made_up(level: Level, measured: Sequence[Measured], exact: float, seed: int) -> Profile:
+def made_up(level: Level, measured: Sequence[RecipeMeasurement], exact: float, seed: int) -> Profile:
     """A profile of 20 pictures.
 
     Args:

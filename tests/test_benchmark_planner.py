@@ -12,7 +12,7 @@ import pytest
 from benchmarks import planner
 from benchmarks.profiles import LEVELS, made_up
 from kryptondb.executor.operators import Full, Incremental
-from kryptondb.executor.profiling import Measured
+from kryptondb.executor.profiling import RecipeMeasurement
 from kryptondb.optimizer.cost import Cost
 from kryptondb.optimizer.operator import Candidate
 from kryptondb.optimizer.recipe import RECIPES, Recipe
@@ -53,7 +53,7 @@ def test_made_up_profiles_fall_with_what_recipes_leave_out(level) -> None:
     assert 0 < level.missing(strong, 0.0) < level.missing(weak, 0.0)
     assert level.missing(rounded, 0.0) == level.rounding
     assert level.missing(weak, 0.1) < level.missing(weak, 0.0)
-    measured = [Measured(recipe, 0.9, 1.0) for recipe in RECIPES]
+    measured = [RecipeMeasurement(recipe, 0.9, 1.0) for recipe in RECIPES]
     profile = made_up(level, measured, 2.0, seed=0)
     assert profile.samples.shape == (20, len(RECIPES)) and (profile.samples <= 1).all()
     assert np.array_equal(profile.samples, made_up(level, measured, 2.0, seed=0).samples)

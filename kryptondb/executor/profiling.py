@@ -28,7 +28,7 @@ from kryptondb.process.memory import keeping_freed_memory
 
 
 @dataclass(frozen=True)
-class Measured:
+class RecipeMeasurement:
     """One recipe on one image.
 
     Attributes:
@@ -54,11 +54,11 @@ class Sample:
     """
 
     seconds: float
-    recipes: tuple[Measured, ...]
+    recipes: tuple[RecipeMeasurement, ...]
     exact: ImageRun
 
     @property
-    def by_recipe(self) -> dict[Recipe, Measured]:
+    def by_recipe(self) -> dict[Recipe, RecipeMeasurement]:
         """What was measured of each recipe."""
         return {measured.recipe: measured for measured in self.recipes}
 
@@ -158,7 +158,7 @@ class Profiler:
             # seems the most probable class may be another one: then it is the heat map of something else.
             same = of_these.classes == exact.classes
             near = _lowest(exact.drops, of_these.dropping(answer)) if same else 0.0
-            measured.append(Measured(recipe, near, seconds, further))
+            measured.append(RecipeMeasurement(recipe, near, seconds, further))
         flops = sum(each.flops for each in maps.values())
         return Sample(
             exact.seconds,

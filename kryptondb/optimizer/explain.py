@@ -21,7 +21,7 @@ GAP = 2
 SHOWN_REJECTED = 8
 
 
-class Measured(Protocol):
+class RunCounts(Protocol):
     """What a run counted: the executor's `Stats` has it."""
 
     @property
@@ -61,7 +61,7 @@ class Measured(Protocol):
         """Seconds of each phase, of all images."""
 
 
-class Named(Protocol):
+class ImageTotal(Protocol):
     """How many images a query's paths name: `images.sources.ImageCount` has it."""
 
     @property
@@ -73,7 +73,7 @@ class Named(Protocol):
         """Whether there are no more."""
 
 
-class Tuned(Protocol):
+class TuningResult(Protocol):
     """What came of a batch that was to tune itself: the executor's `Outcome` has it."""
 
     @property
@@ -97,7 +97,11 @@ class Tuned(Protocol):
 
 
 def explain(
-    plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned: Tuned | None = None, images: Named | None = None
+    plan: PhysicalPlan,
+    *,
+    analyzed: RunCounts | None = None,
+    tuned: TuningResult | None = None,
+    images: ImageTotal | None = None,
 ) -> str:
     """A plan's story as plain text, made for a terminal of 100 columns.
 
@@ -113,7 +117,11 @@ def explain(
 
 
 def explain_json(
-    plan: PhysicalPlan, *, analyzed: Measured | None = None, tuned: Tuned | None = None, images: Named | None = None
+    plan: PhysicalPlan,
+    *,
+    analyzed: RunCounts | None = None,
+    tuned: TuningResult | None = None,
+    images: ImageTotal | None = None,
 ) -> str:
     """The same as JSON: `plan` is the physical plan, as `from_json` reads it; `measured` comes with `analyzed`,
     `tuned` where the batch was to tune itself, and `images` where they were counted.
@@ -198,7 +206,7 @@ def _cost_texts(cost: Cost | None) -> tuple[str, str, str]:
 # The story
 
 
-def _story(plan: PhysicalPlan, tuned: Tuned | None, images: Named | None) -> Iterable[str]:
+def _story(plan: PhysicalPlan, tuned: TuningResult | None, images: ImageTotal | None) -> Iterable[str]:
     occlude = plan.occlude
     if occlude is not None:
         yield from _entry("experiment", _experiment(occlude.experiment))
@@ -236,7 +244,7 @@ def _model(occlude: Occlude) -> str:
     return f"{asked.model}, {shape}, {occlude.precision} on {occlude.device}, {limit}"
 
 
-def _how_many(occlude: Occlude, images: Named | None) -> str:
+def _how_many(occlude: Occlude, images: ImageTotal | None) -> str:
     """How many images there are and how long all take; what the tree says is for one."""
     asked = occlude.experiment
     count = asked.images.count if asked.image_filter is None else None
@@ -268,7 +276,7 @@ def _quality(quality: Quality) -> str:
     return f"{quality.kind} ({about})" if about else quality.kind
 
 
-def _tuned(tuned: Tuned) -> str:
+def _tuned(tuned: TuningResult) -> str:
     others = f"by {tuned.recipe}" if tuned.recipe is not None else "exactly"
     if not tuned.measured:
         return f"all images ran {others}: {tuned.note}"
@@ -312,7 +320,7 @@ def _shown(rejected: Sequence[Rejected]) -> Sequence[Rejected]:
 # What was measured
 
 
-def _measurements(plan: PhysicalPlan, analyzed: Measured, tuned: Tuned | None) -> str:
+def _measurements(plan: PhysicalPlan, analyzed: RunCounts, tuned: TuningResult | None) -> str:
     """Estimates, for as many images as were run, beside what was counted."""
     cost = plan.occlude.cost if plan.occlude is not None else None
     tuning = plan.occlude.tuning if plan.occlude is not None and tuned is not None and tuned.measured else None
@@ -360,7 +368,7 @@ def _measurements(plan: PhysicalPlan, analyzed: Measured, tuned: Tuned | None) -
     )
 
 
-def _phases(cost: Cost | None, analyzed: Measured) -> Iterable[tuple[str, str, str, str]]:
+def _phases(cost: Cost | None, analyzed: RunCounts) -> Iterable[tuple[str, str, str, str]]:
     """A row for each phase that was estimated or took time, in the order of the run."""
     estimated = {phase.name: phase.seconds * analyzed.images for phase in cost.phases} if cost else {}
     for name in dict.fromkeys((*estimated, *analyzed.phases)):

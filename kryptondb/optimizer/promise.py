@@ -37,7 +37,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kryptondb.optimizer.recipe import Judged, Recipe
+from kryptondb.optimizer.recipe import Recipe, RecipeQuality
 
 _LEAST_GAP = 1e-9  # from 1: what is nearer than that is equal
 _CERTAINTY = 0.95  # that the samples were no lucky ones
@@ -172,11 +172,14 @@ class Profile:
     seconds: np.ndarray
     exact_seconds: np.ndarray
     further: np.ndarray
-    first: Mapping[Recipe, Judged] = field(default_factory=dict)
+    first: Mapping[Recipe, RecipeQuality] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, recipes: Sequence[Recipe], measured: Sequence[Mapping[Recipe, Judged]], exact_seconds: Sequence[float]
+        cls,
+        recipes: Sequence[Recipe],
+        measured: Sequence[Mapping[Recipe, RecipeQuality]],
+        exact_seconds: Sequence[float],
     ) -> Profile:
         """Measurements as arrays.
 
@@ -186,7 +189,7 @@ class Profile:
             exact_seconds: of each image.
         """
 
-        def table(value: Callable[[Judged], float]) -> np.ndarray:
+        def table(value: Callable[[RecipeQuality], float]) -> np.ndarray:
             rows = [[value(each[recipe]) for recipe in recipes] for each in measured]
             return np.array(rows).reshape(len(measured), len(recipes))
 

@@ -188,7 +188,7 @@ _SURPASSED = 0.8
 _HARDLY_FASTER = 0.75
 
 
-class Judged(Protocol):
+class RecipeQuality(Protocol):
     """A recipe on one image: how near it came to the exact map, and how long it took."""
 
     @property
@@ -224,7 +224,9 @@ def maps_beside(recipes: Iterable[Recipe]) -> tuple[Pass, ...]:
     return tuple(dict.fromkeys(each for recipe in recipes for each in passes(recipe) if each != EXACT))
 
 
-def worthwhile(measured: Mapping[Recipe, Judged], exact_seconds: float, recipes: Sequence[Recipe]) -> list[Recipe]:
+def worthwhile(
+    measured: Mapping[Recipe, RecipeQuality], exact_seconds: float, recipes: Sequence[Recipe]
+) -> list[Recipe]:
     """The recipes without those of maps that nothing good comes of, judged by the first image of a profile.
 
     A recipe is out of the question when it takes nearly as long as the exact map, comes far too short, or when another

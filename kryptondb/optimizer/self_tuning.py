@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from kryptondb.optimizer.cost import Rates
 from kryptondb.optimizer.promise import samples_for_certainty
-from kryptondb.optimizer.recipe import Judged, Pass, Recipe, worthwhile
+from kryptondb.optimizer.recipe import Pass, Recipe, RecipeQuality, worthwhile
 from kryptondb.text.units import seconds_text
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class SelfTuning:
         """What computes each map beside the exact one."""
         return {each.map: each.operator for each in self.maps}
 
-    def worth_measuring(self, measured: Mapping[Recipe, Judged], exact_seconds: float) -> list[Recipe]:
+    def worth_measuring(self, measured: Mapping[Recipe, RecipeQuality], exact_seconds: float) -> list[Recipe]:
         """The recipes for the images after the first, which was measured with these and took so long exactly.
 
         They are judged by the first image of the profile that all images become part of: a later one may certify there,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from kryptondb.optimizer.experiment import ClassChoice, Experiment, Images
 from kryptondb.optimizer.promise import Profile
 from kryptondb.optimizer.recipe import Recipe
 
@@ -34,3 +38,25 @@ def test_images_that_certify_have_no_say_in_the_order_of_the_path() -> None:
     assert found.path == (1,) and found.images == 19
     seconds[:] = [0.1, 0.2]
     assert profile(seconds, np.zeros((IMAGES, 2))).admit(0.9, 0.9).path == (1, 0)
+
+
+def test_profiles_that_earlier_versions_measured_are_filed_under_the_same_keys() -> None:
+    plain = Experiment(
+        Images("a.png"), "net", "f00d", 3, 64, 48, 4, (8, 16), (4, 2), "gray", "probability", ClassChoice("top", k=1)
+    )
+    assert json.dumps(plain.shape_key(), sort_keys=True) == (
+        '{"classes": {"indices": [], "k": 1, "kind": "top"}, "fill": "gray", "patch": [8, 16],'
+        ' "precision": "float32", "score": "probability", "stride": [4, 2]}'
+    )
+    other = replace(
+        plain,
+        images=Images("a.dcm", window=(40.0, 400.0)),
+        edges="cover",
+        precision="float64",
+        classes=ClassChoice("list", indices=(2, 0)),
+        runs=((0, 0, 1),),
+    )
+    assert json.dumps(other.shape_key(), sort_keys=True) == (
+        '{"classes": {"indices": [2, 0], "k": 0, "kind": "list"}, "edges": "cover", "fill": "gray", "patch": [8, 16],'
+        ' "precision": "float64", "score": "probability", "stride": [4, 2], "window": [40.0, 400.0]}'
+    )

@@ -16,7 +16,7 @@ from torch import nn
 import kryptondb
 from kryptondb.cli import main
 from kryptondb.executor import calibrate
-from kryptondb.executor.profiling import Measured, Profiler, Sample, StoredAnswer
+from kryptondb.executor.profiling import Profiler, RecipeMeasurement, Sample, StoredAnswer
 from kryptondb.images.picture import Picture, content_hash
 from kryptondb.images.sources import find_images, sampling_order
 from kryptondb.optimizer import recipe as recipes
@@ -53,7 +53,7 @@ class Laboratory:
             raise KeyboardInterrupt
         self.asked.append((picture.name, list(recipes)))
         self.now += self.seconds
-        measured = tuple(Measured(recipe, self.ssims[recipe], 2.0) for recipe in recipes)
+        measured = tuple(RecipeMeasurement(recipe, self.ssims[recipe], 2.0) for recipe in recipes)
         return Sample(8.0, measured, nothing())
 
     @property
@@ -268,7 +268,7 @@ def test_a_budget_needs_to_be_enough_for_the_maps_that_are_still_made(db, labora
     ],
 )
 def test_a_guide_is_worth_its_time_when_one_of_its_recipes_is(ssims, seconds, kept):
-    first = {each[0]: Measured(*each) for each in zip((GOOD, POOR), ssims, seconds, strict=True)}
+    first = {each[0]: RecipeMeasurement(*each) for each in zip((GOOD, POOR), ssims, seconds, strict=True)}
     assert worthwhile(first, 8.0, [GOOD, POOR]) == kept
     assert worthwhile({GOOD: first[GOOD]}, 8.0, [GOOD, POOR]) == [GOOD, POOR]
 
@@ -276,7 +276,7 @@ def test_a_guide_is_worth_its_time_when_one_of_its_recipes_is(ssims, seconds, ke
 def test_recipes_of_one_guide_stand_and_fall_together_and_those_without_stay():
     other, alone = Recipe("refined", 0.2, 0.2, step=4), Recipe("drill-down", step=8)
     values = ((POOR, 0.4, 2.0), (other, 0.9, 3.0), (alone, 0.2, 1.0))
-    first = {each[0]: Measured(*each) for each in values}
+    first = {each[0]: RecipeMeasurement(*each) for each in values}
     assert worthwhile(first, 8.0, [POOR, other, alone]) == [POOR, other, alone]
 
 

@@ -17,9 +17,9 @@ from kryptondb.optimizer.promise import Profile, samples_needed
 from kryptondb.optimizer.recipe import (
     EXACT,
     USUAL_SHARE,
-    Judged,
     Pass,
     Recipe,
+    RecipeQuality,
     accurate_pass,
     guide_pass,
     maps_beside,
@@ -142,7 +142,7 @@ def alternative(
     node: Occlude,
     network: Network,
     operators: Sequence[type[Operator]],
-    measured: Sequence[Mapping[Recipe, Judged]],
+    measured: Sequence[Mapping[Recipe, RecipeQuality]],
     exact_seconds: Sequence[float],
 ) -> Alternative:
     """The fastest way to run the other images by which the measured ones keep the promise.
