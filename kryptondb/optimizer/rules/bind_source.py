@@ -40,16 +40,16 @@ def bind_source(plan: LogicalPlan, context: Context) -> LogicalPlan:
     """
     table = source(plan)
     assert isinstance(table, TableCall)
+    occludes = table.call.function == "occlude"
+    given = bind(OCCLUDE if occludes else REDUNDANCY, table.call.options, defaults=True)
     model = _model(table.call.arguments[0], context)
-    if table.call.function == "occlude":
-        return dataclasses.replace(plan.put(_occlusion(table.call, model, context)), model=model)
-    return dataclasses.replace(plan.put(_redundancy(table.call, model)), model=model)
+    yields = _occlusion(table.call, given, model, context) if occludes else _redundancy(given, model)
+    return dataclasses.replace(plan.put(yields), model=model)
 
 
-def _occlusion(call: TableFunction, model: Model, context: Context) -> Occlusion:
+def _occlusion(call: TableFunction, given: OptionValues, model: Model, context: Context) -> Occlusion:
     from kryptondb.images.fills import parse_fill
 
-    given = bind(OCCLUDE, call.options, defaults=True)
     images = _images(call.arguments[1], context)
     channels, height, width = model.input_shape
     patch, stride = _patch_and_stride(given, model.name, height, width)
@@ -93,8 +93,7 @@ def _score(given: OptionValues, model: Model) -> str:
     return score
 
 
-def _redundancy(call: TableFunction, model: Model) -> Redundancy:
-    given = bind(REDUNDANCY, call.options, defaults=True)
+def _redundancy(given: OptionValues, model: Model) -> Redundancy:
     _, height, width = model.input_shape
     patch, stride = _patch_and_stride(given, model.name, height, width)
     return Redundancy(model.name, model.fingerprint, patch, stride, height, width)
