@@ -111,7 +111,7 @@ def test_several_maps_that_only_the_run_tells_stop_at_the_second(folder: Path, t
 
 def test_no_map_is_no_picture(folder: Path, tmp_path: Path) -> None:
     nothing = where(p.HeatMaps(occlude(str(folder))), "label = 'fox'")
-    with pytest.raises(ExecutionError, match="answers no heat map"):
+    with pytest.raises(ExecutionError, match="returns no heat map"):
         copied(nothing, tmp_path / "map.png")
     assert copied(nothing, f"{tmp_path}/out/").rows == 0
 
