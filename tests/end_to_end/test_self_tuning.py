@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[kryptondb.Session]:
 def judge_recipes_by(monkeypatch: pytest.MonkeyPatch, worthwhile: Callable[..., list[recipe.Recipe]]) -> None:
     """What is worth measuring is judged when a query with a profile is planned, or else after its first image."""
     for place in ("strategies.self_tuning", "self_tuning"):
-        monkeypatch.setattr(f"kryptondb.optimizer.{place}.worthwhile", worthwhile)
+        monkeypatch.setattr(import_module(f"kryptondb.optimizer.{place}"), "worthwhile", worthwhile)
 
 
 def told(result: kryptondb.Result) -> dict[str, object]:
