@@ -18,6 +18,7 @@ from kryptondb.errors import ExecutionError
 from kryptondb.executor.resources import RowMemory
 from kryptondb.executor.stages import BATCH_ROWS, ImageAnswer, Scores
 from kryptondb.network import Grid
+from kryptondb.optimizer.grid_cells import GridCells
 from kryptondb.optimizer.workload import Runs, mask_of_runs
 from kryptondb.text.units import bytes_text
 
@@ -77,7 +78,12 @@ class InOrder:
     """
 
     def __init__(
-        self, image: ImageAnswer, grid: Grid, runs: Runs | None, rows: int = BATCH_ROWS, memory: RowMemory | None = None
+        self,
+        image: ImageAnswer,
+        grid: Grid,
+        runs: Runs | GridCells | None,
+        rows: int = BATCH_ROWS,
+        memory: RowMemory | None = None,
     ) -> None:
         """
         Args:

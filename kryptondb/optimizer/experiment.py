@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from kryptondb.grammar.statements import Expression
 from kryptondb.network import Grid
+from kryptondb.optimizer.grid_cells import GridCells
 from kryptondb.optimizer.nodes import PlanNode
 from kryptondb.optimizer.workload import Runs, cells_in
 
@@ -97,7 +98,7 @@ class Experiment:
         edges: 'fit' leaves out what no whole patch reaches, 'cover' cuts patches at the lower and right edge.
         precision: that the network is asked to run in, one of `workload.ELEMENT_BYTES`.
         runs: the cells to compute, `(row, first column, last column)` with both columns included, sorted; None for all
-            of them, `()` for none.
+            of them, `()` for none. More than `workload.MOST_RUNS` are held by the kinds of their rows and columns.
         image_filter: over `image` alone; an image for which it is not true is never opened.
     """
 
@@ -115,7 +116,7 @@ class Experiment:
     classes: ClassChoice
     edges: Edges = "fit"
     precision: str = "float32"
-    runs: Runs | None = None
+    runs: Runs | GridCells | None = None
     image_filter: Expression | None = None
 
     @property

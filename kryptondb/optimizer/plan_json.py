@@ -7,8 +7,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from kryptondb.errors import Error, PlanError, did_you_mean
 from kryptondb.grammar.statements import Expression
+from kryptondb.optimizer.grid_cells import CellsByKind
 from kryptondb.text.plain_text import plain_json
 
 VERSION = 2
@@ -63,6 +66,9 @@ def _from_version_1(tree: Any) -> Any:
 def _encode(value: Any, classes: frozenset[type[Any]]) -> Any:
     if isinstance(value, Expression):
         return {"sql": str(value)}
+    if isinstance(value, CellsByKind):
+        held = np.packbits(value.held, axis=1).tobytes().hex()
+        return {"cells": [value.rows.tolist(), value.cols.tolist(), *value.held.shape, held]}
     if isinstance(value, (list, tuple)):
         return [_encode(item, classes) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -86,6 +92,8 @@ class _Decoder:
             return value
         if "sql" in value:
             return _expression(value["sql"])
+        if "cells" in value:
+            return _cells(value["cells"])
         fields = {name: self.decode(item) for name, item in value.items() if name not in ("node", "operator")}
         if "node" in value:
             # An operator stands under a field of that name: `{"node": "Occlude", "operator": {...}}`.
@@ -102,6 +110,19 @@ class _Decoder:
             return known[name](**fields)
         except TypeError as error:
             raise PlanError(f"a {what} {name} cannot be made of the fields in this plan: {error}") from None
+
+
+def _cells(encoded: Any) -> CellsByKind:
+    try:
+        rows, cols, row_kinds, col_kinds, held = encoded
+        bits = np.frombuffer(bytes.fromhex(held), dtype=np.uint8).reshape(row_kinds, -1)
+        held = np.unpackbits(bits, axis=1, count=col_kinds).astype(bool)
+        rows, cols = (np.array(kinds, dtype=np.int64) for kinds in (rows, cols))
+        if min(rows.min(), cols.min()) < 0 or rows.max() >= row_kinds or cols.max() >= col_kinds:
+            raise ValueError("a kind that is not there")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PlanError(f"a plan holds cells that cannot be read: {error}") from None
+    return CellsByKind(rows, cols, held)
 
 
 def _expression(text: Any) -> Expression:

@@ -24,6 +24,8 @@ Runs = tuple[tuple[int, int, int], ...]
 ELEMENT_BYTES = dict(zip(PRECISIONS, (4, 8, 2, 2), strict=True))
 #: The same of the base that rounded differences lie beside.
 BASE_BYTES = ELEMENT_BYTES["float32"]
+#: A plan holds at most so many runs.
+MOST_RUNS = 1 << 16
 #: A mask of a large grid is read so many rows at a time.
 _ROWS_AT_ONCE = 512
 #: Those whose rounding shows in a heat map: answers are approximate.
@@ -44,13 +46,23 @@ def runs_of_mask(mask: np.ndarray) -> Runs:
     return tuple(runs)
 
 
-def cells_in(runs: Iterable[tuple[int, int, int]]) -> int:
-    """How many cells runs have together."""
-    return sum(last - first + 1 for _, first, last in runs)
+def some_cells(mask: np.ndarray) -> Runs | GridCells:
+    """The cells of a boolean grid [rows, cols]: as runs, or by kind where these would be too many to hold."""
+    runs = np.count_nonzero(mask[:, 0]) + np.count_nonzero(mask[:, 1:] > mask[:, :-1])
+    return runs_of_mask(mask) if runs <= MOST_RUNS else CellsByKind.of_mask(mask)
 
 
-def mask_of_runs(runs: Iterable[tuple[int, int, int]] | None, rows: int, cols: int) -> np.ndarray:
+def cells_in(some: Runs | GridCells) -> int:
+    """How many cells there are."""
+    if isinstance(some, GridCells):
+        return some.count
+    return sum(last - first + 1 for _, first, last in some)
+
+
+def mask_of_runs(runs: Runs | GridCells | None, rows: int, cols: int) -> np.ndarray:
     """The inverse of `runs_of_mask`; None is the whole grid. Boolean [rows, cols]."""
+    if isinstance(runs, GridCells):
+        return runs.mask
     return np.ones((rows, cols), dtype=bool) if runs is None else _drawn(_table(runs), rows, cols)
 
 

@@ -26,8 +26,9 @@ from kryptondb.grammar.statements import (
     TableFunction,
     Unary,
 )
-from kryptondb.optimizer import plan
+from kryptondb.optimizer import from_json, plan, to_json
 from kryptondb.optimizer.cost import Rates
+from kryptondb.optimizer.grid_cells import CellsByKind
 from kryptondb.optimizer.nodes import Filter
 from kryptondb.optimizer.physical import Occlude, PhysicalPlan
 from kryptondb.optimizer.rules import push_region_into_grid
@@ -227,3 +228,19 @@ def test_a_condition_with_a_null_in_its_list_keeps_sql_logic(database: Database)
     assert positions(database, "y NOT IN (0, NULL)") == 0
     assert positions(database, "y IN (0, NULL)") == COLS
     assert str(parse_expression("y NOT IN (0, NULL)")) == "y NOT IN (0, NULL)"
+
+
+@pytest.mark.parametrize("where", ["(row + col) % 2 = 0", "row * col % 7 = 3", "row % 2 = 0 AND col % 2 = 0"])
+def test_a_plan_holds_irregular_cells_of_a_large_grid_by_kind(
+    database: Database, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    query = f"SELECT * FROM occlude(chest, 'a.png') WHERE {where}"
+    runs = database.plan(query).occlude
+    monkeypatch.setattr("kryptondb.optimizer.workload.MOST_RUNS", 3)
+    by_kind = database.plan(query)
+    assert runs is not None and by_kind.occlude is not None
+    cells = by_kind.occlude.experiment.runs
+    assert isinstance(runs.experiment.runs, tuple) and isinstance(cells, CellsByKind)
+    assert by_kind.occlude.experiment.positions == runs.experiment.positions
+    np.testing.assert_array_equal(mask_of_runs(cells, ROWS, COLS), mask_of_runs(runs.experiment.runs, ROWS, COLS))
+    assert from_json(to_json(by_kind), tuple(database.operators)) == by_kind

@@ -84,17 +84,13 @@ def _possible(condition: Expression, grid: Grid) -> _Possible:
 
 
 def _restricted(table: Occlusion, possible: list[Array]) -> Occlusion:
-    from kryptondb.optimizer.workload import runs_of_mask
+    from kryptondb.optimizer.workload import some_cells
 
     wanted = reduce(and_, possible)
     if wanted.all():
         return table
-    rows, cols = table.experiment.rows, table.experiment.cols
-    if wanted.shape == (rows, cols) and any(cells.shape == (rows, cols) for cells in possible):
-        return table.asking(runs=runs_of_mask(wanted))
-    along_cols = runs_of_mask(np.broadcast_to(wanted.any(axis=0), (1, cols)))
-    along_rows = np.flatnonzero(np.broadcast_to(wanted.any(axis=1), (rows,)))
-    return table.asking(runs=tuple((row, first, last) for row in along_rows.tolist() for _, first, last in along_cols))
+    grid = table.experiment.grid
+    return table.asking(runs=some_cells(np.broadcast_to(wanted, (grid.rows, grid.cols))))
 
 
 def row_columns(grid: Grid) -> dict[str, Values]:
