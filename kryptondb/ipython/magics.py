@@ -28,7 +28,7 @@ SESSION = "db"
 
 
 @magics_class
-class OccludeMagics(Magics):  # type: ignore[misc]
+class OccludeMagics(Magics):
     """The two magics.
 
     They use the session in the notebook's variable `db`. Where there is none, the first statement opens a session in
@@ -38,7 +38,7 @@ class OccludeMagics(Magics):  # type: ignore[misc]
     shell: InteractiveShell
 
     def __init__(self, shell: InteractiveShell) -> None:
-        super().__init__(shell)  # type: ignore[no-untyped-call]
+        super().__init__(shell)
         self._own: Session | None = None
 
     def session(self) -> Session:
@@ -141,7 +141,7 @@ def add_completion(shell: InteractiveShell, session: Callable[[], Session]) -> N
         if text is None:
             return {"completions": []}
         fragment, words = _completions(text, session(), shell.user_ns)
-        offered = [SimpleCompletion(word, type="occlude") for word in words]  # type: ignore[no-untyped-call]
+        offered = [SimpleCompletion(word, type="occlude") for word in words]
         return {"completions": offered, "matched_fragment": fragment, "suppress": True, "ordered": True}
 
     shell.Completer.custom_matchers.append(kryptondb_matcher)
