@@ -24,7 +24,7 @@ def test_memory_that_grows_is_told_by_the_exit_status(monkeypatch):
 
 def test_memory_that_work_keeps_is_seen(monkeypatch):
     held, looked = [100 << 20], []  # bytes: what a process really has depends on what it has let go before
-    monkeypatch.setattr(many_images, "resident", lambda: (looked.append(None), Resident(held[0], held[0], 0))[1])
+    monkeypatch.setattr(many_images, "resident_memory", lambda: (looked.append(None), Resident(held[0], held[0], 0))[1])
 
     def work() -> int:
         for _ in range(60):
@@ -38,7 +38,7 @@ def test_memory_that_work_keeps_is_seen(monkeypatch):
 
 def test_memory_that_stays_as_it_is_is_sound(monkeypatch):
     looked = []
-    monkeypatch.setattr(many_images, "resident", lambda: (looked.append(None), Resident(9, 9, 0))[1])
+    monkeypatch.setattr(many_images, "resident_memory", lambda: (looked.append(None), Resident(9, 9, 0))[1])
 
     def work() -> int:
         until(lambda: len(looked) > 20, "looks at the memory")

@@ -178,7 +178,7 @@ def test_training_is_the_same_every_time():
 
 def test_a_network_that_reads_too_little_is_not_kept(tmp_path):
     strict = replace(SMALL, floor=0.9)
-    with pytest.raises(ModelError, match=r"small reads 0\.500 of the held-out pictures, 0\.9 are asked for"):
+    with pytest.raises(ModelError, match=r"small reads 0\.500 of the held-out pictures; 0\.9 is required"):
         trained.keep(strict, nn.Linear(1, 1), 0.5, tmp_path)
     assert not list(tmp_path.iterdir())
 
