@@ -259,11 +259,14 @@ def test_programs_exported_on_another_device_load_on_the_cpu(program: str) -> No
     assert build_model("net", "file", program, {}).classes == 5
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"PK\x05\x06" + b"\0" * 18])
-def test_files_that_are_no_programs_are_model_errors(tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", "cannot be read: the file is empty"), (b"hello", "is not"), (b"PK\x05\x06" + b"\0" * 18, "is not")],
+)
+def test_files_that_are_no_programs_are_model_errors(tmp_path: Path, data: bytes, reason: str) -> None:
     path = tmp_path / "broken.pt2"
     path.write_bytes(data)
-    with pytest.raises(ModelError, match=r"broken\.pt2 is not"):
+    with pytest.raises(ModelError, match=rf"broken\.pt2 {reason}"):
         build_model("net", "file", str(path), {})
 
 

@@ -105,7 +105,7 @@ def test_names_are_kept_as_written_and_found_in_any_case() -> None:
 def test_a_taken_name_is_an_error_unless_it_is_replaced() -> None:
     catalog = Catalog()
     catalog.put_model(record("net"))
-    with pytest.raises(BindError, match='a model named "net" already\nCREATE OR REPLACE MODEL net'):
+    with pytest.raises(BindError, match='a model named "net" already exists\nCREATE OR REPLACE MODEL net'):
         catalog.put_model(record("NET"))
     catalog.put_model(record("NET", classes=3), replace=True)
     assert [model.name for model in catalog.models()] == ["NET"]

@@ -97,7 +97,7 @@ def test_explain_says_where_the_switch_may_come(db: kryptondb.Session) -> None:
     [
         (BATCH[:6], QUERY + PROMISE, "6 images are too few to self-tune (worthwhile from"),
         (BATCH, QUERY + PROMISE + " LIMIT 3", "may end after a few images"),
-        (BATCH, QUERY + "WHERE y < 20 " + PROMISE, "a part is asked for"),
+        (BATCH, QUERY + "WHERE y < 20 " + PROMISE, "the query asks for a part"),
     ],
 )
 def test_a_batch_that_is_not_worth_it_runs_exactly_and_says_why(db, images, query, why) -> None:
@@ -113,7 +113,7 @@ def test_a_batch_that_turns_out_to_be_too_small_is_exact_and_says_so(db: krypton
     assert result.plan.quality.kind == "approximate"  # nobody had counted them
     assert result.arrow().num_rows == 3 and result.schema.metadata[b"kryptondb.quality"] == b"exact"
     made = told(result)
-    assert made["others"] == "exact" and made["note"].startswith("3 images are too few for tuning itself")
+    assert made["others"] == "exact" and made["note"].startswith("3 images are too few to self-tune")
     assert db.sql("SHOW PROFILES").arrow().num_rows == 0
 
 

@@ -283,8 +283,8 @@ def test_scores_are_the_same_to_the_bit(models: ModelStore, operator: Full | Inc
     arrays = [noise.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in range(4)]
 
     def answer(ahead: bool) -> tuple[pa.Table, float]:
-        node = replace(
-            occlude(binding="0", ahead=ahead), operator=operator, height=32, width=32, stride=(4, 4), patch=(8, 8),
+        node = occlude(
+            binding="0", ahead=ahead, operator=operator, height=32, width=32, stride=(4, 4), patch=(8, 8),
             fingerprint=models.get("net").fingerprint, fill="patch_mean", class_count=4,
         )  # fmt: skip
         run = Execution(plan_of(node), models=models, bindings={"0": arrays})

@@ -182,5 +182,5 @@ class TestAQuery:
     def test_refuses_axes_that_are_none_and_those_of_files(self, db: kryptondb.Session) -> None:
         with pytest.raises(BindError, match="axes"):
             db.sql(self.QUERY.format(", axes => 'WHC'"), [RGB])
-        with pytest.raises(BindError, match="in files"):
+        with pytest.raises(BindError, match="these pictures are files"):
             db.sql(self.QUERY.format(", axes => 'CHW'"), ["a.png"])

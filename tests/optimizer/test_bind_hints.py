@@ -29,7 +29,7 @@ def test_a_tau_asks_for_the_thresholded_operator_and_the_answer_says_that_it_is_
     assert plan.occlude.operator == FakeThresholded((7, 7), Cap(0.6, 0.6))
     assert plan.reason == "USING asks for thresholded"
     assert plan.quality.kind == "approximate"
-    assert "quality     approximate (nothing is promised of how near" in database.explain(QUERY + hint)
+    assert "quality     approximate (there is no guarantee of accuracy" in database.explain(QUERY + hint)
 
 
 @pytest.mark.parametrize("hint", ["tau => 0.6", "operator => 'thresholded', tau => 0.6"])

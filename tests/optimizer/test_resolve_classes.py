@@ -44,7 +44,7 @@ def test_top_and_all_are_kept_as_they_are(database: Database) -> None:
         ("-1", "class -1 does not exist"),
         ("1.5", "class must be an index, a label in quotes, TOP k, ALL, or a list of indices and labels, not 1.5"),
         ("goldfish", "Did you mean 'goldfish'? Quote it."),
-        ("TOP 7", "class => ALL takes every one"),
+        ("TOP 7", "class => ALL takes all of them"),
         ("()", "not ()"),
     ],
 )

@@ -106,9 +106,9 @@ def test_a_prediction_reads_as_names_and_probabilities():
 
 def test_a_heat_map_is_told_in_one_line():
     def covered(at, shape):
-        return tuple((4 * each, 4 * each + 15) for each in at)
+        return tuple((4 * place, 4 * place + 15) for place in at)
 
-    plan = SimpleNamespace(occlude=SimpleNamespace(covered=covered))
+    plan = SimpleNamespace(occlude=SimpleNamespace(experiment=SimpleNamespace(covered=covered)))
     drops = np.zeros((53, 53), dtype=np.float32)
     drops[21, 30] = 0.081
     row = {"image": "cat", "class": 285, "label": "Egyptian cat", "base": 0.771}

@@ -17,9 +17,9 @@ from kryptondb.executor.operators import (
     OPERATORS as ALL,
 )
 from kryptondb.executor.operators import (
-    Context,
     DrillDown,
     Full,
+    ImageContext,
     Incremental,
     Refined,
     Scores,
@@ -56,17 +56,17 @@ def subject() -> tuple[Network, torch.Tensor]:
     return trace(standardized(module, image).double(), (3, 48, 44)), image.double()
 
 
-def context_of(mask: np.ndarray, score: str = "probability", classes: int = 3) -> Context:
+def context_of(mask: np.ndarray, score: str = "probability", classes: int = 3) -> ImageContext:
     network, image = subject()
 
     def read(scores: torch.Tensor) -> np.ndarray:
         read: np.ndarray = SCORES[score](scores)[:, :classes].numpy()
         return read
 
-    return Context(network, GRID, mask, image, patches_for(image, GRID), read, score=score)
+    return ImageContext(network, GRID, mask, image, patches_for(image, GRID), read, score=score)
 
 
-def blocks_of(operator: Any, context: Context) -> list[Scores]:
+def blocks_of(operator: Any, context: ImageContext) -> list[Scores]:
     with torch.inference_mode():
         operator.prepare(context)
         return list(operator.run(context))
@@ -187,7 +187,7 @@ def test_grids_of_a_few_rows_or_columns_are_answered(size: tuple[int, int]) -> N
     network = trace(module.eval(), (1, *size))
     image = torch.randn(1, 1, *size)
     for operator in OPERATORS:
-        context = Context(
+        context = ImageContext(
             network, grid, full_mask(grid), image, patches_for(image, grid), lambda s: torch.softmax(s, 1).numpy()
         )
         answered = np.zeros((grid.rows, grid.cols), dtype=int)
