@@ -10,17 +10,21 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from kryptondb.errors import ExecutionError
 from kryptondb.executor.resources import RowMemory
-from kryptondb.executor.stages import BATCH_ROWS, ImageAnswer, Scores
+from kryptondb.executor.stages import BATCH_ROWS, ImageAnswer
 from kryptondb.network import Grid
 from kryptondb.optimizer.grid_cells import GridCells
 from kryptondb.optimizer.workload import Runs, mask_of_runs
 from kryptondb.text.units import bytes_text
+
+if TYPE_CHECKING:
+    from kryptondb.executor.operators import Scores
 
 _SCORES, _CELLS = "the scores of one image", "the cells of one image"
 _BLOCK = 1 << 24  # bytes

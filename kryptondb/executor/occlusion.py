@@ -16,14 +16,14 @@ from kryptondb.executor.metadata import TuningOutcome
 from kryptondb.executor.pictures import asking, taking_turns
 from kryptondb.executor.resources import Progress
 from kryptondb.executor.run_state import AnsweredImage, Runner, RunState
-from kryptondb.executor.stages import ImageAnswer, ImageRun, Piece, Scores, Stage, empty_batch, matching
+from kryptondb.executor.stages import ImageAnswer, ImageRun, Piece, Stage, empty_batch, matching
 from kryptondb.optimizer.experiment import Experiment, Images
 from kryptondb.optimizer.physical import Occlude
 from kryptondb.process.memory import MemoryMeter, keeping_freed_memory, release_free_memory
 
 if TYPE_CHECKING:
     from kryptondb.catalog import Model, ModelStore
-    from kryptondb.executor.operators import AnyOperator
+    from kryptondb.executor.operators import AnyOperator, Scores
     from kryptondb.executor.runner import ModelRunner
     from kryptondb.images.sources import ImageCount, ImageSource
     from kryptondb.optimizer.self_tuning import SelfTuning

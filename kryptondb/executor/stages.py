@@ -28,34 +28,11 @@ from kryptondb.optimizer.physical import Redundancy
 
 if TYPE_CHECKING:
     from kryptondb.catalog import ModelStore
+    from kryptondb.executor.operators import Scores
 
 
 #: How many rows of one image are held before they are handed on.
 BATCH_ROWS = 65_536
-
-
-class Scores(Protocol):
-    """Cells as an operator computes them: n positions, and their scores for k classes."""
-
-    @property
-    def rows(self) -> np.ndarray:
-        """Grid rows of the positions, int32 [n]."""
-
-    @property
-    def cols(self) -> np.ndarray:
-        """Grid columns of the positions, int32 [n]."""
-
-    @property
-    def scores(self) -> np.ndarray:
-        """float64 [n, k]."""
-
-    @property
-    def exact(self) -> bool | np.ndarray:
-        """Whether they are computed exactly: of all cells, or boolean [n]."""
-
-    @property
-    def computed(self) -> bool:
-        """Whether the network ran for them; if not, they are reconstructed from others."""
 
 
 class ImageRun(Protocol):

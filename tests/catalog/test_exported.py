@@ -39,18 +39,9 @@ class Branching(nn.Module):
         return self.net(images) * self.scale + wide.view(images.shape[0], 3).sum(1, keepdim=True) * 0.01
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("exported") / "net.pt2"
-    export(small_net(), path, side=16)
-    return path.read_bytes()
-
-
 @pytest.fixture
-def program(saved: bytes, tmp_path: Path) -> str:
-    path = tmp_path / "net.pt2"
-    path.write_bytes(saved)
-    return str(path)
+def program(program: Path) -> str:
+    return str(program)
 
 
 def test_an_exported_program_gives_the_same_scores(program: str) -> None:
@@ -290,11 +281,11 @@ def test_a_graph_that_does_not_hold_together_says_what_torch_says(
         build_model("net", "file", program, {})
 
 
-def test_programs_changed_at_random_load_or_are_model_errors(saved: bytes, tmp_path: Path) -> None:
+def test_programs_changed_at_random_load_or_are_model_errors(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "changed.pt2"
     chance = random.Random(7)
     for _ in range(40):
-        path.write_bytes(saved)
+        path.write_bytes(saved.read_bytes())
         change_json(str(path), chance.choice([PROGRAM, PROGRAM, WEIGHTS]), lambda value: _damage(value, chance))
         with contextlib.suppress(ModelError):
             build_model("net", "file", str(path), {})

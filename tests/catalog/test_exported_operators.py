@@ -24,18 +24,9 @@ from tests.networks import export, small_net
 PROGRAM = "models/model.json"
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("exported") / "net.pt2"
-    export(small_net(), path, side=16)
-    return path.read_bytes()
-
-
 @pytest.fixture
-def program(saved: bytes, tmp_path: Path) -> str:
-    path = tmp_path / "net.pt2"
-    path.write_bytes(saved)
-    return str(path)
+def program(program: Path) -> str:
+    return str(program)
 
 
 def nodes(value: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -25,18 +24,6 @@ PRINT = "0123456789abcdef" * 4
 @pytest.fixture(scope="module")
 def network() -> Network:
     return trace(small_net(), (3, 16, 16))
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("saved") / "net.pt2"
-    export(small_net(), path, side=16)
-    return path
-
-
-@pytest.fixture
-def program(saved: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(saved, tmp_path / "net.pt2"))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -21,18 +20,6 @@ OPTIONS = {"weights": "random", "classes": 4, "size": 32}
 @pytest.fixture
 def store() -> ModelStore:
     return ModelStore(Catalog())
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "net.pt2"
-    export(small_net(), path, side=16)
-    return path
-
-
-@pytest.fixture
-def program(saved: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(saved, tmp_path / "net.pt2"))
 
 
 def test_a_model_is_found_again_by_another_session_of_the_same_catalog(program: Path, tmp_path: Path) -> None:
