@@ -102,8 +102,14 @@ class ProfileStore:
             connection.executemany(
                 "INSERT INTO profiled_recipes (image, recipe, ssim, seconds, further) VALUES (?, ?, ?, ?, ?)",
                 [
-                    (image, json.dumps(each.recipe, sort_keys=True), each.ssim, each.seconds, each.further)
-                    for each in sample.recipes
+                    (
+                        image,
+                        json.dumps(measured.recipe, sort_keys=True),
+                        measured.ssim,
+                        measured.seconds,
+                        measured.further,
+                    )
+                    for measured in sample.recipes
                 ],
             )
 

@@ -321,6 +321,8 @@ def _source(function: types.FunctionType) -> str:
 
 def _constants(code: types.CodeType) -> list[str]:
     return [
-        f"{each.co_code.hex()} {each.co_names} {_constants(each)}" if isinstance(each, types.CodeType) else repr(each)
-        for each in code.co_consts
+        f"{constant.co_code.hex()} {constant.co_names} {_constants(constant)}"
+        if isinstance(constant, types.CodeType)
+        else repr(constant)
+        for constant in code.co_consts
     ]

@@ -152,14 +152,14 @@ class Profiler:
                 None if guide is None else guide.scores,
                 score=self.runner.experiment.score,
             )
-            spent, guided = (0.0 if each is None else each.seconds for each in (accurate, guide))
+            spent, guided = (0.0 if timed is None else timed.seconds for timed in (accurate, guide))
             seconds = recipe.seconds((grid.rows, grid.cols), spent, guided, further)
             # SSIM is of heat maps, so of drops. In a reduced precision the image as it is was rounded too, and what
             # seems the most probable class may be another one: then it is the heat map of something else.
             same = of_these.classes == exact.classes
             near = _lowest(exact.drops, of_these.dropping(answer)) if same else 0.0
             measured.append(RecipeMeasurement(recipe, near, seconds, further))
-        flops = sum(each.flops for each in maps.values())
+        flops = sum(timed.flops for timed in maps.values())
         return Sample(
             exact.seconds,
             tuple(measured),

@@ -132,8 +132,13 @@ def transparent(image: Image.Image) -> Key:
         return (int(value) & top) * (255 // top)  # of PNG's 16 bits the lower ones count
     if mode.startswith("I;16") and whole:
         return int(value) & 0xFFFF
-    if mode == "RGB" and isinstance(value, tuple) and len(value) == 3 and all(isinstance(each, int) for each in value):
-        return tuple(each & 0xFF for each in value)
+    if (
+        mode == "RGB"
+        and isinstance(value, tuple)
+        and len(value) == 3
+        and all(isinstance(channel, int) for channel in value)
+    ):
+        return tuple(channel & 0xFF for channel in value)
     if mode == "P" and (isinstance(value, bytes) or (whole and 0 <= value < 256)):
         return value if isinstance(value, bytes) else int(value)
     if mode not in ("1", "L", "RGB", "P") and not mode.startswith("I;16"):

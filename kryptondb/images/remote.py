@@ -67,9 +67,9 @@ def find(address: str, suffixes: frozenset[str]) -> Iterator[str]:
         return sorted(str(system.unstrip_protocol(name)) for name in names)
 
     pictures_only = not glob.has_magic(path) or glob.has_magic(suffix_of(path))
-    for each in _in_time(shown(address), listed):
-        if not pictures_only or suffix_of(_path_of(each)) in suffixes:
-            yield each
+    for address_found in _in_time(shown(address), listed):
+        if not pictures_only or suffix_of(_path_of(address_found)) in suffixes:
+            yield address_found
 
 
 def fetch(address: str) -> BytesContent:

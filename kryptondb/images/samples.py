@@ -86,10 +86,10 @@ _PACKAGES = (
 def list_samples() -> list[Sample]:
     """Every sample whose file is installed, sorted by name."""
     found = (
-        Sample(name, description, each.package, folder / file)
-        for each in _PACKAGES
-        for folder in _folders(each)
-        for name, (file, description) in each.pictures.items()
+        Sample(name, description, collection.package, folder / file)
+        for collection in _PACKAGES
+        for folder in _folders(collection)
+        for name, (file, description) in collection.pictures.items()
     )
     return sorted((sample for sample in found if sample.path.is_file()), key=lambda sample: sample.name)
 
@@ -106,9 +106,11 @@ def sample_path(name: str) -> Path:
     samples = {sample.name: sample.path for sample in list_samples()}
     if wanted in samples:
         return samples[wanted]
-    for each in _PACKAGES:
-        if wanted in each.pictures:
-            raise ImageError(f'the sample "{wanted}" is not installed', hint=f"The package {each.package} ships it.")
+    for collection in _PACKAGES:
+        if wanted in collection.pictures:
+            raise ImageError(
+                f'the sample "{wanted}" is not installed', hint=f"The package {collection.package} ships it."
+            )
     near = did_you_mean(wanted, samples)
     raise ImageError(
         f'no sample named "{wanted}"', hint=" ".join(filter(None, (near, "SHOW SAMPLES lists the pictures.")))

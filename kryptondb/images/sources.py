@@ -254,12 +254,12 @@ def _find_path(text: str, window: Window | None) -> Iterator[ImageSource]:
     part = Part.parse(fragment, shown) if fragment else WHOLE
     if is_folder(path):
         suffixes = ", ".join(sorted(SUFFIXES))
-        found = (_found(each, part, window) for each in walk(path, ()))
+        found = (_found(file, part, window) for file in walk(path, ()))
         return _not_empty(found, f"{shown}: no pictures in this folder", f"It may hold {suffixes} files.")
     if exists(path):
         return iter([_file(path, part, window)])
     if glob.has_magic(text):
-        found = (_found(each, part, window) for each in match_glob(path))
+        found = (_found(file, part, window) for file in match_glob(path))
         return _not_empty(found, f"{shown}: no file matches", None)
     raise ImageError(f"{shown}: no such file", hint=_nearest(path))
 

@@ -138,7 +138,7 @@ class _Arrow:
         for number in range(bisect.bisect_right(self._firsts, index) - 1, len(self._firsts) - 1):
             first, message = self._firsts[number], self._messages.batches[number]
             buffers = message.column(self.schema, column)
-            inflated, stored = (sum(getattr(each, size) for each in buffers) for size in ("inflated", "stored"))
+            inflated, stored = (sum(getattr(buffer, size) for buffer in buffers) for size in ("inflated", "stored"))
             rows = None
             if inflated > _READ_TOGETHER and not message.compressed and self._messages.little_endian:
                 rows = rows_of(self.schema.field(column), buffers, MOST_BYTES)

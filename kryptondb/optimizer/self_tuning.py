@@ -77,7 +77,7 @@ class SelfTuning:
     @property
     def operators(self) -> dict[Pass, Operator]:
         """What computes each map beside the exact one."""
-        return {each.map: each.operator for each in self.maps}
+        return {measured.map: measured.operator for measured in self.maps}
 
     def worth_measuring(self, measured: Mapping[Recipe, RecipeQuality], exact_seconds: float) -> list[Recipe]:
         """The recipes for the images after the first, which was measured with these and took so long exactly.

@@ -106,7 +106,9 @@ def _candidates(request: Request) -> list[Candidate]:
         for candidate in _of_kind(workload, kind, rates, given)
     ]
     if any(each.operator.rounded for each in found):  # to round everything is seldom worth its time
-        found = [each for each in found if each.operator.rounded or each.operator.name == hints.operator]
+        found = [
+            candidate for candidate in found if candidate.operator.rounded or candidate.operator.name == hints.operator
+        ]
     return found
 
 
